@@ -1,0 +1,289 @@
+//! Speaking to a coordinator: appraise it once, pin its root, and from then on require that root.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use anyhow::{Context, anyhow, bail};
+use appraisal::{Policy, ReferenceValue, Refused, Verdict, binding::Role};
+use attested_tls::{
+    claims::{Claims, CoordinatorClaims},
+    clock::Clock,
+    key::SpkiDigest,
+    service::{self, UserIdentity},
+    statement::{Expected, Statement, StatementError},
+};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{Method, Request, StatusCode, body::Bytes, header};
+use hyper_util::rt::TokioIo;
+use rustls::{
+    ClientConfig,
+    pki_types::{CertificateDer, ServerName},
+};
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+/// No honest answer is larger: a manifest of 1 MiB in base64 and JSON, or a statement.
+const MAX_ANSWER: usize = 4 * 1024 * 1024;
+
+/// Where a coordinator's client API is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    host: String,
+    port: u16,
+}
+
+impl FromStr for Endpoint {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let uri: hyper::Uri = text.parse().with_context(|| format!("{text:?} is not a URL"))?;
+        if uri.scheme_str() != Some("https") || !matches!(uri.path(), "" | "/") {
+            bail!("{text:?} is not the URL of a coordinator, such as https://localhost:4433");
+        }
+        let host = uri.host().context("the URL names no host")?.trim_matches(['[', ']']).to_owned();
+        Ok(Self { host, port: uri.port_u16().unwrap_or(4433) })
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "https://[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "https://{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// What a coordinator must be.
+#[derive(Debug, Clone)]
+pub struct Requirements {
+    /// Acceptable platforms.
+    pub policy: Policy,
+    /// Acceptable code.
+    pub measurements: Vec<ReferenceValue>,
+    /// The manifest that must be in force, by its digest; `None` asks for nothing.
+    pub manifest: Option<[u8; 32]>,
+}
+
+/// A coordinator that was appraised and whose root is pinned.
+pub struct Verified {
+    /// Every check that was made.
+    pub verdict: Verdict,
+    /// What it says of itself, covered by its Evidence.
+    pub claims: CoordinatorClaims,
+    /// The nonce of this verification.
+    pub nonce: [u8; 32],
+}
+
+/// Why a coordinator is not to be trusted.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// It could not be reached or does not speak the protocol.
+    #[error("{endpoint} gave no Evidence")]
+    Unreachable {
+        /// Where.
+        endpoint: Endpoint,
+        /// Why.
+        source: anyhow::Error,
+    },
+    /// What it sent does not parse.
+    #[error("the coordinator's Evidence is malformed")]
+    Malformed(#[source] anyhow::Error),
+    /// Its Evidence is refused.
+    #[error("{0}")]
+    Refused(Box<Refused>),
+    /// Another manifest is in force.
+    #[error("the coordinator enforces another manifest: expected {}, seen {}", hex::encode(expected), seen.map_or("none".into(), hex::encode))]
+    Manifest {
+        /// Required.
+        expected: [u8; 32],
+        /// In force.
+        seen: Option<[u8; 32]>,
+    },
+}
+
+/// Fetches Evidence with a fresh nonce, appraises it against the key of the connection that it came over, and
+/// checks the claims. The root in the claims is then the one to pin.
+pub async fn verify(
+    endpoint: &Endpoint,
+    required: &Requirements,
+    clock: &Clock,
+) -> Result<Verified, VerifyError> {
+    let mut nonce = [0; 32];
+    aws_lc_rs::rand::fill(&mut nonce)
+        .map_err(|_| VerifyError::Malformed(anyhow!("no random numbers could be had")))?;
+    let (key, bytes) = evidence(endpoint, &nonce, clock)
+        .await
+        .map_err(|source| VerifyError::Unreachable { endpoint: endpoint.clone(), source })?;
+    let statement = Statement::from_bytes(&bytes).map_err(|error| VerifyError::Malformed(error.into()))?;
+    let expected = Expected {
+        role: Role::Coordinator,
+        key,
+        nonce: &nonce,
+        measurements: &required.measurements,
+        policy: &required.policy,
+        now: clock(),
+    };
+    let appraised = statement.appraise(&expected).map_err(|error| match error {
+        StatementError::Refused(refused) => VerifyError::Refused(refused),
+        other => VerifyError::Malformed(other.into()),
+    })?;
+    // Only now are the claims the word of code that is trusted.
+    let claims = CoordinatorClaims::from_bytes(&statement.claims)
+        .map_err(|error| VerifyError::Malformed(error.into()))?;
+    let seen = claims.manifest.map(serde_bytes::ByteArray::into_array);
+    if let Some(expected) = required.manifest
+        && seen != Some(expected)
+    {
+        return Err(VerifyError::Manifest { expected, seen });
+    }
+    Ok(Verified { verdict: appraised.verdict().clone(), claims, nonce })
+}
+
+/// One request to a server that nothing is known of, for looking at what it says.
+pub async fn raw(endpoint: &Endpoint, path: &str, clock: &Clock) -> anyhow::Result<(StatusCode, Bytes)> {
+    let config = service::unverified_client(None, clock.clone())?;
+    let answer = exchange(endpoint, config, Method::GET, path, None).await?;
+    Ok((answer.status, answer.body))
+}
+
+async fn evidence(
+    endpoint: &Endpoint,
+    nonce: &[u8; 32],
+    clock: &Clock,
+) -> anyhow::Result<(SpkiDigest, Vec<u8>)> {
+    let config = service::unverified_client(None, clock.clone())?;
+    let path = format!("/api/v3/evidence?nonce={}", hex::encode(nonce));
+    let answer = exchange(endpoint, config, Method::GET, &path, None).await?;
+    if answer.status != StatusCode::OK {
+        bail!("it answered {}: {}", answer.status, sentence(&answer.body));
+    }
+    Ok((SpkiDigest::of_certificate(&answer.server)?, answer.body.to_vec()))
+}
+
+/// A coordinator whose root is known.
+pub struct Client {
+    endpoint: Endpoint,
+    config: Arc<ClientConfig>,
+}
+
+/// An answer that is not success.
+#[derive(Debug, thiserror::Error)]
+#[error("the coordinator refused: {message} [{code}, HTTP {status}]")]
+pub struct Declined {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// Stable code.
+    pub code: String,
+    /// One sentence.
+    pub message: String,
+    /// More, for programs.
+    pub details: Value,
+}
+
+impl Client {
+    /// Requests are made as `identity`, to whoever has a certificate below `root`.
+    pub fn new(
+        endpoint: Endpoint,
+        root: &CertificateDer<'static>,
+        identity: Option<&UserIdentity>,
+        clock: &Clock,
+    ) -> anyhow::Result<Self> {
+        Ok(Self { endpoint, config: service::pinned_client(root, identity, clock.clone())? })
+    }
+
+    /// `GET`, and the data of the answer's envelope.
+    pub async fn get(&self, path: &str) -> anyhow::Result<Value> {
+        self.request(Method::GET, path, None).await
+    }
+
+    /// `POST` of JSON, and the data of the answer's envelope.
+    pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.request(Method::POST, path, Some(serde_json::to_vec(body)?)).await
+    }
+
+    async fn request(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> anyhow::Result<Value> {
+        let answer = exchange(&self.endpoint, self.config.clone(), method, path, body).await?;
+        let mut envelope: Value = serde_json::from_slice(&answer.body)
+            .with_context(|| format!("{} did not answer in JSON", self.endpoint))?;
+        if answer.status.is_success() {
+            return Ok(envelope["data"].take());
+        }
+        let mut data = envelope["data"].take();
+        Err(Declined {
+            status: answer.status,
+            code: data["code"].as_str().unwrap_or("UNKNOWN").to_owned(),
+            message: envelope["message"].as_str().unwrap_or("no reason given").to_owned(),
+            details: data["details"].take(),
+        }
+        .into())
+    }
+}
+
+struct Answer {
+    status: StatusCode,
+    body: Bytes,
+    /// The leaf certificate of the server.
+    server: Vec<u8>,
+}
+
+async fn exchange(
+    endpoint: &Endpoint,
+    config: Arc<ClientConfig>,
+    method: Method,
+    path: &str,
+    body: Option<Vec<u8>>,
+) -> anyhow::Result<Answer> {
+    let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port))
+        .await
+        .with_context(|| format!("{endpoint} cannot be reached"))?;
+    let name = ServerName::try_from(endpoint.host.clone())?;
+    let stream = TlsConnector::from(config)
+        .connect(name, stream)
+        .await
+        .with_context(|| format!("{endpoint} failed the TLS handshake"))?;
+    let server = stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .and_then(<[_]>::first)
+        .map(|certificate| certificate.to_vec())
+        .context("the server presented no certificate")?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let driver = tokio::spawn(connection);
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, format!("{}:{}", endpoint.host, endpoint.port))
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::from(body.unwrap_or_default())))?;
+    let response = sender.send_request(request).await.context("the connection broke")?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), MAX_ANSWER)
+        .collect()
+        .await
+        .map_err(|error| anyhow!("the answer could not be read: {error}"))?
+        .to_bytes();
+    driver.abort();
+    Ok(Answer { status, body, server })
+}
+
+fn sentence(body: &[u8]) -> String {
+    let envelope: Value = serde_json::from_slice(body).unwrap_or_default();
+    envelope["message"].as_str().unwrap_or("no reason given").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints() {
+        assert_eq!("https://[::1]:5".parse::<Endpoint>().unwrap().to_string(), "https://[::1]:5");
+        assert_eq!("https://a.example".parse::<Endpoint>().unwrap().to_string(), "https://a.example:4433");
+        for wrong in ["http://localhost", "localhost:4433", "https://a/b", "https://", ""] {
+            assert!(wrong.parse::<Endpoint>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The subcommands: what each takes, and what it does.
+
+pub mod certificate;
+pub mod evidence;
+pub mod host;
+pub mod manifest;
+pub mod measure;
+pub mod remote;
+pub mod secret;
+pub mod status;
+pub mod up;
+pub mod verify;
+
+use std::io::IsTerminal;
+
+use clap::{Parser, Subcommand};
+
+use crate::failure::Outcome;
+
+/// Confidential computing that anyone can check.
+#[derive(Parser)]
+#[command(name = "bailey", version, about, disable_help_subcommand = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start a whole mesh on this machine, on emulated TEEs, and stop it on Ctrl-C
+    Up(up::Up),
+    /// Look at Evidence, or appraise it
+    #[command(subcommand)]
+    Evidence(evidence::Command),
+    /// Appraise a coordinator and pin its root
+    Verify(verify::Verify),
+    /// Compute reference values of a program
+    Measure(measure::Measure),
+    /// Check, set or get a coordinator's manifest
+    #[command(subcommand)]
+    Manifest(manifest::Command),
+    /// Upload or download secrets of the manifest
+    #[command(subcommand)]
+    Secret(secret::Command),
+    /// What state a coordinator is in
+    Status(status::Status),
+    /// Make a key and certificate for an owner or user
+    #[command(subcommand)]
+    Certificate(certificate::Command),
+    /// The host agent, which launches Keeps and is trusted with nothing
+    #[command(subcommand)]
+    Host(host::Command),
+}
+
+/// Runs the command.
+pub async fn run(arguments: Arguments) -> Outcome {
+    match arguments.command {
+        Command::Up(up) => up.run().await,
+        Command::Evidence(command) => command.run(),
+        Command::Verify(verify) => verify.run().await,
+        Command::Measure(measure) => measure.run(),
+        Command::Manifest(command) => command.run().await,
+        Command::Secret(command) => command.run().await,
+        Command::Status(status) => status.run().await,
+        Command::Certificate(command) => command.run(),
+        Command::Host(command) => command.run().await,
+    }
+}
+
+/// Whether to colour what is printed.
+fn colour() -> bool {
+    #[expect(clippy::disallowed_methods, reason = "the convention of no-color.org")]
+    let unwanted = std::env::var("NO_COLOR").is_ok_and(|value| !value.is_empty());
+    std::io::stdout().is_terminal() && !unwanted
+}
+
+/// Prints JSON for a program.
+fn print_json(value: &impl serde::Serialize) -> Outcome {
+    let text = serde_json::to_string_pretty(value).map_err(anyhow::Error::from)?;
+    crate::say!("{text}");
+    Ok(())
+}

@@ -1,0 +1,54 @@
+//! `bailey measure`: reference values of a program, computed from its bytes.
+
+use std::path::PathBuf;
+
+use appraisal::ReferenceValue;
+use clap::Args;
+use evidence::Platform;
+
+use crate::{
+    commands::print_json,
+    failure::{Input, Outcome},
+    reference::ReferenceFile,
+};
+
+/// Compute reference values of a program, for the emulated platform.
+#[derive(Args)]
+pub struct Measure {
+    /// The program, such as target/debug/bailey-coordinator
+    file: PathBuf,
+    /// Require this launch configuration, too
+    #[arg(long, value_name = "FILE")]
+    configuration: Option<PathBuf>,
+    /// What people call the program; without one, its file name
+    #[arg(long)]
+    label: Option<String>,
+}
+
+impl Measure {
+    /// Runs the command.
+    pub fn run(self) -> Outcome {
+        let code = std::fs::read(&self.file).malformed(format!("{} cannot be read", self.file.display()))?;
+        let configuration = self
+            .configuration
+            .map(|path| std::fs::read(&path).malformed(format!("{} cannot be read", path.display())))
+            .transpose()?;
+        let label = self.label.unwrap_or_else(|| {
+            self.file.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+        });
+        print_json(&reference_values(&label, &code, configuration.as_deref()))
+    }
+}
+
+/// The reference values of `code` on every platform, for one launch configuration or any.
+pub fn reference_values(label: &str, code: &[u8], configuration: Option<&[u8]>) -> ReferenceFile {
+    let measured = emulator::measure::measure(code);
+    let value = |platform: Platform| ReferenceValue {
+        label: label.to_owned(),
+        platform,
+        measurement: measured.of(platform).clone(),
+        launch_configuration: configuration
+            .map(|configuration| emulator::measure::launch_configuration(platform, configuration)),
+    };
+    ReferenceFile { reference_values: Platform::ALL.into_iter().map(value).collect() }
+}

@@ -1,0 +1,147 @@
+//! `bailey verify`: is this coordinator the code that I expect, on hardware that I accept, with the manifest
+//! that I know?
+
+use std::path::{Path, PathBuf};
+
+use appraisal::Policy;
+use attested_tls::{claims::CoordinatorClaims, clock};
+use aws_lc_rs::digest::{SHA256, digest};
+use clap::Args;
+use serde_json::json;
+
+use crate::{
+    client::{Requirements, Verified, VerifyError, verify},
+    commands::{colour, evidence::emulated_root, print_json, remote::endpoint},
+    failure::{Failure, Input, Kind, Outcome},
+    reference,
+};
+
+/// Appraise a coordinator and pin its root.
+#[derive(Args)]
+pub struct Verify {
+    /// The coordinator, such as https://localhost:4433
+    url: String,
+    /// Reference values of its code, as `bailey measure` prints them
+    #[arg(long, value_name = "FILE")]
+    reference: PathBuf,
+    /// The appraisal policy, JSON; without one, the strict policy for production
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// Accept the emulated platform whose trust root this is (PEM or DER)
+    #[arg(long, value_name = "FILE")]
+    emulated_root: Vec<PathBuf>,
+    /// Require this manifest to be in force
+    #[arg(long, value_name = "FILE")]
+    manifest: Option<PathBuf>,
+    /// Write the coordinator's root certificate here, for later commands
+    #[arg(long, value_name = "FILE")]
+    pin: Option<PathBuf>,
+    /// For a program
+    #[arg(long)]
+    json: bool,
+}
+
+impl Verify {
+    /// Runs the command.
+    pub async fn run(self) -> Outcome {
+        let endpoint = endpoint(&self.url)?;
+        let required = self.requirements()?;
+        match verify(&endpoint, &required, &clock::system()).await {
+            Ok(verified) => self.accepted(&verified),
+            Err(error) => self.refused(error),
+        }
+    }
+
+    fn requirements(&self) -> Outcome<Requirements> {
+        let policy = match &self.policy {
+            Some(path) => read(path).and_then(|bytes| {
+                serde_json::from_slice(&bytes).malformed(format!("{} is no appraisal policy", path.display()))
+            })?,
+            None => Policy::production(),
+        };
+        let roots = self.emulated_root.iter().map(|path| emulated_root(path)).collect::<Outcome<Vec<_>>>()?;
+        let manifest = self.manifest.as_deref().map(read).transpose()?.map(|bytes| sha256(&bytes));
+        Ok(Requirements {
+            policy: policy.trust_emulated(roots),
+            measurements: reference::load(&self.reference)?,
+            manifest,
+        })
+    }
+
+    fn accepted(&self, verified: &Verified) -> Outcome {
+        if let Some(path) = &self.pin {
+            let pem = evidence::pem::encode(&evidence::CertificateDer(verified.claims.root.to_vec()));
+            std::fs::write(path, pem).map_err(|error| {
+                Failure::refused(format!("{} cannot be written: {error}", path.display()))
+            })?;
+        }
+        if self.json {
+            return print_json(
+                &json!({ "verdict": verified.verdict, "coordinator": claims_json(&verified.claims) }),
+            );
+        }
+        crate::output::write(format_args!("{}{}", verified.verdict.render(colour()), covered(verified)));
+        if let Some(path) = &self.pin {
+            crate::say!("root pinned in {}", path.display());
+        }
+        Ok(())
+    }
+
+    fn refused(&self, error: VerifyError) -> Outcome {
+        match error {
+            VerifyError::Refused(refused) => {
+                if self.json {
+                    print_json(&json!({ "verdict": refused.verdict() }))?;
+                } else {
+                    crate::output::write(format_args!("{}", refused.verdict().render(colour())));
+                }
+                let codes: Vec<_> = refused.codes().iter().map(ToString::to_string).collect();
+                Err(Failure::refused(format!("the coordinator is refused: {}", codes.join(", "))))
+            }
+            VerifyError::Malformed(error) => Err(Failure {
+                kind: Kind::Malformed,
+                error: error.context("the coordinator's Evidence is malformed"),
+                hint: None,
+            }),
+            other => Err(Failure { kind: Kind::Refused, error: other.into(), hint: None }),
+        }
+    }
+}
+
+/// What the Evidence covers, as a person reads it.
+pub fn covered(verified: &Verified) -> String {
+    let claims = &verified.claims;
+    let manifest = match &claims.manifest {
+        Some(digest) => format!("{} (epoch {})", hex::encode(digest.as_slice()), claims.epoch),
+        None => "none set yet".into(),
+    };
+    format!(
+        "the Evidence covers, beside the key of this connection:\n  root CA     {}\n  manifest    {manifest}\n  owner       {}\n  state log   {} records, head {}\n  nonce       {}\n",
+        hex::encode(sha256(&claims.root)),
+        hex::encode(claims.owner.as_slice()),
+        claims.log_length,
+        hex::encode(claims.log_head.as_slice()),
+        hex::encode(verified.nonce),
+    )
+}
+
+fn claims_json(claims: &CoordinatorClaims) -> serde_json::Value {
+    json!({
+        "root_sha256": hex::encode(sha256(&claims.root)),
+        "owner": hex::encode(claims.owner.as_slice()),
+        "epoch": claims.epoch,
+        "manifest_sha256": claims.manifest.as_ref().map(|digest| hex::encode(digest.as_slice())),
+        "log_head": hex::encode(claims.log_head.as_slice()),
+        "log_length": claims.log_length,
+    })
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.copy_from_slice(digest(&SHA256, bytes).as_ref());
+    out
+}
+
+fn read(path: &Path) -> Outcome<Vec<u8>> {
+    std::fs::read(path).malformed(format!("{} cannot be read", path.display()))
+}

@@ -1,0 +1,153 @@
+//! `bailey.toml`: what to start on this machine. Nothing in it is trusted by anyone: the manifest decides what
+//! is admitted.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use evidence::Platform;
+use serde::Deserialize;
+
+use crate::failure::{Failure, Input, Outcome};
+
+/// The name of the file in a deployment's folder.
+pub const FILE: &str = "bailey.toml";
+
+/// A folder's deployment, with paths resolved.
+#[derive(Debug, Clone)]
+pub struct Deployment {
+    /// The manifest's template: see [`super::Facts`].
+    pub manifest: PathBuf,
+    /// The coordinator.
+    pub coordinator: CoordinatorPlan,
+    /// The Keeps, by process name, in the order in which they start: whoever is a peer of others first.
+    pub keeps: Vec<(String, KeepPlan)>,
+    /// Users whose keys are made here.
+    pub users: BTreeMap<String, UserPlan>,
+}
+
+/// The coordinator to start.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CoordinatorPlan {
+    /// As what kind of TEE.
+    pub platform: Platform,
+    /// Names in its certificate; measured.
+    pub names: Vec<String>,
+    /// Where its client API listens; any free port if missing.
+    pub listen: Option<SocketAddr>,
+}
+
+/// A Keep to start.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeepPlan {
+    /// As what kind of TEE.
+    pub platform: Platform,
+    /// The Marble to become; the Keep's own name if missing.
+    pub marble: Option<String>,
+    /// The WebAssembly component.
+    pub workload: PathBuf,
+    /// Where it listens; any free port if missing.
+    pub listen: Option<SocketAddr>,
+    /// Keeps of this deployment that it may want to reach: a hint where they listen, not a permission.
+    #[serde(default)]
+    pub peers: Vec<String>,
+}
+
+/// A user whose key is made here.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserPlan {
+    /// Secrets that this user uploads: name to value.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wire {
+    manifest: PathBuf,
+    coordinator: CoordinatorPlan,
+    keeps: BTreeMap<String, KeepPlan>,
+    #[serde(default)]
+    users: BTreeMap<String, UserPlan>,
+}
+
+impl Deployment {
+    /// Reads `bailey.toml` in `folder`.
+    pub fn load(folder: &Path) -> Outcome<Self> {
+        let path = folder.join(FILE);
+        let text =
+            std::fs::read_to_string(&path).malformed(format!("{} cannot be read", path.display())).map_err(
+                |failure| failure.hint("the folder of a deployment has a bailey.toml; see examples/poll"),
+            )?;
+        let wire: Wire = toml::from_str(&text).malformed(format!("{} is no deployment", path.display()))?;
+        let folder = std::path::absolute(folder).malformed("the folder's path cannot be resolved")?;
+        let mut keeps = wire.keeps;
+        for (name, keep) in &mut keeps {
+            keep.workload = folder.join(&keep.workload);
+            if !keep.workload.is_file() {
+                let sentence = format!("keeps.{name}.workload: {} is missing", keep.workload.display());
+                return Err(Failure::malformed(sentence)
+                    .hint("build the workloads first; for the example: cargo xtask demo"));
+            }
+        }
+        Ok(Self {
+            manifest: folder.join(wire.manifest),
+            coordinator: wire.coordinator,
+            keeps: in_order(keeps)?,
+            users: wire.users,
+        })
+    }
+}
+
+/// Peers before those who reach for them.
+fn in_order(mut keeps: BTreeMap<String, KeepPlan>) -> Outcome<Vec<(String, KeepPlan)>> {
+    let mut ordered: Vec<(String, KeepPlan)> = Vec::new();
+    while !keeps.is_empty() {
+        let started = |peer: &String| ordered.iter().any(|(name, _)| name == peer);
+        let next =
+            keeps.iter().find(|(_, keep)| keep.peers.iter().all(started)).map(|(name, _)| name.clone());
+        let Some((name, keep)) = next.and_then(|name| keeps.remove_entry(&name)) else {
+            let names: Vec<_> = keeps.keys().map(String::as_str).collect();
+            return Err(Failure::malformed(format!(
+                "{FILE}: the peers of {} are missing, or need each other in a circle",
+                names.join(", ")
+            )));
+        };
+        ordered.push((name, keep));
+    }
+    Ok(ordered)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keep(peers: &[&str]) -> KeepPlan {
+        KeepPlan {
+            platform: Platform::Snp,
+            marble: None,
+            workload: PathBuf::new(),
+            listen: None,
+            peers: peers.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    #[test]
+    fn peers_start_first() {
+        let keeps = BTreeMap::from([("a".to_owned(), keep(&["b"])), ("b".to_owned(), keep(&[]))]);
+        let order: Vec<_> = in_order(keeps).unwrap().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(order, ["b", "a"]);
+    }
+
+    #[test]
+    fn circles_and_strangers_are_refused() {
+        let circle = BTreeMap::from([("a".to_owned(), keep(&["b"])), ("b".to_owned(), keep(&["a"]))]);
+        assert_eq!(in_order(circle).unwrap_err().exit_code(), 2);
+        assert_eq!(in_order(BTreeMap::from([("a".to_owned(), keep(&["x"]))])).unwrap_err().exit_code(), 2);
+    }
+}

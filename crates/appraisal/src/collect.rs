@@ -1,0 +1,308 @@
+//! From a heap of files to the Endorsements that fit one piece of Evidence. Files are told apart by content:
+//! certificates and CRLs (DER or PEM), TCB info and QE identities as Intel serves them, DCAP collateral as
+//! JSON, and encoded Endorsements. Pure: the caller reads the files. Nothing is verified here; choosing
+//! badly can only make an appraisal refuse.
+
+use evidence::quote::{CertificationData, SignatureData};
+use evidence::snp::ReportBody;
+use evidence::{
+    AmdCollateral, CertificateDer, CrlDer, Endorsements, Evidence, IntelCollateral, Platform, SignedDocument,
+    pem,
+};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::UnixTime;
+use crate::amd::{Vek, hardware_id_length};
+use crate::intel::{Pck, QeIdentity, TcbInfo};
+use crate::x509::{ParsedCertificate, ParsedCrl};
+
+/// A file that holds nothing that endorses anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("neither a certificate, a CRL, TCB info, a QE identity, DCAP collateral nor encoded Endorsements")]
+pub struct Unrecognised;
+
+/// Gathers Endorsements from files, and picks those that fit.
+#[derive(Clone, Debug, Default)]
+pub struct EndorsementsBuilder {
+    certificates: Vec<CertificateDer>,
+    crls: Vec<CrlDer>,
+    tcb_infos: Vec<Document>,
+    qe_identities: Vec<Document>,
+    whole: Vec<Endorsements>,
+}
+
+/// A signed document, and the certificates that came with it, if any did.
+#[derive(Clone, Debug)]
+struct Document {
+    body: Vec<u8>,
+    signature: [u8; 64],
+}
+
+impl EndorsementsBuilder {
+    /// Nothing gathered yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds the contents of one file.
+    ///
+    /// # Errors
+    /// [`Unrecognised`], and nothing is added.
+    pub fn add_file_bytes(&mut self, bytes: &[u8]) -> Result<(), Unrecognised> {
+        if bytes.first() == Some(&b'{') {
+            return self.add_json(bytes);
+        }
+        if let Ok(endorsements) = Endorsements::from_bytes(bytes) {
+            self.add(endorsements);
+            return Ok(());
+        }
+        let crl = CrlDer(bytes.to_vec());
+        if ParsedCrl::parse(&crl).is_ok() {
+            self.crls.push(crl);
+            return Ok(());
+        }
+        let certificates = pem::certificates(bytes).map_err(|_| Unrecognised)?;
+        if certificates.iter().any(|der| ParsedCertificate::parse(der).is_err()) {
+            return Err(Unrecognised);
+        }
+        self.certificates.extend(certificates);
+        Ok(())
+    }
+
+    /// Adds Endorsements that are whole already; those that fit are preferred to what is put together.
+    pub fn add(&mut self, endorsements: Endorsements) {
+        if let Some(amd) = &endorsements.amd {
+            self.certificates.push(amd.vek.clone());
+            self.certificates.extend(amd.issuer_chain.iter().cloned());
+            self.crls.extend(amd.crl.clone());
+        }
+        self.whole.push(endorsements);
+    }
+
+    fn add_json(&mut self, bytes: &[u8]) -> Result<(), Unrecognised> {
+        if let Ok(endorsements) = Endorsements::from_dcap_json(bytes) {
+            self.add(endorsements);
+            return Ok(());
+        }
+        let served: Served<'_> = serde_json::from_slice(bytes).map_err(|_| Unrecognised)?;
+        let mut signature = [0; 64];
+        hex::decode_to_slice(served.signature, &mut signature).map_err(|_| Unrecognised)?;
+        let document = |body: &RawValue| Document { body: body.get().as_bytes().to_vec(), signature };
+        match (served.tcb_info, served.enclave_identity) {
+            (Some(body), None) => self.tcb_infos.push(document(body)),
+            (None, Some(body)) => self.qe_identities.push(document(body)),
+            _ => return Err(Unrecognised),
+        }
+        Ok(())
+    }
+
+    /// The Endorsements that fit `evidence` at `now`. What is missing is absent, and the appraisal says so.
+    pub fn fit(&self, evidence: &Evidence, now: UnixTime) -> Endorsements {
+        match evidence {
+            Evidence::Sgx(quote) => self.fit_intel(Platform::Sgx, quote.signature_data(), now),
+            Evidence::Tdx(quote) => self.fit_intel(Platform::Tdx, quote.signature_data(), now),
+            Evidence::Snp(report) => self.fit_amd(report.body(), now),
+        }
+    }
+
+    fn fit_amd(&self, body: &ReportBody, now: UnixTime) -> Endorsements {
+        let parsed: Vec<_> =
+            self.certificates.iter().filter_map(|der| ParsedCertificate::parse(der).ok()).collect();
+        let veks = parsed.iter().filter_map(|certificate| Some((certificate, Vek::read(certificate).ok()?)));
+        // The best fit, and the first of equals.
+        let best = veks
+            .map(|(certificate, vek)| (fitness(body, &vek, certificate, now), certificate))
+            .first_maximum();
+        let Some(signer) = best else { return Endorsements::default() };
+        let issuers: Vec<_> = parsed.iter().filter(|other| other.subject() == signer.issuer()).collect();
+        let roots = parsed.iter().filter(|other| {
+            other.is_self_issued() && issuers.iter().any(|issuer| issuer.issuer() == other.subject())
+        });
+        let chain =
+            issuers.iter().copied().chain(roots).map(|certificate| CertificateDer(certificate.der.to_vec()));
+        let chain: Vec<_> = chain.take(8).collect();
+        let crl = issuers.first().and_then(|issuer| self.current_crl(issuer.issuer(), now));
+        let amd = AmdCollateral {
+            vek: CertificateDer(signer.der.to_vec()),
+            issuer_chain: chain,
+            crl: crl.cloned(),
+        };
+        Endorsements { intel: None, amd: Some(amd) }
+    }
+
+    fn fit_intel(&self, platform: Platform, data: &SignatureData, now: UnixTime) -> Endorsements {
+        let fmspc = fmspc(data.certification_data());
+        let whole = self.whole.iter().filter_map(|whole| whole.intel.as_ref());
+        let fits = |intel: &&IntelCollateral| {
+            read_tcb_info(&intel.tcb_info.body).is_some_and(|info| is_for(&info, platform, fmspc))
+        };
+        let candidates: Vec<_> = whole.clone().filter(fits).collect();
+        let chosen = candidates
+            .iter()
+            .copied()
+            .find(|intel| is_current(intel, now))
+            .or_else(|| candidates.first().copied())
+            .cloned()
+            .or_else(|| self.assemble_intel(platform, data, fmspc, now))
+            .or_else(|| whole.clone().next().cloned());
+        Endorsements { intel: chosen, amd: None }
+    }
+
+    fn assemble_intel(
+        &self,
+        platform: Platform,
+        data: &SignatureData,
+        fmspc: Option<[u8; 6]>,
+        now: UnixTime,
+    ) -> Option<IntelCollateral> {
+        let tcb_info = newest(&self.tcb_infos, now, |body| {
+            let info = read_tcb_info(body).filter(|info| is_for(info, platform, fmspc))?;
+            Some((info.issue_date, info.next_update, info.tcb_evaluation_data_number))
+        })?;
+        let wanted = if platform == Platform::Tdx { "TD_QE" } else { "QE" };
+        let qe_identity = newest(&self.qe_identities, now, |body| {
+            let identity: QeIdentity<'_> = serde_json::from_slice(body).ok()?;
+            let window = (identity.issue_date, identity.next_update, identity.tcb_evaluation_data_number);
+            (identity.id == wanted).then_some(window)
+        })?;
+        let CertificationData::PckChain(quote_chain) = data.certification_data() else { return None };
+        let in_quote: Vec<_> =
+            quote_chain.iter().filter_map(|der| ParsedCertificate::parse(der).ok()).collect();
+        let pck = in_quote.iter().find(|certificate| Pck::is_present(certificate))?;
+        let ca = in_quote.iter().find(|certificate| certificate.subject() == pck.issuer())?;
+        let signers = self.signer_chain(ca.issuer(), now);
+        let sign = |document: &Document| SignedDocument {
+            body: document.body.clone(),
+            signature: document.signature,
+            issuer_chain: signers.clone(),
+        };
+        Some(IntelCollateral {
+            tcb_info: sign(tcb_info),
+            qe_identity: sign(qe_identity),
+            root_ca_crl: self.current_crl(ca.issuer(), now)?.clone(),
+            pck_crl: self.current_crl(ca.subject(), now)?.clone(),
+            pck_crl_issuer_chain: Vec::new(),
+        })
+    }
+
+    /// The TCB signing certificate below `root` that is valid at `now`: it is renewed with the same key.
+    fn signer_chain(&self, root: &[u8], now: UnixTime) -> Vec<CertificateDer> {
+        let parsed: Vec<_> =
+            self.certificates.iter().filter_map(|der| ParsedCertificate::parse(der).ok()).collect();
+        let fits = |certificate: &&ParsedCertificate<'_>| {
+            certificate.issuer() == root
+                && certificate.require_end_entity().is_ok()
+                && !Pck::is_present(certificate)
+                && certificate.not_before() <= now
+                && now <= certificate.not_after()
+        };
+        parsed
+            .iter()
+            .filter(fits)
+            .take(1)
+            .map(|certificate| CertificateDer(certificate.der.to_vec()))
+            .collect()
+    }
+
+    /// The list of the CA of that name that is current at `now`, or else the newest.
+    fn current_crl(&self, issuer: &[u8], now: UnixTime) -> Option<&CrlDer> {
+        self.crls
+            .iter()
+            .filter_map(|der| Some((der, ParsedCrl::parse(der).ok()?)))
+            .filter(|(_, crl)| crl.issuer() == issuer)
+            .max_by_key(|(_, crl)| {
+                (crl.this_update() <= now && now <= crl.next_update(), crl.this_update(), crl.number())
+            })
+            .map(|(der, _)| der)
+    }
+}
+
+/// TCB info or QE identity as Intel serves them: the signed object, and the signature beside it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Served<'a> {
+    #[serde(borrow, default)]
+    tcb_info: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    enclave_identity: Option<&'a RawValue>,
+    signature: &'a str,
+}
+
+trait FirstMaximum<K, V>: Iterator<Item = (K, V)> + Sized {
+    /// The value of the greatest key, and the first of equals.
+    fn first_maximum(self) -> Option<V>
+    where
+        K: PartialOrd,
+    {
+        self.fold(None, |best: Option<(K, V)>, (key, value)| match best {
+            Some((greatest, kept)) if key <= greatest => Some((greatest, kept)),
+            _ => Some((key, value)),
+        })
+        .map(|(_, value)| value)
+    }
+}
+
+impl<K, V, I: Iterator<Item = (K, V)>> FirstMaximum<K, V> for I {}
+
+/// How well a certificate fits a report: same chip, same TCB, valid at the time.
+fn fitness(
+    body: &ReportBody,
+    vek: &Vek,
+    certificate: &ParsedCertificate<'_>,
+    now: UnixTime,
+) -> (u8, bool, bool) {
+    let (own, _) = body.chip_id.split_at(hardware_id_length(vek.family));
+    let same_chip = match (&vek.hardware_id, body.signing_key()) {
+        (Some(id), evidence::snp::SigningKey::Vcek) => 2 * u8::from(id == own),
+        (None, evidence::snp::SigningKey::Vlek) => 1,
+        _ => 0,
+    };
+    let same_tcb = body.reported_tcb.components(vek.family) == Some(vek.tcb);
+    (same_chip, same_tcb, certificate.not_before() <= now && now <= certificate.not_after())
+}
+
+fn read_tcb_info(body: &[u8]) -> Option<TcbInfo<'_>> {
+    serde_json::from_slice(body).ok()
+}
+
+fn is_for(info: &TcbInfo<'_>, platform: Platform, fmspc: Option<[u8; 6]>) -> bool {
+    let tdx = info.id.as_deref() == Some("TDX");
+    tdx == (platform == Platform::Tdx) && fmspc == Some(info.fmspc)
+}
+
+/// Whether all four statements of a set are valid at `now`.
+fn is_current(intel: &IntelCollateral, now: UnixTime) -> bool {
+    let info = read_tcb_info(&intel.tcb_info.body).map(|info| (info.issue_date, info.next_update));
+    let identity: Option<QeIdentity<'_>> = serde_json::from_slice(&intel.qe_identity.body).ok();
+    let crl = |der| ParsedCrl::parse(der).ok().map(|crl| (crl.this_update(), crl.next_update()));
+    [
+        info,
+        identity.map(|identity| (identity.issue_date, identity.next_update)),
+        crl(&intel.root_ca_crl),
+        crl(&intel.pck_crl),
+    ]
+    .into_iter()
+    .all(|window| window.is_some_and(|(start, end)| start <= now && now <= end))
+}
+
+fn fmspc(data: &CertificationData) -> Option<[u8; 6]> {
+    let CertificationData::PckChain(chain) = data else { return None };
+    chain.iter().find_map(|der| Some(Pck::read(&ParsedCertificate::parse(der).ok()?).ok()?.fmspc))
+}
+
+/// The document that is current at `now`, of the highest evaluation, and the newest of those.
+fn newest(
+    documents: &[Document],
+    now: UnixTime,
+    window: impl Fn(&[u8]) -> Option<(UnixTime, UnixTime, u32)>,
+) -> Option<&Document> {
+    documents
+        .iter()
+        .filter_map(|document| {
+            let (issued, next_update, evaluation) = window(&document.body)?;
+            Some(((issued <= now && now <= next_update, evaluation, issued), document))
+        })
+        .max_by_key(|(key, _)| *key)
+        .map(|(_, document)| document)
+}

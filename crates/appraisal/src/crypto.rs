@@ -1,0 +1,47 @@
+//! The cryptography that appraisal needs, as a value that the caller passes. The crate itself has none, so
+//! that it builds wherever Rust does; `crypto-aws-lc` provides the default.
+
+/// How a signature is made and encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SignatureAlgorithm {
+    /// ECDSA over P-256 with SHA-256; the signature is r and s, 32 bytes each, big-endian.
+    EcdsaP256Sha256Fixed,
+    /// ECDSA over P-256 with SHA-256; the signature is DER (RFC 3279, §2.2.3).
+    EcdsaP256Sha256Der,
+    /// ECDSA over P-384 with SHA-384; the signature is r and s, 48 bytes each, big-endian.
+    EcdsaP384Sha384Fixed,
+    /// ECDSA over P-384 with SHA-384; the signature is DER (RFC 3279, §2.2.3).
+    EcdsaP384Sha384Der,
+    /// RSASSA-PSS with SHA-384, MGF1 with SHA-384 and a salt of 48 bytes; 2048 to 8192 bits.
+    RsaPssSha384,
+}
+
+/// The signature is not that of this key over this message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the signature does not verify")]
+pub struct InvalidSignature;
+
+/// A provider of cryptography.
+pub trait Crypto: Send + Sync {
+    /// Verifies a signature. Keys are an uncompressed point (`04 ‖ x ‖ y`) for ECDSA, and DER
+    /// `RSAPublicKey` (RFC 8017, §A.1.1) for RSA.
+    ///
+    /// # Errors
+    /// [`InvalidSignature`], also for a key or signature that is malformed.
+    fn verify(
+        &self,
+        algorithm: SignatureAlgorithm,
+        key: &[u8],
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<(), InvalidSignature>;
+
+    /// SHA-256 of `parts`, one after the other.
+    fn sha256(&self, parts: &[&[u8]]) -> [u8; 32];
+
+    /// SHA-384 of `parts`, one after the other.
+    fn sha384(&self, parts: &[&[u8]]) -> [u8; 48];
+
+    /// SHA-512 of `parts`, one after the other.
+    fn sha512(&self, parts: &[&[u8]]) -> [u8; 64];
+}

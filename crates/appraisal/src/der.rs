@@ -1,0 +1,118 @@
+//! The little DER (X.690) that we read ourselves: what vendors put into their own certificate extensions, and
+//! the outer shell of signed objects, where no slack may be left. The rest of certificates is read by
+//! `x509-parser`.
+
+pub(crate) const INTEGER: u8 = 0x02;
+pub(crate) const BIT_STRING: u8 = 0x03;
+pub(crate) const OCTET_STRING: u8 = 0x04;
+pub(crate) const OBJECT_IDENTIFIER: u8 = 0x06;
+pub(crate) const IA5_STRING: u8 = 0x16;
+pub(crate) const SEQUENCE: u8 = 0x30;
+pub(crate) const EXPLICIT_0: u8 = 0xa0;
+
+/// Elements that are left to read.
+#[derive(Clone, Copy)]
+pub(crate) struct Elements<'a>(&'a [u8]);
+
+impl<'a> Elements<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The contents of the next element, which must have `tag`.
+    pub(crate) fn take(&mut self, tag: u8) -> Option<&'a [u8]> {
+        let (seen, contents) = self.any()?;
+        (seen == tag).then_some(contents)
+    }
+
+    /// Tag and contents of the next element. A length has one encoding, the shortest.
+    pub(crate) fn any(&mut self) -> Option<(u8, &'a [u8])> {
+        let (&tag, rest) = self.0.split_first()?;
+        let (&first, rest) = rest.split_first()?;
+        let (length, rest) = match first {
+            0..=0x7f => (usize::from(first), rest),
+            0x81..=0x83 => {
+                let (digits, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
+                let length = digits.iter().fold(0, |length, &digit| (length << 8) | usize::from(digit));
+                let shortest = digits[0] != 0 && length > 0x7f;
+                (shortest.then_some(length)?, rest)
+            }
+            _ => return None,
+        };
+        let (contents, rest) = rest.split_at_checked(length)?;
+        self.0 = rest;
+        Some((tag, contents))
+    }
+
+    /// The next element whole, which must have `tag`.
+    pub(crate) fn whole(&mut self, tag: u8) -> Option<&'a [u8]> {
+        let before = self.0;
+        self.take(tag)?;
+        Some(&before[..before.len() - self.0.len()])
+    }
+
+    /// The elements in the next one, a SEQUENCE.
+    pub(crate) fn sequence(&mut self) -> Option<Self> {
+        self.take(SEQUENCE).map(Self)
+    }
+}
+
+/// An INTEGER of 0 to 65535.
+pub(crate) fn small_integer(contents: &[u8]) -> Option<u16> {
+    match *contents {
+        [low @ 0..=0x7f] => Some(u16::from(low)),
+        [0, low @ 0x80..=0xff] => Some(u16::from(low)),
+        [high @ 1..=0x7f, low] => Some(u16::from_be_bytes([high, low])),
+        [0, high @ 0x80..=0xff, low] => Some(u16::from_be_bytes([high, low])),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_have_one_encoding() {
+        for (bytes, value) in [
+            (&[0][..], Some(0)),
+            (&[127], Some(127)),
+            (&[0, 128], Some(128)),
+            (&[1, 0], Some(256)),
+            (&[0, 0xff, 0xff], Some(65535)),
+            (&[0x80], None),
+            (&[0, 1], None),
+            (&[1, 0, 0], None),
+            (&[], None),
+        ] {
+            assert_eq!(small_integer(bytes), value, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn lengths_beyond_the_end_are_refused() {
+        assert!(Elements::new(&[0x30, 3, 0, 0]).any().is_none());
+        assert!(Elements::new(&[0x30, 0x82, 0xff]).any().is_none());
+        assert!(Elements::new(&[0x30, 0x80, 0, 0]).any().is_none());
+    }
+
+    #[test]
+    fn lengths_have_one_encoding() {
+        assert!(Elements::new(&[0x30, 1, 0]).any().is_some());
+        assert!(Elements::new(&[0x30, 0x81, 1, 0]).any().is_none());
+        assert!(Elements::new(&[0x30, 0x82, 0, 1, 0]).any().is_none());
+        let long = [&[0x30, 0x81, 0x80][..], &[0; 0x80]].concat();
+        assert!(Elements::new(&long).any().is_some());
+    }
+
+    #[test]
+    fn a_whole_element_has_its_header() {
+        let mut elements = Elements::new(&[4, 2, 7, 8, 5, 0]);
+        assert_eq!(elements.whole(OCTET_STRING), Some(&[4, 2, 7, 8][..]));
+        assert_eq!(elements.any(), Some((5, &[][..])));
+    }
+}

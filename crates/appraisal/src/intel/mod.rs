@@ -1,0 +1,286 @@
+//! Intel SGX and TDX: quote ← attestation key ← quoting enclave ← PCK ← PCK CA ← root, and what Intel signs
+//! about the platform beside it.
+
+mod collateral;
+mod configuration;
+mod genuine;
+mod pck;
+mod qe_identity;
+mod tcb;
+mod tcb_info;
+
+use evidence::quote::SignatureData;
+use evidence::{CrlDer, IntelCollateral, Platform, sgx, tdx};
+
+use crate::chain::Path;
+use crate::findings::{CollateralSeen, Context, Findings};
+use crate::revocation::{self, Issuer, VerifiedCrl};
+use crate::verdict::{Check, PlatformIdentity};
+use crate::x509::ParsedCertificate;
+use crate::{Code, UnixTime};
+use collateral::Signers;
+use genuine::Certificates;
+pub(crate) use pck::Pck;
+pub(crate) use qe_identity::QeIdentity;
+pub(crate) use tcb_info::TcbInfo;
+
+/// A quote of either kind of TEE.
+#[derive(Clone, Copy)]
+pub(crate) enum Quote<'a> {
+    Sgx(&'a sgx::Quote),
+    Tdx(&'a tdx::Quote),
+}
+
+impl<'a> Quote<'a> {
+    fn platform(self) -> Platform {
+        match self {
+            Self::Sgx(_) => Platform::Sgx,
+            Self::Tdx(_) => Platform::Tdx,
+        }
+    }
+
+    fn signed(self) -> &'a [u8] {
+        match self {
+            Self::Sgx(quote) => quote.signed(),
+            Self::Tdx(quote) => quote.signed(),
+        }
+    }
+
+    fn signature_data(self) -> &'a SignatureData {
+        match self {
+            Self::Sgx(quote) => quote.signature_data(),
+            Self::Tdx(quote) => quote.signature_data(),
+        }
+    }
+
+    fn padding(self) -> usize {
+        match self {
+            Self::Sgx(quote) => quote.padding(),
+            Self::Tdx(quote) => quote.padding(),
+        }
+    }
+
+    fn td(self) -> Option<&'a tdx::TdReport> {
+        match self {
+            Self::Sgx(_) => None,
+            Self::Tdx(quote) => Some(quote.report()),
+        }
+    }
+
+    fn configuration(self, context: &Context<'_>) -> Check {
+        match self {
+            Self::Sgx(quote) => configuration::enclave(quote.report(), context),
+            Self::Tdx(quote) => configuration::td(quote.report(), context),
+        }
+    }
+}
+
+pub(crate) fn appraise(
+    quote: Quote<'_>,
+    collateral: Option<&IntelCollateral>,
+    context: &Context<'_>,
+) -> Findings {
+    let data = quote.signature_data();
+    let certificates = match Certificates::read(data.certification_data(), collateral) {
+        Ok(certificates) => certificates,
+        Err(check) => return Findings::not_genuine(not_shown(vec![check])),
+    };
+    let path = match certificates.path(context) {
+        Ok(path) => path,
+        Err(check) => return Findings::not_genuine(not_shown(vec![check])),
+    };
+    let mut checks = vec![Check::passed("chain", path.describe())];
+    checks.extend(genuine::signatures(quote.signed(), data, path.signer, context));
+    let pck = match Pck::read(path.signer) {
+        Ok(pck) => pck,
+        Err(fault) => {
+            checks.push(Check::failed("certificate", Code::CertificateMalformed, fault.to_string()));
+            return Findings::not_genuine(not_shown(checks));
+        }
+    };
+    if checks.iter().any(Check::is_failed) {
+        return Findings::not_genuine(not_shown(checks));
+    }
+    checks.push(path.validity(context.now));
+    if quote.padding() > 0 {
+        let text =
+            format!("{} bytes of zeros after the quote, covered by no signature, ignored", quote.padding());
+        checks.push(Check::skipped("padding", text));
+    }
+    let genuine = Check::group("genuine", format!("quote ← quoting enclave ← {}", path.describe()), checks);
+    let mut findings = Findings {
+        origin: Some(path.anchor.origin.clone()),
+        product: Some(format!("FMSPC {}", hex::encode(pck.fmspc))),
+        identity: Some(PlatformIdentity::Ppid(pck.ppid)),
+        ..Findings::default()
+    };
+    findings.checks.push(genuine);
+    match collateral {
+        Some(collateral) => with_collateral(quote, collateral, &path, &pck, &mut findings, context),
+        None => findings.checks.extend(without_collateral(&pck)),
+    }
+    findings.checks.push(quote.configuration(context));
+    findings
+}
+
+fn not_shown(checks: Vec<Check>) -> Check {
+    Check::group("genuine", "not shown to come from Intel hardware", checks)
+}
+
+fn without_collateral(pck: &Pck) -> [Check; 2] {
+    let text = "Intel's collateral (TCB info, QE identity, CRLs) was not given";
+    let check = Check::failed("endorsements", Code::EndorsementsMissing, text).mend(format!(
+        "fetch the collateral for FMSPC {} from Intel's provisioning certification service",
+        hex::encode(pck.fmspc)
+    ));
+    [
+        Check::group("revocation", "not known", vec![check]),
+        Check::skipped("tcb", "not looked at, because Intel's collateral was not given"),
+    ]
+}
+
+fn with_collateral(
+    quote: Quote<'_>,
+    collateral: &IntelCollateral,
+    path: &Path<'_, '_>,
+    pck: &Pck,
+    findings: &mut Findings,
+    context: &Context<'_>,
+) {
+    let signers = SignerCertificates::read(collateral);
+    let statements = match &signers {
+        Ok(signers) => Statements::verify(quote.platform(), collateral, signers, path, pck, context),
+        Err(check) => Err(check.clone()),
+    };
+    let signed_by = statements.as_ref().map_or(&[][..], |statements| &statements.signers);
+    let (revocation, oldest_crl) = revocation_check(collateral, path, signed_by, context);
+    findings.checks.push(revocation);
+    match statements {
+        Ok(Statements { info, identity, .. }) => {
+            let evaluation = info.tcb_evaluation_data_number;
+            findings.collateral = CollateralSeen {
+                tcb_evaluation_data_number: Some(evaluation.min(identity.tcb_evaluation_data_number)),
+                intel_collateral_issued: oldest_crl
+                    .map(|crl| crl.min(info.issue_date).min(identity.issue_date)),
+                amd_crl_number: None,
+            };
+            let text = format!(
+                "TCB info of {}, evaluation {evaluation}; QE identity of {}; valid until {}",
+                info.issue_date,
+                identity.issue_date,
+                info.next_update.min(identity.next_update)
+            );
+            findings.checks.push(Check::passed("collateral", text));
+            let qe = quote.signature_data().qe_report();
+            let (check, tcb) = tcb::evaluate(pck, quote.td(), qe, &info, &identity, context);
+            findings.checks.push(check);
+            findings.tcb = tcb;
+        }
+        Err(check) => {
+            findings.checks.push(Check::group("collateral", "cannot be used", vec![check]));
+            let reason = "not looked at, because Intel's collateral cannot be used";
+            findings.checks.push(Check::skipped("tcb", reason));
+        }
+    }
+}
+
+/// The certificates beside TCB info and QE identity: usually the same, and then verified once.
+struct SignerCertificates<'a> {
+    tcb_info: Signers<'a>,
+    qe_identity: Option<Signers<'a>>,
+}
+
+impl<'a> SignerCertificates<'a> {
+    fn read(collateral: &'a IntelCollateral) -> Result<Self, Check> {
+        let same = collateral.tcb_info.issuer_chain == collateral.qe_identity.issuer_chain;
+        Ok(Self {
+            tcb_info: Signers::read(TCB_INFO, &collateral.tcb_info)?,
+            qe_identity: (!same).then(|| Signers::read(QE_IDENTITY, &collateral.qe_identity)).transpose()?,
+        })
+    }
+}
+
+const TCB_INFO: &str = "tcb-info";
+const QE_IDENTITY: &str = "qe-identity";
+
+/// Intel's statements, verified, current, and about this platform.
+struct Statements<'p, 'c> {
+    info: TcbInfo<'c>,
+    identity: QeIdentity<'c>,
+    signers: Vec<&'p ParsedCertificate<'c>>,
+}
+
+impl<'p, 'c> Statements<'p, 'c> {
+    fn verify(
+        platform: Platform,
+        collateral: &'c IntelCollateral,
+        signers: &'p SignerCertificates<'c>,
+        path: &Path<'p, '_>,
+        pck: &Pck,
+        context: &Context<'_>,
+    ) -> Result<Self, Check> {
+        let tcb_signer = signers.tcb_info.path(TCB_INFO, path.anchor, context)?.signer;
+        let qe_signer = match &signers.qe_identity {
+            None => tcb_signer,
+            Some(own) => own.path(QE_IDENTITY, path.anchor, context)?.signer,
+        };
+        collateral::verify(TCB_INFO, &collateral.tcb_info, tcb_signer, context)?;
+        collateral::verify(QE_IDENTITY, &collateral.qe_identity, qe_signer, context)?;
+        let info: TcbInfo<'c> = collateral::read(TCB_INFO, &collateral.tcb_info)?;
+        let identity: QeIdentity<'c> = collateral::read(QE_IDENTITY, &collateral.qe_identity)?;
+        collateral::tcb_info_fits(TCB_INFO, &info, platform, pck)?;
+        collateral::qe_identity_fits(QE_IDENTITY, &identity, platform)?;
+        let number = info.tcb_evaluation_data_number;
+        collateral::currency(TCB_INFO, info.issue_date, info.next_update, number, context)?;
+        let number = identity.tcb_evaluation_data_number;
+        collateral::currency(QE_IDENTITY, identity.issue_date, identity.next_update, number, context)?;
+        Ok(Self { info, identity, signers: vec![tcb_signer, qe_signer] })
+    }
+}
+
+/// The root's list covers the PCK CA and the signers of the statements, the PCK CA's list the PCK.
+fn revocation_check(
+    collateral: &IntelCollateral,
+    path: &Path<'_, '_>,
+    signers: &[&ParsedCertificate<'_>],
+    context: &Context<'_>,
+) -> (Check, Option<UnixTime>) {
+    let root =
+        Issuer { name: path.anchor.name.clone(), subject: &path.anchor.subject, key: &path.anchor.key };
+    let below_root: Vec<_> = path.issuer.into_iter().chain(signers.iter().copied()).collect();
+    let mut lists = vec![one_list("root-ca-crl", &collateral.root_ca_crl, &root, &below_root, context)];
+    // A PCK path always has its CA.
+    if let Some(ca) = path.issuer {
+        let issuer = Issuer { name: ca.subject_name(), subject: ca.subject(), key: ca.key() };
+        lists.push(one_list("pck-crl", &collateral.pck_crl, &issuer, &[path.signer], context));
+    }
+    let issued = |list: &Result<VerifiedCrl, Check>| list.as_ref().ok().map(|crl| crl.this_update);
+    let oldest = lists.iter().map(issued).min().flatten();
+    let end = lists.iter().filter_map(|list| list.as_ref().ok()).map(|crl| crl.next_update).min();
+    let text = match (end, lists.iter().all(Result::is_ok)) {
+        (Some(end), true) => format!("nothing on the path is revoked; lists valid until {end}"),
+        _ => "not shown to be free of revocation".into(),
+    };
+    let names = ["root-ca-crl", "pck-crl"];
+    let checks = names.into_iter().zip(lists).map(|(name, list)| match list {
+        Ok(crl) => Check::passed(name, format!("of {}, valid until {}", crl.this_update, crl.next_update)),
+        Err(check) => check,
+    });
+    (Check::group("revocation", text, checks.collect()), oldest)
+}
+
+fn one_list(
+    name: &'static str,
+    der: &CrlDer,
+    issuer: &Issuer<'_>,
+    subjects: &[&ParsedCertificate<'_>],
+    context: &Context<'_>,
+) -> Result<VerifiedCrl, Check> {
+    let crl = revocation::verify(name, der, issuer, subjects, context)?;
+    if let Some(revoked) = crl.revocation(name) {
+        return Err(revoked);
+    }
+    crl.currency(name, context.now)?;
+    collateral::issued_after_floor(name, crl.this_update, context)?;
+    Ok(crl)
+}

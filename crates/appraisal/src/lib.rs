@@ -1,0 +1,317 @@
+//! Evidence, Endorsements, Reference Values, an Appraisal Policy and a time, to a verdict: a pure function.
+//!
+//! What it is: [`appraise`] verifies every signature from the Evidence to a vendor's root, every validity at
+//! the time given, revocation, the vendor's view of the platform's TCB, and then compares the Evidence with
+//! what is expected. It returns [`Appraised`], a proof that only it can make, or [`Refused`]; both carry the
+//! whole tree of checks ([`Verdict`]).
+//!
+//! What it is not: it fetches nothing, remembers nothing, reads no clock, and has no cryptography of its own
+//! ([`Crypto`] is passed in). It does not say that code is good, only that it is the code you named.
+//!
+//! ```text
+//! bytes ──Evidence::parse──▶ Evidence ─┐
+//! vendor's signed statements ─────────▶│            ┌─▶ Appraised (proof) ─▶ whatever releases a secret
+//! ReferenceValues ────────────────────▶│ appraise ──┤
+//! Policy, now ────────────────────────▶│            └─▶ Refused (codes, reasons, what would mend it)
+//! ```
+//!
+//! ```no_run
+//! use appraisal::{Crypto, Policy, ReferenceValue, ReferenceValues, UnixTime, appraise};
+//! use evidence::{Endorsements, Evidence, ReportData};
+//!
+//! fn release(quote: &[u8], stapled: &[u8], expected: Vec<ReferenceValue>, nonce: ReportData,
+//!            now: UnixTime, crypto: &dyn Crypto) -> Result<(), Box<dyn std::error::Error>> {
+//!     let evidence = Evidence::parse(quote)?;
+//!     let endorsements = Endorsements::from_bytes(stapled)?;
+//!     let reference = ReferenceValues { report_data: nonce, measurements: expected };
+//!     let appraised = appraise(&evidence, &endorsements, &reference, &Policy::production(), now, crypto)?;
+//!     println!("{}", appraised.verdict().render(false));
+//!     Ok(())
+//! }
+//! ```
+
+#![expect(
+    clippy::result_large_err,
+    reason = "a failed check is what this crate is for, made once and moved up; boxing each would say less"
+)]
+
+mod amd;
+pub mod binding;
+mod chain;
+mod code;
+mod collect;
+mod crypto;
+mod der;
+mod expectation;
+mod findings;
+mod intel;
+mod policy;
+mod reference;
+mod render;
+mod revocation;
+mod status;
+mod time;
+mod trust;
+mod verdict;
+mod x509;
+
+use std::collections::BTreeMap;
+
+use evidence::{Endorsements, Evidence, LaunchConfiguration, Measurement, Platform, ReportData};
+
+pub use code::Code;
+pub use collect::{EndorsementsBuilder, Unrecognised};
+pub use crypto::{Crypto, InvalidSignature, SignatureAlgorithm};
+pub use findings::CollateralSeen;
+pub use policy::{EmulatedRoot, InvalidRoot, Minimum, Policy, Rule, SnpMinimum};
+pub use reference::{ReferenceValue, ReferenceValues, WrongLength};
+pub use status::TcbStatus;
+pub use time::{InvalidTime, UnixTime};
+pub use verdict::{Check, Decision, Origin, Outcome, PlatformIdentity, Reason, Tcb, Verdict};
+
+use expectation::Expectations;
+use findings::{Context, Findings};
+
+/// Appraises Evidence.
+///
+/// # Errors
+/// [`Refused`], with the tree of checks, when any check fails or could not be made that must be.
+pub fn appraise(
+    evidence: &Evidence,
+    endorsements: &Endorsements,
+    reference: &ReferenceValues,
+    policy: &Policy,
+    now: UnixTime,
+    crypto: &dyn Crypto,
+) -> Result<Appraised, Refused> {
+    let expectations = Expectations {
+        report_data: Some(&reference.report_data),
+        measurements: Some(&reference.measurements),
+    };
+    let (verdict, collateral) = judge(evidence, endorsements, expectations, policy, now, crypto);
+    match (&verdict.verdict, &verdict.origin) {
+        (Decision::Accepted, Some(origin)) => Ok(Appraised {
+            emulated: *origin != Origin::Vendor,
+            platform: evidence.platform(),
+            measurement: evidence.measurement(),
+            launch_configuration: evidence.launch_configuration().to_vec(),
+            report_data: evidence.report_data(),
+            collateral,
+            verdict,
+        }),
+        _ => Err(Refused { verdict: Box::new(verdict) }),
+    }
+}
+
+/// Looks at Evidence with expectations that may be partial: for people, and for reading recorded Evidence.
+/// The result is no proof of anything, and nothing may be released because of it.
+pub fn assess(
+    evidence: &Evidence,
+    endorsements: &Endorsements,
+    report_data: Option<&ReportData>,
+    measurements: Option<&[ReferenceValue]>,
+    policy: &Policy,
+    now: UnixTime,
+    crypto: &dyn Crypto,
+) -> Assessment {
+    let expectations = Expectations { report_data, measurements };
+    Assessment { verdict: judge(evidence, endorsements, expectations, policy, now, crypto).0 }
+}
+
+/// Proof that Evidence was appraised and accepted. Only [`appraise`] makes it.
+#[derive(Clone, Debug)]
+pub struct Appraised {
+    verdict: Verdict,
+    platform: Platform,
+    measurement: Measurement,
+    launch_configuration: Vec<u8>,
+    report_data: ReportData,
+    emulated: bool,
+    collateral: CollateralSeen,
+}
+
+impl Appraised {
+    /// The tree of checks.
+    pub fn verdict(&self) -> &Verdict {
+        &self.verdict
+    }
+
+    /// The kind of TEE.
+    pub fn platform(&self) -> Platform {
+        self.platform
+    }
+
+    /// The code: one of the reference values.
+    pub fn measurement(&self) -> &Measurement {
+        &self.measurement
+    }
+
+    /// What the launcher configured: CONFIGID, MRCONFIGID or HOST_DATA. Compared only if the reference value
+    /// names one.
+    pub fn launch_configuration(&self) -> &[u8] {
+        &self.launch_configuration
+    }
+
+    /// Whether the Evidence chains to the root of an emulated platform.
+    pub fn emulated(&self) -> bool {
+        self.emulated
+    }
+
+    /// The platform instance.
+    pub fn platform_identity(&self) -> Option<&PlatformIdentity> {
+        self.verdict.platform_identity.as_ref()
+    }
+
+    /// What the Evidence covers; equal to the reference.
+    pub fn report_data(&self) -> ReportData {
+        self.report_data
+    }
+
+    /// How new the vendor's statements were: to be remembered, and given as [`Minimum`] of later policies, so
+    /// that older ones that are still signed are refused (S-18).
+    pub fn collateral(&self) -> &CollateralSeen {
+        &self.collateral
+    }
+}
+
+/// Evidence was appraised and not accepted.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{}", sentence(.verdict))]
+pub struct Refused {
+    verdict: Box<Verdict>,
+}
+
+impl Refused {
+    /// The tree of checks.
+    pub fn verdict(&self) -> &Verdict {
+        &self.verdict
+    }
+
+    /// Why, as stable codes, in the order of the tree.
+    pub fn codes(&self) -> Vec<Code> {
+        self.verdict.codes().collect()
+    }
+}
+
+fn sentence(verdict: &Verdict) -> String {
+    let platform = verdict.platform;
+    match verdict.reasons.as_slice() {
+        [] => format!("{platform} Evidence refused"),
+        [only] => format!("{platform} Evidence refused: {}: {}", only.code, only.text),
+        [first, more @ ..] => {
+            let codes: Vec<_> = more.iter().map(|reason| reason.code.as_str()).collect();
+            format!("{platform} Evidence refused: {}: {}; also {}", first.code, first.text, codes.join(", "))
+        }
+    }
+}
+
+/// What a look at Evidence found; see [`assess`].
+#[derive(Clone, Debug)]
+pub struct Assessment {
+    verdict: Verdict,
+}
+
+impl Assessment {
+    /// The tree of checks.
+    pub fn verdict(&self) -> &Verdict {
+        &self.verdict
+    }
+}
+
+/// The checks that every verdict must have made; the other two, `covers` and `mine`, must have been made
+/// where something was expected.
+const MANDATORY: [&str; 4] = ["genuine", "revocation", "tcb", "configuration"];
+
+fn judge(
+    evidence: &Evidence,
+    endorsements: &Endorsements,
+    expectations: Expectations<'_>,
+    policy: &Policy,
+    now: UnixTime,
+    crypto: &dyn Crypto,
+) -> (Verdict, CollateralSeen) {
+    let anchors = trust::anchors(evidence.platform(), policy);
+    let context = Context { policy, now, crypto, anchors: &anchors };
+    let Findings { mut checks, origin, product, identity, tcb, collateral } = match evidence {
+        Evidence::Sgx(quote) => {
+            intel::appraise(intel::Quote::Sgx(quote), endorsements.intel.as_ref(), &context)
+        }
+        Evidence::Tdx(quote) => {
+            intel::appraise(intel::Quote::Tdx(quote), endorsements.intel.as_ref(), &context)
+        }
+        Evidence::Snp(report) => amd::appraise(report, endorsements.amd.as_ref(), &context),
+    };
+    checks.push(expectations.covers(evidence));
+    checks.push(expectations.mine(evidence));
+
+    let made = |name: &str| {
+        let outcome = checks.iter().find(|check| check.name == name).map(|check| check.outcome);
+        matches!(outcome, Some(Outcome::Passed | Outcome::Warned))
+    };
+    let complete = MANDATORY.iter().all(|name| made(name))
+        && (expectations.report_data.is_none() || made("covers"))
+        && (expectations.measurements.is_none() || made("mine"));
+    let failed = checks.iter().any(Check::is_failed);
+    let accepted = complete && !failed && origin.is_some();
+
+    let verdict = Verdict {
+        verdict: if accepted { Decision::Accepted } else { Decision::Refused },
+        policy: policy.name.clone(),
+        at: now,
+        platform: evidence.platform(),
+        origin,
+        product,
+        platform_identity: identity,
+        workload_checked: expectations.measurements.is_some(),
+        tcb,
+        measurements: measurements(evidence),
+        report_data: evidence.report_data(),
+        reasons: verdict::reasons(&checks, Outcome::Failed),
+        warnings: verdict::reasons(&checks, Outcome::Warned),
+        checks,
+    };
+    (verdict, collateral)
+}
+
+fn measurements(evidence: &Evidence) -> BTreeMap<&'static str, String> {
+    match evidence {
+        Evidence::Sgx(quote) => {
+            let report = quote.report();
+            BTreeMap::from([
+                ("mrenclave", hex::encode(report.mrenclave)),
+                ("mrsigner", hex::encode(report.mrsigner)),
+                ("isv_prod_id", report.isv_prod_id.to_string()),
+                ("isv_svn", report.isv_svn.to_string()),
+                ("config_id", hex::encode(report.config_id)),
+            ])
+        }
+        Evidence::Tdx(quote) => {
+            let report = quote.report();
+            BTreeMap::from([
+                ("mrtd", hex::encode(report.mrtd)),
+                ("mrconfigid", hex::encode(report.mrconfigid)),
+                ("mrowner", hex::encode(report.mrowner)),
+                ("mrownerconfig", hex::encode(report.mrownerconfig)),
+                ("mrseam", hex::encode(report.mrseam)),
+                ("rtmr0", hex::encode(report.rtmr[0])),
+                ("rtmr1", hex::encode(report.rtmr[1])),
+                ("rtmr2", hex::encode(report.rtmr[2])),
+                ("rtmr3", hex::encode(report.rtmr[3])),
+            ])
+        }
+        Evidence::Snp(report) => {
+            let body = report.body();
+            BTreeMap::from([
+                ("measurement", hex::encode(body.measurement)),
+                ("host_data", hex::encode(body.host_data)),
+                ("id_key_digest", hex::encode(body.id_key_digest)),
+                ("author_key_digest", hex::encode(body.author_key_digest)),
+            ])
+        }
+    }
+}
+
+/// The launch configuration of Evidence as a value that can be compared; the lengths always fit.
+fn launch_configuration(evidence: &Evidence) -> Option<LaunchConfiguration> {
+    LaunchConfiguration::new(evidence.launch_configuration()).ok()
+}

@@ -1,0 +1,285 @@
+//! Appraisal Policy: which of the true things about a platform are good enough. Typed, small, and strict
+//! where it is silent: a field that is absent from its text has the value of [`Policy::production`].
+
+use std::collections::BTreeSet;
+
+use evidence::snp::{ProductFamily, TcbComponents};
+use evidence::{CertificateDer, pem};
+use serde::{Deserialize, Serialize};
+
+use crate::x509::{CertificateFault, ParsedCertificate};
+use crate::{TcbStatus, UnixTime};
+
+/// What a policy does when it meets something that not everyone accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rule {
+    /// Refuse the Evidence.
+    Refuse,
+    /// Accept it, and say so in the verdict.
+    Warn,
+    /// Accept it; the verdict shows that the check was skipped.
+    Allow,
+}
+
+/// Which platforms, in which state, are good enough.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Policy {
+    /// What people call the policy; every verdict shows it.
+    pub name: String,
+    /// Roots of emulated platforms that are accepted beside the vendors'. Verdicts that rest on one say so.
+    pub emulated_roots: Vec<EmulatedRoot>,
+    /// The TCB statuses that are accepted; those other than `UpToDate` with a warning. `Revoked` never is.
+    pub accepted_tcb: BTreeSet<TcbStatus>,
+    /// Floors below which a platform is refused, whatever its vendor says.
+    pub minimum: Minimum,
+    /// Product families that are refused.
+    pub denied_families: BTreeSet<ProductFamily>,
+    /// The host may read and change the TEE.
+    pub debug: Rule,
+    /// The TEE may be moved to another machine.
+    pub migration: Rule,
+    /// TDX: another TD has rights over this one.
+    pub service_td: Rule,
+    /// TDX: the host may remap the TD's memory unseen (SEPT_VE_DISABLE is off).
+    pub sept_ve: Rule,
+    /// TDX: the TD exposes performance counters.
+    pub perfmon: Rule,
+    /// TDX, SNP: attribute or guest policy bits that this version does not know.
+    pub unknown_attributes: Rule,
+    /// SNP: the platform does not say that it checked its memory for aliases (BadRAM).
+    pub alias_check: Rule,
+    /// SNP: the guest may run on a machine with hyperthreading.
+    pub smt: Rule,
+    /// SNP: there is no current revocation list of AMD's. Revocation by an old list is refused always.
+    pub amd_crl: Rule,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self::production()
+    }
+}
+
+impl Policy {
+    /// The vendors' roots only; everything strict.
+    pub fn production() -> Self {
+        Self {
+            name: "production".into(),
+            emulated_roots: Vec::new(),
+            accepted_tcb: BTreeSet::from([TcbStatus::UpToDate]),
+            minimum: Minimum::default(),
+            denied_families: BTreeSet::new(),
+            debug: Rule::Refuse,
+            migration: Rule::Refuse,
+            service_td: Rule::Refuse,
+            sept_ve: Rule::Refuse,
+            perfmon: Rule::Refuse,
+            unknown_attributes: Rule::Refuse,
+            alias_check: Rule::Refuse,
+            smt: Rule::Allow,
+            amd_crl: Rule::Refuse,
+        }
+    }
+
+    /// Authenticity, validity and TCB only, for looking at Evidence of any workload: what is debatable is a
+    /// warning. Debug and what its vendor calls out of date or revoked are refused all the same.
+    pub fn genuine() -> Self {
+        Self {
+            name: "genuine".into(),
+            accepted_tcb: BTreeSet::from([
+                TcbStatus::UpToDate,
+                TcbStatus::SWHardeningNeeded,
+                TcbStatus::ConfigurationNeeded,
+                TcbStatus::ConfigurationAndSWHardeningNeeded,
+            ]),
+            migration: Rule::Warn,
+            service_td: Rule::Warn,
+            sept_ve: Rule::Warn,
+            perfmon: Rule::Warn,
+            unknown_attributes: Rule::Warn,
+            alias_check: Rule::Warn,
+            amd_crl: Rule::Warn,
+            ..Self::production()
+        }
+    }
+
+    /// The same policy, with roots of emulated platforms accepted.
+    #[must_use]
+    pub fn trust_emulated(mut self, roots: impl IntoIterator<Item = EmulatedRoot>) -> Self {
+        self.emulated_roots.extend(roots);
+        self
+    }
+}
+
+/// Floors. All of them hold; what is absent is not checked, and the verdict shows that.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Minimum {
+    /// SGX, TDX: the evaluation data number of TCB info and QE identity (S-18).
+    pub tcb_evaluation_data_number: Option<u32>,
+    /// SGX, TDX: TCB info, QE identity and CRLs issued before this are refused (S-18).
+    pub intel_collateral_issued: Option<UnixTime>,
+    /// SNP: the number of AMD's CRL (S-18).
+    pub amd_crl_number: Option<u64>,
+    /// SGX, TDX: each of the 16 components of the CPU's security version.
+    pub intel_cpu_svn: Option<[u8; 16]>,
+    /// SGX, TDX: the security version of the provisioning certification enclave.
+    pub intel_pce_svn: Option<u16>,
+    /// TDX: each of the 16 components of TEE_TCB_SVN.
+    pub tdx_tee_tcb_svn: Option<[u8; 16]>,
+    /// SNP: the components of the reported TCB, for each family or for all.
+    pub snp: Vec<SnpMinimum>,
+}
+
+/// A floor for the components of an SNP platform's reported TCB.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SnpMinimum {
+    /// The family that the floor is for; all when absent.
+    pub family: Option<ProductFamily>,
+    /// First mutable code (Turin).
+    pub fmc: u8,
+    /// Boot loader of the security processor.
+    pub bootloader: u8,
+    /// Operating system of the security processor.
+    pub tee: u8,
+    /// The SNP firmware.
+    pub snp: u8,
+    /// Microcode.
+    pub microcode: u8,
+}
+
+impl SnpMinimum {
+    /// Whether the floor is for `family`.
+    pub fn applies_to(&self, family: ProductFamily) -> bool {
+        self.family.is_none_or(|own| own == family)
+    }
+
+    /// The components below the floor: name, seen, required. A component that the family lacks is not
+    /// compared.
+    pub fn shortfalls(&self, seen: &TcbComponents) -> Vec<(&'static str, u8, u8)> {
+        [
+            ("fmc", seen.fmc, self.fmc),
+            ("bootloader", Some(seen.bootloader), self.bootloader),
+            ("tee", Some(seen.tee), self.tee),
+            ("snp", Some(seen.snp), self.snp),
+            ("microcode", Some(seen.microcode), self.microcode),
+        ]
+        .into_iter()
+        .filter_map(|(name, seen, required)| seen.map(|seen| (name, seen, required)))
+        .filter(|(_, seen, required)| seen < required)
+        .collect()
+    }
+}
+
+/// The root certificate of an emulated platform, with the name under which verdicts show it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "RootText", into = "RootText")]
+pub struct EmulatedRoot {
+    name: String,
+    certificate: CertificateDer,
+}
+
+/// A root that no chain could end in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("emulated root {name:?}: {fault}")]
+pub struct InvalidRoot {
+    name: String,
+    fault: String,
+}
+
+impl EmulatedRoot {
+    /// Takes a self-issued CA certificate, DER.
+    ///
+    /// # Errors
+    /// [`InvalidRoot`] when it cannot be read, or is no root.
+    pub fn new(name: impl Into<String>, certificate: &[u8]) -> Result<Self, InvalidRoot> {
+        let (name, certificate) = (name.into(), CertificateDer(certificate.to_vec()));
+        match ParsedCertificate::parse(&certificate).and_then(|parsed| parsed.require_root()) {
+            Ok(()) => Ok(Self { name, certificate }),
+            Err(fault) => Err(InvalidRoot { name, fault: describe(fault) }),
+        }
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The certificate.
+    pub fn certificate(&self) -> &CertificateDer {
+        &self.certificate
+    }
+}
+
+fn describe(fault: CertificateFault) -> String {
+    fault.to_string()
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RootText {
+    name: String,
+    /// PEM.
+    certificate: String,
+}
+
+impl From<EmulatedRoot> for RootText {
+    fn from(root: EmulatedRoot) -> Self {
+        Self { name: root.name, certificate: pem::encode(&root.certificate) }
+    }
+}
+
+impl TryFrom<RootText> for EmulatedRoot {
+    type Error = InvalidRoot;
+
+    fn try_from(text: RootText) -> Result<Self, InvalidRoot> {
+        let chain = pem::certificates(text.certificate.as_bytes())
+            .map_err(|malformed| InvalidRoot { name: text.name.clone(), fault: malformed.to_string() })?;
+        match chain.as_slice() {
+            [certificate] => Self::new(text.name, &certificate.0),
+            _ => Err(InvalidRoot { name: text.name, fault: "expected one certificate".into() }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_strict() {
+        assert_eq!(serde_json::from_str::<Policy>("{}").unwrap(), Policy::production());
+        assert_eq!(serde_json::from_str::<Policy>(r#"{"debug":"allow"}"#).unwrap().debug, Rule::Allow);
+    }
+
+    #[test]
+    fn unknown_keys_and_words_are_refused() {
+        assert!(serde_json::from_str::<Policy>(r#"{"deubg":"allow"}"#).is_err());
+        assert!(serde_json::from_str::<Policy>(r#"{"debug":"ignore"}"#).is_err());
+        assert!(serde_json::from_str::<Policy>(r#"{"accepted_tcb":["Fine"]}"#).is_err());
+        assert!(serde_json::from_str::<Policy>(r#"{"minimum":{"smp":[]}}"#).is_err());
+    }
+
+    #[test]
+    fn text_round_trips_with_roots() {
+        let root = EmulatedRoot::new("lab", include_bytes!("../roots/ark-milan.der")).unwrap();
+        let policy = Policy::genuine().trust_emulated([root]);
+        let json = serde_json::to_string(&policy).unwrap();
+        assert_eq!(serde_json::from_str::<Policy>(&json).unwrap(), policy);
+    }
+
+    #[test]
+    fn a_leaf_is_no_root() {
+        assert!(EmulatedRoot::new("x", b"junk").is_err());
+    }
+
+    #[test]
+    fn shortfalls_name_each_component() {
+        let floor = SnpMinimum { microcode: 219, snp: 24, fmc: 9, ..SnpMinimum::default() };
+        let seen = TcbComponents { fmc: None, bootloader: 4, tee: 0, snp: 24, microcode: 209 };
+        assert_eq!(floor.shortfalls(&seen), [("microcode", 209, 219)]);
+    }
+}

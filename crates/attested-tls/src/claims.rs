@@ -1,0 +1,126 @@
+//! What the TEE's own code asserts about itself beside the hardware's Evidence (design.md §4): CBOR maps
+//! whose digest the report data covers. Whoever trusts the measurement may trust the claims, nobody else.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_bytes::{ByteArray, ByteBuf};
+
+/// No honest claims are larger: two certificates and a few digests.
+pub const MAX_CLAIMS: usize = 16 * 1024;
+
+/// What a Keep says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeepClaims {
+    /// The Marble that it is to be.
+    pub marble: String,
+    /// The WebAssembly engine and its version (S-53).
+    pub engine: String,
+    /// SHA-256 of the workload's exact bytes.
+    pub workload: ByteArray<32>,
+    /// SHA-256 of the measured launch configuration.
+    pub configuration: ByteArray<32>,
+}
+
+/// What a coordinator says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CoordinatorClaims {
+    /// The root CA's certificate, DER.
+    pub root: ByteBuf,
+    /// SHA-256 of the SubjectPublicKeyInfo of the owner, who alone may set the first manifest.
+    pub owner: ByteArray<32>,
+    /// The generation of manifest and intermediate CA; 0 while there is no manifest.
+    pub epoch: u64,
+    /// SHA-256 of the manifest's exact bytes.
+    pub manifest: Option<ByteArray<32>>,
+    /// The hash of the newest record of the state log.
+    pub log_head: ByteArray<32>,
+    /// How many records the state log has.
+    pub log_length: u64,
+    /// The certificate of the current epoch's intermediate CA, DER; absent while there is no manifest.
+    pub intermediate: Option<ByteBuf>,
+}
+
+/// Claims are carried as the exact bytes that were hashed.
+pub trait Claims: Serialize + DeserializeOwned {
+    /// The CBOR bytes to hash and to carry.
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        ciborium::into_writer(self, &mut out).expect("writing plain data to memory cannot fail");
+        out
+    }
+
+    /// Reads claims strictly: unknown fields, trailing bytes and oversize are refused.
+    fn from_bytes(bytes: &[u8]) -> Result<Self, MalformedClaims> {
+        if bytes.len() > MAX_CLAIMS {
+            return Err(MalformedClaims::TooLarge { size: bytes.len() });
+        }
+        let mut rest = bytes;
+        let claims =
+            ciborium::from_reader(&mut rest).map_err(|error| MalformedClaims::Cbor(error.to_string()))?;
+        if !rest.is_empty() {
+            return Err(MalformedClaims::Trailing { bytes: rest.len() });
+        }
+        Ok(claims)
+    }
+}
+
+impl Claims for KeepClaims {}
+impl Claims for CoordinatorClaims {}
+
+/// Why claims could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MalformedClaims {
+    /// Larger than [`MAX_CLAIMS`].
+    #[error("claims of {size} bytes are larger than the {MAX_CLAIMS} that are allowed")]
+    TooLarge {
+        /// Bytes seen.
+        size: usize,
+    },
+    /// Not the CBOR map that is expected.
+    #[error("claims are not the expected CBOR map: {0}")]
+    Cbor(String),
+    /// Bytes follow the map.
+    #[error("{bytes} bytes follow the claims")]
+    Trailing {
+        /// How many.
+        bytes: usize,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keep() -> KeepClaims {
+        KeepClaims {
+            marble: "tally".into(),
+            engine: "wasmtime 48".into(),
+            workload: ByteArray::new([1; 32]),
+            configuration: ByteArray::new([2; 32]),
+        }
+    }
+
+    #[test]
+    fn round_trip() {
+        assert_eq!(KeepClaims::from_bytes(&keep().to_bytes()), Ok(keep()));
+    }
+
+    #[test]
+    fn trailing_bytes_are_refused() {
+        let mut bytes = keep().to_bytes();
+        bytes.push(0);
+        assert_eq!(KeepClaims::from_bytes(&bytes), Err(MalformedClaims::Trailing { bytes: 1 }));
+    }
+
+    #[test]
+    fn claims_of_another_role_are_refused() {
+        assert!(matches!(CoordinatorClaims::from_bytes(&keep().to_bytes()), Err(MalformedClaims::Cbor(_))));
+    }
+
+    #[test]
+    fn oversize_is_refused_before_parsing() {
+        let size = MAX_CLAIMS + 1;
+        assert_eq!(KeepClaims::from_bytes(&vec![0; size]), Err(MalformedClaims::TooLarge { size }));
+    }
+}

@@ -1,0 +1,139 @@
+//! Measured launch configurations of our own programs: what is fixed before they start and covered by their
+//! Evidence. Everything else that a host passes (addresses, paths) is a hint that decides nothing.
+
+use appraisal::{Policy, ReferenceValue};
+use serde::{Deserialize, Serialize};
+
+use crate::key::SpkiDigest;
+
+/// No honest configuration is larger.
+pub const MAX_CONFIGURATION: usize = 256 * 1024;
+
+/// What a coordinator is launched with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CoordinatorConfiguration {
+    /// Who may set the first manifest: the digest of the owner's public key.
+    pub owner: SpkiDigest,
+    /// DNS names and IP addresses in the certificate of the client API.
+    pub names: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct CoordinatorWire {
+    owner: String,
+    names: Vec<String>,
+}
+
+impl CoordinatorConfiguration {
+    /// Reads the JSON object `{"Owner": "<64 hex digits>", "Names": ["localhost", …]}`.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, LaunchError> {
+        let wire: CoordinatorWire = read(bytes)?;
+        let mut owner = [0; 32];
+        hex::decode_to_slice(&wire.owner, &mut owner).map_err(|_| LaunchError::Owner)?;
+        if wire.names.is_empty() {
+            return Err(LaunchError::NoNames);
+        }
+        Ok(Self { owner: SpkiDigest(owner), names: wire.names })
+    }
+
+    /// The bytes to launch with. The same configuration always gives the same bytes, so that its
+    /// measurement can be computed beforehand.
+    pub fn to_json(&self) -> Vec<u8> {
+        let wire = CoordinatorWire { owner: self.owner.to_string(), names: self.names.clone() };
+        serde_json::to_vec(&wire).expect("strings always serialise")
+    }
+}
+
+/// What a Keep is launched with: which Marble it is to be, and which coordinator it accepts. The host writes
+/// it and cannot change it unseen.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeepConfiguration {
+    /// The Marble to become.
+    pub marble: String,
+    /// What the coordinator must be.
+    pub coordinator: CoordinatorRequirements,
+}
+
+/// What a coordinator must prove before a Keep takes anything from it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CoordinatorRequirements {
+    /// Acceptable platforms.
+    pub policy: Policy,
+    /// Acceptable code.
+    pub measurements: Vec<ReferenceValue>,
+}
+
+impl KeepConfiguration {
+    /// Reads the JSON object strictly.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, LaunchError> {
+        read(bytes)
+    }
+
+    /// The bytes to launch with; the same configuration always gives the same bytes.
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("plain data always serialises")
+    }
+}
+
+fn read<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, LaunchError> {
+    if bytes.len() > MAX_CONFIGURATION {
+        return Err(LaunchError::TooLarge { size: bytes.len() });
+    }
+    Ok(serde_json::from_slice(bytes)?)
+}
+
+/// Why a launch configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// Over [`MAX_CONFIGURATION`].
+    #[error("the launch configuration has {size} bytes; {MAX_CONFIGURATION} are allowed")]
+    TooLarge {
+        /// Bytes seen.
+        size: usize,
+    },
+    /// Not the expected JSON object.
+    #[error("the launch configuration is not the JSON object that is expected")]
+    Json(#[from] serde_json::Error),
+    /// `Owner` is not a digest.
+    #[error("`Owner` must be the SHA-256 of the owner's public key (SubjectPublicKeyInfo): 64 hex digits")]
+    Owner,
+    /// `Names` is empty.
+    #[error("`Names` must have at least one DNS name or IP address for the coordinator's certificate")]
+    NoNames,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trip() {
+        let configuration =
+            CoordinatorConfiguration { owner: SpkiDigest([7; 32]), names: vec!["localhost".into()] };
+        assert_eq!(CoordinatorConfiguration::from_json(&configuration.to_json()).unwrap(), configuration);
+    }
+
+    #[test]
+    fn s41_unknown_switch_is_refused() {
+        let text = br#"{"Owner":"00","Names":["localhost"],"SkipAttestation":true}"#;
+        assert!(matches!(CoordinatorConfiguration::from_json(text), Err(LaunchError::Json(_))));
+    }
+
+    #[test]
+    fn malformed_owners_are_refused() {
+        for owner in ["0011", &"zz".repeat(32), &"+1".repeat(32), "", &"00".repeat(33)] {
+            let text = format!(r#"{{"Owner":"{owner}","Names":["localhost"]}}"#);
+            let refused = CoordinatorConfiguration::from_json(text.as_bytes());
+            assert!(matches!(refused, Err(LaunchError::Owner)), "{owner}");
+        }
+    }
+
+    #[test]
+    fn oversize_is_refused_before_parsing() {
+        let text = vec![b' '; MAX_CONFIGURATION + 1];
+        assert!(matches!(KeepConfiguration::from_json(&text), Err(LaunchError::TooLarge { .. })));
+    }
+}

@@ -1,0 +1,43 @@
+//! Verdicts bound to TLS peers.
+//!
+//! Two kinds of connection carry everything in Bailey, and both are made here:
+//!
+//! - [`channel`]: an **attested connection** between two TEEs that do not know each other yet. After a
+//!   TLS 1.3 handshake with fresh self-signed keys, each side proves its Evidence over this very
+//!   connection (nonce of the verifier, TLS exporter, both keys, role, direction) before a byte of the
+//!   application passes. The coordinator and a joining Keep speak over one.
+//! - [`marble`]: mutual TLS between **Marbles** that the coordinator has admitted. A certificate
+//!   carries the Marble's identity; who may connect is decided by that identity and never by a name.
+//!
+//! ```text
+//!  Keep                                    Coordinator
+//!   │ ClientHello … Finished (TLS 1.3 only, no resumption, no early data)
+//!   ├── Hello { nonce, role } ──────────────▶│
+//!   │◀───────────────── Hello { nonce, role }┤
+//!   ├── Statement { evidence, claims } ─────▶│ report data = f(role, own key, g(nonce, exporter, keys, …), claims)
+//!   │◀─────────── Statement { … } ───────────┤
+//!   ├── Outcome ────────────────────────────▶│ each appraises the other; either may refuse
+//!   │◀──────────────────────────── Outcome ──┤
+//!   │            application bytes           │
+//! ```
+//!
+//! This crate decides nothing about what is acceptable: that is the caller's [`appraisal::Policy`] and
+//! reference values. It never opens a socket itself.
+//!
+//! ```
+//! use attested_tls::key::TeeKey;
+//! let key = TeeKey::generate().unwrap();
+//! assert_eq!(key.digest(), &attested_tls::key::SpkiDigest::of_certificate(key.certificate()).unwrap());
+//! ```
+
+pub mod channel;
+pub mod claims;
+pub mod clock;
+mod config;
+mod frame;
+pub mod key;
+mod key_only;
+pub mod launch;
+pub mod marble;
+pub mod service;
+pub mod statement;

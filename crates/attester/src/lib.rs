@@ -1,0 +1,33 @@
+//! Asks the TEE that this process runs in for Evidence and sealing keys.
+//!
+//! This is the Attester of RFC 9334, and only that: it obtains Evidence and never judges any. It does
+//! not know what a verdict, a policy or a certificate is, and it never talks to a network.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), attester::AttesterError> {
+//! // First thing in `main`: before any other code can have opened the descriptor of the platform.
+//! let tee = attester::detect()?;
+//! let evidence = tee.evidence(&evidence::ReportData([0; 64]))?;
+//! let key = tee.sealing_key("bailey/state/1")?;
+//! # let _ = (evidence, key); Ok(()) }
+//! ```
+//!
+//! The one back end of today is the emulated platform ([`emulated`]). Those for real hardware implement
+//! [`Tee`] beside it, and [`detect`] picks the one that is there.
+
+pub mod emulated;
+mod tee;
+
+pub use tee::{AttesterError, RawEvidence, SealingKey, Tee};
+
+/// Finds the TEE that this process runs in.
+///
+/// Call it once, first thing in `main`: the emulated platform is reached over an inherited file
+/// descriptor, which this function takes. From then on the process ends when the platform is switched
+/// off (exit code [`emulated::EXIT_PLATFORM_GONE`]).
+///
+/// # Errors
+/// [`AttesterError::NotInTee`] when there is no TEE, [`AttesterError::AlreadyTaken`] on a second call.
+pub fn detect() -> Result<Box<dyn Tee>, AttesterError> {
+    emulated::Emulated::take().map(|tee| Box::new(tee) as Box<dyn Tee>)
+}

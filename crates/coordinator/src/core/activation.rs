@@ -1,0 +1,340 @@
+//! Admitting Keeps as Marbles: what their Evidence must meet, and what they get.
+
+use std::collections::BTreeMap;
+
+use appraisal::{EmulatedRoot, Policy, ReferenceValue, SnpMinimum, TcbStatus, UnixTime};
+use attested_tls::{
+    channel::{AttestedPeer, Expectations},
+    claims::{Claims, KeepClaims},
+    marble::MarbleIdentity,
+};
+use evidence::{Measurement, Platform};
+use manifest::{
+    Access, Generation, KeyPart, Log, Manifest, Marble, PlatformPolicy, Reference, Rendered, SecretKind,
+    SecretPart, SecretSource, Values, Workload,
+};
+use rustls::pki_types::CertificateDer;
+use serde_bytes::ByteArray;
+use zeroize::Zeroizing;
+
+use super::{Event, Mesh, Refusal, State, event, secrets};
+
+/// What an admitted Keep is given. Its existence says that the Evidence of the peer was appraised.
+pub struct Activation {
+    /// Which Marble it is.
+    pub marble: String,
+    /// Its certificate.
+    pub certified: Certified,
+    /// Files, environment, arguments, filled in.
+    pub parameters: mesh_api::Parameters,
+    /// SHA-256 of its workload.
+    pub workload: [u8; 32],
+    /// What the workload may use.
+    pub limits: mesh_api::Limits,
+    /// Who may connect to it.
+    pub access: mesh_api::Access,
+    /// To whom it may connect.
+    pub destinations: Vec<String>,
+    /// Whether its output may be shown to the host.
+    pub log_to_host: bool,
+    instance: [u8; 32],
+    epoch: u64,
+}
+
+/// A certificate with its chain.
+pub struct Certified {
+    /// Leaf and intermediate.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The root.
+    pub root: CertificateDer<'static>,
+    /// When the leaf ends.
+    pub not_after: UnixTime,
+}
+
+/// Policy and reference values for a Keep that offers Evidence of `platform` with these (unverified) claims.
+pub fn expectations(state: &State, platform: Platform, claims: &[u8]) -> Result<Expectations, Refusal> {
+    let claims = KeepClaims::from_bytes(claims)?;
+    let mesh = state.running()?;
+    let marble = marble(mesh, &claims.marble)?;
+    let package = &marble.package;
+    let mut policy = Policy::production();
+    policy.name = format!("Marble {}, epoch {}", marble.name, mesh.epoch());
+    let Some(accepted) = package.accepted.get(&platform) else {
+        let accepted = package.accepted.keys().map(ToString::to_string).collect();
+        return Err(Refusal::Platform { marble: marble.name.to_string(), platform, accepted });
+    };
+    apply(&mut policy, &accepted.policy)?;
+    let reference = |measurement: &Measurement| ReferenceValue {
+        label: format!("package {} of the manifest", package.name),
+        platform,
+        measurement: measurement.clone(),
+        launch_configuration: None,
+    };
+    Ok(Expectations { policy, measurements: accepted.measurements.iter().map(reference).collect() })
+}
+
+/// The manifest's words about a platform in those of the appraisal policy. Advisories are not among them:
+/// [`advisories`] compares them with the verdict.
+fn apply(policy: &mut Policy, wanted: &PlatformPolicy) -> Result<(), Refusal> {
+    let internal = |error: &dyn std::fmt::Display| Refusal::Internal(error.to_string());
+    for root in &wanted.emulated_roots {
+        policy
+            .emulated_roots
+            .push(EmulatedRoot::new("named in the manifest", &root.0).map_err(|e| internal(&e))?);
+    }
+    for family in &wanted.denied_families {
+        policy.denied_families.insert(family.as_str().parse().map_err(|error| internal(&error))?);
+    }
+    policy.accepted_tcb = wanted.accepted_tcb_statuses.iter().copied().map(status).collect();
+    let minimum = wanted.minimum_tcb;
+    policy.minimum.snp.push(SnpMinimum {
+        family: None,
+        fmc: minimum.fmc.unwrap_or(0),
+        bootloader: minimum.bootloader.unwrap_or(0),
+        tee: minimum.tee.unwrap_or(0),
+        snp: minimum.snp.unwrap_or(0),
+        microcode: minimum.microcode.unwrap_or(0),
+    });
+    policy.minimum.tcb_evaluation_data_number = wanted.minimum_tcb_evaluation_number;
+    Ok(())
+}
+
+fn status(word: manifest::TcbStatus) -> TcbStatus {
+    match word {
+        manifest::TcbStatus::UpToDate => TcbStatus::UpToDate,
+        manifest::TcbStatus::SwHardeningNeeded => TcbStatus::SWHardeningNeeded,
+        manifest::TcbStatus::ConfigurationNeeded => TcbStatus::ConfigurationNeeded,
+        manifest::TcbStatus::ConfigurationAndSwHardeningNeeded => {
+            TcbStatus::ConfigurationAndSWHardeningNeeded
+        }
+        manifest::TcbStatus::OutOfDate => TcbStatus::OutOfDate,
+        manifest::TcbStatus::OutOfDateConfigurationNeeded => TcbStatus::OutOfDateConfigurationNeeded,
+    }
+}
+
+/// Advisories that are open on the peer's platform must be among those that the manifest accepts, where it
+/// names any. As in MarbleRun, that is asked on `SWHardeningNeeded` only: other statuses are not accepted, or
+/// accepted as they are.
+fn advisories(marble: &Marble, peer: &AttestedPeer) -> Result<(), Refusal> {
+    let accepted = marble.package.accepted.get(&peer.appraised.platform());
+    let Some(accepted) = accepted.and_then(|accepted| accepted.policy.accepted_advisories.as_ref()) else {
+        return Ok(());
+    };
+    let tcb = peer.appraised.verdict().tcb();
+    let open = |advisory: &&String| !accepted.contains(&advisory.to_ascii_uppercase());
+    let unaccepted: Vec<_> = tcb.advisories.iter().filter(open).cloned().collect();
+    if tcb.status == Some(TcbStatus::SWHardeningNeeded) && !unaccepted.is_empty() {
+        return Err(Refusal::Advisories { marble: marble.name.to_string(), unaccepted });
+    }
+    Ok(())
+}
+
+/// Admits an attested peer as an instance of the Marble that its claims name.
+pub fn activate(
+    state: &State,
+    peer: &AttestedPeer,
+    appraised_in: u64,
+    now: UnixTime,
+) -> Result<Activation, Refusal> {
+    let (mesh, marble, workload) = admissible(state, peer, appraised_in)?;
+    let digest = workload.digest.0;
+    let certified = certify(state, mesh, marble, peer, now)?;
+    let parameters = render(state, mesh, marble, peer, &certified)?;
+    let limits = workload.limits;
+    Ok(Activation {
+        marble: marble.name.to_string(),
+        parameters,
+        workload: digest,
+        limits: mesh_api::Limits {
+            memory_bytes: limits.memory,
+            cpu_per_request_ms: u64::try_from(limits.cpu_per_request.as_millis()).unwrap_or(u64::MAX),
+            concurrent_requests: u64::from(limits.concurrent_requests),
+            body_bytes: limits.body_size,
+        },
+        access: access(workload),
+        destinations: destinations(mesh.manifest()),
+        log_to_host: workload.log == Log::Host,
+        certified,
+        instance: peer.key.0,
+        epoch: mesh.epoch(),
+    })
+}
+
+impl Activation {
+    /// The event, if on the newest state the Marble may still be activated: the part of the decision that
+    /// must not race.
+    pub fn admit(&self, state: &State, now: UnixTime) -> Result<Event, Refusal> {
+        let mesh = state.running()?;
+        current(mesh, self.epoch)?;
+        let marble = marble(mesh, &self.marble)?;
+        exhausted(mesh, marble)?;
+        Ok(Event::Activated {
+            marble: self.marble.clone(),
+            instance: ByteArray::new(self.instance),
+            at: event::seconds(now),
+        })
+    }
+}
+
+/// A new certificate for a key that was activated in this epoch.
+pub fn renew(
+    state: &State,
+    peer: &AttestedPeer,
+    appraised_in: u64,
+    now: UnixTime,
+) -> Result<(Event, Certified), Refusal> {
+    let (mesh, marble, _) = admissible(state, peer, appraised_in)?;
+    if !mesh.is_instance(&peer.key.0, marble.name.as_str(), now) {
+        return Err(Refusal::NotActivated { marble: marble.name.to_string() });
+    }
+    let certified = certify(state, mesh, marble, peer, now)?;
+    Ok((Event::Renewed { instance: ByteArray::new(peer.key.0), at: event::seconds(now) }, certified))
+}
+
+/// What holds for activation and renewal alike: this epoch's appraisal, a Marble of this manifest, and the
+/// workload that the manifest names.
+fn admissible<'s>(
+    state: &'s State,
+    peer: &AttestedPeer,
+    appraised_in: u64,
+) -> Result<(&'s Mesh, &'s Marble, &'s Workload), Refusal> {
+    let mesh = state.running()?;
+    current(mesh, appraised_in)?;
+    let claims = KeepClaims::from_bytes(&peer.claims)?;
+    let marble = marble(mesh, &claims.marble)?;
+    advisories(marble, peer)?;
+    let seen = claims.workload.into_array();
+    match &marble.workload {
+        Some(workload) if workload.digest.0 == seen => Ok((mesh, marble, workload)),
+        Some(workload) => Err(Refusal::Workload { marble: claims.marble, expected: workload.digest.0, seen }),
+        None => Err(Refusal::Parameters {
+            marble: claims.marble,
+            reason: "the manifest names no workload for it, so no Keep may run it".into(),
+        }),
+    }
+}
+
+fn marble<'m>(mesh: &'m Mesh, name: &str) -> Result<&'m Marble, Refusal> {
+    mesh.manifest().marble(name).ok_or_else(|| Refusal::UnknownMarble { marble: name.to_owned() })
+}
+
+fn current(mesh: &Mesh, appraised: u64) -> Result<(), Refusal> {
+    if appraised == mesh.epoch() {
+        Ok(())
+    } else {
+        Err(Refusal::StaleAppraisal { appraised, current: mesh.epoch() })
+    }
+}
+
+fn exhausted(mesh: &Mesh, marble: &Marble) -> Result<(), Refusal> {
+    match marble.max_activations {
+        Some(limit) if mesh.activations(marble.name.as_str()) >= limit.get() => {
+            Err(Refusal::ActivationsExhausted { marble: marble.name.to_string(), limit: limit.get() })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn certify(
+    state: &State,
+    mesh: &Mesh,
+    marble: &Marble,
+    peer: &AttestedPeer,
+    now: UnixTime,
+) -> Result<Certified, Refusal> {
+    let identity = MarbleIdentity {
+        marble: marble.name.to_string(),
+        epoch: mesh.epoch(),
+        manifest: mesh.manifest_digest(),
+        emulated: state.emulated() || peer.appraised.emulated(),
+    };
+    let names: Vec<_> = marble.names.iter().map(ToString::to_string).collect();
+    let domain = state.trust_domain();
+    let leaf = mesh.intermediate().certify_marble(&peer.public_key, &identity, &domain, &names, now)?;
+    Ok(Certified {
+        chain: vec![leaf.certificate, mesh.intermediate().certificate().clone()],
+        root: state.root().certificate().clone(),
+        not_after: leaf.not_after,
+    })
+}
+
+fn access(workload: &Workload) -> mesh_api::Access {
+    match &workload.access {
+        Access::Public => mesh_api::Access { public: true, peers: Vec::new() },
+        Access::Peers(peers) => {
+            mesh_api::Access { public: false, peers: peers.iter().map(ToString::to_string).collect() }
+        }
+    }
+}
+
+/// The Marbles that Marbles may be let in by. Whether this one is, the other side decides: one decision, in
+/// one place, where it cannot be gone around.
+fn destinations(manifest: &Manifest) -> Vec<String> {
+    let lets_in = |other: &&Marble| matches!(other.workload.as_ref().map(|workload| &workload.access), Some(Access::Peers(peers)) if !peers.is_empty());
+    manifest.marbles().values().filter(lets_in).map(|other| other.name.to_string()).collect()
+}
+
+fn render(
+    state: &State,
+    mesh: &Mesh,
+    marble: &Marble,
+    peer: &AttestedPeer,
+    certified: &Certified,
+) -> Result<mesh_api::Parameters, Refusal> {
+    let mut derived = BTreeMap::new();
+    for reference in marble.parameters.references() {
+        if let Reference::Secret { name, .. } = reference
+            && let Some(secret) = mesh.manifest().secrets().get(name)
+            && let (SecretKind::SymmetricKey { bytes }, SecretSource::PerInstance) =
+                (secret.kind, secret.source)
+        {
+            let value =
+                secrets::derive(state, name, bytes.get() as usize, marble.name.as_str(), &peer.key.0)?;
+            derived.insert(name.to_string(), value);
+        }
+    }
+    let values = Known { state, mesh, peer, certified, derived };
+    let refused = |reason: String| Refusal::Parameters { marble: marble.name.to_string(), reason };
+    let rendered: Rendered =
+        marble.parameters.render(&values).map_err(|error| refused(format!("{error}: {}", error.source)))?;
+    let text = |(name, value): (String, Zeroizing<Vec<u8>>)| match String::from_utf8(value.to_vec()) {
+        Ok(value) => Ok((name, value)),
+        Err(_) => Err(refused(format!("environment variable {name} would not be UTF-8"))),
+    };
+    Ok(mesh_api::Parameters {
+        files: rendered.files.into_iter().map(|(path, content)| (path, content.to_vec())).collect(),
+        env: rendered.env.into_iter().map(text).collect::<Result<_, _>>()?,
+        argv: rendered.argv,
+    })
+}
+
+/// What templates can refer to. A Marble's private key is not among it: it never leaves its TEE.
+struct Known<'a> {
+    state: &'a State,
+    mesh: &'a Mesh,
+    peer: &'a AttestedPeer,
+    certified: &'a Certified,
+    derived: BTreeMap<String, Zeroizing<Vec<u8>>>,
+}
+
+impl Values for Known<'_> {
+    fn value(&self, reference: &Reference) -> Option<&[u8]> {
+        match reference {
+            Reference::RootCa | Reference::CoordinatorIntermediate => {
+                Some(self.mesh.intermediate().certificate())
+            }
+            Reference::CoordinatorRoot => Some(self.state.root().certificate()),
+            Reference::MarbleCertificate(KeyPart::Certificate) => {
+                self.certified.chain.first().map(AsRef::as_ref)
+            }
+            Reference::MarbleCertificate(KeyPart::Public) => Some(&self.peer.public_key),
+            Reference::MarbleCertificate(KeyPart::Private) => None,
+            Reference::Secret { generation: Generation::Current, name, part: SecretPart::Value } => self
+                .derived
+                .get(name.as_str())
+                .map(|value| value.as_slice())
+                .or_else(|| self.mesh.secret(name.as_str())),
+            Reference::Secret { .. } => None,
+        }
+    }
+}

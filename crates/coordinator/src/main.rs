@@ -1,0 +1,87 @@
+//! `bailey-coordinator`: the coordinator's program inside its TEE. Arguments are the host's hints and decide
+//! nothing; what is fixed is in the measured launch configuration.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
+
+use anyhow::{Context, Result};
+use attested_tls::{clock, launch::CoordinatorConfiguration};
+use clap::Parser;
+use coordinator::service::{Coordinator, HostHints};
+use tokio::{net::TcpListener, signal::unix};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+#[derive(Parser)]
+#[command(name = "bailey-coordinator", about = "The control plane of a confidential mesh", version)]
+struct Hints {
+    /// Where the sealed state lies
+    #[arg(long, value_name = "DIR")]
+    state: PathBuf,
+    /// Where the client API listens
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:4433")]
+    client_address: SocketAddr,
+    /// Where the mesh API listens
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:2001")]
+    mesh_address: SocketAddr,
+}
+
+fn main() -> ExitCode {
+    let filter = EnvFilter::new("info");
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    let hints = Hints::parse();
+    let result = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("no threads could be had")
+        .and_then(|runtime| runtime.block_on(run(hints)));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let reason = format!("{error:#}");
+            tracing::error!(reason, "the coordinator ends");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(hints: Hints) -> Result<()> {
+    let tee: Arc<dyn attester::Tee> = Arc::from(attester::detect()?);
+    let configuration = CoordinatorConfiguration::from_json(tee.launch_configuration())?;
+    let hints = HostHints {
+        state: hints.state,
+        client_address: hints.client_address,
+        mesh_address: hints.mesh_address,
+    };
+    let coordinator = Coordinator::open(tee, configuration, &hints, clock::system())?;
+    let client = listen(hints.client_address).await?;
+    let mesh = listen(hints.mesh_address).await?;
+    tracing::info!(client = %client.local_addr()?, mesh = %mesh.local_addr()?, "serving");
+
+    let shutdown = CancellationToken::new();
+    let trigger = shutdown.clone();
+    tokio::spawn(async move {
+        terminated().await;
+        trigger.cancel();
+    });
+    coordinator.serve(client, mesh, shutdown).await?;
+    Ok(())
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+}
+
+async fn terminated() {
+    let Ok(mut terminate) = unix::signal(unix::SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}

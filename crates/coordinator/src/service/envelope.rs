@@ -1,0 +1,57 @@
+//! The JSend envelope that MarbleRun's clients expect, and the one place where a refusal becomes an HTTP
+//! status.
+
+use axum::{
+    Json,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::core::Refusal;
+
+/// A successful answer.
+pub fn success(data: impl Serialize) -> Response {
+    match serde_json::to_value(data) {
+        Ok(data) => Json(json!({ "status": "success", "data": data })).into_response(),
+        Err(_) => failure(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "INTERNAL",
+            "the answer could not be written",
+            Value::Null,
+        ),
+    }
+}
+
+/// A refusal with a stable code.
+pub fn failure(status: StatusCode, code: &str, message: &str, details: Value) -> Response {
+    let kind = if status.is_server_error() { "error" } else { "fail" };
+    let body = json!({ "status": kind, "message": message, "data": { "code": code, "details": details } });
+    (status, Json(body)).into_response()
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = match &self {
+            Refusal::NoCertificate | Refusal::UnknownUser => StatusCode::UNAUTHORIZED,
+            Refusal::NotOwner { .. } | Refusal::NotGranted { .. } => StatusCode::FORBIDDEN,
+            Refusal::NoManifest | Refusal::UnknownSecret { .. } => StatusCode::NOT_FOUND,
+            Refusal::ManifestAlreadySet { .. } => StatusCode::CONFLICT,
+            Refusal::Manifest(_) | Refusal::SecretShape { .. } | Refusal::NoSecrets => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
+            Refusal::UnknownMarble { .. }
+            | Refusal::Platform { .. }
+            | Refusal::Advisories { .. }
+            | Refusal::ClaimsMalformed(_)
+            | Refusal::Workload { .. }
+            | Refusal::StaleAppraisal { .. }
+            | Refusal::ActivationsExhausted { .. }
+            | Refusal::NotActivated { .. } => StatusCode::FORBIDDEN,
+            Refusal::Parameters { .. } => StatusCode::CONFLICT,
+            Refusal::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        failure(status, self.code(), &self.to_string(), self.details())
+    }
+}

@@ -1,0 +1,225 @@
+//! The mesh API: gRPC for Keeps, over attested connections only. The Evidence of a connection is appraised
+//! before its first gRPC byte, and each request carries the proof of it.
+
+use std::{sync::Arc, time::Duration};
+
+use appraisal::binding::Role;
+use attested_tls::{
+    channel::{self, Attested, AttestedPeer, ChannelError, ClaimsRefused, Expectations, Party, PeerPolicy},
+    claims::Claims,
+};
+use evidence::Platform;
+use hyper::server::conn::http2;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use mesh_api::{
+    ActivateRequest, ActivateResponse, Certificate, RenewRequest, RenewResponse,
+    mesh_server::{Mesh, MeshServer},
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Request, Response, Status, service::Routes};
+use tower::Service;
+
+use super::{Coordinator, StartError};
+use crate::core::{self, Activation, Certified, Refusal, State};
+
+const MAX_CONNECTIONS: usize = 1024;
+
+/// The proof that a connection carries, and the epoch whose policy it was appraised by.
+#[derive(Clone)]
+struct Admitted {
+    peer: Arc<AttestedPeer>,
+    epoch: u64,
+}
+
+pub(super) async fn serve(
+    coordinator: Arc<Coordinator>,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> Result<(), StartError> {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, _)) = accepted else { continue };
+        let Ok(place) = places.clone().try_acquire_owned() else { continue };
+        let (coordinator, shutdown) = (coordinator.clone(), shutdown.clone());
+        tokio::spawn(async move {
+            let _place = place;
+            connection(coordinator, stream, shutdown).await;
+        });
+    }
+}
+
+async fn connection(coordinator: Arc<Coordinator>, stream: TcpStream, shutdown: CancellationToken) {
+    let party = Party {
+        role: Role::Coordinator,
+        key: coordinator.mesh_key.clone(),
+        tee: coordinator.tee.clone(),
+        clock: coordinator.clock.clone(),
+    };
+    let policy = Policy { state: coordinator.snapshot().state };
+    let epoch = policy.state.mesh().map_or(0, core::Mesh::epoch);
+    match channel::accept(stream, &party, coordinator.claims().to_bytes(), &policy).await {
+        Ok(attested) => serve_attested(coordinator, attested, epoch, shutdown).await,
+        Err(error) => log_refusal(&error),
+    }
+}
+
+/// The manifest in force as a peer policy.
+struct Policy {
+    state: Arc<State>,
+}
+
+impl PeerPolicy for Policy {
+    fn role(&self) -> Role {
+        Role::Keep
+    }
+
+    fn expectations(&self, platform: Platform, claims: &[u8]) -> Result<Expectations, ClaimsRefused> {
+        core::expectations(&self.state, platform, claims)
+            .map_err(|refusal| ClaimsRefused { code: refusal.code(), reason: refusal.to_string() })
+    }
+}
+
+fn log_refusal(error: &ChannelError) {
+    let codes = error.codes().join(",");
+    match error.refused() {
+        Some(refused) => tracing::warn!(
+            decision = "refused", codes, verdict = %refused.verdict().render(false), "a Keep's Evidence was refused"
+        ),
+        None => tracing::warn!(decision = "refused", codes, reason = %error, "a Keep was not admitted"),
+    }
+}
+
+async fn serve_attested(
+    coordinator: Arc<Coordinator>,
+    attested: Attested<TcpStream>,
+    epoch: u64,
+    shutdown: CancellationToken,
+) {
+    let admitted = Admitted { peer: attested.peer().clone(), epoch };
+    let routes = Routes::new(MeshServer::new(MeshService { coordinator }));
+    let service = tower::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(admitted.clone());
+        let mut routes = routes.clone();
+        async move { routes.call(request).await }
+    });
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder.timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(20)).max_concurrent_streams(16);
+    let connection = builder.serve_connection(TokioIo::new(attested), TowerToHyperService::new(service));
+    tokio::pin!(connection);
+    let finished = tokio::select! {
+        finished = connection.as_mut() => finished,
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = finished {
+        tracing::debug!(error = %error, "a mesh connection ended with an error");
+    }
+}
+
+struct MeshService {
+    coordinator: Arc<Coordinator>,
+}
+
+#[tonic::async_trait]
+impl Mesh for MeshService {
+    async fn activate(
+        &self,
+        request: Request<ActivateRequest>,
+    ) -> Result<Response<ActivateResponse>, Status> {
+        let admitted = admitted(&request)?;
+        let coordinator = self.coordinator.clone();
+        blocking(move || {
+            let now = (coordinator.clock)();
+            // Rendering and signing happen on a snapshot, without a lock; the commit repeats the cheap part.
+            let state = coordinator.snapshot().state;
+            let activation = core::activate(&state, &admitted.peer, admitted.epoch, now)?;
+            coordinator.commit(|state| Ok((activation.admit(state, now)?, ())))?;
+            let verdict = admitted.peer.appraised.verdict();
+            tracing::info!(
+                decision = "admitted", marble = activation.marble, platform = %admitted.peer.appraised.platform(),
+                emulated = admitted.peer.appraised.emulated(), instance = %admitted.peer.key,
+                verdict = %verdict.render(false), "a Marble was activated"
+            );
+            Ok(activation_response(activation))
+        })
+        .await
+    }
+
+    async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
+        let admitted = admitted(&request)?;
+        let coordinator = self.coordinator.clone();
+        blocking(move || {
+            let now = (coordinator.clock)();
+            let certified =
+                coordinator.commit(|state| core::renew(state, &admitted.peer, admitted.epoch, now))?;
+            Ok(RenewResponse { certificate: Some(certificate(certified)) })
+        })
+        .await
+    }
+}
+
+fn admitted<T>(request: &Request<T>) -> Result<Admitted, Status> {
+    request
+        .extensions()
+        .get::<Admitted>()
+        .cloned()
+        .ok_or_else(|| Status::unauthenticated("not an attested connection"))
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Result<Response<T>, Status> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(answer)) => Ok(Response::new(answer)),
+        Ok(Err(refusal)) => {
+            tracing::warn!(decision = "refused", codes = refusal.code(), reason = %refusal, "a Keep was refused");
+            Err(status(&refusal))
+        }
+        Err(_) => Err(Status::cancelled("the request was cancelled")),
+    }
+}
+
+/// The sentence as message, the stable code as details.
+fn status(refusal: &Refusal) -> Status {
+    let code = match refusal {
+        Refusal::NoManifest | Refusal::StaleAppraisal { .. } | Refusal::Parameters { .. } => {
+            Code::FailedPrecondition
+        }
+        Refusal::Internal(_) => Code::Internal,
+        _ => Code::PermissionDenied,
+    };
+    Status::with_details(code, refusal.to_string(), refusal.code().as_bytes().to_vec().into())
+}
+
+fn certificate(certified: Certified) -> Certificate {
+    Certificate {
+        chain: certified.chain.iter().map(|certificate| certificate.to_vec()).collect(),
+        root: certified.root.to_vec(),
+        not_after: certified.not_after.0,
+    }
+}
+
+fn activation_response(activation: Activation) -> ActivateResponse {
+    ActivateResponse {
+        certificate: Some(certificate(activation.certified)),
+        parameters: Some(activation.parameters),
+        workload_digest: activation.workload.to_vec(),
+        limits: Some(activation.limits),
+        access: Some(activation.access),
+        destinations: activation.destinations,
+        log_to_host: activation.log_to_host,
+    }
+}

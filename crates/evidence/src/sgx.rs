@@ -1,0 +1,140 @@
+//! Intel SGX: quotes of version 3, and the enclave report that they carry (Intel SGX DCAP Quote Generation
+//! Library, appendix A.3 and A.4). TDX quotes carry one too, that of their quoting enclave.
+
+use crate::Malformed;
+use crate::quote::{HEADER_LENGTH, Header, SignatureData, read_tail};
+use crate::reader::Reader;
+
+const FORMAT: &str = "SGX quote v3";
+const REPORT_LENGTH: usize = 384;
+
+/// The bit of [`EnclaveReport::attributes`] that lets a debugger read the enclave.
+pub const ATTRIBUTE_DEBUG: u64 = 1 << 1;
+
+/// An SGX quote, version 3.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quote {
+    header: Header,
+    report: EnclaveReport,
+    signed: [u8; HEADER_LENGTH + REPORT_LENGTH],
+    signature_data: SignatureData,
+    padding: usize,
+}
+
+impl Quote {
+    /// Parses a quote.
+    ///
+    /// # Errors
+    /// [`Malformed`] names the first field that is not as the format demands.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(FORMAT, bytes);
+        let header = Header::read(FORMAT, 0, &mut reader)?;
+        if header.version != 3 {
+            return Err(Malformed::unsupported(FORMAT, "version", 0, "3", header.version.to_string()));
+        }
+        let report = EnclaveReport::read(&mut reader)?;
+        let mut signed = [0; HEADER_LENGTH + REPORT_LENGTH];
+        signed.copy_from_slice(&bytes[..HEADER_LENGTH + REPORT_LENGTH]);
+        let (data, start, padding) = read_tail(FORMAT, &mut reader)?;
+        let signature_data = SignatureData::read_v3(FORMAT, data, start)?;
+        Ok(Self { header, report, signed, signature_data, padding })
+    }
+
+    /// The header.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// What the CPU reported of the enclave.
+    pub fn report(&self) -> &EnclaveReport {
+        &self.report
+    }
+
+    /// The bytes that the attestation key signed: header and report.
+    pub fn signed(&self) -> &[u8] {
+        &self.signed
+    }
+
+    /// The signature and what certifies it.
+    pub fn signature_data(&self) -> &SignatureData {
+        &self.signature_data
+    }
+
+    /// How many zero bytes followed the quote.
+    pub fn padding(&self) -> usize {
+        self.padding
+    }
+}
+
+/// What the CPU reports of an enclave (Intel SDM volume 3D, REPORT; 384 bytes).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnclaveReport {
+    /// Security version of the CPU, opaque; the PCK certificate spells out its components.
+    pub cpu_svn: [u8; 16],
+    /// Extended state saved on exceptions.
+    pub misc_select: u32,
+    /// Extended product id.
+    pub isv_ext_prod_id: [u8; 16],
+    /// ATTRIBUTES.FLAGS: INIT, DEBUG, MODE64BIT, PROVISIONKEY, EINITTOKENKEY, KSS and more.
+    pub attributes: u64,
+    /// ATTRIBUTES.XFRM: which extended CPU state the enclave uses.
+    pub xfrm: u64,
+    /// The measurement of the enclave's code and data.
+    pub mrenclave: [u8; 32],
+    /// SHA-256 of the signer's public key.
+    pub mrsigner: [u8; 32],
+    /// What the launcher configured.
+    pub config_id: [u8; 64],
+    /// The signer's product id.
+    pub isv_prod_id: u16,
+    /// The signer's security version.
+    pub isv_svn: u16,
+    /// The security version of what the launcher configured.
+    pub config_svn: u16,
+    /// The signer's product family id.
+    pub isv_family_id: [u8; 16],
+    /// 64 bytes that the enclave chose.
+    pub report_data: [u8; 64],
+}
+
+impl EnclaveReport {
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let cpu_svn = reader.array("CPUSVN")?;
+        let misc_select = reader.u32("MISCSELECT")?;
+        reader.take("reserved 1", 12)?;
+        let isv_ext_prod_id = reader.array("ISVEXTPRODID")?;
+        let attributes = reader.u64("ATTRIBUTES.FLAGS")?;
+        let xfrm = reader.u64("ATTRIBUTES.XFRM")?;
+        let mrenclave = reader.array("MRENCLAVE")?;
+        reader.take("reserved 2", 32)?;
+        let mrsigner = reader.array("MRSIGNER")?;
+        reader.take("reserved 3", 32)?;
+        let config_id = reader.array("CONFIGID")?;
+        let isv_prod_id = reader.u16("ISVPRODID")?;
+        let isv_svn = reader.u16("ISVSVN")?;
+        let config_svn = reader.u16("CONFIGSVN")?;
+        reader.take("reserved 4", 42)?;
+        let isv_family_id = reader.array("ISVFAMILYID")?;
+        let report_data = reader.array("REPORTDATA")?;
+        Ok(Self {
+            cpu_svn,
+            misc_select,
+            isv_ext_prod_id,
+            attributes,
+            xfrm,
+            mrenclave,
+            mrsigner,
+            config_id,
+            isv_prod_id,
+            isv_svn,
+            config_svn,
+            isv_family_id,
+            report_data,
+        })
+    }
+
+    /// Whether a debugger may read the enclave.
+    pub fn is_debug(&self) -> bool {
+        self.attributes & ATTRIBUTE_DEBUG != 0
+    }
+}

@@ -1,0 +1,195 @@
+//! The agent's configuration: a JSON file, read whole and checked whole before anything is started.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::backoff::BackoffPolicy;
+use crate::process::{self, Process, ProcessSpec};
+
+/// The largest configuration file, in bytes.
+const MAX_FILE: usize = 4 << 20;
+
+/// What the agent does from the start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The agent's directory: its socket and its logs. Made (mode 0700) if it does not exist.
+    pub directory: PathBuf,
+    /// The control socket of the emulated platform.
+    pub platform_socket: PathBuf,
+    /// What to launch.
+    pub processes: Vec<Process>,
+    /// How to wait between launches.
+    pub backoff: BackoffPolicy,
+    /// The size in bytes at which a log file is set aside.
+    pub log_limit: u64,
+}
+
+/// The size at which a log file is set aside if nothing else is said: 8 MiB.
+pub(crate) const DEFAULT_LOG_LIMIT: u64 = 8 << 20;
+
+/// The file: paths are relative to its own directory.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wire {
+    directory: PathBuf,
+    /// The directory of the emulated platform.
+    platform: PathBuf,
+    processes: Vec<ProcessSpec>,
+    #[serde(default)]
+    backoff: BackoffPolicy,
+    #[serde(default = "default_log_limit")]
+    log_limit: u64,
+}
+
+fn default_log_limit() -> u64 {
+    DEFAULT_LOG_LIMIT
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{path} cannot be read")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's error.
+        source: std::io::Error,
+    },
+    /// It is no configuration.
+    #[error("not a host configuration: {0}")]
+    Malformed(String),
+    /// All that is wrong in it.
+    #[error("the host configuration has {} fault(s):{}", .0.len(), list(.0))]
+    Faults(Vec<Fault>),
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Where: `processes[0].executable`.
+    pub path: String,
+    /// What.
+    pub problem: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.problem)
+    }
+}
+
+fn list(faults: &[Fault]) -> String {
+    faults.iter().map(|fault| format!("\n  {fault}")).collect()
+}
+
+impl Config {
+    /// An agent in `directory` that launches on the platform behind `platform_socket`, and nothing yet.
+    pub fn new(directory: &Path, platform_socket: &Path) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            platform_socket: platform_socket.to_owned(),
+            processes: Vec::new(),
+            backoff: BackoffPolicy::default(),
+            log_limit: DEFAULT_LOG_LIMIT,
+        }
+    }
+
+    /// Reads and checks a configuration file.
+    ///
+    /// # Errors
+    /// When it cannot be read, or with every fault in it.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
+        let path = std::path::absolute(path).map_err(unreadable)?;
+        let bytes = process::read_regular(&path, MAX_FILE).map_err(unreadable)?;
+        Self::parse(&bytes, path.parent().unwrap_or(&path))
+    }
+
+    /// Checks a configuration; its paths are relative to `base`.
+    ///
+    /// # Errors
+    /// With every fault in it.
+    pub fn parse(bytes: &[u8], base: &Path) -> Result<Self, ConfigError> {
+        let wire: Wire =
+            serde_json::from_slice(bytes).map_err(|error| ConfigError::Malformed(error.to_string()))?;
+        let mut faults = Vec::new();
+        let mut names = BTreeSet::new();
+        let mut processes = Vec::new();
+        for (index, spec) in wire.processes.into_iter().enumerate() {
+            let path = format!("processes[{index}].");
+            if !names.insert(spec.name.clone()) {
+                let problem = format!("there is a process {} already", spec.name);
+                faults.push(Fault { path: format!("{path}name"), problem });
+            }
+            processes.extend(spec.resolve(base, &path, &mut faults));
+        }
+        if !faults.is_empty() {
+            return Err(ConfigError::Faults(faults));
+        }
+        Ok(Self {
+            directory: base.join(wire.directory),
+            platform_socket: emulator::control::socket_path(&base.join(wire.platform)),
+            processes,
+            backoff: wire.backoff,
+            log_limit: wire.log_limit,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::{LogDestination, Restart};
+
+    fn parse(json: &str) -> Result<Config, ConfigError> {
+        Config::parse(json.as_bytes(), Path::new("/base"))
+    }
+
+    #[test]
+    fn a_configuration_is_resolved_against_its_own_directory() {
+        let config = parse(
+            r#"{"directory": "host", "platform": "/platform", "processes": [
+                {"name": "tally", "platform": "snp", "executable": "bin/keep",
+                 "configuration": {"hex": "00ff"}, "arguments": ["--listen"], "restart": "never"}]}"#,
+        )
+        .unwrap();
+        assert_eq!(config.directory, Path::new("/base/host"));
+        assert_eq!(config.platform_socket, Path::new("/platform/control.sock"));
+        let tally = &config.processes[0];
+        assert_eq!(tally.executable, Path::new("/base/bin/keep"));
+        assert_eq!(tally.configuration, [0, 0xff]);
+        assert_eq!((tally.log, tally.restart), (LogDestination::File, Restart::Never));
+        assert_eq!((config.backoff, config.log_limit), (BackoffPolicy::default(), DEFAULT_LOG_LIMIT));
+    }
+
+    #[test]
+    fn all_faults_are_told_with_their_path() {
+        let Err(ConfigError::Faults(faults)) = parse(
+            r#"{"directory": "host", "platform": "p", "processes": [
+                {"name": "a", "platform": "snp", "executable": "x", "configuration": {"hex": "0"}},
+                {"name": "a", "platform": "tdx", "executable": "x", "configuration": {"file": "/nowhere"}}]}"#,
+        ) else {
+            panic!("accepted")
+        };
+        let paths: Vec<&str> = faults.iter().map(|fault| fault.path.as_str()).collect();
+        assert_eq!(paths, ["processes[0].configuration", "processes[1].name", "processes[1].configuration"]);
+    }
+
+    #[test]
+    fn unknown_fields_are_refused() {
+        for json in [
+            r#"{"directory": "d", "platform": "p", "processes": [], "debug": true}"#,
+            r#"{"directory": "d", "platform": "p", "processes": [
+                {"name": "a", "platform": "snp", "executable": "x", "environment": {}}]}"#,
+            r#"{"directory": "d", "platform": "p", "processes": [
+                {"name": "../a", "platform": "snp", "executable": "x"}]}"#,
+            r#"{"directory": "d", "platform": "p", "processes": [], "backoff": {"first_ms": 1}}"#,
+        ] {
+            assert!(matches!(parse(json), Err(ConfigError::Malformed(_))), "{json}");
+        }
+    }
+}

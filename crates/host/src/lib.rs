@@ -1,0 +1,47 @@
+//! The host agent: launches Keeps and other measured processes on one machine, keeps them running, and
+//! gathers what they print.
+//!
+//! It is not trusted. It knows nothing of appraisal, holds no key, and sees no secret: whatever it could do
+//! to a process shows in the process's Evidence, or only keeps it from running.
+//!
+//! ```text
+//!              launch            the process ends, or cannot be launched
+//!  Starting ───────────▶ Running ─────────────────▶ BackOff ──(250 ms, 500 ms, … 30 s)──▶ Starting
+//!     ▲                     │ stop                     │ stop
+//!     └──(launch, restart)──┴───────────▶ Stopped ◀────┘
+//! ```
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = host::Config::load("host.json".as_ref())?;
+//! let shutdown = host::Shutdown::new()?;
+//! host::run(config, &shutdown)?;   // until `shutdown.request()`, or {"action":"shutdown"} on the socket
+//! # Ok(()) }
+//! ```
+//!
+//! Entry points: [`Agent`] (in-process), [`run`] with its socket, [`ask`] (the other end of the socket).
+
+mod action;
+mod agent;
+mod backoff;
+mod clock;
+mod config;
+mod launcher;
+mod logs;
+mod process;
+mod status;
+mod supervisor;
+mod surface;
+
+pub use action::{Action, ActionError, Reply};
+pub use agent::{Agent, HostError, Notice, Watch, run};
+pub use backoff::{Backoff, BackoffPolicy};
+pub use clock::{Clock, SystemClock};
+pub use config::{Config, ConfigError, Fault};
+pub use emulator::control::{Exit, Stream};
+pub use emulator::socket::Stop as Shutdown;
+pub use launcher::{EmulatorLauncher, Event, LaunchError, Launcher, Running, Stopper};
+pub use logs::LogLine;
+pub use process::{Configuration, LogDestination, Process, ProcessName, ProcessSpec, Restart};
+pub use status::{Ending, LastExit, State, Status};
+pub use surface::{AskError, SOCKET_NAME, ask};

@@ -1,0 +1,202 @@
+//! `bailey-keep`: the program inside a Keep. It becomes a Marble and serves its workload until it is told to
+//! stop. Arguments are the host's hints (addresses and paths) and decide nothing.
+
+use std::{
+    collections::BTreeMap, error::Error as StdError, net::SocketAddr, path::PathBuf, process::ExitCode,
+    sync::Arc, time::Duration,
+};
+
+use anyhow::{Context, Result};
+use attested_tls::{
+    clock::{self, Clock},
+    launch::KeepConfiguration,
+    marble::{self, Access, Credential},
+};
+use clap::Parser;
+use keep::{
+    activation::{ActivationError, Candidate},
+    cache::Cache,
+    http::PeerTls,
+    runtime::Runtime,
+};
+use tokio::{net::TcpListener, sync::watch};
+use tracing_subscriber::EnvFilter;
+use zeroize::Zeroizing;
+
+/// The sealing context of the key that authenticates compiled workloads on the host's disk.
+const CACHE_CONTEXT: &str = "keep/compilation-cache/1";
+/// How long to wait before another attempt to renew a certificate.
+const RENEWAL_RETRY: Duration = Duration::from_secs(60);
+
+#[derive(Parser)]
+#[command(name = "bailey-keep", about = "Runs one WebAssembly workload inside a TEE", version)]
+struct Hints {
+    /// Where the coordinator's mesh API is
+    #[arg(long, value_name = "HOST:PORT")]
+    coordinator: String,
+    /// The workload: a WebAssembly component
+    #[arg(long, value_name = "FILE")]
+    workload: PathBuf,
+    /// Where to listen
+    #[arg(long, value_name = "IP:PORT")]
+    listen: SocketAddr,
+    /// Where a Marble listens
+    #[arg(long = "peer", value_name = "NAME=HOST:PORT", value_parser = peer)]
+    peers: Vec<(String, String)>,
+    /// Where compiled workloads are kept, authenticated
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+}
+
+fn peer(text: &str) -> Result<(String, String), String> {
+    let (name, address) = text.split_once('=').ok_or("expected NAME=HOST:PORT")?;
+    Ok((name.to_owned(), address.to_owned()))
+}
+
+fn main() -> ExitCode {
+    let filter = EnvFilter::new("info");
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    let hints = Hints::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "no threads could be had");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(hints)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let codes =
+                error.downcast_ref::<ActivationError>().map(ActivationError::codes).unwrap_or_default();
+            let verdict = verdict(&error);
+            let reason = format!("{error:#}");
+            tracing::error!(codes = codes.join(","), reason, verdict, "the Keep ends");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(hints: Hints) -> Result<()> {
+    let tee: Arc<dyn attester::Tee> = Arc::from(attester::detect()?);
+    let configuration = KeepConfiguration::from_json(tee.launch_configuration())?;
+    let clock = clock::system();
+    let component = read_workload(&hints.workload)?;
+    let digest = keep::runtime::digest(&component);
+    let candidate =
+        Candidate::new(tee.clone(), &configuration, digest, hints.coordinator.clone(), clock.clone())?;
+    let addresses: BTreeMap<_, _> = hints.peers.iter().cloned().collect();
+    let activated = candidate.activate(&addresses).await?;
+    tracing::info!(
+        marble = activated.admission.marble,
+        epoch = activated.credential.identity.epoch,
+        "admitted"
+    );
+
+    let cache = match hints.cache {
+        Some(folder) => Some(Cache::new(folder, Zeroizing::new(*tee.sealing_key(CACHE_CONTEXT)?.as_bytes()))),
+        None => None,
+    };
+    let engine = Runtime::new(&activated.admission.limits)?;
+    let workload = tokio::task::spawn_blocking(move || engine.load(&component, cache.as_ref())).await??;
+
+    let listener = TcpListener::bind(hints.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", hints.listen))?;
+    let address = listener.local_addr()?;
+    let (credentials, current) = watch::channel(activated.credential.clone());
+    let tls = marble::server_config(&activated.credential, activated.access.clone(), clock.clone())?;
+    let (tls_sender, tls) = watch::channel(tls);
+    let renewal =
+        Renewal { candidate, access: activated.access, clock: clock.clone(), credentials, tls: tls_sender };
+    tokio::spawn(renewal.run(activated.not_after));
+
+    tracing::info!(marble = activated.admission.marble, %address, "serving");
+    let peer_tls = Arc::new(MarbleTls { credential: current, clock });
+    keep::serve(workload, activated.admission, listener, tls, peer_tls, terminated()).await?;
+    Ok(())
+}
+
+/// The host's file, bounded before it is read: what it holds is checked by its digest.
+fn read_workload(path: &std::path::Path) -> Result<Vec<u8>> {
+    use std::io::Read;
+    let file = std::fs::File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let mut bytes = Vec::new();
+    let limit = keep::runtime::MAX_COMPONENT as u64 + 1;
+    file.take(limit).read_to_end(&mut bytes).with_context(|| format!("{} cannot be read", path.display()))?;
+    Ok(bytes)
+}
+
+/// Renews the certificate at half of its remaining life, for as long as the Keep serves.
+struct Renewal {
+    candidate: Candidate,
+    access: Access,
+    clock: Clock,
+    credentials: watch::Sender<Arc<Credential>>,
+    tls: watch::Sender<Arc<rustls::ServerConfig>>,
+}
+
+impl Renewal {
+    async fn run(self, mut not_after: i64) {
+        loop {
+            let left = u64::try_from(not_after.saturating_sub((self.clock)().0)).unwrap_or(0);
+            tokio::time::sleep(Duration::from_secs(left / 2).max(RENEWAL_RETRY)).await;
+            match self.renew().await {
+                Ok(until) => {
+                    not_after = until;
+                    tracing::info!(not_after, "the certificate was renewed");
+                }
+                Err(error) => {
+                    tracing::warn!(reason = %format!("{error:#}"), "the certificate was not renewed")
+                }
+            }
+        }
+    }
+
+    async fn renew(&self) -> Result<i64> {
+        let (credential, not_after) = self.candidate.renew().await?;
+        let tls = marble::server_config(&credential, self.access.clone(), self.clock.clone())?;
+        self.credentials.send_replace(credential);
+        self.tls.send_replace(tls);
+        Ok(not_after)
+    }
+}
+
+/// Connections to other Marbles, always under the newest certificate.
+struct MarbleTls {
+    credential: watch::Receiver<Arc<Credential>>,
+    clock: Clock,
+}
+
+impl PeerTls for MarbleTls {
+    fn client_config(
+        &self,
+        marble: &str,
+    ) -> Result<Arc<rustls::ClientConfig>, Box<dyn StdError + Send + Sync>> {
+        Ok(marble::client_config(&self.credential.borrow(), marble, self.clock.clone())?)
+    }
+}
+
+/// The verdict tree, where one side's Evidence was refused by this side.
+fn verdict(error: &anyhow::Error) -> Option<String> {
+    match error.downcast_ref::<ActivationError>() {
+        Some(ActivationError::Channel(channel)) => {
+            channel.refused().map(|refused| refused.verdict().render(false))
+        }
+        _ => None,
+    }
+}
+
+async fn terminated() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}

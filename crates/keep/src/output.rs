@@ -1,0 +1,226 @@
+//! The workload's standard output and error. By default it is counted and thrown away, because the host reads
+//! the Keep's log; where the manifest says so, lines go to that log, bounded in length and rate.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
+use wasmtime_wasi::{
+    cli::{IsTerminal, StdoutStream},
+    p2::{OutputStream, Pollable, StreamResult},
+};
+
+use crate::admission::LogPolicy;
+
+/// Longest line written to the log; the rest of it is cut off.
+const MAX_LINE: usize = 4096;
+const LINES_PER_SECOND: f64 = 100.0;
+const BURST: f64 = 500.0;
+const WRITE_PERMIT: usize = 64 << 10;
+
+/// What all instances of one workload print.
+pub(crate) struct Output {
+    marble: String,
+    policy: LogPolicy,
+    bytes: AtomicU64,
+    dropped: AtomicU64,
+    rate: Mutex<Rate>,
+}
+
+struct Rate {
+    tokens: f64,
+    at: Instant,
+}
+
+/// How much a workload printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Printed {
+    pub(crate) bytes: u64,
+    pub(crate) dropped_lines: u64,
+}
+
+impl Output {
+    pub(crate) fn new(marble: &str, policy: LogPolicy) -> Arc<Self> {
+        Arc::new(Self {
+            marble: marble.to_owned(),
+            policy,
+            bytes: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            rate: Mutex::new(Rate { tokens: BURST, at: Instant::now() }),
+        })
+    }
+
+    pub(crate) fn printed(&self) -> Printed {
+        Printed {
+            bytes: self.bytes.load(Ordering::Relaxed),
+            dropped_lines: self.dropped.load(Ordering::Relaxed),
+        }
+    }
+
+    fn admit(&self) -> bool {
+        let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let gained = now.duration_since(rate.at).as_secs_f64() * LINES_PER_SECOND;
+        rate.tokens = (rate.tokens + gained).min(BURST);
+        rate.at = now;
+        if rate.tokens < 1.0 {
+            return false;
+        }
+        rate.tokens -= 1.0;
+        true
+    }
+
+    fn line(&self, stream: &'static str, line: &[u8]) {
+        if self.admit() {
+            // Escaped, so that a workload can neither forge log lines nor drive a terminal.
+            let line = String::from_utf8_lossy(line).escape_debug().to_string();
+            tracing::info!(target: "workload", code = "WORKLOAD_OUTPUT", marble = %self.marble, stream, line);
+        } else {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// One instance's standard output or error.
+pub(crate) struct Stdio {
+    pub(crate) output: Arc<Output>,
+    pub(crate) stream: &'static str,
+}
+
+impl IsTerminal for Stdio {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for Stdio {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(self.lines())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.lines())
+    }
+}
+
+impl Stdio {
+    fn lines(&self) -> Lines {
+        Lines { output: Arc::clone(&self.output), stream: self.stream, partial: Vec::new() }
+    }
+}
+
+/// Cuts what is written into lines.
+struct Lines {
+    output: Arc<Output>,
+    stream: &'static str,
+    partial: Vec<u8>,
+}
+
+impl Lines {
+    fn take(&mut self, bytes: &[u8]) {
+        self.output.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        if self.output.policy == LogPolicy::Discard {
+            return;
+        }
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let (text, ends) = match piece.strip_suffix(b"\n") {
+                Some(text) => (text, true),
+                None => (piece, false),
+            };
+            let room = MAX_LINE - self.partial.len();
+            self.partial.extend_from_slice(&text[..text.len().min(room)]);
+            if ends {
+                self.output.line(self.stream, &self.partial);
+                self.partial.clear();
+            }
+        }
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        if !self.partial.is_empty() {
+            self.output.line(self.stream, &self.partial);
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl Pollable for Lines {
+    async fn ready(&mut self) {}
+}
+
+impl OutputStream for Lines {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.take(&bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(WRITE_PERMIT)
+    }
+}
+
+impl AsyncWrite for Lines {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        self.take(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_without_end_takes_no_more_than_its_bound() {
+        let output = Output::new("m", LogPolicy::Host);
+        let mut lines = Lines { output: Arc::clone(&output), stream: "stdout", partial: Vec::new() };
+        for _ in 0..100 {
+            lines.take(&[b'x'; 1000]);
+        }
+        assert_eq!(lines.partial.len(), MAX_LINE);
+        assert_eq!(output.printed().bytes, 100_000);
+    }
+
+    #[test]
+    fn a_flood_of_lines_is_dropped_and_counted() {
+        let output = Output::new("m", LogPolicy::Host);
+        let mut lines = Lines { output: Arc::clone(&output), stream: "stderr", partial: Vec::new() };
+        lines.take(&b"\n".repeat(10_000));
+        assert!(output.printed().dropped_lines > 9_000);
+    }
+
+    #[test]
+    fn discarded_output_is_not_even_kept() {
+        let output = Output::new("m", LogPolicy::Discard);
+        let mut lines = Lines { output: Arc::clone(&output), stream: "stdout", partial: Vec::new() };
+        lines.take(b"secret");
+        assert!(lines.partial.is_empty());
+        assert_eq!(output.printed(), Printed { bytes: 6, dropped_lines: 0 });
+    }
+}

@@ -1,0 +1,13 @@
+//! The Keep from outside: real components, real TLS, real sockets on this machine.
+
+mod client;
+mod hostile;
+mod isolation;
+mod limits;
+mod logs;
+mod peers;
+mod pki;
+mod poll;
+mod running;
+mod tls;
+mod workloads;

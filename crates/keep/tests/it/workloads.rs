@@ -1,0 +1,65 @@
+//! The components of the tests, built once by cargo from their lock files, and compiled once.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::LazyLock,
+};
+
+use keep::{
+    admission::Limits,
+    runtime::{Runtime, Workload},
+};
+
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new(&Limits::default()).unwrap());
+static POLL: LazyLock<PathBuf> = LazyLock::new(|| {
+    let source = repository().join("examples/poll");
+    build(&source, &source.join("target"))
+});
+static PROBE: LazyLock<Workload> = LazyLock::new(|| {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/probe");
+    let built = build(&source, &Path::new(env!("CARGO_TARGET_TMPDIR")).join("probe"));
+    load(&fs::read(built.join("probe.wasm")).unwrap())
+});
+static FRONTEND: LazyLock<Workload> = LazyLock::new(|| load(&component("frontend")));
+static TALLY: LazyLock<Workload> = LazyLock::new(|| load(&component("tally")));
+
+/// A component of `examples/poll`.
+pub fn component(name: &str) -> Vec<u8> {
+    fs::read(POLL.join(name).with_extension("wasm")).unwrap()
+}
+
+pub fn probe() -> Workload {
+    PROBE.clone()
+}
+
+pub fn frontend() -> Workload {
+    FRONTEND.clone()
+}
+
+pub fn tally() -> Workload {
+    TALLY.clone()
+}
+
+fn load(component: &[u8]) -> Workload {
+    RUNTIME.load(component, None).unwrap()
+}
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap()
+}
+
+fn build(source: &Path, target: &Path) -> PathBuf {
+    let status = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--release", "--locked", "--target", "wasm32-wasip2"])
+        .arg("--target-dir")
+        .arg(target)
+        .current_dir(source)
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .status()
+        .unwrap();
+    assert!(status.success(), "cargo could not build {}", source.display());
+    target.join("wasm32-wasip2/release")
+}

@@ -1,0 +1,176 @@
+//! The document as it is written: the wire structs of the manifest, MarbleRun's fields and ours. They say
+//! which fields exist and of which type; what they mean is decided where they are resolved.
+
+use std::collections::BTreeMap;
+
+use crate::wire::{GoBytes, NumberOrText, OneOrMore, ParameterEntry, wire};
+
+type Map<T> = BTreeMap<String, T>;
+
+wire! {
+    struct Document {
+        packages: Map<Package> = "Packages",
+        infrastructures: Map<Infrastructure> = "Infrastructures",
+        platforms: Option<Platforms> = "Platforms",
+        marbles: Map<Marble> = "Marbles",
+        users: Map<User> = "Users",
+        roles: Map<Role> = "Roles",
+        secrets: Map<Secret> = "Secrets",
+        recovery_keys: Map<String> = "RecoveryKeys",
+        tls: Map<TlsTag> = "TLS",
+        config: Config = "Config",
+    }
+
+    struct Package {
+        unique_id: String = "UniqueID",
+        signer_id: String = "SignerID",
+        product_id: Option<u64> = "ProductID",
+        security_version: Option<u64> = "SecurityVersion",
+        measurements: Measurements = "Measurements",
+        debug: bool = "Debug",
+        accepted_tcb_statuses: Vec<String> = "AcceptedTCBStatuses",
+        accepted_advisories: Vec<String> = "AcceptedAdvisories",
+    }
+
+    struct Measurements {
+        sgx: OneOrMore = "Sgx",
+        tdx: OneOrMore = "Tdx",
+        snp: OneOrMore = "Snp",
+    }
+
+    #[expect(dead_code, reason = "read for its type; infrastructures are not enforced yet")]
+    struct Infrastructure {
+        cpu_svn: GoBytes = "CPUSVN",
+        qe_svn: u64 = "QESVN",
+        pce_svn: u64 = "PCESVN",
+        root_ca: GoBytes = "RootCA",
+    }
+
+    struct Platforms {
+        sgx: Option<Platform> = "Sgx",
+        tdx: Option<Platform> = "Tdx",
+        snp: Option<Platform> = "Snp",
+    }
+
+    struct Platform {
+        accepted_tcb_statuses: Vec<String> = "AcceptedTCBStatuses",
+        accepted_advisories: Vec<String> = "AcceptedAdvisories",
+        minimum_tcb: Option<MinimumTcb> = "MinimumTcb",
+        minimum_tcb_evaluation_number: Option<u64> = "MinimumTcbEvaluationNumber",
+        denied_families: Vec<String> = "DeniedFamilies",
+        emulated_roots: Vec<String> = "EmulatedRoots",
+    }
+
+    struct MinimumTcb {
+        bootloader: Option<u64> = "Bootloader",
+        tee: Option<u64> = "Tee",
+        snp: Option<u64> = "Snp",
+        microcode: Option<u64> = "Microcode",
+        fmc: Option<u64> = "Fmc",
+    }
+
+    struct Marble {
+        package: String = "Package",
+        max_activations: u64 = "MaxActivations",
+        parameters: Parameters = "Parameters",
+        tls: Vec<String> = "TLS",
+        disable_secret_binding: bool = "DisableSecretBinding",
+        workload: Option<Workload> = "Workload",
+        limits: Option<Limits> = "Limits",
+        names: Vec<String> = "Names",
+        access: Option<String> = "Access",
+        peers: Option<Vec<String>> = "Peers",
+        log: Option<String> = "Log",
+    }
+
+    struct Parameters {
+        files: Map<ParameterEntry> = "Files",
+        env: Map<ParameterEntry> = "Env",
+        argv: Vec<String> = "Argv",
+    }
+
+    struct Workload {
+        digest: String = "Digest",
+    }
+
+    struct Limits {
+        memory: Option<String> = "Memory",
+        cpu_per_request: Option<String> = "CpuPerRequest",
+        concurrent_requests: Option<u64> = "ConcurrentRequests",
+        body_size: Option<String> = "BodySize",
+    }
+
+    struct User {
+        certificate: String = "Certificate",
+        roles: Vec<String> = "Roles",
+    }
+
+    struct Role {
+        resource_type: String = "ResourceType",
+        resource_names: Vec<String> = "ResourceNames",
+        actions: Vec<String> = "Actions",
+    }
+
+    struct Secret {
+        kind: String = "Type",
+        size: u64 = "Size",
+        shared: bool = "Shared",
+        user_defined: bool = "UserDefined",
+        certificate: Option<Box<Certificate>> = "Cert",
+        valid_for: u64 = "ValidFor",
+        private: Option<String> = "Private",
+        public: Option<String> = "Public",
+    }
+
+    /// What an issued certificate can be asked to contain, of Go's `x509.Certificate`.
+    #[expect(dead_code, reason = "read for its type; certificates are not issued as secrets yet")]
+    struct Certificate {
+        serial_number: Option<u64> = "SerialNumber",
+        subject: Option<DistinguishedName> = "Subject",
+        issuer: Option<DistinguishedName> = "Issuer",
+        not_before: Option<String> = "NotBefore",
+        not_after: Option<String> = "NotAfter",
+        key_usage: Option<u64> = "KeyUsage",
+        ext_key_usage: Vec<u64> = "ExtKeyUsage",
+        basic_constraints_valid: bool = "BasicConstraintsValid",
+        is_ca: bool = "IsCA",
+        max_path_len: Option<u64> = "MaxPathLen",
+        max_path_len_zero: bool = "MaxPathLenZero",
+        dns_names: Vec<String> = "DNSNames",
+        ip_addresses: Vec<String> = "IPAddresses",
+        email_addresses: Vec<String> = "EmailAddresses",
+    }
+
+    #[expect(dead_code, reason = "read for its type; certificates are not issued as secrets yet")]
+    struct DistinguishedName {
+        country: Vec<String> = "Country",
+        organization: Vec<String> = "Organization",
+        organizational_unit: Vec<String> = "OrganizationalUnit",
+        locality: Vec<String> = "Locality",
+        province: Vec<String> = "Province",
+        street_address: Vec<String> = "StreetAddress",
+        postal_code: Vec<String> = "PostalCode",
+        serial_number: Option<String> = "SerialNumber",
+        common_name: Option<String> = "CommonName",
+    }
+
+    struct TlsTag {
+        outgoing: Vec<TlsEntry> = "Outgoing",
+        incoming: Vec<TlsEntry> = "Incoming",
+    }
+
+    struct TlsEntry {
+        port: NumberOrText = "Port",
+        addr: String = "Addr",
+        cert: String = "Cert",
+        disable_client_auth: bool = "DisableClientAuth",
+    }
+
+    struct Config {
+        seal_mode: String = "SealMode",
+        feature_gates: Vec<String> = "FeatureGates",
+        update_threshold: u64 = "UpdateThreshold",
+        recovery_threshold: u64 = "RecoveryThreshold",
+        rotate_root_secret: bool = "RotateRootSecret",
+    }
+}

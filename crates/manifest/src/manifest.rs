@@ -1,0 +1,210 @@
+//! The manifest as a whole: from the exact bytes to a value in which every reference is resolved.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use evidence::Platform;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::document::Document;
+use crate::fault::{Code, Collector, Faults};
+use crate::marble::{self, Access, Marble};
+use crate::names::{MarbleName, PackageName, RoleName, SecretName, UserName};
+use crate::package::{self, Package};
+use crate::path::Path;
+use crate::platform::{self, PlatformPolicy};
+use crate::secret::{self, Secret};
+use crate::settings;
+use crate::tree::Node;
+use crate::user::{self, Action, Role, User};
+use crate::wire::Wire;
+
+/// A manifest without faults. [`Manifest::parse`] is its only origin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    digest: ManifestDigest,
+    platforms: BTreeMap<Platform, Arc<PlatformPolicy>>,
+    packages: BTreeMap<PackageName, Arc<Package>>,
+    marbles: BTreeMap<MarbleName, Marble>,
+    secrets: BTreeMap<SecretName, Secret>,
+    roles: BTreeMap<RoleName, Arc<Role>>,
+    users: BTreeMap<UserName, User>,
+}
+
+impl Manifest {
+    /// Reads a manifest: JSON when its first byte that is not white space is `{`, else YAML.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, each with its path. Semantic faults are looked for only when all
+    /// values are of the right type.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Faults> {
+        let tree = Node::parse(bytes)?;
+        let mut faults = Collector::new(&tree);
+        let resolved = Document::read(&tree, &Path::Root, &mut faults)
+            .map(|document| Self::resolve(&document, ManifestDigest::of(bytes), &mut faults));
+        faults.into_result()?;
+        resolved.ok_or_else(|| {
+            Faults::of_document(Code::WrongType, None, "the document is no object".to_owned(), None)
+        })
+    }
+
+    fn resolve(document: &Document, digest: ManifestDigest, faults: &mut Collector<'_>) -> Self {
+        let at = Path::Root;
+        for (field, what, empty) in [
+            ("Packages", "package", document.packages.is_empty()),
+            ("Marbles", "Marble", document.marbles.is_empty()),
+        ] {
+            if empty {
+                faults.add(&at.field(field), Code::Missing, format!("a manifest needs at least one {what}"));
+            }
+        }
+        settings::check(document, &at, faults);
+        let platforms = platform::resolve(document.platforms.as_ref(), &at.field("Platforms"), faults);
+        let referenced: BTreeSet<_> =
+            document.marbles.values().map(|marble| marble.package.as_str()).collect();
+        let policies = (&platforms, document.platforms.is_some());
+        let packages =
+            package::resolve(&document.packages, &referenced, policies, &at.field("Packages"), faults);
+        let secrets = secret::resolve(&document.secrets, &at.field("Secrets"), faults);
+        let shapes = secret::shapes(&document.secrets);
+        let marbles = marble::resolve(document, &packages, &shapes, &at.field("Marbles"), faults);
+        let roles = user::resolve_roles(&document.roles, document, &at.field("Roles"), faults);
+        let users = user::resolve_users(&document.users, &document.roles, &roles, &at.field("Users"), faults);
+        Self { digest, platforms, packages, marbles, secrets, roles, users }
+    }
+
+    /// The manifest's identity: SHA-256 of its exact bytes. JSON and YAML of one meaning differ.
+    #[must_use]
+    pub fn digest(&self) -> ManifestDigest {
+        self.digest
+    }
+
+    /// The accepted platforms with their policies. A package's own policy, in [`Package::accepted`],
+    /// is the one to appraise by: a MarbleRun manifest states it there.
+    #[must_use]
+    pub fn platforms(&self) -> &BTreeMap<Platform, Arc<PlatformPolicy>> {
+        &self.platforms
+    }
+
+    /// The packages that a Marble names.
+    #[must_use]
+    pub fn packages(&self) -> &BTreeMap<PackageName, Arc<Package>> {
+        &self.packages
+    }
+
+    /// The Marbles.
+    #[must_use]
+    pub fn marbles(&self) -> &BTreeMap<MarbleName, Marble> {
+        &self.marbles
+    }
+
+    /// The Marble of this name.
+    #[must_use]
+    pub fn marble(&self, name: &str) -> Option<&Marble> {
+        self.marbles.get(name)
+    }
+
+    /// The secrets.
+    #[must_use]
+    pub fn secrets(&self) -> &BTreeMap<SecretName, Secret> {
+        &self.secrets
+    }
+
+    /// The roles.
+    #[must_use]
+    pub fn roles(&self) -> &BTreeMap<RoleName, Arc<Role>> {
+        &self.roles
+    }
+
+    /// The users.
+    #[must_use]
+    pub fn users(&self) -> &BTreeMap<UserName, User> {
+        &self.users
+    }
+
+    /// The user with this certificate: DER, the first of the chain that the peer presented.
+    #[must_use]
+    pub fn user_by_certificate(&self, der: &[u8]) -> Option<&User> {
+        self.users.values().find(|user| user.certificate.0 == der)
+    }
+
+    /// Whether the user of this certificate may do this with all of these secrets. An unknown secret is
+    /// granted to nobody.
+    #[must_use]
+    pub fn authorised<'s>(
+        &self,
+        certificate: &[u8],
+        action: Action,
+        secrets: impl IntoIterator<Item = &'s SecretName>,
+    ) -> bool {
+        let user = self.user_by_certificate(certificate);
+        user.is_some_and(|user| secrets.into_iter().all(|secret| user.may(action, secret)))
+    }
+
+    /// The Marbles to which a Marble may open connections.
+    pub fn reachable_from<'m>(&'m self, from: &'m MarbleName) -> impl Iterator<Item = &'m Marble> {
+        self.marbles.values().filter(move |marble| {
+            match marble.workload.as_ref().map(|workload| &workload.access) {
+                Some(Access::Public) => true,
+                Some(Access::Peers(peers)) => peers.contains(from),
+                None => false,
+            }
+        })
+    }
+}
+
+/// SHA-256 of a manifest's exact bytes; written as 64 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ManifestDigest(pub [u8; 32]);
+
+impl ManifestDigest {
+    /// The digest of these bytes, whether or not they are a manifest.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+}
+
+impl fmt::Display for ManifestDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for ManifestDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ManifestDigest({self})")
+    }
+}
+
+/// Text that is not a manifest digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a manifest digest has 64 hexadecimal digits")]
+pub struct InvalidDigest;
+
+impl FromStr for ManifestDigest {
+    type Err = InvalidDigest;
+
+    fn from_str(text: &str) -> Result<Self, InvalidDigest> {
+        let bytes = hex::decode(text).map_err(|_| InvalidDigest)?;
+        bytes.try_into().map(Self).map_err(|_| InvalidDigest)
+    }
+}
+
+impl TryFrom<String> for ManifestDigest {
+    type Error = InvalidDigest;
+
+    fn try_from(text: String) -> Result<Self, InvalidDigest> {
+        text.parse()
+    }
+}
+
+impl From<ManifestDigest> for String {
+    fn from(digest: ManifestDigest) -> Self {
+        digest.to_string()
+    }
+}

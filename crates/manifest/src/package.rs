@@ -1,0 +1,256 @@
+//! Packages: the Reference Values of one piece of code on each platform, with the Appraisal Policy that
+//! holds for it there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use evidence::{Measurement, Platform};
+
+use crate::document as wire;
+use crate::encoding;
+use crate::fault::{Code, Collector, shown};
+use crate::names::PackageName;
+use crate::path::Path;
+use crate::platform::{self, PlatformPolicy};
+use crate::support::{self, Feature};
+
+/// Code that may run as a Marble, identified by measurement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Package {
+    /// Its name.
+    pub name: PackageName,
+    /// Where it may run; never empty.
+    pub accepted: BTreeMap<Platform, Accepted>,
+}
+
+/// What is accepted as a package on one platform.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Accepted {
+    /// Any of these measurements; never empty.
+    pub measurements: BTreeSet<Measurement>,
+    /// What the platform must be like.
+    pub policy: Arc<PlatformPolicy>,
+}
+
+pub(crate) type Policies = BTreeMap<Platform, Arc<PlatformPolicy>>;
+
+/// Resolves the packages that a Marble names. As in MarbleRun, others have no effect and are only read.
+pub(crate) fn resolve(
+    packages: &BTreeMap<String, wire::Package>,
+    referenced: &BTreeSet<&str>,
+    (policies, policies_given): (&Policies, bool),
+    at: &Path<'_>,
+    faults: &mut Collector<'_>,
+) -> BTreeMap<PackageName, Arc<Package>> {
+    let mut resolved = BTreeMap::new();
+    for (name, wire) in packages {
+        let here = at.key(name);
+        let name = match name.parse::<PackageName>() {
+            Ok(name) => name,
+            Err(error) => {
+                faults.add(&here, Code::InvalidName, error.to_string());
+                continue;
+            }
+        };
+        if !referenced.contains(name.as_str()) {
+            continue;
+        }
+        if wire.debug {
+            let message = "the host can read the memory of a debug TEE, so nothing in it is secret";
+            faults.hint(
+                &here.field("Debug"),
+                Code::DebugPackage,
+                message,
+                "develop on an emulated platform instead",
+            );
+            continue;
+        }
+        let policies = own_policies(wire, policies, policies_given, &here, faults);
+        if let Some(accepted) = accepted(wire, &policies, &here, faults) {
+            resolved.insert(name.clone(), Arc::new(Package { name, accepted }));
+        }
+    }
+    resolved
+}
+
+/// MarbleRun writes the TCB policy into the package; ours is in `Platforms`. Never both.
+fn own_policies(
+    wire: &wire::Package,
+    policies: &Policies,
+    policies_given: bool,
+    at: &Path<'_>,
+    faults: &mut Collector<'_>,
+) -> Policies {
+    let own = [
+        ("AcceptedTCBStatuses", !wire.accepted_tcb_statuses.is_empty()),
+        ("AcceptedAdvisories", !wire.accepted_advisories.is_empty()),
+    ];
+    if policies_given {
+        for (field, _) in own.iter().filter(|(_, given)| *given) {
+            let message = "the manifest has `Platforms`, which says this for all packages";
+            faults.hint(&at.field(field), Code::Conflict, message, "move it into `Platforms`");
+        }
+        return policies.clone();
+    }
+    let sgx = PlatformPolicy {
+        accepted_tcb_statuses: platform::tcb_statuses(
+            &wire.accepted_tcb_statuses,
+            &at.field("AcceptedTCBStatuses"),
+            faults,
+        ),
+        accepted_advisories: platform::advisories(
+            &wire.accepted_advisories,
+            &at.field("AcceptedAdvisories"),
+            faults,
+        ),
+        ..PlatformPolicy::default()
+    };
+    [(Platform::Sgx, Arc::new(sgx))].into()
+}
+
+fn accepted(
+    wire: &wire::Package,
+    policies: &Policies,
+    at: &Path<'_>,
+    faults: &mut Collector<'_>,
+) -> Option<BTreeMap<Platform, Accepted>> {
+    let unique = !wire.unique_id.is_empty();
+    let signer = !wire.signer_id.is_empty() || wire.product_id.is_some() || wire.security_version.is_some();
+    let lists = [
+        (Platform::Sgx, &wire.measurements.sgx.0),
+        (Platform::Tdx, &wire.measurements.tdx.0),
+        (Platform::Snp, &wire.measurements.snp.0),
+    ];
+    let measured = lists.iter().any(|(_, list)| !list.is_empty());
+    match (unique, signer, measured) {
+        (true, false, false) => {
+            let here = at.field("UniqueID");
+            let listed = platform_policy(Platform::Sgx, policies, &here, faults);
+            let measurement = measurement(Platform::Sgx, &wire.unique_id, &here, faults);
+            let accepted = Accepted { measurements: [measurement?].into(), policy: listed? };
+            Some([(Platform::Sgx, accepted)].into())
+        }
+        (false, false, true) => {
+            let here = at.field("Measurements");
+            let given = lists.into_iter().filter(|(_, list)| !list.is_empty());
+            let all: Vec<_> = given
+                .map(|(platform, list)| {
+                    let here = here.field(platform::field_of(platform));
+                    Some((platform, on_platform(platform, list, policies, &here, faults)?))
+                })
+                .collect();
+            all.into_iter().collect()
+        }
+        (false, true, false) => {
+            signer_form(wire, at, faults);
+            None
+        }
+        (false, false, false) => {
+            let message = "the package says nothing by which its code could be recognised";
+            faults.hint(
+                at,
+                Code::Missing,
+                message,
+                "give `Measurements` or `UniqueID`; `bailey measure` prints them",
+            );
+            None
+        }
+        _ => {
+            let message = "the package identifies its code in more than one way";
+            let hint = "keep one of `Measurements`, `UniqueID`, and `SignerID` with `ProductID` and `SecurityVersion`";
+            faults.hint(at, Code::Conflict, message, hint);
+            None
+        }
+    }
+}
+
+fn on_platform(
+    platform: Platform,
+    list: &[String],
+    policies: &Policies,
+    at: &Path<'_>,
+    faults: &mut Collector<'_>,
+) -> Option<Accepted> {
+    let policy = platform_policy(platform, policies, at, faults);
+    let mut measurements = BTreeSet::new();
+    let mut complete = true;
+    for (i, text) in list.iter().enumerate() {
+        let here = at.index(i);
+        match measurement(platform, text, if list.len() == 1 { at } else { &here }, faults) {
+            None => complete = false,
+            Some(measurement) => complete &= measurements.insert(measurement) || duplicate(&here, faults),
+        }
+    }
+    Some(Accepted { measurements, policy: policy? }).filter(|_| complete)
+}
+
+fn duplicate(at: &Path<'_>, faults: &mut Collector<'_>) -> bool {
+    faults.add(at, Code::DuplicateValue, "this measurement is already in the list");
+    false
+}
+
+fn platform_policy(
+    platform: Platform,
+    policies: &Policies,
+    at: &Path<'_>,
+    faults: &mut Collector<'_>,
+) -> Option<Arc<PlatformPolicy>> {
+    let policy = policies.get(&platform).cloned();
+    if policy.is_none() {
+        let field = platform::field_of(platform);
+        faults.add_with(
+            at,
+            Code::PlatformNotListed,
+            format!("`Platforms` does not accept {platform}, so this could never be used"),
+            || Some(format!("add `Platforms.{field}`, which may be empty, or remove this")),
+        );
+    }
+    policy
+}
+
+fn measurement(
+    platform: Platform,
+    text: &str,
+    at: &Path<'_>,
+    faults: &mut Collector<'_>,
+) -> Option<Measurement> {
+    let length = Measurement::length_on(platform);
+    let bytes = encoding::hex(text).filter(|bytes| bytes.len() == length);
+    let message = match bytes.as_deref() {
+        None => format!(
+            "a measurement on {platform} has {} hexadecimal digits; this is `{}`",
+            2 * length,
+            shown(text)
+        ),
+        // What a TEE in debug mode, or none at all, reports.
+        Some(bytes) if bytes.iter().all(|byte| *byte == 0) => {
+            "a measurement of zeros identifies no code".to_owned()
+        }
+        Some(bytes) => match Measurement::new(bytes) {
+            Ok(measurement) => return Some(measurement),
+            Err(error) => error.to_string(),
+        },
+    };
+    faults.hint(at, Code::InvalidMeasurement, message, "`bailey measure` prints it");
+    None
+}
+
+/// Checked in full, then refused: appraisal by signer is not built yet.
+fn signer_form(wire: &wire::Package, at: &Path<'_>, faults: &mut Collector<'_>) {
+    let missing = [
+        ("SignerID", wire.signer_id.is_empty()),
+        ("ProductID", wire.product_id.is_none()),
+        ("SecurityVersion", wire.security_version.is_none()),
+    ];
+    for (field, _) in missing.iter().filter(|(_, missing)| *missing) {
+        let message =
+            "a package is identified by SignerID, ProductID and SecurityVersion together; this is missing";
+        faults.add(&at.field(field), Code::Missing, message);
+    }
+    if !wire.signer_id.is_empty() {
+        measurement(Platform::Sgx, &wire.signer_id, &at.field("SignerID"), faults);
+    }
+    support::refuse(Feature::SignerPackages, &at.field("SignerID"), faults);
+}

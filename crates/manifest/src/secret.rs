@@ -1,0 +1,163 @@
+//! Secrets: what each one is, and where its value comes from.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+
+use crate::document as wire;
+use crate::fault::{Code, Collector, shown, suggestion};
+use crate::names::SecretName;
+use crate::path::Path;
+use crate::support::{self, Feature};
+use crate::template::Shape;
+
+/// HKDF-SHA256 yields at most 255 blocks of 32 bytes (RFC 5869 §2.3).
+const MAX_KEY_BYTES: u64 = 255 * 32;
+
+/// A secret of the mesh.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Secret {
+    /// Its name.
+    pub name: SecretName,
+    /// What it is.
+    pub kind: SecretKind,
+    /// Where its value comes from.
+    pub source: SecretSource,
+}
+
+/// What a secret is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SecretKind {
+    /// A key of so many bytes, 8160 at most.
+    SymmetricKey {
+        /// Its length.
+        bytes: NonZeroU32,
+    },
+    /// Bytes that only its user understands; always user-defined.
+    Plain,
+}
+
+/// Where the value of a secret comes from, and who has the same one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecretSource {
+    /// The coordinator makes one value for all Marbles.
+    Shared,
+    /// The coordinator derives a value for each instance of each Marble.
+    PerInstance,
+    /// A user uploads one value for all Marbles.
+    UserDefined,
+}
+
+type Wires = BTreeMap<String, wire::Secret>;
+
+/// What the secrets look like to templates: every secret with a valid name, also faulty ones, so that one
+/// fault is not reported again wherever the secret is used.
+pub(crate) fn shapes(secrets: &Wires) -> BTreeMap<SecretName, Option<Shape>> {
+    let named = secrets.iter().filter_map(|(name, wire)| Some((name.parse().ok()?, wire)));
+    named.map(|(name, wire)| (name, shape(&wire.kind))).collect()
+}
+
+fn shape(kind: &str) -> Option<Shape> {
+    match kind {
+        "symmetric-key" => Some(Shape::SymmetricKey),
+        "plain" => Some(Shape::Plain),
+        "cert-rsa" | "cert-ecdsa" | "cert-ed25519" => Some(Shape::Certificate),
+        _ => None,
+    }
+}
+
+pub(crate) fn resolve(
+    secrets: &Wires,
+    at: &Path<'_>,
+    faults: &mut Collector<'_>,
+) -> BTreeMap<SecretName, Secret> {
+    let mut resolved = BTreeMap::new();
+    for (name, wire) in secrets {
+        let here = at.key(name);
+        let name = name.parse::<SecretName>().map_err(|error| {
+            faults.add(&here, Code::InvalidName, error.to_string());
+        });
+        let kind = kind(wire, &here, faults);
+        let source = match (wire.user_defined, wire.shared) {
+            (true, _) => SecretSource::UserDefined,
+            (false, true) => SecretSource::Shared,
+            (false, false) => SecretSource::PerInstance,
+        };
+        if let (Ok(name), Some(kind)) = (name, kind) {
+            resolved.insert(name.clone(), Secret { name, kind, source });
+        }
+    }
+    resolved
+}
+
+fn kind(wire: &wire::Secret, at: &Path<'_>, faults: &mut Collector<'_>) -> Option<SecretKind> {
+    for (field, value) in [("Private", &wire.private), ("Public", &wire.public)] {
+        if value.is_some() {
+            let message = "the manifest is public, so a value in it is no secret";
+            faults.hint(&at.field(field), Code::Unsafe, message, "upload it as a user-defined secret");
+        }
+    }
+    let Some(shape) = shape(&wire.kind) else {
+        const KNOWN: [&str; 5] = ["symmetric-key", "plain", "cert-rsa", "cert-ecdsa", "cert-ed25519"];
+        let message = format!("`{}` is not a type of secret", shown(&wire.kind));
+        faults.add_with(&at.field("Type"), Code::InvalidValue, message, || suggestion(&wire.kind, &KNOWN));
+        return None;
+    };
+    if shape == Shape::Certificate {
+        certificate(wire, at, faults);
+        return None;
+    }
+    for (field, given) in [("Cert", wire.certificate.is_some()), ("ValidFor", wire.valid_for != 0)] {
+        if given {
+            faults.add(&at.field(field), Code::NotApplicable, "only secrets of a cert type have this");
+        }
+    }
+    if shape == Shape::Plain { plain(wire, at, faults) } else { symmetric(wire, at, faults) }
+}
+
+fn plain(wire: &wire::Secret, at: &Path<'_>, faults: &mut Collector<'_>) -> Option<SecretKind> {
+    if wire.size != 0 {
+        faults.add(
+            &at.field("Size"),
+            Code::NotApplicable,
+            "a plain secret has the size that its user gives it",
+        );
+    }
+    if !wire.user_defined {
+        let message = "the coordinator cannot make up a plain secret";
+        faults.hint(at, Code::Missing, message, "add `UserDefined: true`, or use `symmetric-key`");
+    }
+    Some(SecretKind::Plain)
+}
+
+fn symmetric(wire: &wire::Secret, at: &Path<'_>, faults: &mut Collector<'_>) -> Option<SecretKind> {
+    let bytes = (wire.size.is_multiple_of(8) && wire.size <= MAX_KEY_BYTES * 8)
+        .then(|| u32::try_from(wire.size / 8).ok().and_then(NonZeroU32::new))
+        .flatten();
+    if bytes.is_none() {
+        let message =
+            format!("the size of a symmetric key is a multiple of 8 bits, from 8 to {}", MAX_KEY_BYTES * 8);
+        faults.hint(&at.field("Size"), Code::InvalidValue, message, "256 fits most ciphers");
+    }
+    Some(SecretKind::SymmetricKey { bytes: bytes? })
+}
+
+/// Checked in full, then refused: certificates are not issued as secrets yet.
+fn certificate(wire: &wire::Secret, at: &Path<'_>, faults: &mut Collector<'_>) {
+    let right_size = match wire.kind.as_str() {
+        "cert-ed25519" => wire.size == 0,
+        "cert-ecdsa" => matches!(wire.size, 224 | 256 | 384 | 521),
+        _ => (2048..=8192).contains(&wire.size) && wire.size.is_multiple_of(8),
+    };
+    if !right_size {
+        let message = format!("{} is not a size that a {} can have", wire.size, wire.kind);
+        let hint = "cert-ed25519: none; cert-ecdsa: 224, 256, 384 or 521; cert-rsa: 2048 to 8192";
+        faults.hint(&at.field("Size"), Code::InvalidValue, message, hint);
+    }
+    if wire.valid_for != 0 && wire.certificate.as_ref().is_some_and(|template| template.not_after.is_some()) {
+        let message = "`Cert.NotAfter` also says how long the certificate is valid";
+        faults.hint(&at.field("ValidFor"), Code::Conflict, message, "keep one of them");
+    }
+    support::refuse(Feature::CertificateSecrets, &at.field("Type"), faults);
+}

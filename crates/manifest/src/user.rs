@@ -1,0 +1,235 @@
+//! Users and roles: who may do what with which secret. A user is one certificate, compared byte by byte.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use evidence::CertificateDer;
+
+use crate::document as wire;
+use crate::fault::{Code, Collector, nearest, shown, suggestion};
+use crate::names::{RoleName, SecretName, UserName};
+use crate::path::Path;
+use crate::platform::certificate;
+use crate::support::{self, Feature};
+
+/// A person or program outside the mesh that the manifest knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct User {
+    /// The user's name.
+    pub name: UserName,
+    /// The certificate that the user presents as the first of its chain; no other user has it.
+    pub certificate: CertificateDer,
+    /// The user's roles. What they grant adds up.
+    pub roles: BTreeMap<RoleName, Arc<Role>>,
+}
+
+impl User {
+    /// Whether one of the user's roles grants this action on this secret.
+    #[must_use]
+    pub fn may(&self, action: Action, secret: &SecretName) -> bool {
+        self.roles.values().any(|role| role.actions.contains(&action) && role.secrets.contains(secret))
+    }
+}
+
+/// A set of actions on a set of secrets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Role {
+    /// Its name.
+    pub name: RoleName,
+    /// What it permits.
+    pub actions: BTreeSet<Action>,
+    /// On what.
+    pub secrets: BTreeSet<SecretName>,
+}
+
+/// What a user can be permitted to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Action {
+    /// Download the value of a secret.
+    ReadSecret,
+    /// Upload the value of a user-defined secret.
+    WriteSecret,
+}
+
+pub(crate) fn resolve_roles(
+    roles: &BTreeMap<String, wire::Role>,
+    document: &wire::Document,
+    at: &Path<'_>,
+    faults: &mut Collector<'_>,
+) -> BTreeMap<RoleName, Arc<Role>> {
+    let mut resolved = BTreeMap::new();
+    for (name, wire) in roles {
+        let here = at.key(name);
+        let name =
+            name.parse::<RoleName>().map_err(|error| faults.add(&here, Code::InvalidName, error.to_string()));
+        let secrets = match wire.resource_type.as_str() {
+            "Secrets" => secrets_role(wire, &document.secrets, &here, faults),
+            "Packages" => {
+                for (i, package) in wire.resource_names.iter().enumerate() {
+                    exists(
+                        package,
+                        "package",
+                        &document.packages,
+                        &here.field("ResourceNames").index(i),
+                        faults,
+                    );
+                }
+                only_action(wire, "UpdateSecurityVersion", Feature::UpdateSecurityVersion, &here, faults);
+                continue;
+            }
+            "Manifest" => {
+                if !wire.resource_names.is_empty() {
+                    let message = "there is one manifest, so it is not named";
+                    faults.add(&here.field("ResourceNames"), Code::NotApplicable, message);
+                }
+                only_action(wire, "UpdateManifest", Feature::UpdateManifest, &here, faults);
+                continue;
+            }
+            other => {
+                let message = format!("`{}` is not a type of resource", shown(other));
+                faults.add_with(&here.field("ResourceType"), Code::InvalidValue, message, || {
+                    suggestion(other, &["Secrets", "Packages", "Manifest"])
+                });
+                continue;
+            }
+        };
+        if let (Ok(name), Some((actions, secrets))) = (name, secrets) {
+            resolved.insert(name.clone(), Arc::new(Role { name, actions, secrets }));
+        }
+    }
+    resolved
+}
+
+fn secrets_role(
+    wire: &wire::Role,
+    secrets: &BTreeMap<String, wire::Secret>,
+    at: &Path<'_>,
+    faults: &mut Collector<'_>,
+) -> Option<(BTreeSet<Action>, BTreeSet<SecretName>)> {
+    let mut actions = BTreeSet::new();
+    for (i, action) in wire.actions.iter().enumerate() {
+        match action.to_ascii_lowercase().as_str() {
+            "readsecret" => actions.insert(Action::ReadSecret),
+            "writesecret" => actions.insert(Action::WriteSecret),
+            _ => {
+                let message = format!("`{}` is not an action on secrets", shown(action));
+                faults.add_with(&at.field("Actions").index(i), Code::InvalidValue, message, || {
+                    suggestion(action, &["ReadSecret", "WriteSecret"])
+                });
+                false
+            }
+        };
+    }
+    let mut names = BTreeSet::new();
+    for (i, name) in wire.resource_names.iter().enumerate() {
+        let list = at.field("ResourceNames");
+        let here = list.index(i);
+        exists(name, "secret", secrets, &here, faults);
+        let Some(secret) = secrets.get(name) else { continue };
+        if actions.contains(&Action::WriteSecret) && !secret.user_defined {
+            let message = "this secret is made by the coordinator, so no user may write it";
+            faults.hint(&here, Code::RoleNotPermitted, message, "only user-defined secrets can be written");
+        }
+        if actions.contains(&Action::ReadSecret) && !secret.user_defined && !secret.shared {
+            let message =
+                "each instance has its own value of this secret, so there is none for a user to read";
+            faults.hint(
+                &here,
+                Code::RoleNotPermitted,
+                message,
+                "only shared and user-defined secrets can be read",
+            );
+        }
+        names.extend(name.parse::<SecretName>().ok());
+    }
+    Some((actions, names))
+}
+
+fn only_action(wire: &wire::Role, known: &str, feature: Feature, at: &Path<'_>, faults: &mut Collector<'_>) {
+    for (i, action) in wire.actions.iter().enumerate() {
+        if !action.eq_ignore_ascii_case(known) {
+            let message = format!("`{}` is not an action on this type of resource", shown(action));
+            faults.add_with(&at.field("Actions").index(i), Code::InvalidValue, message, || {
+                Some(format!("known here: {known}"))
+            });
+        }
+    }
+    support::refuse(feature, &at.field("Actions"), faults);
+}
+
+/// Refuses a name that refers to nothing.
+pub(crate) fn exists<T>(
+    name: &str,
+    kind: &str,
+    known: &BTreeMap<String, T>,
+    at: &Path<'_>,
+    faults: &mut Collector<'_>,
+) -> bool {
+    let found = known.contains_key(name);
+    if !found {
+        let message = format!("there is no {kind} `{}` in this manifest", shown(name));
+        faults.add_with(at, Code::UnknownReference, message, || {
+            nearest(name, known.keys().map(String::as_str)).map(|near| format!("did you mean `{near}`?"))
+        });
+    }
+    found
+}
+
+pub(crate) fn resolve_users(
+    users: &BTreeMap<String, wire::User>,
+    known_roles: &BTreeMap<String, wire::Role>,
+    roles: &BTreeMap<RoleName, Arc<Role>>,
+    at: &Path<'_>,
+    faults: &mut Collector<'_>,
+) -> BTreeMap<UserName, User> {
+    let mut resolved: BTreeMap<UserName, User> = BTreeMap::new();
+    let mut owners: BTreeMap<Vec<u8>, &str> = BTreeMap::new();
+    for (text, wire) in users {
+        let here = at.key(text);
+        let name =
+            text.parse::<UserName>().map_err(|error| faults.add(&here, Code::InvalidName, error.to_string()));
+        for (i, role) in wire.roles.iter().enumerate() {
+            exists(role, "role", known_roles, &here.field("Roles").index(i), faults);
+        }
+        let Some(certificate) = user_certificate(wire, &here, faults) else { continue };
+        if let Some(owner) = owners.insert(certificate.0.clone(), text) {
+            let message = format!("the user `{}` has the same certificate", shown(owner));
+            faults.hint(
+                &here.field("Certificate"),
+                Code::DuplicateValue,
+                message,
+                "give one user both sets of roles",
+            );
+            continue;
+        }
+        let Ok(name) = name else { continue };
+        let roles = wire.roles.iter().filter_map(|role| roles.get(role.as_str()));
+        let roles = roles.map(|role| (role.name.clone(), Arc::clone(role))).collect();
+        resolved.insert(name.clone(), User { name, certificate, roles });
+    }
+    resolved
+}
+
+fn user_certificate(wire: &wire::User, at: &Path<'_>, faults: &mut Collector<'_>) -> Option<CertificateDer> {
+    let here = at.field("Certificate");
+    if wire.certificate.is_empty() {
+        faults.hint(
+            &here,
+            Code::Missing,
+            "a user is known by a certificate; there is none",
+            "give one as PEM",
+        );
+        return None;
+    }
+    match certificate(&wire.certificate) {
+        Ok(certificate) => Some(certificate),
+        Err(message) => {
+            let hint = "give the user's own certificate as PEM, without its chain";
+            faults.hint(&here, Code::InvalidCertificate, message, hint);
+            None
+        }
+    }
+}

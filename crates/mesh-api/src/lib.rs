@@ -1,0 +1,16 @@
+//! The gRPC interface between the coordinator and its Keeps (`proto/mesh.proto`), generated.
+//!
+//! It is not a security boundary: who may call is decided by the attested connection that it runs on
+//! (crate `attested-tls`), and what a caller gets by the coordinator's core.
+//!
+//! ```
+//! let request = mesh_api::ActivateRequest {};
+//! # let _ = request;
+//! ```
+
+#[expect(missing_docs, reason = "generated code")]
+mod generated {
+    tonic::include_proto!("bailey.mesh.v1");
+}
+
+pub use generated::*;

@@ -1,0 +1,5 @@
+//! What tests share: a fixed clock, recorded vectors, the binaries under test.
+
+mod programs;
+
+pub use programs::{binary, example, workloads};

@@ -1,0 +1,10 @@
+//! Measured launch configurations.
+#![no_main]
+use attested_tls::launch::{CoordinatorConfiguration, KeepConfiguration};
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    if let Ok(configuration) = CoordinatorConfiguration::from_json(bytes) {
+        assert!(CoordinatorConfiguration::from_json(&configuration.to_json()).is_ok());
+    }
+    let _ = KeepConfiguration::from_json(bytes);
+});

@@ -1,0 +1,95 @@
+//! What has to be built, in which order, for demo, tests and benchmarks.
+
+use std::{path::Path, process::Command};
+
+use anyhow::{Context, Result};
+
+use crate::shell::{available, cargo, root, run, step};
+
+/// The target of the example workloads.
+const GUEST_TARGET: &str = "wasm32-wasip2";
+
+/// Debian packages that the browser test drives a real browser with.
+const BROWSER_PACKAGES: [&str; 3] = ["chromium", "chromium-driver", "libnss3-tools"];
+
+/// Every program, freshly built.
+pub fn programs() -> Result<()> {
+    step("building the programs");
+    run(cargo().args(["build", "--workspace", "--bins", "--locked"]))
+}
+
+/// The example workloads, WebAssembly components.
+pub fn guests() -> Result<()> {
+    step("building the example workloads");
+    guest_target(GUEST_TARGET)?;
+    let folder = root().join("examples/poll");
+    run(cargo().current_dir(folder).args(["build", "--release", "--locked", "--target", GUEST_TARGET]))
+}
+
+/// Adds a target to the toolchain where rustup manages it and it is not there yet.
+pub fn guest_target(target: &str) -> Result<()> {
+    if available("rustup") {
+        let listed = Command::new("rustup").args(["target", "list", "--installed"]).output()?;
+        if !String::from_utf8_lossy(&listed.stdout).lines().any(|line| line == target) {
+            run(Command::new("rustup").args(["target", "add", target]))
+                .with_context(|| format!("the toolchain has no {target} target; install it and try again"))?;
+        }
+    }
+    Ok(())
+}
+
+/// `cargo xtask demo`.
+pub fn demo(check: bool, keep: Option<&Path>) -> Result<()> {
+    programs()?;
+    guests()?;
+    let mut demo = Command::new(root().join("target/debug/bailey-demo"));
+    demo.arg(root().join("examples/poll"));
+    if check {
+        demo.arg("--check");
+    }
+    if let Some(folder) = keep {
+        demo.arg("--keep").arg(folder);
+    }
+    run(&mut demo)
+}
+
+/// `cargo xtask test`.
+pub fn test() -> Result<()> {
+    browser();
+    programs()?;
+    guests()?;
+    step("running the tests");
+    run(cargo().args(["test", "--workspace", "--locked"]))?;
+    if !available("chromedriver") {
+        eprintln!(
+            "\nNOT RUN: the browser test, because chromedriver is not installed.\n  mend: sudo apt-get install {}",
+            BROWSER_PACKAGES.join(" ")
+        );
+    }
+    Ok(())
+}
+
+/// Installs a browser where that needs nobody's permission.
+fn browser() {
+    if available("chromedriver") && available("certutil") || !available("apt-get") || !is_root() {
+        return;
+    }
+    step("installing a browser for the browser test");
+    let install = "apt-get update -qq && apt-get install -y -qq --no-install-recommends \"$@\" >/dev/null";
+    let result = run(Command::new("sh").args(["-c", install, "sh"]).args(BROWSER_PACKAGES));
+    if let Err(error) = result {
+        eprintln!("the browser could not be installed: {error:#}");
+    }
+}
+
+fn is_root() -> bool {
+    Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+}
+
+/// `cargo xtask bench`.
+pub fn bench() -> Result<()> {
+    guests()?;
+    step("building for release and running the benchmarks");
+    run(cargo().args(["build", "--release", "--locked", "--workspace", "--bins"]))?;
+    run(cargo().args(["bench", "--locked", "-p", "crypto-aws-lc", "-p", "keep", "-p", "demo"]))
+}

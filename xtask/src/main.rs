@@ -1,0 +1,57 @@
+//! The project's automation: everything that a person or CI runs beside cargo itself.
+
+mod build;
+mod ci;
+mod direction;
+mod fuzz;
+mod shell;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Automation of the Bailey project", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build everything and run the whole story on emulated TEEs; leaves the mesh running until Ctrl-C
+    Demo {
+        /// Make every check, stop everything, and fail if one fails
+        #[arg(long)]
+        check: bool,
+        /// Keep logs, keys and the screenshot here instead of in a temporary directory
+        #[arg(long, value_name = "DIR")]
+        keep: Option<std::path::PathBuf>,
+    },
+    /// Run all tests
+    Test,
+    /// All that CI checks: formatting, lints, licences, dependency direction, wasm builds, tests, fuzzing
+    Ci,
+    /// Check that dependencies between crates point inward
+    Direction,
+    /// Run every fuzz target for a short time
+    Fuzz {
+        /// Seconds for each target
+        #[arg(long, default_value_t = 5)]
+        seconds: u32,
+        /// Only targets whose name contains this
+        target: Option<String>,
+    },
+    /// Run the benchmarks (release build) and print medians and ratios
+    Bench,
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().command {
+        Command::Demo { check, keep } => build::demo(check, keep.as_deref()),
+        Command::Test => build::test(),
+        Command::Ci => ci::all(),
+        Command::Direction => direction::check(),
+        Command::Fuzz { seconds, target } => fuzz::run(seconds, target.as_deref()),
+        Command::Bench => build::bench(),
+    }
+}

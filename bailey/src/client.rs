@@ -238,6 +238,7 @@ async fn exchange(
     let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port))
         .await
         .with_context(|| format!("{endpoint} cannot be reached"))?;
+    stream.set_nodelay(true)?;
     let name = ServerName::try_from(endpoint.host.clone())?;
     let stream = TlsConnector::from(config)
         .connect(name, stream)

@@ -69,5 +69,6 @@ pub async fn request(
 pub async fn connect(up: &Up, address: SocketAddr) -> Result<TlsStream<TcpStream>> {
     let config = service::pinned_client(up.mesh.root(), None, clock::system())?;
     let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
     Ok(TlsConnector::from(config).connect(ServerName::try_from("localhost")?, stream).await?)
 }

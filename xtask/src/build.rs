@@ -91,5 +91,6 @@ pub fn bench() -> Result<()> {
     guests()?;
     step("building for release and running the benchmarks");
     run(cargo().args(["build", "--release", "--locked", "--workspace", "--bins"]))?;
-    run(cargo().args(["bench", "--locked", "-p", "crypto-aws-lc", "-p", "keep", "-p", "demo"]))
+    let benches = ["--bench", "appraisal", "--bench", "keep", "--bench", "mesh"];
+    run(cargo().args(["bench", "--locked", "--workspace"]).args(benches))
 }

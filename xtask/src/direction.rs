@@ -1,12 +1,11 @@
 //! Dependencies point inward. The rule is a table of absences: what a crate must never come to know, through
 //! any number of steps. ARCHITECTURE.md says why.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use anyhow::{Result, bail};
-use cargo_metadata::{DependencyKind, MetadataCommand};
 
-use crate::shell::{root, step};
+use crate::shell::{cargo, step};
 
 /// `crate` must not reach any of these, directly or through others (development dependencies aside).
 const ABSENCES: &[(&str, &[&str])] = &[
@@ -23,38 +22,19 @@ const ABSENCES: &[(&str, &[&str])] = &[
     ("bailey", &["wasmtime"]),
 ];
 
-/// Fails when a crate reaches what it must not know.
+/// Fails when a crate reaches what it must not know. Asked of cargo for each crate by itself: features that
+/// other crates of the workspace turn on are not its own.
 pub fn check() -> Result<()> {
     step("dependency direction");
-    let metadata =
-        MetadataCommand::new().current_dir(root()).other_options(["--locked".to_owned()]).exec()?;
-    let Some(resolve) = &metadata.resolve else { bail!("cargo metadata has no dependency graph") };
-    let names: BTreeMap<_, _> =
-        metadata.packages.iter().map(|package| (&package.id, package.name.as_str())).collect();
-    let mut edges: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for node in &resolve.nodes {
-        let reached = node
-            .deps
-            .iter()
-            .filter(|dependency| {
-                // Host tools of the build do not end up in the crate, and neither do other targets' crates.
-                dependency.dep_kinds.iter().any(|kind| {
-                    kind.kind == DependencyKind::Normal
-                        && kind.target.as_ref().is_none_or(|target| !target.to_string().contains("wasm"))
-                })
-            })
-            .map(|dependency| names[&dependency.pkg]);
-        edges.entry(names[&node.id]).or_default().extend(reached);
-    }
     let mut broken = Vec::new();
     for (from, forbidden) in ABSENCES {
-        if !edges.contains_key(from) {
-            bail!("the rule names crate {from}, which does not exist");
-        }
-        for target in *forbidden {
-            if let Some(path) = path(&edges, from, target) {
-                broken.push(format!("  {from} must not know {target}, but: {}", path.join(" → ")));
-            }
+        let reached = tree(from)?;
+        for target in forbidden.iter().filter(|target| reached.contains(**target)) {
+            let output = cargo().args(TREE).args(["-p", from, "-i", target]).output()?;
+            broken.push(format!(
+                "{from} must not know {target}, but:\n{}",
+                String::from_utf8_lossy(&output.stdout)
+            ));
         }
     }
     if !broken.is_empty() {
@@ -64,21 +44,16 @@ pub fn check() -> Result<()> {
     Ok(())
 }
 
-fn path<'a>(edges: &BTreeMap<&'a str, BTreeSet<&'a str>>, from: &'a str, to: &str) -> Option<Vec<&'a str>> {
-    let mut queue = std::collections::VecDeque::from([vec![from]]);
-    let mut seen = BTreeSet::from([from]);
-    while let Some(path) = queue.pop_front() {
-        let last = *path.last()?;
-        if last == to && path.len() > 1 {
-            return Some(path);
-        }
-        for next in edges.get(last).into_iter().flatten() {
-            if seen.insert(next) {
-                queue.push_back(path.iter().copied().chain([*next]).collect());
-            }
-        }
+const TREE: [&str; 4] = ["tree", "--locked", "--edges", "normal"];
+
+/// The names of all crates that `package` depends on, through any number of steps, build tools aside.
+fn tree(package: &str) -> Result<BTreeSet<String>> {
+    let output = cargo().args(TREE).args(["--prefix", "none", "--format", "{p}", "-p", package]).output()?;
+    if !output.status.success() {
+        bail!("the rule names crate {package}: {}", String::from_utf8_lossy(&output.stderr));
     }
-    None
+    let text = String::from_utf8(output.stdout)?;
+    Ok(text.lines().skip(1).filter_map(|line| line.split(' ').next()).map(str::to_owned).collect())
 }
 
 #[cfg(test)]
@@ -86,9 +61,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_through_others_is_found() {
-        let edges = BTreeMap::from([("a", BTreeSet::from(["b"])), ("b", BTreeSet::from(["c"]))]);
-        assert_eq!(path(&edges, "a", "c"), Some(vec!["a", "b", "c"]));
-        assert_eq!(path(&edges, "c", "a"), None);
+    fn dependencies_of_dependencies_are_found_and_development_ones_are_not() {
+        let reached = tree("coordinator").expect("a crate of the workspace");
+        assert!(reached.contains("evidence"), "through appraisal");
+        assert!(!reached.contains("testkit"), "only tests know it");
+        assert!(tree("no-such-crate").is_err());
     }
 }

@@ -5,6 +5,8 @@ mod ci;
 mod direction;
 mod fuzz;
 mod shell;
+#[cfg(test)]
+mod specification;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};

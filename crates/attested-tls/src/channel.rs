@@ -42,6 +42,9 @@ const EXPORTER_LABEL: &[u8] = b"EXPORTER-bailey-attested-1";
 /// Handshake and both appraisals together; an honest peer needs milliseconds.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// How long a peer that was refused may take to hear so.
+const REFUSED_TIMEOUT: Duration = Duration::from_secs(2);
+
 const MAX_HELLO: usize = 256;
 const MAX_OUTCOME: usize = 64 * 1024;
 
@@ -221,16 +224,17 @@ where
     let our_nonce =
         connection_nonce(&theirs.nonce, &exporter, party.key.digest(), &peer_key, party.role, ours);
     let statement = issue(party, our_nonce, claims).await?;
-    frame::write(&mut stream, &statement).await?;
-    let presented: Statement = frame::read(&mut stream, MAX_STATEMENT).await?;
+    let presented: Statement = {
+        // At once, in both directions: a statement may be larger than what the transport takes without being read.
+        let (mut reader, mut writer) = tokio::io::split(&mut stream);
+        let told = frame::write(&mut writer, &statement);
+        tokio::try_join!(told, frame::read(&mut reader, MAX_STATEMENT))?.1
+    };
 
     let their_nonce =
         connection_nonce(&nonce, &exporter, &peer_key, party.key.digest(), policy.role(), ours.reversed());
     let appraisal = appraise(&presented, peer_key, &their_nonce, party, policy);
-    // Both sides always tell and always hear, also when they refuse: a connection that is closed over unread
-    // bytes is reset, and the reason would be lost.
-    let told = frame::write(&mut stream, &outcome(&appraisal)).await;
-    let heard = frame::read(&mut stream, MAX_OUTCOME).await;
+    let (told, heard) = exchange_outcomes(&mut stream, &appraisal).await;
     let appraised = appraisal?;
     told?;
     if let Outcome::Refused { codes, reason } = heard? {
@@ -241,6 +245,25 @@ where
     let claims = presented.claims.into_vec();
     let peer = Arc::new(AttestedPeer { appraised, claims, key: peer_key, public_key });
     Ok(Attested { stream, peer })
+}
+
+/// Both sides always tell and always hear, also when they refuse: a connection that is closed over unread bytes
+/// is reset, and the reason would be lost. But a peer that is refused is not waited for long, or it could turn
+/// the refusal into a timeout by its silence.
+async fn exchange_outcomes<S>(
+    stream: &mut TlsStream<S>,
+    appraisal: &Result<Appraised, ChannelError>,
+) -> (Result<(), ChannelError>, Result<Outcome, ChannelError>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let ours = outcome(appraisal);
+    let exchange =
+        async { tokio::join!(frame::write(&mut writer, &ours), frame::read(&mut reader, MAX_OUTCOME)) };
+    let patience = if appraisal.is_ok() { HANDSHAKE_TIMEOUT } else { REFUSED_TIMEOUT };
+    let silence = |_| (Err(ChannelError::Timeout), Err(ChannelError::Timeout));
+    tokio::time::timeout(patience, exchange).await.unwrap_or_else(silence)
 }
 
 /// The exporter and the peer's certificate; anything but a full TLS 1.3 handshake with both is a failure.

@@ -10,6 +10,7 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Duration,
 };
 
 use attested_tls::{
@@ -20,13 +21,15 @@ use attested_tls::{
 };
 use attester::Tee;
 use serde_bytes::{ByteArray, ByteBuf};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     core::{self, Event, Refusal, State},
     store::{Head, Store, StoreError},
 };
+
+const AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(50);
 
 /// What the host chooses; none of it decides anything.
 #[derive(Debug, Clone)]
@@ -131,6 +134,19 @@ impl Coordinator {
             log_head: ByteArray::new(snapshot.head),
             log_length: snapshot.length,
             intermediate: mesh.map(|mesh| ByteBuf::from(mesh.intermediate().certificate().to_vec())),
+        }
+    }
+}
+
+/// An accepted connection, answering at once instead of waiting for more to send. When none could be
+/// accepted (no descriptors left, say), a moment passes before the next attempt.
+async fn usable(accepted: std::io::Result<(TcpStream, SocketAddr)>) -> Option<TcpStream> {
+    match accepted.and_then(|(stream, _)| stream.set_nodelay(true).map(|()| stream)) {
+        Ok(stream) => Some(stream),
+        Err(error) => {
+            tracing::warn!(code = "ACCEPT_FAILED", reason = %error, "a connection was not accepted");
+            tokio::time::sleep(AFTER_ACCEPT_ERROR).await;
+            None
         }
     }
 }

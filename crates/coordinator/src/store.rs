@@ -7,7 +7,7 @@
 //! outside the host (design.md promise 5), and until there is one the log's head in the coordinator's
 //! Evidence is what a client can compare.
 
-use std::path::Path;
+use std::{panic::AssertUnwindSafe, path::Path};
 
 use attester::{AttesterError, Tee};
 use aws_lc_rs::{
@@ -41,6 +41,12 @@ impl Store {
     /// Opens the log in `path`, or begins one, and returns the records in it, oldest first. A log that
     /// cannot be unsealed or that was changed is an error, never an empty log.
     pub fn open(path: &Path, tee: &dyn Tee) -> Result<(Self, Records), StoreError> {
+        // redb asserts that its pages are as it wrote them, and the host can write others.
+        std::panic::catch_unwind(AssertUnwindSafe(|| Self::open_intact(path, tee)))
+            .unwrap_or(Err(StoreError::Damaged))
+    }
+
+    fn open_intact(path: &Path, tee: &dyn Tee) -> Result<(Self, Records), StoreError> {
         let database = Database::create(path).map_err(|error| StoreError::Open(error.to_string()))?;
         let sealing = tee.sealing_key(SEALING_CONTEXT)?;
         let sealing = aead_key(sealing.as_bytes())?;
@@ -202,6 +208,9 @@ pub enum StoreError {
     /// Records without a key.
     #[error("the state file has records and no key: it was damaged or tampered with")]
     KeyMissing,
+    /// The embedded store cannot make sense of its own pages.
+    #[error("the state file is no longer what was written: it was damaged or tampered with")]
+    Damaged,
     /// A record fails authentication.
     #[error("record {index} of the state log {what}: the file was damaged or tampered with")]
     Record {

@@ -98,9 +98,9 @@ impl Candidate {
     }
 
     async fn connect(&self) -> Result<(MeshClient<Channel>, Arc<AttestedPeer>), ActivationError> {
-        let stream = TcpStream::connect(&self.coordinator)
-            .await
-            .map_err(|source| ActivationError::Unreachable { address: self.coordinator.clone(), source })?;
+        let unreachable = |source| ActivationError::Unreachable { address: self.coordinator.clone(), source };
+        let stream = TcpStream::connect(&self.coordinator).await.map_err(unreachable)?;
+        stream.set_nodelay(true).map_err(unreachable)?;
         let attested =
             channel::connect(stream, &self.party, self.claims.to_bytes(), &self.requirements).await?;
         let peer = attested.peer().clone();

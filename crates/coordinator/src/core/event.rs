@@ -78,8 +78,13 @@ impl Event {
 
     /// Reads record `index` of the log.
     pub fn from_record(index: u64, record: &[u8]) -> Result<Self, StoreError> {
-        ciborium::from_reader(record)
-            .map_err(|error| StoreError::Version { index, reason: error.to_string() })
+        let mut rest = record;
+        let event = ciborium::from_reader(&mut rest)
+            .map_err(|error| StoreError::Version { index, reason: error.to_string() })?;
+        if !rest.is_empty() {
+            return Err(StoreError::Version { index, reason: format!("{} bytes follow it", rest.len()) });
+        }
+        Ok(event)
     }
 }
 

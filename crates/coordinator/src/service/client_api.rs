@@ -81,7 +81,7 @@ pub(super) async fn serve(
             () = shutdown.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
-        let Ok((stream, _)) = accepted else { continue };
+        let Some(stream) = super::usable(accepted).await else { continue };
         let Ok(place) = places.clone().try_acquire_owned() else { continue };
         let (router, acceptor, shutdown) =
             (router.clone(), TlsAcceptor::from(tls.borrow().clone()), shutdown.clone());
@@ -245,7 +245,12 @@ fn parse<T: for<'de> Deserialize<'de>>(body: Result<Bytes, BytesRejection>) -> R
             Box::new(malformed("the request's body could not be read"))
         }
     })?;
-    serde_json::from_slice(&body).map_err(|error| Box::new(malformed(&error.to_string())))
+    // Not serde's own words: they quote the input, which may be a secret in the wrong place (S-44).
+    serde_json::from_slice(&body).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        let fault = if error.is_data() { "not the object that is expected here" } else { "not JSON" };
+        Box::new(malformed(&format!("the request's body is {fault} (line {line}, column {column})")))
+    })
 }
 
 fn malformed(message: &str) -> Response {

@@ -49,7 +49,7 @@ pub(super) async fn serve(
             () = shutdown.cancelled() => return Ok(()),
             accepted = listener.accept() => accepted,
         };
-        let Ok((stream, _)) = accepted else { continue };
+        let Some(stream) = super::usable(accepted).await else { continue };
         let Ok(place) = places.clone().try_acquire_owned() else { continue };
         let (coordinator, shutdown) = (coordinator.clone(), shutdown.clone());
         tokio::spawn(async move {

@@ -1,0 +1,10 @@
+//! Attested connections and connections between Marbles, by their public interface only.
+
+#[path = "it/channel.rs"]
+mod channel;
+#[path = "it/marble.rs"]
+mod marble;
+#[path = "it/relay.rs"]
+mod relay;
+#[path = "it/world.rs"]
+mod world;

@@ -1,0 +1,16 @@
+//! The coordinator: what it decides, what it keeps, what it serves.
+
+#[path = "it/certificates.rs"]
+mod certificates;
+#[path = "it/core.rs"]
+mod core;
+#[path = "it/log.rs"]
+mod log;
+#[path = "it/replay.rs"]
+mod replay;
+#[path = "it/secrets.rs"]
+mod secrets;
+#[path = "it/service.rs"]
+mod service;
+#[path = "it/world.rs"]
+mod world;

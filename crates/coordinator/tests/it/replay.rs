@@ -1,0 +1,160 @@
+//! The log is the state: replaying what was decided gives the same again, whatever was asked and refused.
+
+use std::{collections::BTreeMap, sync::OnceLock};
+
+use attested_tls::channel::AttestedPeer;
+use coordinator::core::{
+    Event, Refusal, State, activate, found, read_secrets, renew, set_manifest, write_secrets,
+};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use testkit::tee::NOW;
+use zeroize::Zeroizing;
+
+use crate::world::{
+    ASKER, FRONTEND, TALLY, caller, founded, later, manifest, peer, people, running, step, upload,
+};
+
+#[derive(Debug, Clone)]
+enum Command {
+    SetManifest { owner: bool, good: bool },
+    WriteSecret { writer: bool, name: usize, good: bool },
+    Activate { peer: usize, epoch: u64 },
+    Renew { peer: usize },
+    Wait { seconds: i64 },
+}
+
+fn command() -> impl Strategy<Value = Command> {
+    prop_oneof![
+        2 => (prop::bool::weighted(0.8), prop::bool::weighted(0.8))
+            .prop_map(|(owner, good)| Command::SetManifest { owner, good }),
+        2 => (prop::bool::weighted(0.8), 0..4usize, prop::bool::weighted(0.8))
+            .prop_map(|(writer, name, good)| Command::WriteSecret { writer, name, good }),
+        4 => (0..5usize, prop_oneof![9 => Just(1), 1 => Just(0)])
+            .prop_map(|(peer, epoch)| Command::Activate { peer, epoch }),
+        3 => (0..5usize).prop_map(|peer| Command::Renew { peer }),
+        1 => (0..30_000i64).prop_map(|seconds| Command::Wait { seconds }),
+    ]
+}
+
+const NAMES: [&str; 4] = ["question", "key", "salt", "absent"];
+
+/// Keeps that were appraised once; the proofs are good for every state under the same manifest.
+fn peers() -> &'static [AttestedPeer] {
+    static PEERS: OnceLock<Vec<AttestedPeer>> = OnceLock::new();
+    PEERS.get_or_init(|| {
+        let state = running();
+        let marbles = [
+            ("tally", TALLY),
+            ("frontend", FRONTEND),
+            ("frontend", FRONTEND),
+            ("asker", ASKER),
+            ("tally", FRONTEND),
+        ];
+        marbles.iter().map(|(marble, workload)| peer(&state, marble, *workload)).collect()
+    })
+}
+
+fn decide(state: &State, command: &Command, now: i64) -> Result<Event, Refusal> {
+    let (people, now) = (people(), later(now));
+    match command {
+        Command::SetManifest { owner, good } => {
+            let person = if *owner { &people.owner } else { &people.stranger };
+            let bytes =
+                if *good { manifest().to_string().into_bytes() } else { b"{\"Marbles\": 1}".to_vec() };
+            set_manifest(state, people.owner.digest(), &caller(person), bytes, now)
+        }
+        Command::WriteSecret { writer, name, good } => {
+            let person = if *writer { &people.writer } else { &people.stranger };
+            let value = if *good { "AAAAAAAAAAAAAAAAAAAAAA==" } else { "%" };
+            write_secrets(state, &caller(person), upload(NAMES[*name], value), now)
+        }
+        Command::Activate { peer, epoch } => activate(state, &peers()[*peer], *epoch, now)?.admit(state, now),
+        Command::Renew { peer } => renew(state, &peers()[*peer], 1, now).map(|(event, _)| event),
+        Command::Wait { .. } => Err(Refusal::NoSecrets),
+    }
+}
+
+/// Everything that anyone outside can learn from a state.
+fn observables(state: &State, now: i64) -> Value {
+    let people = people();
+    let read = |person, names: &[&str]| {
+        let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+        match read_secrets(state, &caller(person), &names) {
+            Ok(values) => serde_json::to_value(values).unwrap(),
+            Err(refusal) => json!(refusal.to_string()),
+        }
+    };
+    let of_peer = |peer: &AttestedPeer| {
+        let given = activate(state, peer, 1, later(now)).map(|activation| {
+            let admitted = activation.admit(state, later(now)).map(|_| ());
+            let env: BTreeMap<_, _> = activation.parameters.env.iter().collect();
+            let files: BTreeMap<_, _> = activation.parameters.files.iter().collect();
+            (format!("{env:?} {files:?}"), admitted.map_err(|refusal| refusal.to_string()))
+        });
+        let renewed = renew(state, peer, 1, later(now)).map(|_| ()).map_err(|refusal| refusal.to_string());
+        format!("{:?} {renewed:?}", given.map_err(|refusal| refusal.to_string()))
+    };
+    let mesh = state.mesh().map(|mesh| {
+        let activations = ["tally", "frontend", "asker"].map(|marble| mesh.activations(marble));
+        json!({
+            "epoch": mesh.epoch(),
+            "manifest": mesh.manifest_bytes(),
+            "digest": mesh.manifest_digest(),
+            "intermediate": mesh.intermediate().certificate().as_ref(),
+            "key": mesh.intermediate().key().as_slice(),
+            "activations": activations,
+        })
+    });
+    json!({
+        "root": state.root().certificate().as_ref(),
+        "key": state.root().key().as_slice(),
+        "emulated": state.emulated(),
+        "mesh": mesh,
+        "writer": read(&people.writer, &["question", "key"]),
+        "reader": read(&people.reader, &["salt"]),
+        "peers": peers().iter().map(of_peer).collect::<Vec<_>>(),
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn replay_gives_the_same_state(commands in prop::collection::vec(command(), 0..14)) {
+        let founding = found(true, NOW).unwrap();
+        let mut log = vec![founding.to_record()];
+        let mut state = State::step(None, founding).unwrap();
+        let mut now = 0;
+        for command in &commands {
+            if let Command::Wait { seconds } = command {
+                now += seconds;
+            }
+            if let Ok(event) = decide(&state, command, now) {
+                log.push(event.to_record());
+                state = step(state, event);
+            }
+        }
+        let replayed = State::replay(&log).unwrap().unwrap();
+        prop_assert_eq!(observables(&state, now), observables(&replayed, now));
+        // Every earlier length of the log is a state too.
+        for length in 1..log.len() {
+            prop_assert!(State::replay(&log[..length]).unwrap().is_some());
+        }
+    }
+}
+
+#[test]
+fn logs_of_another_making_are_errors() {
+    let founding = found(true, NOW).unwrap();
+    let record = founding.to_record();
+    assert!(State::replay(&[]).unwrap().is_none());
+    assert!(State::replay(&[record.clone(), record.clone()]).is_err(), "founded twice");
+    assert!(State::replay(&[Zeroizing::new(b"nonsense".to_vec())]).is_err());
+    let manifest = crate::world::set(&founded(), &manifest()).unwrap().to_record();
+    assert!(State::replay(&[manifest.clone(), record.clone()]).is_err(), "does not begin with a founding");
+    assert!(State::replay(&[record.clone(), manifest.clone(), manifest]).is_err(), "set twice");
+    let mut trailing = record;
+    trailing.push(0);
+    assert!(State::replay(&[trailing]).is_err(), "bytes follow the event");
+}

@@ -1,0 +1,456 @@
+//! The running service over real TLS on loopback: statuses, codes, Evidence, and nothing in the logs.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, OnceLock},
+};
+
+use appraisal::binding::Role;
+use attested_tls::{
+    channel::{self, ChannelError, ClaimsRefused, Expectations, Party, PeerPolicy},
+    claims::{Claims, CoordinatorClaims, KeepClaims},
+    clock,
+    key::{SpkiDigest, TeeKey},
+    launch::CoordinatorConfiguration,
+    service::{UserIdentity, pinned_client, unverified_client},
+    statement::{Expected, Statement},
+};
+use axum::body::Bytes;
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use coordinator::service::{Coordinator, HostHints};
+use evidence::Platform;
+use http_body_util::{BodyExt, Full};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use mesh_api::{ActivateRequest, RenewRequest, mesh_client::MeshClient};
+use rustls::pki_types::CertificateDer;
+use serde_bytes::ByteArray;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use testkit::tee::{EmulatedTee, NOW};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::TlsConnector;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Endpoint;
+
+use crate::world::{FRONTEND, TALLY, keep_on, manifest, people};
+
+const CANARY: &str = "CANARY-5f0c77";
+
+/// Everything that any coordinator of this test binary logs.
+fn logs() -> Arc<Mutex<Vec<u8>>> {
+    static LOGS: OnceLock<Arc<Mutex<Vec<u8>>>> = OnceLock::new();
+    LOGS.get_or_init(|| {
+        let logs = Arc::new(Mutex::new(Vec::new()));
+        let writer = Arc::clone(&logs);
+        tracing_subscriber::fmt()
+            .json()
+            .with_env_filter("debug,coordinator=trace,attested_tls=trace")
+            .with_writer(move || Memory(Arc::clone(&writer)))
+            .init();
+        logs
+    })
+    .clone()
+}
+
+struct Memory(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Memory {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Running {
+    api: SocketAddr,
+    mesh: SocketAddr,
+    stop: CancellationToken,
+    tee: Arc<EmulatedTee>,
+    _directory: TempDir,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+struct Answer {
+    status: StatusCode,
+    body: Vec<u8>,
+    leaf: CertificateDer<'static>,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or(Value::Null)
+    }
+
+    fn code(&self) -> (u16, String) {
+        let code = self.json()["data"]["code"].as_str().unwrap_or("none").to_owned();
+        (self.status.as_u16(), code)
+    }
+}
+
+fn user(key: &TeeKey) -> UserIdentity {
+    UserIdentity { chain: vec![key.certificate().clone()], key: key.private_key() }
+}
+
+impl Running {
+    async fn start() -> Self {
+        logs();
+        let directory = tempfile::tempdir().unwrap();
+        let configuration = CoordinatorConfiguration {
+            owner: *people().owner.digest(),
+            names: vec!["localhost".into(), "127.0.0.1".into()],
+        };
+        let tee = EmulatedTee::launch(Platform::Tdx, b"bailey-coordinator", &configuration.to_json());
+        let (client, mesh) = (
+            TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            TcpListener::bind("127.0.0.1:0").await.unwrap(),
+        );
+        let (api, mesh_address) = (client.local_addr().unwrap(), mesh.local_addr().unwrap());
+        let hints = HostHints { state: directory.path().into(), client_address: api, mesh_address };
+        let coordinator = Coordinator::open(tee.clone(), configuration, &hints, clock::fixed(NOW)).unwrap();
+        let stop = CancellationToken::new();
+        tokio::spawn(coordinator.serve(client, mesh, stop.clone()));
+        Self { api, mesh: mesh_address, stop, tee, _directory: directory }
+    }
+
+    async fn with_manifest() -> Self {
+        let running = Self::start().await;
+        let answer = running.set_manifest(Some(&people().owner), &manifest().to_string()).await;
+        assert_eq!(answer.status, 200, "{:?}", answer.json());
+        running
+    }
+
+    async fn request(&self, who: Option<&TeeKey>, method: Method, path: &str, body: Vec<u8>) -> Answer {
+        let identity = who.map(user);
+        let config = unverified_client(identity.as_ref(), clock::fixed(NOW)).unwrap();
+        self.request_with(config, method, path, body).await.unwrap()
+    }
+
+    async fn request_with(
+        &self,
+        config: Arc<rustls::ClientConfig>,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+    ) -> io::Result<Answer> {
+        let stream = TcpStream::connect(self.api).await?;
+        let name = "localhost".try_into().unwrap();
+        let stream = TlsConnector::from(config).connect(name, stream).await?;
+        let leaf = stream.get_ref().1.peer_certificates().unwrap()[0].clone();
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+        tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "localhost")
+            .body(Full::new(Bytes::from(body)))
+            .unwrap();
+        let response = sender.send_request(request).await.map_err(io::Error::other)?;
+        let status = response.status();
+        let body = response.into_body().collect().await.map_err(io::Error::other)?.to_bytes().to_vec();
+        Ok(Answer { status, body, leaf })
+    }
+
+    async fn get(&self, who: Option<&TeeKey>, path: &str) -> Answer {
+        self.request(who, Method::GET, path, Vec::new()).await
+    }
+
+    async fn post(&self, who: Option<&TeeKey>, path: &str, body: impl Into<Vec<u8>>) -> Answer {
+        self.request(who, Method::POST, path, body.into()).await
+    }
+
+    async fn set_manifest(&self, who: Option<&TeeKey>, text: &str) -> Answer {
+        let body = json!({ "manifest": BASE64.encode(text) }).to_string();
+        self.post(who, "/api/v2/manifest", body).await
+    }
+
+    async fn write(&self, who: Option<&TeeKey>, name: &str, value: &str) -> Answer {
+        let body = json!({ "secrets": { name: { "Key": BASE64.encode(value) } } }).to_string();
+        self.post(who, "/api/v2/secrets", body).await
+    }
+
+    /// Evidence over a nonce, appraised; the claims.
+    async fn verify(&self, nonce: [u8; 32]) -> Result<CoordinatorClaims, String> {
+        let answer = self.get(None, &format!("/api/v3/evidence?nonce={}", hex::encode(nonce))).await;
+        assert_eq!(answer.status, 200);
+        let statement = Statement::from_bytes(&answer.body).unwrap();
+        let key = SpkiDigest::of_certificate(&answer.leaf).unwrap();
+        self.appraise(&statement, key, &nonce)
+    }
+
+    fn appraise(
+        &self,
+        statement: &Statement,
+        key: SpkiDigest,
+        nonce: &[u8; 32],
+    ) -> Result<CoordinatorClaims, String> {
+        let expected = Expected {
+            role: Role::Coordinator,
+            key,
+            nonce,
+            measurements: &[self.tee.reference()],
+            policy: &testkit::tee::policy(),
+            now: NOW,
+        };
+        statement.appraise(&expected).map_err(|error| error.to_string())?;
+        Ok(CoordinatorClaims::from_bytes(&statement.claims).unwrap())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s15_evidence_covers_nonce_key_and_state() {
+    let running = Running::start().await;
+    let before = running.verify([1; 32]).await.unwrap();
+    assert_eq!((before.epoch, before.log_length, &before.manifest), (0, 1, &None));
+    assert_eq!(*before.owner, people().owner.digest().0);
+    let text = manifest().to_string();
+    assert_eq!(running.set_manifest(Some(&people().owner), &text).await.status, 200);
+    let after = running.verify([2; 32]).await.unwrap();
+    assert_eq!((after.epoch, after.log_length), (1, 2));
+    assert_eq!(after.manifest, Some(ByteArray::new(attested_tls::key::sha256(text.as_bytes()))));
+    assert_eq!(after.root, before.root);
+    assert_ne!(after.log_head, before.log_head);
+
+    let answer = running.get(None, &format!("/api/v3/evidence?nonce={}", hex::encode([3; 32]))).await;
+    let statement = Statement::from_bytes(&answer.body).unwrap();
+    let key = SpkiDigest::of_certificate(&answer.leaf).unwrap();
+    assert!(running.appraise(&statement, key, &[4; 32]).unwrap_err().contains("REPORT_DATA_MISMATCH"));
+    // S-01: under the key of another connection's end.
+    let other = *TeeKey::generate().unwrap().digest();
+    assert!(running.appraise(&statement, other, &[3; 32]).unwrap_err().contains("REPORT_DATA_MISMATCH"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_root_of_the_claims_can_be_pinned() {
+    let running = Running::start().await;
+    let root = CertificateDer::from(running.verify([1; 32]).await.unwrap().root.into_vec());
+    let config = pinned_client(&root, None, clock::fixed(NOW)).unwrap();
+    let answer = running.request_with(config, Method::GET, "/api/v2/status", Vec::new()).await.unwrap();
+    assert_eq!(answer.json()["data"]["code"], 2);
+    let elsewhere = Running::start().await;
+    let config = pinned_client(&root, None, clock::fixed(NOW)).unwrap();
+    let refused = elsewhere.request_with(config, Method::GET, "/api/v2/status", Vec::new()).await;
+    assert!(refused.is_err(), "another mesh's root");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn malformed_requests_get_stable_codes_and_change_nothing() {
+    let running = Running::with_manifest().await;
+    let before = running.verify([1; 32]).await.unwrap();
+    let owner = Some(&people().owner);
+    let long = "0".repeat(66);
+    for nonce in
+        ["", "?nonce=", "?nonce=00", &format!("?nonce={long}"), &format!("?nonce={}", "z".repeat(64))]
+    {
+        let answer = running.get(None, &format!("/api/v3/evidence{nonce}")).await;
+        assert_eq!(answer.code(), (400, "NONCE_MALFORMED".into()), "{nonce}");
+    }
+    for path in ["/", "/api", "/api/v2", "/api/v2/manifest/", "/api/v2/Manifest", "/api/v4/evidence"] {
+        assert_eq!(running.get(None, path).await.code(), (404, "NOT_FOUND".into()), "{path}");
+    }
+    for path in ["/api/v2/status", "/api/v2/manifest", "/api/v2/secrets", "/api/v3/evidence"] {
+        let answer = running.request(None, Method::DELETE, path, Vec::new()).await;
+        assert_eq!(answer.code(), (405, "METHOD_NOT_ALLOWED".into()), "{path}");
+    }
+    let answer = running.post(None, "/api/v2/status", "{}").await;
+    assert_eq!(answer.code(), (405, "METHOD_NOT_ALLOWED".into()));
+    for path in ["/api/v2/manifest", "/api/v2/secrets"] {
+        for body in ["", "{", "[]", "null", "{\"x\":1}", "{\"manifest\":1}", "\u{0}", "{\"manifest\":\"*\"}"]
+        {
+            let answer = running.post(owner, path, body).await;
+            assert_eq!(answer.code(), (400, "BODY_MALFORMED".into()), "{path} {body:?}");
+        }
+        let answer = running.post(owner, path, vec![b' '; 1536 * 1024 + 1]).await;
+        assert_eq!(answer.code(), (413, "BODY_TOO_LARGE".into()), "{path}");
+    }
+    assert_eq!(running.verify([2; 32]).await.unwrap(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_have_their_status_and_change_nothing() {
+    let running = Running::start().await;
+    let people = people();
+    let good = manifest().to_string();
+    let code = |answer: Answer| answer.code();
+    let is = |status: u16, code: &str| (status, code.to_owned());
+
+    assert_eq!(code(running.get(None, "/api/v2/manifest").await), is(404, "MANIFEST_NOT_SET"));
+    assert_eq!(
+        code(running.get(Some(&people.writer), "/api/v2/secrets?s=key").await),
+        is(404, "MANIFEST_NOT_SET")
+    );
+    assert_eq!(code(running.set_manifest(None, &good).await), is(401, "CLIENT_CERTIFICATE_REQUIRED"));
+    assert_eq!(code(running.set_manifest(Some(&people.stranger), &good).await), is(403, "OWNER_REQUIRED"));
+    let faulty = running.set_manifest(Some(&people.owner), "{\"Pakages\": {}}").await;
+    assert_eq!(faulty.json()["data"]["details"][0]["path"], "Pakages");
+    assert_eq!(code(faulty), is(422, "MANIFEST_REFUSED"));
+    assert_eq!(running.verify([1; 32]).await.unwrap().log_length, 1);
+
+    assert_eq!(running.set_manifest(Some(&people.owner), &good).await.status, 200);
+    assert_eq!(code(running.set_manifest(Some(&people.owner), &good).await), is(409, "MANIFEST_ALREADY_SET"));
+    let got = running.get(None, "/api/v2/manifest").await.json();
+    assert_eq!(BASE64.decode(got["data"]["manifest"].as_str().unwrap()).unwrap(), good.as_bytes());
+    assert_eq!(code(running.write(None, "key", "x").await), is(401, "CLIENT_CERTIFICATE_REQUIRED"));
+    assert_eq!(code(running.write(Some(&people.stranger), "key", "x").await), is(401, "USER_UNKNOWN"));
+    assert_eq!(code(running.write(Some(&people.reader), "key", "x").await), is(403, "NOT_GRANTED"));
+    assert_eq!(code(running.write(Some(&people.writer), "key", "short").await), is(422, "SECRET_REFUSED"));
+    assert_eq!(code(running.get(Some(&people.writer), "/api/v2/secrets").await), is(422, "SECRETS_MISSING"));
+    assert_eq!(
+        code(running.get(Some(&people.writer), "/api/v2/secrets?s=salt").await),
+        is(403, "NOT_GRANTED")
+    );
+    assert_eq!(running.verify([1; 32]).await.unwrap().log_length, 2);
+}
+
+/// S-58 on the wire: same status, same length, same words but for the name.
+#[tokio::test(flavor = "multi_thread")]
+async fn s58_denied_and_absent_answers_are_alike() {
+    let running = Running::with_manifest().await;
+    let ask = async |name: &str| {
+        let answer = running.get(Some(&people().writer), &format!("/api/v2/secrets?s={name}")).await;
+        (answer.status, String::from_utf8(answer.body).unwrap().replace(name, "NAME"))
+    };
+    assert_eq!(ask("salt").await, ask("tlas").await);
+}
+
+/// A TLS 1.2 ClientHello gets an alert and nothing else (RFC 8446, §6: protocol_version is 70).
+#[tokio::test(flavor = "multi_thread")]
+async fn s05_tls12_client_is_refused() {
+    let running = Running::start().await;
+    let mut hello = vec![22, 3, 1, 0, 63, 1, 0, 0, 59, 3, 3];
+    hello.extend([7; 32]);
+    hello.extend([0, 0, 2, 0xc0, 0x2b, 1, 0, 0, 16]);
+    hello.extend([0, 10, 0, 4, 0, 2, 0, 23, 0, 13, 0, 4, 0, 2, 4, 3]);
+    for address in [running.api, running.mesh] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(&hello).await.unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        assert_eq!(answer, [21, 3, 3, 0, 2, 2, 70]);
+    }
+}
+
+struct AnyCoordinator<'a>(&'a Running);
+
+impl PeerPolicy for AnyCoordinator<'_> {
+    fn role(&self) -> Role {
+        Role::Coordinator
+    }
+
+    fn expectations(&self, _: Platform, _: &[u8]) -> Result<Expectations, ClaimsRefused> {
+        Ok(Expectations { policy: testkit::tee::policy(), measurements: vec![self.0.tee.reference()] })
+    }
+}
+
+/// A Keep that attests to the running coordinator, and the client on that very connection.
+async fn join(
+    running: &Running,
+    tee: Arc<EmulatedTee>,
+    marble: &str,
+    workload: [u8; 32],
+) -> Result<MeshClient<tonic::transport::Channel>, ChannelError> {
+    let key = Arc::new(TeeKey::generate().unwrap());
+    let party = Party { role: Role::Keep, key, tee, clock: clock::fixed(NOW) };
+    let (configuration, workload) = (ByteArray::new([0; 32]), ByteArray::new(workload));
+    let claims = KeepClaims { marble: marble.into(), engine: "test".into(), workload, configuration };
+    let stream = TcpStream::connect(running.mesh).await.unwrap();
+    let attested = channel::connect(stream, &party, claims.to_bytes(), &AnyCoordinator(running)).await?;
+    let mut once = Some(TokioIo::new(attested));
+    let connector = tower::service_fn(move |_| {
+        let stream = once.take().ok_or_else(|| io::Error::other("used up"));
+        async move { stream }
+    });
+    let channel =
+        Endpoint::from_static("http://coordinator").connect_with_connector(connector).await.unwrap();
+    Ok(MeshClient::new(channel))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keeps_are_activated_and_renewed_over_attested_connections_only() {
+    let running = Running::with_manifest().await;
+    let keep = keep_on(Platform::Snp);
+    let mut tally = join(&running, keep.clone(), "tally", TALLY).await.unwrap();
+    let refused = tally.renew(RenewRequest {}).await.unwrap_err();
+    assert_eq!(refused.details(), b"NOT_ACTIVATED");
+    let answer = tally.activate(ActivateRequest {}).await.unwrap().into_inner();
+    let root = running.verify([1; 32]).await.unwrap().root.into_vec();
+    assert_eq!(answer.certificate.unwrap().root, root);
+    assert_eq!(answer.parameters.unwrap().env.len(), 3);
+    tally.renew(RenewRequest {}).await.unwrap();
+    assert_eq!(running.verify([2; 32]).await.unwrap().log_length, 4);
+
+    let mut other = join(&running, keep.clone(), "tally", FRONTEND).await.unwrap();
+    let refused = other.activate(ActivateRequest {}).await.unwrap_err();
+    assert_eq!(
+        (refused.code(), refused.details()),
+        (tonic::Code::PermissionDenied, &b"WORKLOAD_MISMATCH"[..])
+    );
+    let changed = EmulatedTee::launch(Platform::Snp, b"another program", b"");
+    let refused = join(&running, changed, "tally", TALLY).await.map(drop).unwrap_err();
+    assert_eq!(refused.codes(), ["MEASUREMENT_MISMATCH"]);
+    let refused = join(&running, keep, "nobody", TALLY).await.map(drop).unwrap_err();
+    assert_eq!(refused.codes(), ["MARBLE_UNKNOWN"]);
+    let sgx = EmulatedTee::launch(Platform::Sgx, b"bailey-keep", b"");
+    let refused = join(&running, sgx, "tally", TALLY).await.map(drop).unwrap_err();
+    assert_eq!(refused.codes(), ["PLATFORM_NOT_ACCEPTED"]);
+    assert_eq!(running.verify([3; 32]).await.unwrap().log_length, 4);
+}
+
+/// Secrets are in no log line and in no answer to those who may not read them, whatever goes wrong.
+#[tokio::test(flavor = "multi_thread")]
+async fn s44_canary_is_in_no_log_and_no_error() {
+    let running = Running::with_manifest().await;
+    let people = people();
+    let writer = Some(&people.writer);
+    assert_eq!(running.write(writer, "question", CANARY).await.status, 200);
+    let mut bodies = Vec::new();
+    for who in [None, Some(&people.stranger), Some(&people.reader), Some(&people.owner)] {
+        bodies.push(running.write(who, "question", CANARY).await);
+        bodies.push(running.get(who, "/api/v2/secrets?s=question").await);
+    }
+    bodies.push(running.write(writer, "key", CANARY).await);
+    let key = |value: Value| json!({ "secrets": { "question": value } }).to_string();
+    for wrong in [
+        key(json!(CANARY)),
+        key(json!({ "Kee": CANARY })),
+        key(json!({ CANARY: "x" })),
+        key(json!({ "Key": CANARY, "Extra": CANARY })),
+        json!({ "secrets": CANARY }).to_string(),
+        json!({ CANARY: {} }).to_string(),
+        format!("{{\"secrets\": {{\"question\": {{\"Key\": \"{CANARY}\""),
+    ] {
+        bodies.push(running.post(writer, "/api/v2/secrets", wrong).await);
+    }
+    bodies.push(running.post(writer, "/api/v2/secrets", CANARY).await);
+    bodies.push(running.set_manifest(Some(&people.owner), CANARY).await);
+    let mut asker = join(&running, keep_on(Platform::Snp), "asker", crate::world::ASKER).await.unwrap();
+    let given = asker.activate(ActivateRequest {}).await.unwrap().into_inner().parameters.unwrap();
+    assert_eq!(given.files["/question"], CANARY.as_bytes(), "and it does arrive where it should");
+
+    let forms = [CANARY.to_owned(), BASE64.encode(CANARY), hex::encode(CANARY)];
+    for answer in bodies {
+        assert!(!answer.status.is_success());
+        let body = String::from_utf8(answer.body).unwrap();
+        assert!(!forms.iter().any(|form| body.contains(form)), "{body}");
+    }
+    let logs = String::from_utf8(logs().lock().unwrap().clone()).unwrap();
+    assert!(logs.contains("a Marble was activated") && logs.contains("USER_UNKNOWN"), "logs are captured");
+    for form in &forms {
+        let line = logs.lines().find(|line| line.contains(form));
+        assert!(line.is_none(), "{line:?}");
+    }
+}

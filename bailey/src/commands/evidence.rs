@@ -163,11 +163,19 @@ impl Verify {
             let entries = std::fs::read_dir(path).malformed(format!("{} cannot be read", path.display()))?;
             let mut files: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
             files.sort();
+            // A folder may hold other things, too; what is needed and missing is in the verdict.
+            let mut passed_over = Vec::new();
             for file in files.iter().filter(|file| file.is_file()) {
-                // A folder may hold other things, too; what is needed and missing is in the verdict.
-                if let Err(error) = builder.add_file_bytes(&read(file)?) {
-                    eprintln!("passed over {}: {error}", file.display());
+                if builder.add_file_bytes(&read(file)?).is_err() {
+                    passed_over.push(file.file_name().unwrap_or_default().to_string_lossy());
                 }
+            }
+            if let Some(first) = passed_over.first() {
+                eprintln!(
+                    "{}: passed over {} files that are no Endorsements, {first} first",
+                    path.display(),
+                    passed_over.len()
+                );
             }
         }
         Ok(builder.fit(evidence, now))

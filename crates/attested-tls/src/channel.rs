@@ -342,6 +342,7 @@ fn appraise(
     party: &Party,
     policy: &dyn PeerPolicy,
 ) -> Result<Appraised, ChannelError> {
+    presented.within_limits()?;
     let platform = presented.evidence()?.platform();
     let expectations = policy.expectations(platform, &presented.claims)?;
     let expected = Expected {

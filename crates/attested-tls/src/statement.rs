@@ -67,11 +67,18 @@ impl Statement {
         if !rest.is_empty() {
             return Err(StatementError::Cbor(format!("{} bytes follow it", rest.len())));
         }
-        if statement.claims.len() > MAX_CLAIMS {
-            let size = statement.claims.len();
-            return Err(StatementError::TooLarge { what: "claims", size, max: MAX_CLAIMS });
-        }
+        statement.within_limits()?;
         Ok(statement)
+    }
+
+    /// Whether its parts are as small as honest ones, however it was read.
+    pub(crate) fn within_limits(&self) -> Result<(), StatementError> {
+        match self.claims.len() {
+            size if size > MAX_CLAIMS => {
+                Err(StatementError::TooLarge { what: "claims", size, max: MAX_CLAIMS })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The Evidence, parsed and not yet appraised.

@@ -124,6 +124,19 @@ async fn claims_that_rule_a_peer_out_are_refused_with_their_code() {
 }
 
 #[tokio::test]
+async fn oversized_claims_are_refused() {
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let (client, server) = (keep(), coordinator());
+    let claims = vec![0; attested_tls::claims::MAX_CLAIMS + 1];
+    let (coordinator, keep) = (Requires::a_coordinator(), Requires::a_keep());
+    let (_, met) = tokio::join!(
+        channel::connect(near, &client, claims, &coordinator),
+        channel::accept(far, &server, Vec::new(), &keep),
+    );
+    assert_eq!(refused(met).codes(), ["EVIDENCE_MALFORMED"]);
+}
+
+#[tokio::test]
 async fn wrong_role_is_refused() {
     let (client, server) = (keep(), coordinator());
     let database = Requires { role: Role::Database, ..Requires::a_keep() };

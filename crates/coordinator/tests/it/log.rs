@@ -250,12 +250,16 @@ fn flipped_bits_never_empty_the_log() {
         bytes[at] ^= 1 << (at % 8);
         std::fs::write(&copy, bytes).unwrap();
         looked += 1;
-        match std::panic::catch_unwind(AssertUnwindSafe(|| open(&copy))) {
+        match std::panic::catch_unwind(AssertUnwindSafe(|| Store::open(&copy, &SEALER))) {
             Err(_) => faults.push(format!("byte {at}: panic")),
-            Ok(Ok(found)) if found != records(3) => {
-                faults.push(format!("byte {at}: {} records", found.len()))
+            Ok(Ok((store, found))) => {
+                if found != records(3) {
+                    faults.push(format!("byte {at}: {} records", found.len()));
+                }
+                // Closing a damaged file is redb's affair, and may fail by an assertion.
+                let _ = std::panic::catch_unwind(AssertUnwindSafe(|| drop(store)));
             }
-            Ok(_) => {}
+            Ok(Err(_)) => {}
         }
     }
     assert!(looked > 50, "{looked}");

@@ -75,7 +75,7 @@ struct Running {
     mesh: SocketAddr,
     stop: CancellationToken,
     tee: Arc<EmulatedTee>,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Drop for Running {
@@ -107,8 +107,11 @@ fn user(key: &TeeKey) -> UserIdentity {
 
 impl Running {
     async fn start() -> Self {
+        Self::start_in(tempfile::tempdir().unwrap()).await
+    }
+
+    async fn start_in(directory: TempDir) -> Self {
         logs();
-        let directory = tempfile::tempdir().unwrap();
         let configuration = CoordinatorConfiguration {
             owner: *people().owner.digest(),
             names: vec!["localhost".into(), "127.0.0.1".into()],
@@ -123,7 +126,7 @@ impl Running {
         let coordinator = Coordinator::open(tee.clone(), configuration, &hints, clock::fixed(NOW)).unwrap();
         let stop = CancellationToken::new();
         tokio::spawn(coordinator.serve(client, mesh, stop.clone()));
-        Self { api, mesh: mesh_address, stop, tee, _directory: directory }
+        Self { api, mesh: mesh_address, stop, tee, directory }
     }
 
     async fn with_manifest() -> Self {
@@ -453,4 +456,51 @@ async fn s44_canary_is_in_no_log_and_no_error() {
         let line = logs.lines().find(|line| line.contains(form));
         assert!(line.is_none(), "{line:?}");
     }
+}
+
+/// A body without an announced length is refused once it is too long, and never held whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn endless_bodies_are_refused() {
+    let running = Running::start().await;
+    let config = unverified_client(None, clock::fixed(NOW)).unwrap();
+    let stream = TcpStream::connect(running.api).await.unwrap();
+    let stream = TlsConnector::from(config).connect("localhost".try_into().unwrap(), stream).await.unwrap();
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let send = async move {
+        let head = "POST /api/v2/manifest HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n";
+        let mut written = writer.write_all(head.as_bytes()).await;
+        let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
+        let mut chunks = 0;
+        while written.is_ok() && chunks < 1000 {
+            written = writer.write_all(chunk.as_bytes()).await;
+            chunks += 1;
+        }
+        chunks
+    };
+    let receive = async {
+        let mut answer = [0; 12];
+        reader.read_exact(&mut answer).await.map(|_| answer)
+    };
+    let sender = tokio::spawn(send);
+    assert_eq!(&receive.await.unwrap(), b"HTTP/1.1 413");
+    drop(reader);
+    sender.abort();
+    assert_eq!(running.verify([1; 32]).await.unwrap().log_length, 1);
+}
+
+/// What was decided is there again after a restart, and the mesh is the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn restarted_coordinator_is_the_same_mesh() {
+    let running = Running::with_manifest().await;
+    assert_eq!(running.write(Some(&people().writer), "question", "why?").await.status, 200);
+    let before = running.verify([1; 32]).await.unwrap();
+    // The file is copied while the first coordinator still has it: as after a crash.
+    let copy = tempfile::tempdir().unwrap();
+    std::fs::copy(running.directory.path().join("state.redb"), copy.path().join("state.redb")).unwrap();
+    drop(running);
+    let again = Running::start_in(copy).await;
+    let after = again.verify([2; 32]).await.unwrap();
+    assert_eq!(before, after);
+    let read = again.get(Some(&people().writer), "/api/v2/secrets?s=question").await.json();
+    assert_eq!(read["data"]["secrets"]["question"]["Private"], BASE64.encode("why?"));
 }

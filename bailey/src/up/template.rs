@@ -14,7 +14,7 @@ impl Facts {
     /// Adds a fact. Line breaks and quotes are escaped as in JSON, so it belongs between double quotes.
     pub fn insert(&mut self, name: impl Into<String>, value: &str) {
         let quoted = serde_json::Value::from(value).to_string();
-        self.0.insert(name.into(), quoted.trim_matches('"').to_owned());
+        self.0.insert(name.into(), quoted[1..quoted.len() - 1].to_owned());
     }
 
     /// Replaces every `${name}`.

@@ -40,7 +40,7 @@ pub const ALPN: &[u8] = b"bailey-attested/1";
 const EXPORTER_LABEL: &[u8] = b"EXPORTER-bailey-attested-1";
 
 /// Handshake and both appraisals together; an honest peer needs milliseconds.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a peer that was refused may take to hear so.
 const REFUSED_TIMEOUT: Duration = Duration::from_secs(2);

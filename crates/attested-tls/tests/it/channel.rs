@@ -369,14 +369,18 @@ async fn garbage_as_evidence_is_refused_with_a_code() {
     assert_eq!(error.codes(), ["EVIDENCE_MALFORMED"]);
 }
 
-#[tokio::test(start_paused = true)]
+/// Takes as long as the patience of the two sides, who wait at the same time.
+#[tokio::test]
 async fn a_silent_peer_is_not_waited_for() {
-    let (near, _far) = tokio::io::duplex(64 * 1024);
-    let error = refused(channel::connect(near, &keep(), Vec::new(), &Requires::a_coordinator()).await);
-    assert!(matches!(error, ChannelError::Timeout), "{error:?}");
-    let (near, _far) = tokio::io::duplex(64 * 1024);
-    let error = refused(channel::accept(near, &coordinator(), Vec::new(), &Requires::a_keep()).await);
-    assert!(matches!(error, ChannelError::Timeout), "{error:?}");
+    let ((near, _far), (here, _there)) = (tokio::io::duplex(64 * 1024), tokio::io::duplex(64 * 1024));
+    let (keep, coordinator) = (keep(), coordinator());
+    let (as_keep, as_coordinator) = (Requires::a_coordinator(), Requires::a_keep());
+    let (connected, accepted) = tokio::join!(
+        channel::connect(near, &keep, Vec::new(), &as_keep),
+        channel::accept(here, &coordinator, Vec::new(), &as_coordinator),
+    );
+    assert!(matches!(refused(connected), ChannelError::Timeout));
+    assert!(matches!(refused(accepted), ChannelError::Timeout));
 }
 
 #[test]

@@ -48,12 +48,6 @@ pub enum Refusal {
     /// The manifest has faults.
     #[error("the manifest is refused")]
     Manifest(#[from] Faults),
-    /// A secret that the manifest does not have.
-    #[error("the manifest has no secret {name:?}")]
-    UnknownSecret {
-        /// Its name.
-        name: String,
-    },
     /// A secret that does not fit its declaration.
     #[error("secret {name:?} cannot be set like this: {reason}")]
     SecretShape {
@@ -160,7 +154,6 @@ impl Refusal {
             Self::NoManifest => "MANIFEST_NOT_SET",
             Self::ManifestAlreadySet { .. } => "MANIFEST_ALREADY_SET",
             Self::Manifest(_) => "MANIFEST_REFUSED",
-            Self::UnknownSecret { .. } => "SECRET_UNKNOWN",
             Self::SecretShape { .. } => "SECRET_REFUSED",
             Self::NoSecrets => "SECRETS_MISSING",
             Self::UnknownMarble { .. } => "MARBLE_UNKNOWN",

@@ -269,7 +269,8 @@ async fn answer(work: impl Future<Output = Result<Value, Refusal>>) -> Response 
     match work.await {
         Ok(data) => success(data),
         Err(refusal) => {
-            tracing::warn!(code = refusal.code(), reason = %refusal, "a client request was refused");
+            // The code alone: the host reads this log, and the sentence may name what the caller named (S-44).
+            tracing::warn!(code = refusal.code(), "a client request was refused");
             refusal.into_response()
         }
     }

@@ -36,7 +36,7 @@ impl IntoResponse for Refusal {
         let status = match &self {
             Refusal::NoCertificate | Refusal::UnknownUser => StatusCode::UNAUTHORIZED,
             Refusal::NotOwner { .. } | Refusal::NotGranted { .. } => StatusCode::FORBIDDEN,
-            Refusal::NoManifest | Refusal::UnknownSecret { .. } => StatusCode::NOT_FOUND,
+            Refusal::NoManifest => StatusCode::NOT_FOUND,
             Refusal::ManifestAlreadySet { .. } => StatusCode::CONFLICT,
             Refusal::Manifest(_) | Refusal::SecretShape { .. } | Refusal::NoSecrets => {
                 StatusCode::UNPROCESSABLE_ENTITY

@@ -47,18 +47,16 @@ impl Store {
     }
 
     fn open_intact(path: &Path, tee: &dyn Tee) -> Result<(Self, Records), StoreError> {
-        let database = Database::create(path).map_err(|error| StoreError::Open(error.to_string()))?;
         let sealing = tee.sealing_key(SEALING_CONTEXT)?;
         let sealing = aead_key(sealing.as_bytes())?;
-        let key = match sealed_data_key(&database)? {
-            Some(sealed) => {
-                let key = open(&sealing, SEALING_CONTEXT.as_bytes(), &sealed).ok_or(StoreError::Unseal)?;
-                aead_key(&key)?
-            }
-            None => begin(&database, &sealing)?,
-        };
-        sync_directory(path)?;
-        let mut store = Self { database, key, head: [0; 32], length: 0 };
+        if !path.try_exists().map_err(opening)? {
+            begin(path, &sealing)?;
+        }
+        let database = Database::open(path).map_err(opening)?;
+        // A log without its key can only be a destroyed one: never take it for a new one.
+        let sealed = sealed_data_key(&database)?.ok_or(StoreError::KeyMissing)?;
+        let key = open(&sealing, SEALING_CONTEXT.as_bytes(), &sealed).ok_or(StoreError::Unseal)?;
+        let mut store = Self { database, key: aead_key(&key)?, head: [0; 32], length: 0 };
         let records = store.replay()?;
         Ok((store, records))
     }
@@ -163,32 +161,33 @@ fn sealed_data_key(database: &Database) -> Result<Option<Vec<u8>>, StoreError> {
     }
 }
 
-/// A new log: a random data key, sealed, in the same transaction as the empty log.
-fn begin(database: &Database, sealing: &LessSafeKey) -> Result<LessSafeKey, StoreError> {
+/// A new log with a random data key, sealed. It is made whole under another name and then renamed, so that a
+/// crash leaves a log that can be opened, or none.
+fn begin(path: &Path, sealing: &LessSafeKey) -> Result<(), StoreError> {
+    let draft = path.with_extension("draft");
+    match std::fs::remove_file(&draft) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(opening(error)),
+        _ => {}
+    }
     let mut key = Zeroizing::new([0; 32]);
     SystemRandom::new().fill(key.as_mut()).map_err(|_| StoreError::Crypto)?;
     let sealed = seal(sealing, SEALING_CONTEXT.as_bytes(), key.as_ref())?;
+    let database = Database::create(&draft).map_err(opening)?;
     let transaction = database.begin_write()?;
     {
-        // A log without its key can only be a destroyed one: never take it for a new one.
-        if !transaction.open_table(LOG)?.is_empty()? {
-            return Err(StoreError::KeyMissing);
-        }
+        transaction.open_table(LOG)?;
         transaction.open_table(KEYS)?.insert(DATA_KEY, sealed.as_slice())?;
     }
     transaction.commit()?;
-    aead_key(key.as_ref())
-}
-
-/// Makes the file's directory entry durable too.
-fn sync_directory(path: &Path) -> Result<(), StoreError> {
+    drop(database);
+    std::fs::rename(&draft, path).map_err(opening)?;
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(|error| StoreError::Open(error.to_string()))
+    std::fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(opening)
 }
 
-use redb::ReadableTableMetadata;
+fn opening(error: impl std::fmt::Display) -> StoreError {
+    StoreError::Open(error.to_string())
+}
 
 /// Why the state cannot be read or written.
 #[derive(Debug, thiserror::Error)]

@@ -35,6 +35,11 @@ impl Checks {
         }
     }
 
+    /// Tells that a check could not be made here. It counts as nothing.
+    pub fn not_made(&mut self, title: &str, reason: &str) {
+        self.teller.skipped(title, &format!("NOT RUN: {reason}"));
+    }
+
     /// How many showed what they had to.
     pub fn passed(&self) -> u32 {
         self.passed

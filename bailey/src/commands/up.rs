@@ -136,6 +136,11 @@ impl Teller {
         }
     }
 
+    /// Something was not done here.
+    pub fn skipped(&mut self, title: &str, text: &str) {
+        self.line("·", title, text);
+    }
+
     /// Something did not come out as it must.
     pub fn failed(&mut self, title: &str, text: &str) {
         let sign = if self.colour { "✗".red().to_string() } else { "✗".to_owned() };

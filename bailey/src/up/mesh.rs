@@ -193,7 +193,7 @@ impl Mesh {
             "--listen".into(),
             address.to_string(),
             "--cache".into(),
-            machine.folder().join("cache").display().to_string(),
+            machine.folder().join("cache").join(&keep.name).display().to_string(),
         ];
         for (name, address) in &keep.peers {
             arguments.extend(["--peer".into(), format!("{name}={address}")]);

@@ -6,7 +6,7 @@ use anyhow::Context;
 use appraisal::{EmulatedRoot, EndorsementsBuilder, Policy, UnixTime};
 use attested_tls::clock;
 use clap::{Args, Subcommand};
-use evidence::{Endorsements, Evidence, ReportData};
+use evidence::{Covered, Endorsements, Evidence, ReportData};
 
 use crate::{
     commands::{colour, print_json},
@@ -93,9 +93,9 @@ fn show(path: &Path, json: bool) -> Outcome {
     let evidence = parse(path)?;
     let fields = [
         ("platform", evidence.platform().to_string()),
-        ("measurement", evidence.measurement().to_string()),
+        ("measurement", evidence.measurement().map(|digest| digest.to_string()).unwrap_or_default()),
         ("launch_configuration", hex::encode(evidence.launch_configuration())),
-        ("report_data", evidence.report_data().to_string()),
+        ("report_data", evidence.covered().to_string()),
         ("padding_bytes", evidence.padding().to_string()),
     ];
     if json {
@@ -195,14 +195,14 @@ pub fn emulated_root(path: &Path) -> Outcome<EmulatedRoot> {
     EmulatedRoot::new(name, &der).malformed(format!("{} is no trust root", path.display()))
 }
 
-fn report_data(text: &str) -> Outcome<ReportData> {
+fn report_data(text: &str) -> Outcome<Covered> {
     let mut data = [0; 64];
     let half = &mut data[..text.len() / 2 % 65];
     hex::decode_to_slice(text, half)
         .context("hex digits, 64 or 128 of them, are expected")
         .malformed("the expected report data is malformed")?;
     match text.len() {
-        64 | 128 => Ok(ReportData(data)),
+        64 | 128 => Ok(ReportData(data).into()),
         length => {
             Err(Failure::malformed(format!("the expected report data has {length} digits, not 64 or 128")))
         }
@@ -215,9 +215,9 @@ mod tests {
 
     #[test]
     fn report_data_is_whole_or_half() {
-        assert_eq!(report_data(&"01".repeat(64)).unwrap(), ReportData([1; 64]));
+        assert_eq!(report_data(&"01".repeat(64)).unwrap(), ReportData([1; 64]).into());
         let half = report_data(&"01".repeat(32)).unwrap();
-        assert_eq!((half.0[31], half.0[32]), (1, 0));
+        assert_eq!((half.as_bytes()[31], half.as_bytes()[32]), (1, 0));
         for wrong in ["", "01", &"01".repeat(33), &"01".repeat(65), &"zz".repeat(64), &"01".repeat(400)] {
             assert_eq!(report_data(wrong).unwrap_err().exit_code(), 2, "{wrong}");
         }

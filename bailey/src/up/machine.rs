@@ -135,6 +135,7 @@ impl Machine {
         let name = match platform {
             Platform::Sgx | Platform::Tdx => "sgx-root.pem",
             Platform::Snp => "ark.pem",
+            other => bail!("{other} is not emulated"),
         };
         let path = self.folder.join("platform/roots").join(name);
         fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))

@@ -177,9 +177,10 @@ fn facts(
 ) -> anyhow::Result<Facts> {
     let mut facts = Facts::default();
     for value in machine.programs().measure("bailey-keep", None)? {
-        facts.insert(format!("measurement.bailey-keep.{}", value.platform), &value.measurement.to_string());
+        let digest = value.measurement.context("a program without measurement")?.to_string();
+        facts.insert(format!("measurement.bailey-keep.{}", value.platform), &digest);
     }
-    for platform in Platform::ALL {
+    for platform in Platform::KEEPS {
         facts.insert(format!("root.{platform}"), &machine.root_pem(platform)?);
     }
     for (name, keep) in &deployment.keeps {

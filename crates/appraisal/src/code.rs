@@ -147,6 +147,10 @@ codes! {
     PlatformNotExpected = "PLATFORM_NOT_EXPECTED",
     /// The code is none of those expected.
     MeasurementMismatch = "MEASUREMENT_MISMATCH",
+    /// A register or the signer of the code is not as expected.
+    RegisterMismatch = "REGISTER_MISMATCH",
+    /// The code's own security version is below the floor.
+    SecurityVersionTooLow = "SECURITY_VERSION_TOO_LOW",
     /// The code is as expected, but was launched with another configuration.
     LaunchConfigurationMismatch = "LAUNCH_CONFIGURATION_MISMATCH",
 }

@@ -103,6 +103,12 @@ impl EndorsementsBuilder {
             Evidence::Sgx(quote) => self.fit_intel(Platform::Sgx, quote.signature_data(), now),
             Evidence::Tdx(quote) => self.fit_intel(Platform::Tdx, quote.signature_data(), now),
             Evidence::Snp(report) => self.fit_amd(report.body(), now),
+            // Azure, TPM, Nitro, CCA and NVIDIA say in their own modules what they need of the heap.
+            Evidence::Azure(_)
+            | Evidence::Tpm(_)
+            | Evidence::Nitro(_)
+            | Evidence::Cca(_)
+            | Evidence::Nvidia(_) => Endorsements::default(),
         }
     }
 
@@ -128,7 +134,7 @@ impl EndorsementsBuilder {
             issuer_chain: chain,
             crl: crl.cloned(),
         };
-        Endorsements { intel: None, amd: Some(amd) }
+        Endorsements { amd: Some(amd), ..Endorsements::default() }
     }
 
     fn fit_intel(&self, platform: Platform, data: &SignatureData, now: UnixTime) -> Endorsements {
@@ -146,7 +152,7 @@ impl EndorsementsBuilder {
             .cloned()
             .or_else(|| self.assemble_intel(platform, data, fmspc, now))
             .or_else(|| whole.clone().next().cloned());
-        Endorsements { intel: chosen, amd: None }
+        Endorsements { intel: chosen, ..Endorsements::default() }
     }
 
     fn assemble_intel(

@@ -12,6 +12,16 @@ pub enum SignatureAlgorithm {
     EcdsaP384Sha384Fixed,
     /// ECDSA over P-384 with SHA-384; the signature is DER (RFC 3279, §2.2.3).
     EcdsaP384Sha384Der,
+    /// ECDSA over P-521 with SHA-512; the signature is r and s, 66 bytes each, big-endian.
+    EcdsaP521Sha512Fixed,
+    /// RSASSA-PKCS1-v1_5 with SHA-256; 2048 to 8192 bits.
+    RsaPkcs1Sha256,
+    /// RSASSA-PKCS1-v1_5 with SHA-384; 2048 to 8192 bits.
+    RsaPkcs1Sha384,
+    /// RSASSA-PKCS1-v1_5 with SHA-512; 2048 to 8192 bits.
+    RsaPkcs1Sha512,
+    /// RSASSA-PSS with SHA-256, MGF1 with SHA-256 and a salt of 32 bytes; 2048 to 8192 bits.
+    RsaPssSha256,
     /// RSASSA-PSS with SHA-384, MGF1 with SHA-384 and a salt of 48 bytes; 2048 to 8192 bits.
     RsaPssSha384,
 }
@@ -35,6 +45,9 @@ pub trait Crypto: Send + Sync {
         message: &[u8],
         signature: &[u8],
     ) -> Result<(), InvalidSignature>;
+
+    /// SHA-1 of `parts`, one after the other: for the SHA-1 banks of TPMs, and for nothing else.
+    fn sha1(&self, parts: &[&[u8]]) -> [u8; 20];
 
     /// SHA-256 of `parts`, one after the other.
     fn sha256(&self, parts: &[&[u8]]) -> [u8; 32];

@@ -1,7 +1,9 @@
 //! What the caller expects of the Evidence itself, whichever platform it is from: that it covers certain
 //! data, and that the code is one of those named. "Genuine" is not "mine", so these are checks of their own.
 
-use evidence::{Evidence, ReportData};
+use std::collections::BTreeMap;
+
+use evidence::{Covered, Evidence};
 
 use crate::verdict::Check;
 use crate::{Code, ReferenceValue};
@@ -9,18 +11,18 @@ use crate::{Code, ReferenceValue};
 /// What is expected; none means that the caller did not say.
 #[derive(Clone, Copy)]
 pub(crate) struct Expectations<'a> {
-    pub(crate) report_data: Option<&'a ReportData>,
+    pub(crate) report_data: Option<&'a Covered>,
     pub(crate) measurements: Option<&'a [ReferenceValue]>,
 }
 
 impl Expectations<'_> {
-    /// Does the Evidence cover the expected data, all 64 bytes of it?
+    /// Does the Evidence cover the expected data, all of it?
     pub(crate) fn covers(&self, evidence: &Evidence) -> Check {
         const NAME: &str = "covers";
-        let seen = evidence.report_data();
+        let seen = evidence.covered();
         match self.report_data {
             None => Check::skipped(NAME, "no report data was expected: the Evidence may be a replay"),
-            Some(expected) if *expected == seen => {
+            Some(expected) if is_covered(expected, &seen) => {
                 Check::passed(NAME, "report data as expected: made for this key, nonce and claims")
             }
             Some(expected) => {
@@ -50,22 +52,84 @@ impl Expectations<'_> {
                 .mend("give a reference value for this platform, if the code may run there");
         }
         let seen = evidence.measurement();
-        let same_code: Vec<_> = here.iter().filter(|value| value.measurement == seen).collect();
+        let of_code = |value: &&&ReferenceValue| value.measurement.is_none() || value.measurement == seen;
+        let same_code: Vec<_> = here.iter().filter(of_code).copied().collect();
         if same_code.is_empty() {
-            let expected: Vec<_> =
-                here.iter().map(|value| format!("{} = {}", value.label, value.measurement)).collect();
+            let expected: Vec<_> = here
+                .iter()
+                .filter_map(|value| {
+                    value.measurement.as_ref().map(|digest| format!("{} = {digest}", value.label))
+                })
+                .collect();
             return Check::failed(NAME, Code::MeasurementMismatch, "the code is none of those expected")
                 .expected(expected.join(", or "))
-                .observed(seen.to_string())
+                .observed(seen.map_or_else(|| "no measurement".into(), |seen| seen.to_string()))
                 .mend(
                     "run the expected build, or measure the build that runs and add it as a reference value",
                 );
         }
-        launched_as_named(evidence, &same_code)
+        let measured = evidence.measured();
+        let shortfalls: Vec<_> = same_code.iter().map(|value| registers(value, &measured)).collect();
+        let equal: Vec<_> = same_code
+            .iter()
+            .zip(&shortfalls)
+            .filter(|(_, checks)| !checks.iter().any(Check::is_failed))
+            .map(|(value, _)| *value)
+            .collect();
+        match shortfalls
+            .into_iter()
+            .min_by_key(|checks| checks.iter().filter(|check| check.is_failed()).count())
+        {
+            Some(closest) if equal.is_empty() => Check::group(
+                NAME,
+                "the expected code with other registers; the closest reference value:",
+                closest,
+            ),
+            _ => launched_as_named(evidence, &equal),
+        }
     }
 }
 
-fn launched_as_named(evidence: &Evidence, same_code: &[&&ReferenceValue]) -> Check {
+/// The comparison of everything that a reference value names beside measurement and launch configuration.
+fn registers(value: &ReferenceValue, measured: &BTreeMap<String, String>) -> Vec<Check> {
+    const NAME: &str = "register";
+    let absent = "not in the Evidence".to_owned();
+    let equal = value.registers.iter().map(|(name, expected)| {
+        let seen = measured.get(name).unwrap_or(&absent);
+        if seen == expected {
+            return Check::passed(NAME, format!("{name} = {}", shorten(seen)));
+        }
+        Check::failed(NAME, Code::RegisterMismatch, format!("{name} differs from {}", value.label))
+            .expected(expected.clone())
+            .observed(seen.clone())
+            .mend("find out what was loaded instead, or add its value to the reference values")
+    });
+    let at_least = value.minimum.iter().map(|(name, least)| {
+        match measured.get(name).and_then(|seen| seen.parse::<u64>().ok()) {
+            Some(seen) if seen >= *least => Check::passed(NAME, format!("{name} {seen}, at least {least}")),
+            seen => Check::failed(
+                NAME,
+                Code::SecurityVersionTooLow,
+                format!("{name} is below the floor of {}", value.label),
+            )
+            .expected(format!("at least {least}"))
+            .observed(seen.map_or_else(|| absent.clone(), |seen| seen.to_string()))
+            .mend("run a newer build"),
+        }
+    });
+    equal.chain(at_least).collect()
+}
+
+/// Equal, or the first half of 64 bytes where the platform's field has 32.
+fn is_covered(expected: &Covered, seen: &Covered) -> bool {
+    match (expected.as_bytes(), seen.as_bytes()) {
+        (expected, seen) if expected.len() == 64 && seen.len() == 32 => expected[..32] == *seen,
+        // Nothing covered is nothing shown, whatever was expected.
+        (expected, seen) => !seen.is_empty() && expected == seen,
+    }
+}
+
+fn launched_as_named(evidence: &Evidence, same_code: &[&ReferenceValue]) -> Check {
     let seen = crate::launch_configuration(evidence);
     let matching = same_code
         .iter()
@@ -91,9 +155,23 @@ fn launched_as_named(evidence: &Evidence, same_code: &[&&ReferenceValue]) -> Che
         Some(_) => Check::passed("launch-configuration", "launched with the expected configuration"),
         None => Check::skipped("launch-configuration", "the reference value names none, so any is accepted"),
     };
-    let measurement = Check::passed("measurement", format!("{} = {}", value.measurement, value.label));
-    let text = format!("measurement {} = {}", shorten(&value.measurement.to_string()), value.label);
-    Check::group("mine", text, vec![measurement, configuration])
+    let (measurement, text) = match &value.measurement {
+        Some(digest) => (
+            Check::passed("measurement", format!("{digest} = {}", value.label)),
+            format!("measurement {} = {}", shorten(&digest.to_string()), value.label),
+        ),
+        None => (
+            Check::skipped(
+                "measurement",
+                "the reference value names none: its registers tell what the code is",
+            ),
+            format!("registers as of {}", value.label),
+        ),
+    };
+    let mut checks = vec![measurement];
+    checks.extend(registers(value, &evidence.measured()));
+    checks.push(configuration);
+    Check::group("mine", text, checks)
 }
 
 fn shorten(digits: &str) -> String {

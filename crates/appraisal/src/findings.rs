@@ -1,5 +1,6 @@
 //! What the part for a vendor's platforms takes and gives.
 
+use crate::claims::Claims;
 use crate::trust::Anchor;
 use crate::verdict::{Check, Origin, PlatformIdentity, Tcb};
 use crate::{Code, Crypto, Policy, Rule, UnixTime};
@@ -20,6 +21,7 @@ pub(crate) struct Findings {
     pub(crate) product: Option<String>,
     pub(crate) identity: Option<PlatformIdentity>,
     pub(crate) tcb: Tcb,
+    pub(crate) claims: Claims,
     pub(crate) collateral: CollateralSeen,
 }
 

@@ -23,7 +23,7 @@
 //!            now: UnixTime, crypto: &dyn Crypto) -> Result<(), Box<dyn std::error::Error>> {
 //!     let evidence = Evidence::parse(quote)?;
 //!     let endorsements = Endorsements::from_bytes(stapled)?;
-//!     let reference = ReferenceValues { report_data: nonce, measurements: expected };
+//!     let reference = ReferenceValues { report_data: nonce.into(), measurements: expected };
 //!     let appraised = appraise(&evidence, &endorsements, &reference, &Policy::production(), now, crypto)?;
 //!     println!("{}", appraised.verdict().render(false));
 //!     Ok(())
@@ -36,8 +36,11 @@
 )]
 
 mod amd;
+mod azure;
 pub mod binding;
+mod cca;
 mod chain;
+mod claims;
 mod code;
 mod collect;
 mod crypto;
@@ -45,28 +48,37 @@ mod der;
 mod expectation;
 mod findings;
 mod intel;
+mod nitro;
+mod nvidia;
 mod policy;
 mod reference;
 mod render;
 mod revocation;
 mod status;
 mod time;
+mod tpm;
 mod trust;
+mod trust_anchor;
 mod verdict;
 mod x509;
 
-use std::collections::BTreeMap;
+use evidence::{Covered, Endorsements, Evidence, LaunchConfiguration, Measurement, Platform};
 
-use evidence::{Endorsements, Evidence, LaunchConfiguration, Measurement, Platform, ReportData};
-
+pub use azure::{AzureClaims, AzurePolicy};
+pub use cca::{CcaClaims, CcaPolicy};
+pub use claims::Claims;
 pub use code::Code;
 pub use collect::{EndorsementsBuilder, Unrecognised};
 pub use crypto::{Crypto, InvalidSignature, SignatureAlgorithm};
 pub use findings::CollateralSeen;
+pub use nitro::{NitroClaims, NitroPolicy};
+pub use nvidia::{NvidiaClaims, NvidiaPolicy};
 pub use policy::{EmulatedRoot, InvalidRoot, Minimum, Policy, Rule, SnpMinimum};
-pub use reference::{ReferenceValue, ReferenceValues, WrongLength};
+pub use reference::{InvalidReference, ReferenceValue, ReferenceValues};
 pub use status::TcbStatus;
 pub use time::{InvalidTime, UnixTime};
+pub use tpm::{TpmClaims, TpmPolicy};
+pub use trust_anchor::{AnchorKey, InvalidAnchor, TrustAnchor};
 pub use verdict::{Check, Decision, Origin, Outcome, PlatformIdentity, Reason, Tcb, Verdict};
 
 use expectation::Expectations;
@@ -91,11 +103,11 @@ pub fn appraise(
     let (verdict, collateral) = judge(evidence, endorsements, expectations, policy, now, crypto);
     match (&verdict.verdict, &verdict.origin) {
         (Decision::Accepted, Some(origin)) => Ok(Appraised {
-            emulated: *origin != Origin::Vendor,
+            emulated: matches!(origin, Origin::Emulated(_)),
             platform: evidence.platform(),
             measurement: evidence.measurement(),
             launch_configuration: evidence.launch_configuration().to_vec(),
-            report_data: evidence.report_data(),
+            report_data: evidence.covered(),
             collateral,
             verdict,
         }),
@@ -108,7 +120,7 @@ pub fn appraise(
 pub fn assess(
     evidence: &Evidence,
     endorsements: &Endorsements,
-    report_data: Option<&ReportData>,
+    report_data: Option<&Covered>,
     measurements: Option<&[ReferenceValue]>,
     policy: &Policy,
     now: UnixTime,
@@ -123,9 +135,9 @@ pub fn assess(
 pub struct Appraised {
     verdict: Verdict,
     platform: Platform,
-    measurement: Measurement,
+    measurement: Option<Measurement>,
     launch_configuration: Vec<u8>,
-    report_data: ReportData,
+    report_data: Covered,
     emulated: bool,
     collateral: CollateralSeen,
 }
@@ -141,9 +153,9 @@ impl Appraised {
         self.platform
     }
 
-    /// The code: one of the reference values.
-    pub fn measurement(&self) -> &Measurement {
-        &self.measurement
+    /// The code, where the platform has one measurement for it; see [`Verdict::measurements`] for the registers.
+    pub fn measurement(&self) -> Option<&Measurement> {
+        self.measurement.as_ref()
     }
 
     /// What the launcher configured: CONFIGID, MRCONFIGID or HOST_DATA. Compared only if the reference value
@@ -163,8 +175,8 @@ impl Appraised {
     }
 
     /// What the Evidence covers; equal to the reference.
-    pub fn report_data(&self) -> ReportData {
-        self.report_data
+    pub fn report_data(&self) -> &Covered {
+        &self.report_data
     }
 
     /// How new the vendor's statements were: to be remembered, and given as [`Minimum`] of later policies, so
@@ -232,7 +244,7 @@ fn judge(
 ) -> (Verdict, CollateralSeen) {
     let anchors = trust::anchors(evidence.platform(), policy);
     let context = Context { policy, now, crypto, anchors: &anchors };
-    let Findings { mut checks, origin, product, identity, tcb, collateral } = match evidence {
+    let Findings { mut checks, origin, product, identity, tcb, claims, collateral } = match evidence {
         Evidence::Sgx(quote) => {
             intel::appraise(intel::Quote::Sgx(quote), endorsements.intel.as_ref(), &context)
         }
@@ -240,6 +252,13 @@ fn judge(
             intel::appraise(intel::Quote::Tdx(quote), endorsements.intel.as_ref(), &context)
         }
         Evidence::Snp(report) => amd::appraise(report, endorsements.amd.as_ref(), &context),
+        Evidence::Azure(attestation) => azure::appraise(attestation, endorsements, &context),
+        Evidence::Tpm(attestation) => tpm::appraise(attestation, endorsements.tpm.as_ref(), &context),
+        Evidence::Nitro(document) => nitro::appraise(document, endorsements.aws.as_ref(), &context),
+        Evidence::Cca(token) => cca::appraise(token, &context),
+        Evidence::Nvidia(attestation) => {
+            nvidia::appraise(attestation, endorsements.nvidia.as_ref(), &context)
+        }
     };
     checks.push(expectations.covers(evidence));
     checks.push(expectations.mine(evidence));
@@ -264,51 +283,14 @@ fn judge(
         platform_identity: identity,
         workload_checked: expectations.measurements.is_some(),
         tcb,
-        measurements: measurements(evidence),
-        report_data: evidence.report_data(),
+        measurements: evidence.measured(),
+        report_data: evidence.covered(),
+        claims,
         reasons: verdict::reasons(&checks, Outcome::Failed),
         warnings: verdict::reasons(&checks, Outcome::Warned),
         checks,
     };
     (verdict, collateral)
-}
-
-fn measurements(evidence: &Evidence) -> BTreeMap<&'static str, String> {
-    match evidence {
-        Evidence::Sgx(quote) => {
-            let report = quote.report();
-            BTreeMap::from([
-                ("mrenclave", hex::encode(report.mrenclave)),
-                ("mrsigner", hex::encode(report.mrsigner)),
-                ("isv_prod_id", report.isv_prod_id.to_string()),
-                ("isv_svn", report.isv_svn.to_string()),
-                ("config_id", hex::encode(report.config_id)),
-            ])
-        }
-        Evidence::Tdx(quote) => {
-            let report = quote.report();
-            BTreeMap::from([
-                ("mrtd", hex::encode(report.mrtd)),
-                ("mrconfigid", hex::encode(report.mrconfigid)),
-                ("mrowner", hex::encode(report.mrowner)),
-                ("mrownerconfig", hex::encode(report.mrownerconfig)),
-                ("mrseam", hex::encode(report.mrseam)),
-                ("rtmr0", hex::encode(report.rtmr[0])),
-                ("rtmr1", hex::encode(report.rtmr[1])),
-                ("rtmr2", hex::encode(report.rtmr[2])),
-                ("rtmr3", hex::encode(report.rtmr[3])),
-            ])
-        }
-        Evidence::Snp(report) => {
-            let body = report.body();
-            BTreeMap::from([
-                ("measurement", hex::encode(body.measurement)),
-                ("host_data", hex::encode(body.host_data)),
-                ("id_key_digest", hex::encode(body.id_key_digest)),
-                ("author_key_digest", hex::encode(body.author_key_digest)),
-            ])
-        }
-    }
 }
 
 /// The launch configuration of Evidence as a value that can be compared; the lengths always fit.

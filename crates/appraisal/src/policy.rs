@@ -8,7 +8,7 @@ use evidence::{CertificateDer, pem};
 use serde::{Deserialize, Serialize};
 
 use crate::x509::{CertificateFault, ParsedCertificate};
-use crate::{TcbStatus, UnixTime};
+use crate::{AzurePolicy, CcaPolicy, NitroPolicy, NvidiaPolicy, TcbStatus, TpmPolicy, TrustAnchor, UnixTime};
 
 /// What a policy does when it meets something that not everyone accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +54,19 @@ pub struct Policy {
     pub smt: Rule,
     /// SNP: there is no current revocation list of AMD's. Revocation by an old list is refused always.
     pub amd_crl: Rule,
+    /// Anchors of platforms whose vendors' roots are not compiled in: roots of TPM vendors, enrolled attestation
+    /// keys of TPMs, keys of CCA platforms.
+    pub trust_anchors: Vec<TrustAnchor>,
+    /// TPM alone, or under Azure.
+    pub tpm: TpmPolicy,
+    /// Azure.
+    pub azure: AzurePolicy,
+    /// AWS Nitro Enclaves.
+    pub nitro: NitroPolicy,
+    /// Arm CCA.
+    pub cca: CcaPolicy,
+    /// NVIDIA devices.
+    pub nvidia: NvidiaPolicy,
 }
 
 impl Default for Policy {
@@ -80,6 +93,12 @@ impl Policy {
             alias_check: Rule::Refuse,
             smt: Rule::Allow,
             amd_crl: Rule::Refuse,
+            trust_anchors: Vec::new(),
+            tpm: TpmPolicy::default(),
+            azure: AzurePolicy::default(),
+            nitro: NitroPolicy::default(),
+            cca: CcaPolicy::default(),
+            nvidia: NvidiaPolicy::default(),
         }
     }
 
@@ -101,6 +120,11 @@ impl Policy {
             unknown_attributes: Rule::Warn,
             alias_check: Rule::Warn,
             amd_crl: Rule::Warn,
+            tpm: TpmPolicy::genuine(),
+            azure: AzurePolicy::genuine(),
+            nitro: NitroPolicy::genuine(),
+            cca: CcaPolicy::genuine(),
+            nvidia: NvidiaPolicy::genuine(),
             ..Self::production()
         }
     }

@@ -149,10 +149,17 @@ fn subject(verdict: &Verdict) -> String {
         Platform::Sgx => "SGX",
         Platform::Tdx => "TDX",
         Platform::Snp => "SNP",
+        Platform::AzureSnp => "Azure confidential VM on SNP",
+        Platform::AzureTdx => "Azure confidential VM on TDX",
+        Platform::Tpm => "TPM",
+        Platform::Nitro => "Nitro Enclave",
+        Platform::Cca => "Arm CCA realm",
+        Platform::Nvidia => "NVIDIA device",
     };
     let mut parts = vec![match &verdict.origin {
         Some(Origin::Emulated(name)) => format!("EMULATED {platform} (root {name:?})"),
         Some(Origin::Vendor) => platform.to_owned(),
+        Some(Origin::Enrolled(name)) => format!("{platform} (anchor {name:?} of the policy)"),
         None => format!("{platform}, origin unknown"),
     }];
     parts.extend(verdict.product.clone());

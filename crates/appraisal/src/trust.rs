@@ -39,6 +39,7 @@ impl Anchor {
     pub(crate) fn label(&self) -> String {
         match &self.origin {
             Origin::Vendor => self.name.clone(),
+            Origin::Enrolled(name) => format!("{} (named {name:?} in the policy)", self.name),
             Origin::Emulated(name) => format!("{} (emulated, named {name:?} in the policy)", self.name),
         }
     }
@@ -47,6 +48,7 @@ impl Anchor {
 struct VendorRoots {
     intel: Vec<Anchor>,
     amd: Vec<Anchor>,
+    none: Vec<Anchor>,
 }
 
 /// The provenance of these files is in `roots/README.md`. One that could not be read would be missing here,
@@ -54,6 +56,7 @@ struct VendorRoots {
 static VENDOR_ROOTS: LazyLock<VendorRoots> = LazyLock::new(|| {
     let read = |der: &[u8]| Anchor::new(&CertificateDer(der.to_vec()), Origin::Vendor);
     VendorRoots {
+        none: Vec::new(),
         intel: read(include_bytes!("../roots/intel-sgx-root-ca.der")).into_iter().collect(),
         amd: [
             include_bytes!("../roots/ark-milan.der").as_slice(),
@@ -71,6 +74,12 @@ pub(crate) fn anchors(platform: Platform, policy: &Policy) -> Vec<Anchor> {
     let vendor = match platform {
         Platform::Sgx | Platform::Tdx => &VENDOR_ROOTS.intel,
         Platform::Snp => &VENDOR_ROOTS.amd,
+        Platform::AzureSnp
+        | Platform::AzureTdx
+        | Platform::Tpm
+        | Platform::Nitro
+        | Platform::Cca
+        | Platform::Nvidia => &VENDOR_ROOTS.none,
     };
     let emulated = policy
         .emulated_roots

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use evidence::{Platform, ReportData};
+use evidence::{Covered, Platform};
 use serde::{Serialize, Serializer};
 
+use crate::claims::Claims;
 use crate::{Code, TcbStatus, UnixTime};
 
 /// How one check came out.
@@ -133,6 +134,8 @@ pub enum Origin {
     Vendor,
     /// That of an emulated platform, which the policy names so.
     Emulated(String),
+    /// An anchor that the policy names, for a platform whose vendor's root is not compiled in (TPM, CCA).
+    Enrolled(String),
 }
 
 /// What is known of the platform's TCB.
@@ -227,8 +230,9 @@ pub struct Verdict {
     /// Whether the Evidence was compared with reference values for the code.
     pub(crate) workload_checked: bool,
     pub(crate) tcb: Tcb,
-    pub(crate) measurements: BTreeMap<&'static str, String>,
-    pub(crate) report_data: ReportData,
+    pub(crate) measurements: BTreeMap<String, String>,
+    pub(crate) report_data: Covered,
+    pub(crate) claims: Claims,
     pub(crate) reasons: Vec<Reason>,
     pub(crate) warnings: Vec<Reason>,
     pub(crate) checks: Vec<Check>,
@@ -236,7 +240,7 @@ pub struct Verdict {
 
 fn emulated<S: Serializer>(origin: &Option<Origin>, serializer: S) -> Result<S::Ok, S::Error> {
     match origin {
-        Some(Origin::Vendor) => serializer.serialize_some(&false),
+        Some(Origin::Vendor | Origin::Enrolled(_)) => serializer.serialize_some(&false),
         Some(Origin::Emulated(_)) => serializer.serialize_some(&true),
         None => serializer.serialize_none(),
     }
@@ -289,13 +293,18 @@ impl Verdict {
     }
 
     /// The measurements that the Evidence tells, by name, hexadecimal. Unverified when refused.
-    pub fn measurements(&self) -> &BTreeMap<&'static str, String> {
+    pub fn measurements(&self) -> &BTreeMap<String, String> {
         &self.measurements
     }
 
-    /// The report data that the Evidence tells. Unverified when refused.
-    pub fn report_data(&self) -> ReportData {
-        self.report_data
+    /// What the Evidence covers. Unverified when refused.
+    pub fn report_data(&self) -> &Covered {
+        &self.report_data
+    }
+
+    /// What else the Evidence claims.
+    pub fn claims(&self) -> &Claims {
+        &self.claims
     }
 
     /// Why it was refused; empty when accepted.

@@ -100,7 +100,7 @@ impl Statement {
         let endorsements = Endorsements::from_bytes(&self.endorsements)
             .map_err(|error| StatementError::Endorsements(error.to_string()))?;
         let reference = ReferenceValues {
-            report_data: transcript.report_data(crypto),
+            report_data: transcript.report_data(crypto).into(),
             measurements: expected.measurements.to_vec(),
         };
         appraisal::appraise(&evidence, &endorsements, &reference, expected.policy, expected.now, crypto)

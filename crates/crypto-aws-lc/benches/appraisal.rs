@@ -60,6 +60,10 @@ impl Crypto for Recorder {
         AwsLc.verify(algorithm, key, message, signature)
     }
 
+    fn sha1(&self, parts: &[&[u8]]) -> [u8; 20] {
+        AwsLc.sha1(parts)
+    }
+
     fn sha256(&self, parts: &[&[u8]]) -> [u8; 32] {
         AwsLc.sha256(parts)
     }

@@ -11,10 +11,12 @@
 //! ```
 
 use appraisal::{Crypto, InvalidSignature, SignatureAlgorithm};
-use aws_lc_rs::digest::{self, Context, SHA256, SHA384, SHA512};
+use aws_lc_rs::digest::{self, Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256, SHA384, SHA512};
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_ASN1, ECDSA_P384_SHA384_FIXED,
-    RSA_PSS_2048_8192_SHA384, UnparsedPublicKey, VerificationAlgorithm,
+    ECDSA_P521_SHA512_FIXED, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384,
+    RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384, UnparsedPublicKey,
+    VerificationAlgorithm,
 };
 
 /// AWS-LC: the fastest of the libraries measured, above all at P-384.
@@ -34,9 +36,18 @@ impl Crypto for AwsLc {
             SignatureAlgorithm::EcdsaP256Sha256Der => &ECDSA_P256_SHA256_ASN1,
             SignatureAlgorithm::EcdsaP384Sha384Fixed => &ECDSA_P384_SHA384_FIXED,
             SignatureAlgorithm::EcdsaP384Sha384Der => &ECDSA_P384_SHA384_ASN1,
+            SignatureAlgorithm::EcdsaP521Sha512Fixed => &ECDSA_P521_SHA512_FIXED,
+            SignatureAlgorithm::RsaPkcs1Sha256 => &RSA_PKCS1_2048_8192_SHA256,
+            SignatureAlgorithm::RsaPkcs1Sha384 => &RSA_PKCS1_2048_8192_SHA384,
+            SignatureAlgorithm::RsaPkcs1Sha512 => &RSA_PKCS1_2048_8192_SHA512,
+            SignatureAlgorithm::RsaPssSha256 => &RSA_PSS_2048_8192_SHA256,
             SignatureAlgorithm::RsaPssSha384 => &RSA_PSS_2048_8192_SHA384,
         };
         UnparsedPublicKey::new(algorithm, key).verify(message, signature).map_err(|_| InvalidSignature)
+    }
+
+    fn sha1(&self, parts: &[&[u8]]) -> [u8; 20] {
+        hash(&SHA1_FOR_LEGACY_USE_ONLY, parts)
     }
 
     fn sha256(&self, parts: &[&[u8]]) -> [u8; 32] {
@@ -52,7 +63,7 @@ impl Crypto for AwsLc {
     }
 }
 
-/// `N` is the output length of the algorithm; the three callers above are the only ones.
+/// `N` is the output length of the algorithm; the four callers above are the only ones.
 fn hash<const N: usize>(algorithm: &'static digest::Algorithm, parts: &[&[u8]]) -> [u8; N] {
     let mut context = Context::new(algorithm);
     for part in parts {
@@ -83,6 +94,11 @@ mod tests {
             SignatureAlgorithm::EcdsaP256Sha256Der,
             SignatureAlgorithm::EcdsaP384Sha384Fixed,
             SignatureAlgorithm::EcdsaP384Sha384Der,
+            SignatureAlgorithm::EcdsaP521Sha512Fixed,
+            SignatureAlgorithm::RsaPkcs1Sha256,
+            SignatureAlgorithm::RsaPkcs1Sha384,
+            SignatureAlgorithm::RsaPkcs1Sha512,
+            SignatureAlgorithm::RsaPssSha256,
             SignatureAlgorithm::RsaPssSha384,
         ] {
             for length in [0, 1, 64, 65, 96, 97] {

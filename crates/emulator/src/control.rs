@@ -195,6 +195,9 @@ impl Request {
 impl Launch {
     fn check(&self) -> Result<(), Refusal> {
         let refuse = |reason: String| Err(Refusal::new(RefusalCode::InvalidArguments, reason));
+        if !Platform::KEEPS.contains(&self.platform) {
+            return refuse(format!("{} is not emulated; sgx, tdx and snp are", self.platform));
+        }
         let (count, bytes) = (self.arguments.len(), self.arguments.iter().map(String::len).sum::<usize>());
         if !self.executable.is_absolute() {
             return refuse(format!("{} is not an absolute path", self.executable.display()));
@@ -276,5 +279,6 @@ mod tests {
         );
         assert_eq!(refused(Launch { arguments: vec!["x".repeat(MAX_ARGUMENTS.1 + 1)], ..launch() }), invalid);
         assert_eq!(refused(Launch { arguments: vec!["a\0b".into()], ..launch() }), invalid);
+        assert_eq!(refused(Launch { platform: Platform::Nitro, ..launch() }), invalid);
     }
 }

@@ -33,6 +33,7 @@ impl Measurements {
             Platform::Sgx => &self.sgx,
             Platform::Tdx => &self.tdx,
             Platform::Snp => &self.snp,
+            other => unreachable!("{other} is not emulated"),
         }
     }
 }
@@ -83,6 +84,7 @@ pub fn launch_configuration(platform: Platform, configuration: &[u8]) -> LaunchC
         Platform::Sgx => &SHA512,
         Platform::Tdx => &SHA384,
         Platform::Snp => &SHA256,
+        other => unreachable!("{other} is not emulated"),
     };
     LaunchConfiguration::new(digest(algorithm, configuration).as_ref())
         .expect("a SHA-2 digest of 32, 48 or 64 bytes")
@@ -122,7 +124,7 @@ mod tests {
 
     #[test]
     fn launch_configurations_have_the_length_of_their_field() {
-        for platform in Platform::ALL {
+        for platform in Platform::KEEPS {
             let digest = launch_configuration(platform, b"configuration");
             assert_eq!(digest.as_bytes().len(), LaunchConfiguration::length_on(platform));
         }

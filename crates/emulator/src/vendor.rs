@@ -153,6 +153,7 @@ impl Platform {
                 let report_id = secret.derive(Purpose::ReportId, &guest)?;
                 report::report(amd, tcb.amd, &request, &report_id)
             }
+            other => Err(PlatformError::NotEmulated(other)),
         }
     }
 
@@ -169,8 +170,9 @@ impl Platform {
                     issuer_chain: vec![amd.ask_certificate.clone(), amd.ark_certificate.clone()],
                     crl: Some(CrlDer(collateral.ark_crl.clone())),
                 };
-                Endorsements { intel: None, amd: Some(collateral) }
+                Endorsements { amd: Some(collateral), ..Endorsements::default() }
             }
+            _ => Endorsements::default(),
         }
     }
 
@@ -188,7 +190,7 @@ impl Platform {
             pck_crl: CrlDer(collateral.pck_crl.clone()),
             pck_crl_issuer_chain: vec![intel.pck_ca_certificate.clone(), intel.root_certificate.clone()],
         };
-        Endorsements { intel: Some(collateral), amd: None }
+        Endorsements { intel: Some(collateral), ..Endorsements::default() }
     }
 
     /// The trust roots.

@@ -136,16 +136,16 @@ fn bytes(value: &Value) -> Vec<u8> {
 #[test]
 fn a_launched_process_gets_evidence_over_what_was_launched() {
     let emulated = Emulated::start();
-    for platform in Platform::ALL {
+    for platform in Platform::KEEPS {
         let launch = probe(platform);
         let seen = emulated.probe(&launch);
         assert_eq!(seen["platform"], platform.as_str());
         assert_eq!(bytes(&seen["configuration"]), b"measured");
         let evidence = Evidence::parse(&bytes(&seen["evidence"])).unwrap();
         assert_eq!(evidence.platform(), platform);
-        assert_eq!(evidence.report_data(), ReportData([0x5a; 64]));
+        assert_eq!(evidence.covered(), ReportData([0x5a; 64]).into());
         let code = std::fs::read(&launch.executable).unwrap();
-        assert_eq!(&evidence.measurement(), measure::measure(&code).of(platform));
+        assert_eq!(evidence.measurement().as_ref(), Some(measure::measure(&code).of(platform)));
         let configuration = measure::launch_configuration(platform, b"measured");
         assert_eq!(evidence.launch_configuration(), configuration.as_bytes());
         Endorsements::from_bytes(&bytes(&seen["endorsements"])).unwrap();

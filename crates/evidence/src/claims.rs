@@ -48,23 +48,79 @@ impl<'de> Deserialize<'de> for ReportData {
     }
 }
 
-/// What identifies the code in a TEE: 32 bytes (MRENCLAVE) or 48 bytes (MRTD, MEASUREMENT).
+/// The bytes that Evidence covers because its asker wanted so: report data, nonce, challenge or user data, of
+/// the length that the platform gives them.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Covered(Vec<u8>);
+
+impl Covered {
+    /// Takes the bytes as they are.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        Self(bytes.into())
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<ReportData> for Covered {
+    fn from(data: ReportData) -> Self {
+        Self(data.0.to_vec())
+    }
+}
+
+impl FromStr for Covered {
+    type Err = Malformed;
+
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        decode_hex("covered data", text).map(Self)
+    }
+}
+
+impl fmt::Display for Covered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(&self.0))
+    }
+}
+
+impl fmt::Debug for Covered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Covered({self})")
+    }
+}
+
+impl Serialize for Covered {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Covered {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_text(deserializer)
+    }
+}
+
+/// What identifies the code in a TEE: MRENCLAVE (32 bytes), MRTD, MEASUREMENT or PCR 0 (48), or a realm's
+/// initial measurement (32, 48 or 64).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Measurement(Bytes<48>);
+pub struct Measurement(Bytes<64>);
 
 impl Measurement {
-    /// Takes 32 or 48 bytes.
+    /// Takes 32, 48 or 64 bytes.
     ///
     /// # Errors
     /// [`Malformed`] for any other length: nothing is padded or cut.
     pub fn new(bytes: &[u8]) -> Result<Self, Malformed> {
         match bytes.len() {
-            32 | 48 => Ok(Self(Bytes::from_slice(bytes))),
+            32 | 48 | 64 => Ok(Self(Bytes::from_slice(bytes))),
             other => Err(Malformed::value(
                 "measurement",
                 "length",
                 0,
-                "32 bytes (sgx) or 48 bytes (tdx, snp)",
+                "32 bytes (sgx), 48 bytes (tdx, snp, nitro), or 32, 48 or 64 bytes (cca)",
                 format!("{other} bytes"),
             )),
         }
@@ -75,11 +131,15 @@ impl Measurement {
         self.0.as_slice()
     }
 
-    /// How long the measurement of a platform is.
-    pub const fn length_on(platform: Platform) -> usize {
+    /// How long the measurement of a platform may be; empty for those that have registers only.
+    pub const fn lengths_on(platform: Platform) -> &'static [usize] {
         match platform {
-            Platform::Sgx => 32,
-            Platform::Tdx | Platform::Snp => 48,
+            Platform::Sgx => &[32],
+            Platform::Tdx | Platform::Snp | Platform::AzureSnp | Platform::AzureTdx | Platform::Nitro => {
+                &[48]
+            }
+            Platform::Cca => &[32, 48, 64],
+            Platform::Tpm | Platform::Nvidia => &[],
         }
     }
 }
@@ -123,12 +183,13 @@ impl LaunchConfiguration {
         self.0.as_slice()
     }
 
-    /// How long the launch configuration of a platform is.
+    /// How long the launch configuration of a platform is; zero for those that have none.
     pub const fn length_on(platform: Platform) -> usize {
         match platform {
-            Platform::Sgx => 64,
-            Platform::Tdx => 48,
-            Platform::Snp => 32,
+            Platform::Sgx | Platform::Cca => 64,
+            Platform::Tdx | Platform::AzureTdx => 48,
+            Platform::Snp | Platform::AzureSnp => 32,
+            Platform::Tpm | Platform::Nitro | Platform::Nvidia => 0,
         }
     }
 }
@@ -213,7 +274,7 @@ mod tests {
     fn a_measurement_is_neither_padded_nor_cut() {
         assert!(Measurement::new(&[1; 32]).is_ok());
         assert!(Measurement::new(&[1; 48]).is_ok());
-        for length in [0, 31, 33, 47, 49, 64] {
+        for length in [0, 31, 33, 47, 49, 63, 65] {
             assert!(Measurement::new(&vec![1; length]).is_err(), "{length}");
         }
     }

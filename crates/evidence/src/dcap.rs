@@ -63,7 +63,7 @@ impl Endorsements {
             pck_crl: CrlDer(hexadecimal("pck_crl", &collateral.pck_crl)?),
             pck_crl_issuer_chain: pem::certificates(collateral.pck_crl_issuer_chain.as_bytes())?,
         };
-        Ok(Self { intel: Some(intel), amd: None })
+        Ok(Self { intel: Some(intel), ..Self::default() })
     }
 }
 

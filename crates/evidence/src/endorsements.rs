@@ -6,8 +6,8 @@ use ciborium::Value;
 use crate::Malformed;
 
 const FORMAT: &str = "Endorsements";
-const SCHEMA: &str = "bailey/endorsements/1";
-/// Encoded Endorsements longer than this are refused unread; real ones have less than 40 KiB.
+const SCHEMA: &str = "bailey/endorsements/2";
+/// Encoded Endorsements longer than this are refused unread; real ones have less than 40 KiB, or 200 with RIMs.
 pub const MAX_ENDORSEMENTS: usize = 512 * 1024;
 
 /// A certificate, DER, not verified.
@@ -55,6 +55,31 @@ pub struct AmdCollateral {
     pub crl: Option<CrlDer>,
 }
 
+/// What vendors sign about a TPM.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct TpmCollateral {
+    /// The certificates of the attestation or endorsement key and of its issuers, in any order.
+    pub certificates: Vec<CertificateDer>,
+    /// Revocations by those issuers.
+    pub crls: Vec<CrlDer>,
+}
+
+/// What AWS signs about Nitro Enclaves beside the document.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct AwsCollateral {
+    /// Revocations by the issuers of the document's certificate.
+    pub crls: Vec<CrlDer>,
+}
+
+/// What NVIDIA signs about its devices.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct NvidiaCollateral {
+    /// Reference integrity manifests of drivers and VBIOS: XML, as NVIDIA serves them.
+    pub rims: Vec<Vec<u8>>,
+    /// Revocations by the issuers of the device's certificate.
+    pub crls: Vec<CrlDer>,
+}
+
 /// What vendors sign about a platform. See the `appraisal` crate for what each part is needed for.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Endorsements {
@@ -62,6 +87,12 @@ pub struct Endorsements {
     pub intel: Option<IntelCollateral>,
     /// For SNP.
     pub amd: Option<AmdCollateral>,
+    /// For TPMs.
+    pub tpm: Option<TpmCollateral>,
+    /// For Nitro Enclaves.
+    pub aws: Option<AwsCollateral>,
+    /// For NVIDIA devices.
+    pub nvidia: Option<NvidiaCollateral>,
 }
 
 impl Endorsements {
@@ -71,6 +102,9 @@ impl Endorsements {
             Value::Text(SCHEMA.into()),
             self.intel.as_ref().map_or(Value::Null, encode_intel),
             self.amd.as_ref().map_or(Value::Null, encode_amd),
+            self.tpm.as_ref().map_or(Value::Null, encode_tpm),
+            self.aws.as_ref().map_or(Value::Null, |aws| Value::Array(vec![encode_crls(&aws.crls)])),
+            self.nvidia.as_ref().map_or(Value::Null, encode_nvidia),
         ]);
         let mut bytes = Vec::new();
         // Writing to a vector cannot fail, and the value holds nothing that CBOR cannot express.
@@ -90,11 +124,17 @@ impl Endorsements {
         }
         let value: Value = ciborium::de::from_reader_with_recursion_limit(bytes, 16)
             .map_err(|error| Malformed::value(FORMAT, "CBOR", 0, "one item", error.to_string()))?;
-        let [schema, intel, amd] = items("document", value)?;
+        let [schema, intel, amd, tpm, aws, nvidia] = items("document", value)?;
         if schema.as_text() != Some(SCHEMA) {
             return Err(Malformed::unsupported(FORMAT, "schema", 0, SCHEMA, format!("{schema:?}")));
         }
-        let endorsements = Self { intel: optional(intel, decode_intel)?, amd: optional(amd, decode_amd)? };
+        let endorsements = Self {
+            intel: optional(intel, decode_intel)?,
+            amd: optional(amd, decode_amd)?,
+            tpm: optional(tpm, decode_tpm)?,
+            aws: optional(aws, decode_aws)?,
+            nvidia: optional(nvidia, decode_nvidia)?,
+        };
         // One meaning, one encoding: trailing bytes, indefinite lengths and padded integers end here.
         if endorsements.to_bytes() != bytes {
             return Err(Malformed::value(
@@ -135,6 +175,19 @@ fn encode_amd(amd: &AmdCollateral) -> Value {
     ])
 }
 
+fn encode_tpm(tpm: &TpmCollateral) -> Value {
+    Value::Array(vec![encode_chain(&tpm.certificates), encode_crls(&tpm.crls)])
+}
+
+fn encode_nvidia(nvidia: &NvidiaCollateral) -> Value {
+    let rims = nvidia.rims.iter().map(|rim| Value::Bytes(rim.clone())).collect();
+    Value::Array(vec![Value::Array(rims), encode_crls(&nvidia.crls)])
+}
+
+fn encode_crls(crls: &[CrlDer]) -> Value {
+    Value::Array(crls.iter().map(|crl| Value::Bytes(crl.0.clone())).collect())
+}
+
 fn encode_chain(chain: &[CertificateDer]) -> Value {
     Value::Array(chain.iter().map(|certificate| Value::Bytes(certificate.0.clone())).collect())
 }
@@ -172,14 +225,41 @@ fn decode_amd(value: Value) -> Result<AmdCollateral, Malformed> {
     })
 }
 
+fn decode_tpm(value: Value) -> Result<TpmCollateral, Malformed> {
+    let [certificates, crls] = items("TPM collateral", value)?;
+    Ok(TpmCollateral {
+        certificates: decode_chain("TPM certificates", certificates)?,
+        crls: decode_crls("TPM CRLs", crls)?,
+    })
+}
+
+fn decode_aws(value: Value) -> Result<AwsCollateral, Malformed> {
+    let [crls] = items("AWS collateral", value)?;
+    Ok(AwsCollateral { crls: decode_crls("AWS CRLs", crls)? })
+}
+
+fn decode_nvidia(value: Value) -> Result<NvidiaCollateral, Malformed> {
+    let [rims, crls] = items("NVIDIA collateral", value)?;
+    Ok(NvidiaCollateral { rims: byte_strings("NVIDIA RIMs", rims)?, crls: decode_crls("NVIDIA CRLs", crls)? })
+}
+
+fn decode_crls(field: &'static str, value: Value) -> Result<Vec<CrlDer>, Malformed> {
+    Ok(byte_strings(field, value)?.into_iter().map(CrlDer).collect())
+}
+
 fn decode_chain(field: &'static str, value: Value) -> Result<Vec<CertificateDer>, Malformed> {
-    let Value::Array(chain) = value else {
-        return Err(Malformed::value(FORMAT, field, 0, "an array of certificates", "another item"));
+    Ok(byte_strings(field, value)?.into_iter().map(CertificateDer).collect())
+}
+
+/// At most 8 byte strings.
+fn byte_strings(field: &'static str, value: Value) -> Result<Vec<Vec<u8>>, Malformed> {
+    let Value::Array(array) = value else {
+        return Err(Malformed::value(FORMAT, field, 0, "an array of byte strings", "another item"));
     };
-    if chain.len() > 8 {
-        return Err(Malformed::value(FORMAT, field, 0, "at most 8 certificates", chain.len().to_string()));
+    if array.len() > 8 {
+        return Err(Malformed::value(FORMAT, field, 0, "at most 8 items", array.len().to_string()));
     }
-    chain.into_iter().map(|item| byte_string(field, item).map(CertificateDer)).collect()
+    array.into_iter().map(|item| byte_string(field, item)).collect()
 }
 
 fn items<const N: usize>(field: &'static str, value: Value) -> Result<[Value; N], Malformed> {
@@ -228,7 +308,14 @@ mod tests {
                 pck_crl: CrlDer(vec![2]),
                 pck_crl_issuer_chain: vec![],
             }),
-            amd: Some(AmdCollateral { vek: certificate.clone(), issuer_chain: vec![certificate], crl: None }),
+            amd: Some(AmdCollateral {
+                vek: certificate.clone(),
+                issuer_chain: vec![certificate.clone()],
+                crl: None,
+            }),
+            tpm: Some(TpmCollateral { certificates: vec![certificate], crls: vec![CrlDer(vec![3])] }),
+            aws: Some(AwsCollateral { crls: vec![] }),
+            nvidia: Some(NvidiaCollateral { rims: vec![b"<x/>".to_vec()], crls: vec![] }),
         }
     }
 
@@ -251,16 +338,16 @@ mod tests {
     #[test]
     fn a_longer_encoding_of_the_same_is_refused() {
         let bytes = Endorsements::default().to_bytes();
-        // The array's header, 0x83, as an array with a length of one byte: 0x98 0x03.
-        let padded = [&[0x98, 3], &bytes[1..]].concat();
+        // The array's header, 0x86, as an array with a length of one byte: 0x98 0x06.
+        let padded = [&[0x98, 6], &bytes[1..]].concat();
         let refused = Endorsements::from_bytes(&padded);
         assert!(matches!(refused, Err(Malformed { field: "CBOR", .. })), "{refused:?}");
     }
 
     #[test]
     fn an_absurd_length_is_refused_without_allocating() {
-        // An array of three items whose second claims to hold 2^60 of them.
-        let mut bytes = vec![0x83, 0x75];
+        // An array of six items whose second claims to hold 2^60 of them.
+        let mut bytes = vec![0x86, 0x75];
         bytes.extend_from_slice(SCHEMA.as_bytes());
         bytes.extend_from_slice(&[0x9b, 0x10, 0, 0, 0, 0, 0, 0, 0]);
         assert!(Endorsements::from_bytes(&bytes).is_err());

@@ -17,10 +17,14 @@
 //! assert_eq!(refused.to_string(), "Evidence: length at offset 0: expected at least 48 bytes, seen 11 bytes");
 //! ```
 
+pub mod azure;
+pub mod cca;
 mod claims;
 mod dcap;
 mod endorsements;
 mod malformed;
+pub mod nitro;
+pub mod nvidia;
 pub mod pem;
 mod platform;
 pub mod quote;
@@ -28,16 +32,24 @@ mod reader;
 pub mod sgx;
 pub mod snp;
 pub mod tdx;
+pub mod tpm;
 
-pub use claims::{LaunchConfiguration, Measurement, ReportData};
+use std::collections::BTreeMap;
+
+pub use claims::{Covered, LaunchConfiguration, Measurement, ReportData};
 pub use endorsements::{
-    AmdCollateral, CertificateDer, CrlDer, Endorsements, IntelCollateral, SignedDocument,
+    AmdCollateral, AwsCollateral, CertificateDer, CrlDer, Endorsements, IntelCollateral, NvidiaCollateral,
+    SignedDocument, TpmCollateral,
 };
 pub use malformed::{Malformed, MalformedKind};
 pub use platform::{Platform, UnknownPlatform};
 
-/// Evidence longer than this is refused unread. The largest real quote, with its padding, has 8000 bytes.
-pub const MAX_EVIDENCE: usize = 64 * 1024;
+/// A quote or report longer than this is refused unread. The largest real one, with its padding, has 8000 bytes.
+const MAX_QUOTE: usize = 64 * 1024;
+
+/// Evidence longer than this is refused unread. The largest real ones carry event logs, or the certificate chains
+/// of several devices.
+pub const MAX_EVIDENCE: usize = 1024 * 1024;
 
 /// Evidence of one TEE, parsed and not yet appraised.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +60,16 @@ pub enum Evidence {
     Tdx(tdx::Quote),
     /// An AMD SEV-SNP attestation report, version 2 to 5.
     Snp(Box<snp::Report>),
+    /// Evidence of a confidential VM of Azure.
+    Azure(Box<azure::Attestation>),
+    /// Quotes of a TPM 2.0.
+    Tpm(Box<tpm::Attestation>),
+    /// An attestation document of AWS Nitro Enclaves.
+    Nitro(Box<nitro::Document>),
+    /// A token of Arm CCA.
+    Cca(Box<cca::Token>),
+    /// Reports of NVIDIA devices.
+    Nvidia(Box<nvidia::Attestation>),
 }
 
 impl Evidence {
@@ -61,6 +83,24 @@ impl Evidence {
     pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
         if bytes.len() > MAX_EVIDENCE {
             return Err(Malformed::too_long("Evidence", "length", 0, MAX_EVIDENCE, bytes.len()));
+        }
+        if nitro::Document::recognises(bytes) {
+            return nitro::Document::parse(bytes).map(|document| Self::Nitro(Box::new(document)));
+        }
+        if cca::Token::recognises(bytes) {
+            return cca::Token::parse(bytes).map(|token| Self::Cca(Box::new(token)));
+        }
+        if azure::Attestation::recognises(bytes) {
+            return azure::Attestation::parse(bytes).map(|attestation| Self::Azure(Box::new(attestation)));
+        }
+        if nvidia::Attestation::recognises(bytes) {
+            return nvidia::Attestation::parse(bytes).map(|attestation| Self::Nvidia(Box::new(attestation)));
+        }
+        if tpm::Attestation::recognises(bytes) {
+            return tpm::Attestation::parse(bytes).map(|attestation| Self::Tpm(Box::new(attestation)));
+        }
+        if bytes.len() > MAX_QUOTE {
+            return Err(Malformed::too_long("Evidence", "length", 0, MAX_QUOTE, bytes.len()));
         }
         let Some((head, _)) = bytes.split_first_chunk::<48>() else {
             return Err(Malformed::truncated("Evidence", "length", 0, 48, bytes.len()));
@@ -98,33 +138,71 @@ impl Evidence {
             Self::Sgx(_) => Platform::Sgx,
             Self::Tdx(_) => Platform::Tdx,
             Self::Snp(_) => Platform::Snp,
+            Self::Azure(attestation) => attestation.platform(),
+            Self::Tpm(_) => Platform::Tpm,
+            Self::Nitro(_) => Platform::Nitro,
+            Self::Cca(_) => Platform::Cca,
+            Self::Nvidia(_) => Platform::Nvidia,
         }
     }
 
-    /// The 64 bytes that the attested code asked to be covered.
-    pub fn report_data(&self) -> ReportData {
+    /// What the Evidence covers because its asker wanted so: the 64 bytes of report data that the attested code
+    /// chose (SGX, TDX, SNP), a nonce (TPM, Azure, Nitro, NVIDIA) or a challenge (CCA).
+    pub fn covered(&self) -> Covered {
         match self {
-            Self::Sgx(quote) => ReportData(quote.report().report_data),
-            Self::Tdx(quote) => ReportData(quote.report().report_data),
-            Self::Snp(report) => ReportData(report.body().report_data),
+            Self::Sgx(quote) => ReportData(quote.report().report_data).into(),
+            Self::Tdx(quote) => ReportData(quote.report().report_data).into(),
+            Self::Snp(report) => ReportData(report.body().report_data).into(),
+            Self::Azure(attestation) => attestation.covered(),
+            Self::Tpm(attestation) => attestation.covered(),
+            Self::Nitro(document) => document.covered(),
+            Self::Cca(token) => token.covered(),
+            Self::Nvidia(attestation) => attestation.covered(),
         }
     }
 
-    /// What identifies the code: MRENCLAVE, MRTD, or MEASUREMENT.
-    pub fn measurement(&self) -> Measurement {
+    /// What identifies the code: MRENCLAVE, MRTD, MEASUREMENT, PCR 0 of Nitro, or a realm's initial measurement.
+    /// None where registers alone tell.
+    pub fn measurement(&self) -> Option<Measurement> {
         match self {
-            Self::Sgx(quote) => Measurement::from(quote.report().mrenclave),
-            Self::Tdx(quote) => Measurement::from(quote.report().mrtd),
-            Self::Snp(report) => Measurement::from(report.body().measurement),
+            Self::Sgx(quote) => Some(quote.report().mrenclave.into()),
+            Self::Tdx(quote) => Some(quote.report().mrtd.into()),
+            Self::Snp(report) => Some(report.body().measurement.into()),
+            Self::Azure(attestation) => attestation.measurement(),
+            Self::Tpm(attestation) => attestation.measurement(),
+            Self::Nitro(document) => document.measurement(),
+            Self::Cca(token) => token.measurement(),
+            Self::Nvidia(attestation) => attestation.measurement(),
         }
     }
 
-    /// What the launcher fixed beside the code: CONFIGID (64 bytes), MRCONFIGID (48) or HOST_DATA (32).
+    /// What the launcher fixed beside the code: CONFIGID (64 bytes), MRCONFIGID (48), HOST_DATA (32), or a realm's
+    /// personalisation value (64). Empty where there is none.
     pub fn launch_configuration(&self) -> &[u8] {
         match self {
             Self::Sgx(quote) => &quote.report().config_id,
             Self::Tdx(quote) => &quote.report().mrconfigid,
             Self::Snp(report) => &report.body().host_data,
+            Self::Azure(attestation) => attestation.launch_configuration(),
+            Self::Tpm(attestation) => attestation.launch_configuration(),
+            Self::Nitro(document) => document.launch_configuration(),
+            Self::Cca(token) => token.launch_configuration(),
+            Self::Nvidia(attestation) => attestation.launch_configuration(),
+        }
+    }
+
+    /// Everything measured, by the name that verdicts and reference values use: digests in hexadecimal, numbers in
+    /// decimal.
+    pub fn measured(&self) -> BTreeMap<String, String> {
+        match self {
+            Self::Sgx(quote) => quote.report().measured(),
+            Self::Tdx(quote) => quote.report().measured(),
+            Self::Snp(report) => report.body().measured(),
+            Self::Azure(attestation) => attestation.measured(),
+            Self::Tpm(attestation) => attestation.measured(),
+            Self::Nitro(document) => document.measured(),
+            Self::Cca(token) => token.measured(),
+            Self::Nvidia(attestation) => attestation.measured(),
         }
     }
 
@@ -133,7 +211,7 @@ impl Evidence {
         match self {
             Self::Sgx(quote) => quote.padding(),
             Self::Tdx(quote) => quote.padding(),
-            Self::Snp(_) => 0,
+            _ => 0,
         }
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// A kind of trusted execution environment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Platform {
     /// Intel Software Guard Extensions.
     Sgx,
@@ -15,18 +15,49 @@ pub enum Platform {
     Tdx,
     /// AMD SEV-SNP.
     Snp,
+    /// A confidential VM of Azure on SEV-SNP: the report covers the key of a virtual TPM.
+    AzureSnp,
+    /// A confidential VM of Azure on TDX: the quote covers the key of a virtual TPM.
+    AzureTdx,
+    /// A TPM 2.0.
+    Tpm,
+    /// AWS Nitro Enclaves.
+    Nitro,
+    /// Arm Confidential Compute Architecture.
+    Cca,
+    /// An NVIDIA GPU or switch in confidential mode.
+    Nvidia,
 }
 
 impl Platform {
     /// All platforms, in the order in which we list them.
-    pub const ALL: [Self; 3] = [Self::Sgx, Self::Tdx, Self::Snp];
+    pub const ALL: [Self; 9] = [
+        Self::Sgx,
+        Self::Tdx,
+        Self::Snp,
+        Self::AzureSnp,
+        Self::AzureTdx,
+        Self::Tpm,
+        Self::Nitro,
+        Self::Cca,
+        Self::Nvidia,
+    ];
 
-    /// The word for it: `sgx`, `tdx`, `snp`.
+    /// Those on which Bailey's own programs run, and which can be emulated.
+    pub const KEEPS: [Self; 3] = [Self::Sgx, Self::Tdx, Self::Snp];
+
+    /// The word for it, such as `sgx` or `azure-snp`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Sgx => "sgx",
             Self::Tdx => "tdx",
             Self::Snp => "snp",
+            Self::AzureSnp => "azure-snp",
+            Self::AzureTdx => "azure-tdx",
+            Self::Tpm => "tpm",
+            Self::Nitro => "nitro",
+            Self::Cca => "cca",
+            Self::Nvidia => "nvidia",
         }
     }
 }
@@ -39,7 +70,7 @@ impl fmt::Display for Platform {
 
 /// A word that names no platform.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown platform {0:?}: expected sgx, tdx or snp")]
+#[error("unknown platform {0:?}: expected sgx, tdx, snp, azure-snp, azure-tdx, tpm, nitro, cca or nvidia")]
 pub struct UnknownPlatform(pub String);
 
 impl FromStr for Platform {
@@ -61,6 +92,7 @@ mod tests {
     fn words_round_trip() {
         for platform in Platform::ALL {
             assert_eq!(platform.to_string().parse(), Ok(platform));
+            assert_eq!(serde_json::to_string(&platform).unwrap(), format!("\"{platform}\""));
         }
         assert!("SGX".parse::<Platform>().is_err());
     }

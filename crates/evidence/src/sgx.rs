@@ -1,6 +1,8 @@
 //! Intel SGX: quotes of version 3, and the enclave report that they carry (Intel SGX DCAP Quote Generation
 //! Library, appendix A.3 and A.4). TDX quotes carry one too, that of their quoting enclave.
 
+use std::collections::BTreeMap;
+
 use crate::Malformed;
 use crate::quote::{HEADER_LENGTH, Header, SignatureData, read_tail};
 use crate::reader::Reader;
@@ -98,6 +100,19 @@ pub struct EnclaveReport {
 }
 
 impl EnclaveReport {
+    /// Everything measured, by the name that verdicts and reference values use.
+    pub fn measured(&self) -> BTreeMap<String, String> {
+        [
+            ("mrenclave", hex::encode(self.mrenclave)),
+            ("mrsigner", hex::encode(self.mrsigner)),
+            ("isv_prod_id", self.isv_prod_id.to_string()),
+            ("isv_svn", self.isv_svn.to_string()),
+            ("config_id", hex::encode(self.config_id)),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+    }
+
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let cpu_svn = reader.array("CPUSVN")?;
         let misc_select = reader.u32("MISCSELECT")?;

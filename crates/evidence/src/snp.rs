@@ -1,6 +1,8 @@
 //! AMD SEV-SNP: attestation reports of version 2 to 5 (AMD 56860, SEV Secure Nested Paging Firmware ABI,
 //! table "ATTESTATION_REPORT"), and what differs between processor families: the layout of the TCB version.
 
+use std::collections::BTreeMap;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -169,6 +171,18 @@ pub struct ReportBody {
 }
 
 impl ReportBody {
+    /// Everything measured, by the name that verdicts and reference values use.
+    pub fn measured(&self) -> BTreeMap<String, String> {
+        [
+            ("measurement", hex::encode(self.measurement)),
+            ("host_data", hex::encode(self.host_data)),
+            ("id_key_digest", hex::encode(self.id_key_digest)),
+            ("author_key_digest", hex::encode(self.author_key_digest)),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+    }
+
     fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let version = reader.u32("VERSION")?;
         if !(OLDEST_VERSION..=NEWEST_VERSION).contains(&version) {

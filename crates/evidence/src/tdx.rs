@@ -2,6 +2,8 @@
 //! Generation Library, appendix A). The body of kind 4 of later modules is refused by name: fields that we
 //! do not understand may not be ignored.
 
+use std::collections::BTreeMap;
+
 use crate::Malformed;
 use crate::quote::{Header, SignatureData, TEE_TYPE_TDX, read_tail};
 use crate::reader::Reader;
@@ -150,6 +152,23 @@ pub struct TdReport15 {
 }
 
 impl TdReport {
+    /// Everything measured, by the name that verdicts and reference values use.
+    pub fn measured(&self) -> BTreeMap<String, String> {
+        [
+            ("mrtd", hex::encode(self.mrtd)),
+            ("mrconfigid", hex::encode(self.mrconfigid)),
+            ("mrowner", hex::encode(self.mrowner)),
+            ("mrownerconfig", hex::encode(self.mrownerconfig)),
+            ("mrseam", hex::encode(self.mrseam)),
+            ("rtmr0", hex::encode(self.rtmr[0])),
+            ("rtmr1", hex::encode(self.rtmr[1])),
+            ("rtmr2", hex::encode(self.rtmr[2])),
+            ("rtmr3", hex::encode(self.rtmr[3])),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+    }
+
     fn read_1_0(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         Ok(Self {
             tee_tcb_svn: reader.array("TEE_TCB_SVN")?,

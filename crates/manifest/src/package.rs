@@ -216,12 +216,12 @@ fn measurement(
     at: &Path<'_>,
     faults: &mut Collector<'_>,
 ) -> Option<Measurement> {
-    let length = Measurement::length_on(platform);
-    let bytes = encoding::hex(text).filter(|bytes| bytes.len() == length);
+    let lengths = Measurement::lengths_on(platform);
+    let bytes = encoding::hex(text).filter(|bytes| lengths.contains(&bytes.len()));
     let message = match bytes.as_deref() {
         None => format!(
             "a measurement on {platform} has {} hexadecimal digits; this is `{}`",
-            2 * length,
+            lengths.iter().map(|length| (2 * length).to_string()).collect::<Vec<_>>().join(" or "),
             shown(text)
         ),
         // What a TEE in debug mode, or none at all, reports.

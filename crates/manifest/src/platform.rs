@@ -152,6 +152,12 @@ pub(crate) fn field_of(platform: Platform) -> &'static str {
         Platform::Sgx => "Sgx",
         Platform::Tdx => "Tdx",
         Platform::Snp => "Snp",
+        Platform::AzureSnp => "AzureSnp",
+        Platform::AzureTdx => "AzureTdx",
+        Platform::Tpm => "Tpm",
+        Platform::Nitro => "Nitro",
+        Platform::Cca => "Cca",
+        Platform::Nvidia => "Nvidia",
     }
 }
 

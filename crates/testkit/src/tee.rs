@@ -63,12 +63,8 @@ impl EmulatedTee {
 
     /// The reference value of its code and its launch configuration.
     pub fn reference(&self) -> ReferenceValue {
-        ReferenceValue {
-            label: "code under test".into(),
-            platform: self.platform,
-            measurement: self.measurement.clone(),
-            launch_configuration: Some(measure::launch_configuration(self.platform, &self.configuration)),
-        }
+        ReferenceValue::program("code under test", self.platform, self.measurement.clone())
+            .launched_with(measure::launch_configuration(self.platform, &self.configuration))
     }
 }
 

@@ -11,6 +11,7 @@ use evidence::snp::{ProductFamily, ReportBody, SigningKey, TcbComponents};
 use evidence::{AmdCollateral, CertificateDer, snp};
 
 use crate::chain::{self, Path, Shape};
+use crate::claims::Claims;
 use crate::findings::{CollateralSeen, Context, Findings, by_rule};
 use crate::revocation::{self, Issuer};
 use crate::verdict::{Check, PlatformIdentity, Tcb};
@@ -66,6 +67,7 @@ pub(crate) fn appraise(
         product: Some(vek.family.to_string()),
         identity: Some(identity(body, &vek)),
         tcb,
+        claims: Claims::default(),
         collateral: CollateralSeen { amd_crl_number, ..CollateralSeen::default() },
     }
 }

@@ -47,6 +47,7 @@ fn quote_is_debug(evidence: &Evidence) -> bool {
         Evidence::Sgx(quote) => quote.report().is_debug(),
         Evidence::Tdx(quote) => quote.report().is_debug(),
         Evidence::Snp(report) => report.body().is_debug(),
+        _ => false,
     }
 }
 

@@ -26,12 +26,15 @@ fn report_data_of_another_session_is_refused() {
     for presented in all() {
         for byte in [0, 31, 32, 63] {
             let mut reference = presented.reference();
-            reference.report_data.0[byte] ^= 1;
+            let mut other = REPORT_DATA;
+            other.0[byte] ^= 1;
+            reference.report_data = other.into();
             assert_eq!(refusal(&presented, &reference), [Code::ReportDataMismatch]);
         }
         let mut truncated = presented.reference();
-        truncated.report_data = ReportData([0; 64]);
-        truncated.report_data.0[..32].copy_from_slice(&REPORT_DATA.0[..32]);
+        let mut half = [0; 64];
+        half[..32].copy_from_slice(&REPORT_DATA.0[..32]);
+        truncated.report_data = ReportData(half).into();
         assert_eq!(refusal(&presented, &truncated), [Code::ReportDataMismatch]);
     }
 }
@@ -40,9 +43,9 @@ fn report_data_of_another_session_is_refused() {
 fn other_code_is_refused() {
     for presented in all() {
         let mut reference = presented.reference();
-        let mut bytes = reference.measurements[0].measurement.as_bytes().to_vec();
+        let mut bytes = reference.measurements[0].measurement.as_ref().unwrap().as_bytes().to_vec();
         bytes[7] ^= 1;
-        reference.measurements[0].measurement = measurement(&bytes);
+        reference.measurements[0].measurement = Some(measurement(&bytes));
         assert_eq!(refusal(&presented, &reference), [Code::MeasurementMismatch]);
     }
 }
@@ -90,11 +93,9 @@ fn another_launch_configuration_is_refused() {
 #[test]
 fn code_and_configuration_must_match_in_one_reference_value() {
     let presented = Amd { host_data: 3, ..Amd::genoa() }.present();
-    let value = |label: &str, code: &[u8; 48], configuration: u8| ReferenceValue {
-        label: label.into(),
-        platform: Platform::Snp,
-        measurement: measurement(code),
-        launch_configuration: LaunchConfiguration::new(&[configuration; 32]).ok(),
+    let value = |label: &str, code: &[u8; 48], configuration: u8| {
+        ReferenceValue::program(label, Platform::Snp, measurement(code))
+            .launched_with(LaunchConfiguration::new(&[configuration; 32]).unwrap())
     };
     let mut reference = presented.reference();
     reference.measurements = vec![value("a", &[0xa1; 48], 1), value("b", &[0xa2; 48], 3)];
@@ -110,7 +111,7 @@ fn code_and_configuration_must_match_in_one_reference_value() {
 #[test]
 fn all_faults_are_told_together() {
     let presented = Amd { policy: 0x30000 | 1 << 19, crl: None, ..Amd::genoa() }.present();
-    let reference = ReferenceValues { report_data: ReportData([0; 64]), measurements: vec![] };
+    let reference = ReferenceValues { report_data: ReportData([0; 64]).into(), measurements: vec![] };
     assert_eq!(
         refusal(&presented, &reference),
         [Code::CrlMissing, Code::DebugEnabled, Code::ReportDataMismatch, Code::PlatformNotExpected]
@@ -128,5 +129,43 @@ fn a_look_without_reference_values_says_so_first() {
         assert!(assessment.verdict().is_accepted(), "{text}");
         assert!(first.contains("does not say whose workload this is"), "{first}");
         assert!(first.contains("EMULATED"), "{first}");
+    }
+}
+
+#[test]
+fn registers_and_security_versions_are_compared_too() {
+    for presented in all() {
+        let measured = presented.evidence.measured();
+        let (name, value) = measured.iter().find(|(name, _)| name.contains("m")).unwrap();
+        let mut reference = presented.reference();
+        reference.measurements[0].registers.insert(name.clone(), value.clone());
+        assert_eq!(
+            refusal(&presented, &{
+                let mut other = reference.clone();
+                other.measurements[0].registers.insert(name.clone(), "00".into());
+                other
+            }),
+            [Code::RegisterMismatch]
+        );
+        // A register that the platform does not have is no register that matches.
+        assert_eq!(
+            refusal(&presented, &{
+                let mut other = reference.clone();
+                other.measurements[0].registers.insert("pcr99".into(), String::new());
+                other
+            }),
+            [Code::RegisterMismatch]
+        );
+        assert_eq!(
+            refusal(&presented, &{
+                let mut other = reference.clone();
+                other.measurements[0].minimum.insert("isv_svn".into(), 70_000);
+                other
+            }),
+            [Code::SecurityVersionTooLow]
+        );
+        reference.measurements[0].measurement = None;
+        let (policy, now) = (presented.policy(), UnixTime(NOW));
+        appraise(&presented.evidence, &presented.endorsements, &reference, &policy, now, &AwsLc).unwrap();
     }
 }

@@ -64,12 +64,9 @@ pub fn expectations(state: &State, platform: Platform, claims: &[u8]) -> Result<
         return Err(Refusal::Platform { marble: marble.name.to_string(), platform, accepted });
     };
     apply(&mut policy, &accepted.policy)?;
-    let reference = |measurement: &Measurement| ReferenceValue {
-        label: format!("package {} of the manifest", package.name),
-        platform,
-        measurement: measurement.clone(),
-        launch_configuration: None,
-    };
+    let label = format!("package {} of the manifest", package.name);
+    let reference =
+        |measurement: &Measurement| ReferenceValue::program(label.clone(), platform, measurement.clone());
     Ok(Expectations { policy, measurements: accepted.measurements.iter().map(reference).collect() })
 }
 

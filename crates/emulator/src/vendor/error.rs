@@ -44,17 +44,20 @@ pub enum PlatformError {
         existing: super::PlatformOptions,
     },
     /// A measurement or digest that does not fit the platform's field.
-    #[error("{what} of {platform} takes {expected} bytes, not {seen}")]
+    #[error("{what} of {platform} takes {expected:?} bytes, not {seen}")]
     Length {
         /// The field.
         what: &'static str,
         /// The platform whose Evidence was asked for.
         platform: evidence::Platform,
         /// Bytes that the field has.
-        expected: usize,
+        expected: Vec<usize>,
         /// Bytes that were given.
         seen: usize,
     },
+    /// A kind of TEE that no emulated platform has.
+    #[error("{0} is not emulated; sgx, tdx and snp are")]
+    NotEmulated(evidence::Platform),
     /// A date that X.509 or Intel's JSON cannot say.
     #[error("cannot write collateral for this date")]
     Date,

@@ -44,13 +44,11 @@ impl Case {
 
     fn appraise(&self) -> Result<Appraised, Refused> {
         let reference = ReferenceValues {
-            report_data: self.report_data,
-            measurements: vec![ReferenceValue {
-                label: "code".into(),
-                platform: self.kind,
-                measurement: self.measurement.clone(),
-                launch_configuration: Some(self.configuration.clone()),
-            }],
+            report_data: self.report_data.into(),
+            measurements: vec![
+                ReferenceValue::program("code", self.kind, self.measurement.clone())
+                    .launched_with(self.configuration.clone()),
+            ],
         };
         let evidence = Evidence::parse(&self.evidence).expect("well-formed");
         let now = UnixTime(self.now.unix_timestamp());

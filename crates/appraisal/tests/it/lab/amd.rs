@@ -100,7 +100,7 @@ impl Amd {
         };
         Presented {
             evidence: Evidence::parse(&self.report(&vek)).unwrap(),
-            endorsements: Endorsements { intel: None, amd: Some(amd) },
+            endorsements: Endorsements { amd: Some(amd), ..Endorsements::default() },
             root: ark.der,
         }
     }

@@ -142,7 +142,7 @@ impl Intel {
         let quote = self.quote(&pck, &[&root, &pck, &ca]);
         Presented {
             evidence: Evidence::parse(&quote).unwrap(),
-            endorsements: Endorsements { intel: Some(intel), amd: None },
+            endorsements: Endorsements { intel: Some(intel), ..Endorsements::default() },
             root: root.der,
         }
     }

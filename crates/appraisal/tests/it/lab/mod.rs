@@ -164,13 +164,9 @@ impl Presented {
     }
 
     pub fn reference(&self) -> ReferenceValues {
-        let value = ReferenceValue {
-            label: "lab".into(),
-            platform: self.evidence.platform(),
-            measurement: self.evidence.measurement(),
-            launch_configuration: None,
-        };
-        ReferenceValues { report_data: REPORT_DATA, measurements: vec![value] }
+        let measurement = self.evidence.measurement().unwrap();
+        let value = ReferenceValue::program("lab", self.evidence.platform(), measurement);
+        ReferenceValues { report_data: REPORT_DATA.into(), measurements: vec![value] }
     }
 
     pub fn appraise(&self) -> Result<Appraised, Refused> {

@@ -1,0 +1,30 @@
+//! What Evidence claims beside its measurements, typed, as far as it was verified: in verdicts, in EAR tokens,
+//! and before Rego policies.
+
+use serde::Serialize;
+
+use crate::azure::AzureClaims;
+use crate::cca::CcaClaims;
+use crate::nitro::NitroClaims;
+use crate::nvidia::NvidiaClaims;
+use crate::tpm::TpmClaims;
+
+/// Claims by platform; those of the Evidence's own platform are there when it is genuine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Claims {
+    /// Azure confidential VMs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub azure: Option<AzureClaims>,
+    /// TPMs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tpm: Option<TpmClaims>,
+    /// Nitro Enclaves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nitro: Option<NitroClaims>,
+    /// Arm CCA.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cca: Option<CcaClaims>,
+    /// NVIDIA devices.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nvidia: Option<NvidiaClaims>,
+}

@@ -1,0 +1,50 @@
+//! Confidential VMs of Azure: an HCL report that holds an SNP report or a TD report, the key of a virtual TPM that
+//! it covers, and a quote by that TPM.
+
+use std::collections::BTreeMap;
+
+use crate::{Covered, Malformed, Measurement};
+
+/// Evidence of this kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attestation {}
+
+impl Attestation {
+    /// Whether bytes look like Evidence of this kind: cheap, and no promise that they can be parsed.
+    pub(crate) fn recognises(_bytes: &[u8]) -> bool {
+        false
+    }
+
+    /// Parses Evidence of this kind.
+    ///
+    /// # Errors
+    /// [`Malformed`] names the first field that is not as its format demands.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+        Err(Malformed::unsupported("azure", "format", 0, "a later version", format!("{} bytes", bytes.len())))
+    }
+
+    /// The kind of TEE that holds the virtual TPM.
+    pub fn platform(&self) -> crate::Platform {
+        match *self {}
+    }
+
+    /// What the Evidence covers because its asker wanted so.
+    pub fn covered(&self) -> Covered {
+        match *self {}
+    }
+
+    /// What identifies the code.
+    pub fn measurement(&self) -> Option<Measurement> {
+        match *self {}
+    }
+
+    /// What the launcher fixed beside the code.
+    pub fn launch_configuration(&self) -> &[u8] {
+        match *self {}
+    }
+
+    /// Everything measured, by the name that verdicts and reference values use; digests in hexadecimal.
+    pub fn measured(&self) -> BTreeMap<String, String> {
+        match *self {}
+    }
+}

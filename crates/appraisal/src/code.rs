@@ -143,6 +143,8 @@ codes! {
     SmtAllowed = "SMT_ALLOWED",
     /// The Evidence covers other data: another key, nonce or claims.
     ReportDataMismatch = "REPORT_DATA_MISMATCH",
+    /// Pieces of composite Evidence cover different data.
+    CompositeNotBound = "COMPOSITE_NOT_BOUND",
     /// No reference value is for this kind of TEE.
     PlatformNotExpected = "PLATFORM_NOT_EXPECTED",
     /// The code is none of those expected.

@@ -20,6 +20,8 @@
 pub mod azure;
 pub mod cca;
 mod claims;
+pub mod cmw;
+pub mod conveyed;
 mod dcap;
 mod endorsements;
 mod malformed;

@@ -3,6 +3,7 @@
 
 mod amd_rules;
 mod collecting;
+mod composite;
 mod corpus;
 mod intel_rules;
 mod lab;

@@ -28,6 +28,7 @@ pub struct Amd {
     pub foreign_crl: bool,
     pub revoked: Vec<u64>,
     pub host_data: u8,
+    pub report_data: [u8; 64],
 }
 
 impl Amd {
@@ -51,6 +52,7 @@ impl Amd {
             foreign_crl: false,
             revoked: vec![],
             host_data: 0,
+            report_data: REPORT_DATA.0,
         }
     }
 
@@ -137,7 +139,7 @@ impl Amd {
         put(0x38, &self.tcb);
         put(0x40, &self.platform_info.to_le_bytes());
         put(0x48, &(self.signing_key << 2).to_le_bytes());
-        put(0x50, &REPORT_DATA.0);
+        put(0x50, &self.report_data);
         put(0x90, &[0xa1; 48]);
         put(0xc0, &[self.host_data; 32]);
         put(0x160, &[0xff; 32]);

@@ -51,6 +51,16 @@ impl TrustAnchor {
         Ok(Self { name, key, identity })
     }
 
+    /// The anchors in a file: a certificate, DER or PEM.
+    ///
+    /// # Errors
+    /// [`InvalidAnchor`] when there is none.
+    pub fn from_file_bytes(name: &str, bytes: &[u8]) -> Result<Vec<Self>, InvalidAnchor> {
+        let chain = pem::certificates(bytes)
+            .map_err(|malformed| InvalidAnchor { name: name.to_owned(), fault: malformed.to_string() })?;
+        chain.into_iter().map(|der| Self::new(name, AnchorKey::Certificate(der), None)).collect()
+    }
+
     /// The name.
     pub fn name(&self) -> &str {
         &self.name

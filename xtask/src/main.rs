@@ -43,6 +43,8 @@ enum Command {
         /// Only targets whose name contains this
         target: Option<String>,
     },
+    /// Build the verifier into the page of docs/verify, which then works offline
+    Page,
     /// Run the benchmarks (release build) and print medians and ratios
     Bench,
 }
@@ -54,6 +56,7 @@ fn main() -> Result<()> {
         Command::Ci => ci::all(),
         Command::Direction => direction::check(),
         Command::Fuzz { seconds, target } => fuzz::run(seconds, target.as_deref()),
+        Command::Page => build::page(),
         Command::Bench => build::bench(),
     }
 }

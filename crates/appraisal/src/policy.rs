@@ -129,6 +129,18 @@ impl Policy {
         }
     }
 
+    /// Reads a policy: the words `production` and `genuine` name those, and anything else is the policy's JSON.
+    ///
+    /// # Errors
+    /// That of JSON, which names the line and what is wrong there.
+    pub fn from_text(text: &str) -> Result<Self, serde_json::Error> {
+        match text.trim() {
+            "production" => Ok(Self::production()),
+            "genuine" => Ok(Self::genuine()),
+            json => serde_json::from_str(json),
+        }
+    }
+
     /// The same policy, with roots of emulated platforms accepted.
     #[must_use]
     pub fn trust_emulated(mut self, roots: impl IntoIterator<Item = EmulatedRoot>) -> Self {

@@ -1,8 +1,8 @@
 //! The page of docs/verify in a real browser, opened from its file: over recorded Evidence of every platform, its
 //! verdict has the bytes of the native build's.
 
-use std::path::{Path, PathBuf};
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use appraisal::{Examination, UnixTime};
 use bailey::up::free_address;
@@ -39,7 +39,9 @@ fn samples() -> Vec<Sample> {
                 // The name of a bundle holds the start of the quote's hash, which its file's name ends in.
                 let hash = name.rsplit_once('-').map_or("", |(_, rest)| rest.trim_end_matches(".bin"));
                 let bundle = rows.iter().find(|other| {
-                    other[0].starts_with("bundles/") && !hash.is_empty() && other[0].contains(&format!("-{hash}"))
+                    other[0].starts_with("bundles/")
+                        && !hash.is_empty()
+                        && other[0].contains(&format!("-{hash}"))
                 });
                 match bundle {
                     Some(bundle) => {

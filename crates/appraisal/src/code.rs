@@ -87,6 +87,12 @@ codes! {
     QeIdentityMismatch = "QE_IDENTITY_MISMATCH",
     /// The report was not signed by the chip's key.
     ReportSignatureInvalid = "REPORT_SIGNATURE_INVALID",
+    /// A document or token was not signed by the key of its certificate.
+    DocumentSignatureInvalid = "DOCUMENT_SIGNATURE_INVALID",
+    /// A document was made when its certificate was not valid, or later than the appraisal.
+    DocumentTimeInvalid = "DOCUMENT_TIME_INVALID",
+    /// The Evidence is older than the policy allows.
+    EvidenceTooOld = "EVIDENCE_TOO_OLD",
     /// The report was signed by a key of another kind than its certificate's.
     VekKindMismatch = "VEK_KIND_MISMATCH",
     /// The certificate is of another chip than the report.

@@ -6,8 +6,8 @@
 use evidence::quote::{CertificationData, SignatureData};
 use evidence::snp::ReportBody;
 use evidence::{
-    AmdCollateral, CertificateDer, CrlDer, Endorsements, Evidence, IntelCollateral, Platform, SignedDocument,
-    pem,
+    AmdCollateral, AwsCollateral, CertificateDer, CrlDer, Endorsements, Evidence, IntelCollateral, Platform,
+    SignedDocument, pem,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -103,13 +103,29 @@ impl EndorsementsBuilder {
             Evidence::Sgx(quote) => self.fit_intel(Platform::Sgx, quote.signature_data(), now),
             Evidence::Tdx(quote) => self.fit_intel(Platform::Tdx, quote.signature_data(), now),
             Evidence::Snp(report) => self.fit_amd(report.body(), now),
-            // Azure, TPM, Nitro, CCA and NVIDIA say in their own modules what they need of the heap.
-            Evidence::Azure(_)
-            | Evidence::Tpm(_)
-            | Evidence::Nitro(_)
-            | Evidence::Cca(_)
-            | Evidence::Nvidia(_) => Endorsements::default(),
+            Evidence::Nitro(document) => {
+                let issuers: Vec<_> =
+                    document.cabundle().iter().filter_map(|der| ParsedCertificate::parse(der).ok()).collect();
+                let crls = self.crls_of(&issuers);
+                Endorsements {
+                    aws: (!crls.is_empty()).then_some(AwsCollateral { crls }),
+                    ..Endorsements::default()
+                }
+            }
+            // Azure, TPM, CCA and NVIDIA say in their own modules what they need of the heap.
+            Evidence::Azure(_) | Evidence::Tpm(_) | Evidence::Cca(_) | Evidence::Nvidia(_) => {
+                Endorsements::default()
+            }
         }
+    }
+
+    /// The lists of these CAs, at most as many as Endorsements hold.
+    fn crls_of(&self, issuers: &[ParsedCertificate<'_>]) -> Vec<CrlDer> {
+        let is_theirs = |der: &&CrlDer| {
+            ParsedCrl::parse(der)
+                .is_ok_and(|crl| issuers.iter().any(|issuer| issuer.subject() == crl.issuer()))
+        };
+        self.crls.iter().filter(is_theirs).take(8).cloned().collect()
     }
 
     fn fit_amd(&self, body: &ReportBody, now: UnixTime) -> Endorsements {

@@ -52,6 +52,7 @@ mod findings;
 mod intel;
 mod nitro;
 mod nvidia;
+mod path;
 mod policy;
 mod reference;
 mod render;

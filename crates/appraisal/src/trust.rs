@@ -48,6 +48,7 @@ impl Anchor {
 struct VendorRoots {
     intel: Vec<Anchor>,
     amd: Vec<Anchor>,
+    aws: Vec<Anchor>,
     none: Vec<Anchor>,
 }
 
@@ -56,6 +57,7 @@ struct VendorRoots {
 static VENDOR_ROOTS: LazyLock<VendorRoots> = LazyLock::new(|| {
     let read = |der: &[u8]| Anchor::new(&CertificateDer(der.to_vec()), Origin::Vendor);
     VendorRoots {
+        aws: read(include_bytes!("../roots/aws-nitro-root-g1.der")).into_iter().collect(),
         none: Vec::new(),
         intel: read(include_bytes!("../roots/intel-sgx-root-ca.der")).into_iter().collect(),
         amd: [
@@ -74,12 +76,10 @@ pub(crate) fn anchors(platform: Platform, policy: &Policy) -> Vec<Anchor> {
     let vendor = match platform {
         Platform::Sgx | Platform::Tdx => &VENDOR_ROOTS.intel,
         Platform::Snp => &VENDOR_ROOTS.amd,
-        Platform::AzureSnp
-        | Platform::AzureTdx
-        | Platform::Tpm
-        | Platform::Nitro
-        | Platform::Cca
-        | Platform::Nvidia => &VENDOR_ROOTS.none,
+        Platform::Nitro => &VENDOR_ROOTS.aws,
+        Platform::AzureSnp | Platform::AzureTdx | Platform::Tpm | Platform::Cca | Platform::Nvidia => {
+            &VENDOR_ROOTS.none
+        }
     };
     let emulated = policy
         .emulated_roots
@@ -94,9 +94,14 @@ mod tests {
 
     #[test]
     fn every_vendor_root_can_be_read() {
-        let names: Vec<_> =
-            VENDOR_ROOTS.intel.iter().chain(&VENDOR_ROOTS.amd).map(|anchor| anchor.name.as_str()).collect();
-        assert_eq!(names, ["Intel SGX Root CA", "ARK-Milan", "ARK-Genoa", "ARK-Turin"]);
+        let names: Vec<_> = VENDOR_ROOTS
+            .intel
+            .iter()
+            .chain(&VENDOR_ROOTS.amd)
+            .chain(&VENDOR_ROOTS.aws)
+            .map(|anchor| anchor.name.as_str())
+            .collect();
+        assert_eq!(names, ["Intel SGX Root CA", "ARK-Milan", "ARK-Genoa", "ARK-Turin", "aws.nitro-enclaves"]);
     }
 
     #[test]

@@ -162,6 +162,8 @@ pub enum PlatformIdentity {
     ChipId([u8; 64]),
     /// SNP with a VLEK: the cloud provider; the chip is not told.
     Provider(String),
+    /// What the vendor calls the instance: a Nitro module, a CCA instance, a TPM's key, a GPU.
+    Named(String),
 }
 
 impl std::fmt::Display for PlatformIdentity {
@@ -169,7 +171,7 @@ impl std::fmt::Display for PlatformIdentity {
         match self {
             Self::Ppid(id) => f.write_str(&hex::encode(id)),
             Self::ChipId(id) => f.write_str(&hex::encode(id)),
-            Self::Provider(name) => f.write_str(name),
+            Self::Provider(name) | Self::Named(name) => f.write_str(name),
         }
     }
 }
@@ -180,6 +182,7 @@ impl PlatformIdentity {
             Self::Ppid(_) => "PPID",
             Self::ChipId(_) => "chip",
             Self::Provider(_) => "provider",
+            Self::Named(_) => "instance",
         }
     }
 
@@ -285,6 +288,11 @@ impl Verdict {
     /// The platform instance, when its certificate is trusted.
     pub fn platform_identity(&self) -> Option<&PlatformIdentity> {
         self.platform_identity.as_ref()
+    }
+
+    /// Whether the Evidence was compared with reference values for the code.
+    pub fn workload_checked(&self) -> bool {
+        self.workload_checked
     }
 
     /// What is known of the TCB.

@@ -78,8 +78,7 @@ impl Submodule {
             verifier: json!({
                 "verdict": verdict.decision(),
                 "emulated": verdict.origin().map(|origin| matches!(origin, Origin::Emulated(_))),
-                "workload_checked": verdict.check("mine").is_some_and(|check| check.code.is_none())
-                    && !verdict.check("mine").is_none_or(|check| check.outcome == appraisal::Outcome::Skipped),
+                "workload_checked": verdict.workload_checked(),
                 "tcb": verdict.tcb(),
                 "platform_identity": verdict.platform_identity(),
                 "product": verdict.product(),

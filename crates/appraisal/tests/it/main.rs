@@ -9,5 +9,6 @@ mod intel_rules;
 mod lab;
 mod mine;
 mod mutation;
+mod nitro;
 mod rendering;
 mod vectors;

@@ -22,6 +22,7 @@ pub mod cca;
 mod claims;
 mod dcap;
 mod endorsements;
+pub mod eventlog;
 mod malformed;
 pub mod nitro;
 pub mod nvidia;

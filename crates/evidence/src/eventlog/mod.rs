@@ -7,9 +7,19 @@
 //! event's kind is covered by nothing, and its data only where the digest is one of that very data.
 
 mod algorithm;
+mod content;
+mod describe;
+mod device_path;
 pub mod kind;
+mod signatures;
 
 pub use algorithm::HashAlgorithm;
+pub use content::{
+    Content, GLOBAL_VARIABLE, Grub, IMAGE_SECURITY_DATABASE, Image, TAG_ATTESTATION_AGENT, TAG_INITRD,
+    TAG_LOAD_OPTIONS, Tagged, Variable,
+};
+pub use describe::EventDescription;
+pub use signatures::SignatureDatabase;
 
 use crate::Malformed;
 use crate::reader::Reader;

@@ -39,7 +39,8 @@ pub struct BootClaims {
     /// What images were verified with: entries of db and of shim's lists, in the order of use.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub authorities: Vec<Authority>,
-    /// Drivers, boot loaders and kernels that the firmware or shim started, in order: the boot chain.
+    /// Drivers, boot loaders and kernels that the firmware or shim started, in order: the boot chain. That each of
+    /// the digests is one of an image is the log's word: compare them with digests that you know.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<BootImage>,
     /// What boot loaders measured beside: configuration, kernel and initrd as grub reads them, shim's lists.
@@ -51,10 +52,12 @@ pub struct BootClaims {
     /// Command lines of kernels.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub kernel_command_lines: Vec<CommandLine>,
-    /// Digests of the load options that the kernel measured itself: its command line in UTF-16.
+    /// Digests of the load options that the kernel measured itself: its command line in UTF-16. That a digest is one of
+    /// load options is the log's word, unless it confirms a command line.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub load_options: Vec<String>,
-    /// Digests of initrds that the kernel measured itself.
+    /// Digests of initrds that the kernel measured itself. That a digest is one of an initrd is the log's word: compare
+    /// it with one that you know.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub initrds: Vec<String>,
     /// Sections of a unified kernel image, with name and content proven.
@@ -140,12 +143,12 @@ pub struct Authority {
 /// An image that was started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct BootImage {
-    /// What it is.
-    pub role: ImageRole,
     /// The register.
     pub register: &'static str,
     /// The image's Authenticode digest.
     pub digest: String,
+    /// What it is, in the log's words: covered by no digest.
+    pub unattested_role: ImageRole,
     /// Where the image was, in the log's words: covered by no digest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unattested_path: Option<String>,

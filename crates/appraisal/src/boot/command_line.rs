@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use evidence::eventlog::HashAlgorithm;
 
-use super::claims::{BootClaims, CommandLine, CommandLineSource};
+use super::claims::{BootClaims, CommandLine, CommandLineSource, Section};
 use super::replay::hash;
 use crate::verdict::Check;
 use crate::{Code, Crypto};
@@ -80,6 +80,12 @@ pub(super) fn check(allowed: &BTreeSet<String>, claims: &BootClaims, crypto: &dy
             return fail("that this is a command line is only the log's word", &line.text);
         }
     }
+    let section = claims.unified_kernel_sections.iter().find(|section| section.name == ".cmdline");
+    if let Some(section) =
+        section.filter(|section| !allowed.iter().any(|line| is_section(line, section, claims, crypto)))
+    {
+        return fail("the kernel image has another command line in it", &section.digest);
+    }
     let shown: BTreeSet<String> = allowed
         .iter()
         .chain(claims.kernel_command_lines.iter().map(|line| &line.text))
@@ -88,10 +94,19 @@ pub(super) fn check(allowed: &BTreeSet<String>, claims: &BootClaims, crypto: &dy
     if let Some(other) = claims.load_options.iter().find(|digest| !shown.contains(*digest)) {
         return fail("the kernel measured other load options", other);
     }
-    if claims.kernel_command_lines.is_empty() && claims.load_options.is_empty() {
+    if claims.kernel_command_lines.is_empty() && claims.load_options.is_empty() && section.is_none() {
         return fail("the event log shows no command line", "none");
     }
     Check::passed(NAME, "the kernel was started with a command line that the policy names")
+}
+
+/// Whether the section of a unified kernel image holds this command line: tools end it with a NUL, a line feed, or
+/// not at all.
+fn is_section(line: &str, section: &Section, claims: &BootClaims, crypto: &dyn Crypto) -> bool {
+    ["", "\0", "\n"].iter().any(|end| {
+        let digest = hash(claims.algorithm, &[line.as_bytes(), end.as_bytes()], crypto);
+        digest.is_ok_and(|digest| hex::encode(digest) == section.digest)
+    })
 }
 
 /// A line of grub's without the name of the image, which comes first.

@@ -109,14 +109,14 @@ fn compare(
         };
     };
     let zeros = vec![0; attested.len()];
-    let replayed = match (replayed.get(&register), named) {
-        (Some(replayed), _) => replayed,
-        (None, Some(true)) => &zeros,
-        (None, None) if layout.is_firmwares(register) => &zeros,
+    let (replayed, text) = match (replayed.get(&register), named) {
+        (Some(replayed), _) => (replayed, "the log replays to it"),
+        (None, Some(true)) => (&zeros, "zeros, and the log has no events for it"),
+        (None, None) if layout.is_firmwares(register) => (&zeros, "zeros, and the log has no events for it"),
         (None, _) => return Check::skipped(name, "the log has no events for it"),
     };
     if replayed == attested {
-        return Check::passed(name, "the log replays to it");
+        return Check::passed(name, text);
     }
     let text = "the log replays to another value";
     let check = match named {

@@ -111,7 +111,7 @@ impl<'a> Reading<'a> {
     fn event(&mut self, event: &'a Event, proof: &Proof<'_>) {
         let read = match event.content() {
             Content::Variable(variable) => self.variable(event, &variable, proof),
-            Content::Image(image) => self.image(event, image.path(), proof),
+            Content::Image(image) => self.image(event, image.path().filter(|path| !path.is_empty()), proof),
             Content::Text(text) => self.text(event, text, proof),
             Content::Grub(grub) => {
                 let text = grub.text.as_bytes();
@@ -179,16 +179,12 @@ impl<'a> Reading<'a> {
     }
 
     fn image(&mut self, event: &Event, unattested_path: Option<String>, proof: &Proof<'_>) -> bool {
-        let role = match event.kind {
+        let unattested_role = match event.kind {
             kind::EV_EFI_BOOT_SERVICES_APPLICATION => ImageRole::Application,
             _ => ImageRole::Driver,
         };
-        self.claims.images.push(BootImage {
-            role,
-            register: proof.name,
-            digest: proof.hex(),
-            unattested_path,
-        });
+        let (register, digest) = (proof.name, proof.hex());
+        self.claims.images.push(BootImage { register, digest, unattested_role, unattested_path });
         true
     }
 

@@ -1,7 +1,7 @@
 //! What the data of events says: the structures of UEFI and the TCG, and the conventions of Linux, grub, systemd,
 //! Google's cloud, and td-shim. All of it is the log's word; see [`Content`] for what digests cover.
 
-use super::{Event, kind};
+use super::{Event, device_path, kind};
 use crate::Malformed;
 use crate::reader::Reader;
 
@@ -108,7 +108,7 @@ impl Event {
             | kind::EV_EFI_BOOT_SERVICES_DRIVER
             | kind::EV_EFI_RUNTIME_SERVICES_DRIVER => read_image(data).ok().map(Content::Image),
             kind::EV_EFI_ACTION => ascii(data).map(|text| Content::Text(text.into())),
-            kind::EV_S_CRTM_VERSION => wide(data).map(Content::Text),
+            kind::EV_S_CRTM_VERSION => version(data).map(Content::Text),
             kind::EV_IPL => read_boot_loader(data),
             kind::EV_EVENT_TAG => read_tagged(data).ok().map(Content::Tagged),
             kind::EV_PLATFORM_CONFIG_FLAGS => read_shim_configuration(data),
@@ -187,6 +187,12 @@ fn read_boot_loader(data: &[u8]) -> Option<Content<'_>> {
         return Some(labelled.unwrap_or(Content::Named(text)));
     }
     wide(data).map(Content::Wide)
+}
+
+/// A version in UTF-16, or a GUID.
+fn version(data: &[u8]) -> Option<String> {
+    let text = wide(data).filter(|text| text.bytes().all(|byte| matches!(byte, b' '..=b'~')));
+    text.or_else(|| (data.len() == 16).then(|| device_path::guid(data)).flatten())
 }
 
 /// Text in printable ASCII.

@@ -68,7 +68,7 @@ pub(super) fn check(allowed: &BTreeSet<String>, claims: &BootClaims, crypto: &dy
     let fail = |text: &str, observed: &str| {
         Check::failed(NAME, Code::KernelCommandLineMismatch, text)
             .expected(allowed.iter().map(String::as_str).collect::<Vec<_>>().join(" | "))
-            .observed(observed)
+            .observed(observed.replace(|char: char| char.is_control(), "\u{fffd}"))
             .mend("boot with a command line that the policy names, or name this one in boot.kernel_command_line")
     };
     for line in &claims.kernel_command_lines {

@@ -4,6 +4,7 @@
 mod amd_rules;
 mod collecting;
 mod corpus;
+mod event_log_attacks;
 mod event_logs;
 mod intel_rules;
 mod lab;

@@ -12,6 +12,8 @@ mod describe;
 mod device_path;
 pub mod kind;
 mod signatures;
+#[cfg(test)]
+mod tests;
 
 pub use algorithm::HashAlgorithm;
 pub use content::{

@@ -63,6 +63,9 @@ pub struct BootClaims {
     /// Sections of a unified kernel image, with name and content proven.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unified_kernel_sections: Vec<Section>,
+    /// What Windows' boot manager and loader measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub windows: Option<WindowsBoot>,
     /// What an attestation agent measured at run time.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub runtime: Vec<RuntimeEvent>,
@@ -206,6 +209,41 @@ pub struct Section {
     pub name: String,
     /// The digest of its content.
     pub digest: String,
+}
+
+/// A boot of Windows. Where its parts tell different things, the worse is here.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct WindowsBoot {
+    /// A debugger may take part in booting.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boot_debugging: Option<bool>,
+    /// A debugger may take part in the kernel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel_debugging: Option<bool>,
+    /// Code must be signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code_integrity: Option<bool>,
+    /// Test certificates count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test_signing: Option<bool>,
+    /// Safe mode.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub safe_mode: Option<bool>,
+    /// The installation environment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub windows_pe: Option<bool>,
+    /// The modules that the loader loaded, with paths and digests proven.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub modules: Vec<WindowsModule>,
+}
+
+/// A module of Windows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WindowsModule {
+    /// Its path.
+    pub path: String,
+    /// Its Authenticode digest, by the algorithm of its signature.
+    pub authenticode: String,
 }
 
 /// An entry of an attestation agent's log (AAEL).

@@ -11,6 +11,7 @@ mod phase;
 mod policy;
 mod read;
 mod replay;
+mod windows;
 
 use std::collections::BTreeMap;
 

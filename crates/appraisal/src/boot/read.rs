@@ -3,7 +3,7 @@
 
 use evidence::eventlog::{
     Content, Event, EventLog, GLOBAL_VARIABLE, HashAlgorithm, IMAGE_SECURITY_DATABASE, SignatureDatabase,
-    TAG_ATTESTATION_AGENT, TAG_INITRD, TAG_LOAD_OPTIONS, Variable, kind,
+    TAG_ATTESTATION_AGENT, TAG_INITRD, TAG_LOAD_OPTIONS, TRUST_BOUNDARY, Variable, WindowsEvent, kind,
 };
 
 use super::claims::{
@@ -14,6 +14,7 @@ use super::command_line::{self, GrubText};
 use super::layout::Layout;
 use super::phase::Phases;
 use super::replay::hash;
+use super::windows;
 use crate::{Crypto, x509};
 
 /// Reads the events of the registers in `proven`.
@@ -67,6 +68,7 @@ fn empty(algorithm: HashAlgorithm, registers: Vec<&'static str>) -> BootClaims {
         load_options: Vec::new(),
         initrds: Vec::new(),
         unified_kernel_sections: Vec::new(),
+        windows: None,
         runtime: Vec::new(),
         exited_boot_services: false,
         events_not_proven: 0,
@@ -142,6 +144,12 @@ impl<'a> Reading<'a> {
                 self.claims.runtime.push(RuntimeEvent { register: proof.name, text });
                 true
             }
+            Content::Tagged(tagged) if tagged.tag == TRUST_BOUNDARY && proof.is_of_all() => {
+                if let (true, Some(told)) = (self.is_windows(event), WindowsEvent::parse(tagged.data)) {
+                    windows::add(self.claims.windows.get_or_insert_default(), told);
+                }
+                true
+            }
             content @ Content::ShimConfiguration { value, .. } => {
                 let is_of = proof.is_of(&[value]);
                 if let (true, Some(line)) = (is_of, content.shim_command_line()) {
@@ -159,6 +167,11 @@ impl<'a> Reading<'a> {
     /// Whether the event's register holds what `pcr` holds in a TPM.
     fn is(&self, event: &Event, pcr: u32) -> bool {
         self.layout.holds(event.register, pcr)
+    }
+
+    /// Windows measures to PCR 12 what changes between boots, and to PCR 13 and 14 what does not.
+    fn is_windows(&self, event: &Event) -> bool {
+        (12..=14).any(|pcr| self.is(event, pcr))
     }
 
     fn line(&mut self, text: &str, source: CommandLineSource) {

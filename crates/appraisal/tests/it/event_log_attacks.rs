@@ -226,7 +226,7 @@ fn command_lines_that_a_policy_names() {
     assert_eq!(outcome(&[grub[0].clone(), grub[1].clone(), other.clone()], line), Outcome::Failed);
     // A kernel that firmware starts measures its line, and nothing else shows it.
     let direct = Event::load_options("console=hvc0 quiet");
-    assert_eq!(outcome(&[direct.clone()], "console=hvc0 quiet"), Outcome::Passed);
+    assert_eq!(outcome(std::slice::from_ref(&direct), "console=hvc0 quiet"), Outcome::Passed);
     assert_eq!(outcome(&[direct], "console=hvc0"), Outcome::Failed);
     // A line that may hold anything after the part that is known is not known.
     assert_eq!(outcome(&grub, ""), Outcome::Failed);
@@ -410,4 +410,30 @@ fn a_policy_for_the_boot_as_text() {
     assert_eq!(Policy::production().boot, BootPolicy::default());
     let unknown = r#"{"boot":{"secureboot":"allow"}}"#;
     assert!(serde_json::from_str::<Policy>(unknown).is_err());
+}
+
+fn windows(flags: &[(u32, u8)]) -> Vec<u8> {
+    let entry =
+        |tag: u32, value: &[u8]| [&tag.to_le_bytes(), &(value.len() as u32).to_le_bytes(), value].concat();
+    let inner: Vec<u8> = flags.iter().flat_map(|(tag, value)| entry(*tag, &[*value])).collect();
+    entry(evidence::eventlog::TRUST_BOUNDARY, &inner)
+}
+
+#[test]
+fn windows_tells_the_worse_of_two() {
+    const DEBUGGING: u32 = 0x0005_0001;
+    const INTEGRITY: u32 = 0x0005_0002;
+    let good = Event::honest(12, kind::EV_EVENT_TAG, &windows(&[(DEBUGGING, 0), (INTEGRITY, 1)]));
+    let bad = Event::honest(13, kind::EV_EVENT_TAG, &windows(&[(DEBUGGING, 1), (INTEGRITY, 0)]));
+    let told = |events: &[Event]| {
+        let boot = claimed(events).windows.unwrap();
+        (boot.kernel_debugging, boot.code_integrity)
+    };
+    assert_eq!(told(std::slice::from_ref(&good)), (Some(false), Some(true)));
+    assert_eq!(told(&[good.clone(), bad.clone()]), (Some(true), Some(false)));
+    assert_eq!(told(&[bad.clone(), good.clone()]), (Some(true), Some(false)));
+    let both = windows(&[(DEBUGGING, 1), (INTEGRITY, 0), (DEBUGGING, 0), (INTEGRITY, 1)]);
+    assert_eq!(told(&[Event::honest(12, kind::EV_EVENT_TAG, &both)]), (Some(true), Some(false)));
+    let forged = Event::new(12, kind::EV_EVENT_TAG, &bad.data, &good.data);
+    assert_eq!(claimed(&[forged]).windows, None);
 }

@@ -203,7 +203,7 @@ fn ascii(data: &[u8]) -> Option<&str> {
 }
 
 /// Text in UTF-16, little-endian, up to the NUL if there is one. systemd-boot wrote a byte too few for the last unit.
-fn wide(data: &[u8]) -> Option<String> {
+pub(super) fn wide(data: &[u8]) -> Option<String> {
     let units: Vec<u16> = data.chunks_exact(2).map(|unit| u16::from_le_bytes([unit[0], unit[1]])).collect();
     let end = units.iter().position(|&unit| unit == 0).unwrap_or(units.len());
     if end == 0 || units[end..].iter().any(|&unit| unit != 0) {

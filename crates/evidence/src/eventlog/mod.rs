@@ -14,6 +14,7 @@ pub mod kind;
 mod signatures;
 #[cfg(test)]
 mod tests;
+mod windows;
 
 pub use algorithm::HashAlgorithm;
 pub use content::{
@@ -22,6 +23,7 @@ pub use content::{
 };
 pub use describe::EventDescription;
 pub use signatures::SignatureDatabase;
+pub use windows::{TRUST_BOUNDARY, WindowsEvent};
 
 use crate::Malformed;
 use crate::reader::Reader;

@@ -185,8 +185,9 @@ pub struct CommandLine {
     pub text: String,
     /// Who measured it.
     pub source: CommandLineSource,
-    /// Whether the kernel's own measurement of its load options is one of this text, or grub measured the command
-    /// that loads a kernel with it just before. Otherwise a label says so, which no digest covers.
+    /// Whether the kernel's own measurement of its load options is one of this text, or, in a TPM, grub measured the
+    /// command that loads a kernel with it just before and all else in that register is proven. Otherwise that it is
+    /// the kernel's is the log's word.
     pub confirmed: bool,
 }
 

@@ -17,15 +17,16 @@ pub(super) struct GrubText<'a> {
 
 /// The command lines among grub's texts, in the order of the register. A label may lie: it is covered by no digest.
 /// The texts themselves and their order are proven, and grub measures the command line while it runs the command that
-/// loads the kernel, so a text right after `linux TEXT` is one whatever its label.
-pub(super) fn of_grub(texts: &[GrubText<'_>]) -> Vec<CommandLine> {
+/// loads the kernel, so a text right after `linux TEXT` is one whatever its label. That confirms it if `complete`:
+/// otherwise a later command may hide among events whose text is not proven.
+pub(super) fn of_grub(texts: &[GrubText<'_>], complete: bool) -> Vec<CommandLine> {
     let line = |(index, text): (usize, &GrubText<'_>)| {
         let before = index.checked_sub(1).and_then(|before| texts.get(before));
-        let confirmed = before.is_some_and(|before| loads(before.text, text.text));
-        (confirmed || text.kernel_command_line).then(|| CommandLine {
+        let loaded = before.is_some_and(|before| loads(before.text, text.text));
+        (loaded || text.kernel_command_line).then(|| CommandLine {
             text: text.text.into(),
             source: CommandLineSource::Grub,
-            confirmed,
+            confirmed: loaded && complete,
         })
     };
     texts.iter().enumerate().filter_map(line).collect()
@@ -63,7 +64,12 @@ fn load_options<'a>(
 }
 
 /// Whether the kernel was started with one of the command lines that a policy names.
-pub(super) fn check(allowed: &BTreeSet<String>, claims: &BootClaims, crypto: &dyn Crypto) -> Check {
+pub(super) fn check(
+    allowed: &BTreeSet<String>,
+    claims: &BootClaims,
+    complete: bool,
+    crypto: &dyn Crypto,
+) -> Check {
     const NAME: &str = "kernel-command-line";
     let fail = |text: &str, observed: &str| {
         Check::failed(NAME, Code::KernelCommandLineMismatch, text)
@@ -71,6 +77,11 @@ pub(super) fn check(allowed: &BTreeSet<String>, claims: &BootClaims, crypto: &dy
             .observed(observed.replace(|char: char| char.is_control(), "\u{fffd}"))
             .mend("boot with a command line that the policy names, or name this one in boot.kernel_command_line")
     };
+    if !complete {
+        let text =
+            "an event of the register for command lines does not prove its text: it may hide another one";
+        return fail(text, "an event whose digest is not one of its text");
+    }
     for line in &claims.kernel_command_lines {
         let known = allowed.contains(&line.text) || allowed.contains(without_image(&line.text));
         if !known {
@@ -94,7 +105,8 @@ pub(super) fn check(allowed: &BTreeSet<String>, claims: &BootClaims, crypto: &dy
     if let Some(other) = claims.load_options.iter().find(|digest| !shown.contains(*digest)) {
         return fail("the kernel measured other load options", other);
     }
-    if claims.kernel_command_lines.is_empty() && claims.load_options.is_empty() && section.is_none() {
+    // A section alone shows nothing: the stub may have been given another line, by a host that hides that event.
+    if claims.kernel_command_lines.is_empty() && claims.load_options.is_empty() {
         return fail("the event log shows no command line", "none");
     }
     Check::passed(NAME, "the kernel was started with a command line that the policy names")

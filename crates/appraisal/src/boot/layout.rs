@@ -28,6 +28,14 @@ impl Layout {
         names.get(usize::try_from(register).ok()?).copied()
     }
 
+    /// Whether a register of this name is one of the other layout's alone.
+    pub(super) fn is_of_another(self, name: &str) -> bool {
+        match self {
+            Self::Tpm => MEASUREMENT_REGISTERS.contains(&name),
+            Self::ConfidentialVm => PCRS.contains(&name),
+        }
+    }
+
     /// Whether a register holds what `pcr` holds in a TPM.
     pub(super) fn holds(self, register: u32, pcr: u32) -> bool {
         register

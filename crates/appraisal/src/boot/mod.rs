@@ -71,10 +71,11 @@ pub fn check(
         }
         checks.push(check);
     }
-    let claims = read::claims(log, algorithm, layout, &proven, crypto);
+    checks.extend(not_there(layout, &replayed, attested, policy));
+    let (claims, complete) = read::claims(log, algorithm, layout, &proven, crypto);
     checks.push(secure_boot(&claims, policy));
     if let Some(allowed) = &policy.kernel_command_line {
-        checks.push(command_line::check(allowed, &claims, crypto));
+        checks.push(command_line::check(allowed, &claims, complete, crypto));
     }
     let text = match proven.is_empty() {
         true => "the event log proves nothing".into(),
@@ -97,10 +98,15 @@ fn compare(
             format!("there is no register {register}"),
         );
     };
+    let named = named(name, layout, policy);
     if !layout.is_extended(register) {
-        return Check::skipped(name, "measured while the machine was built: no event log replays to it");
+        let text = "measured while the machine was built: no event log replays to it";
+        return match named {
+            Some(true) => Check::failed(name, Code::EventLogMismatch, text)
+                .mend("leave it out of boot.registers, and name it in a reference value"),
+            _ => Check::skipped(name, text),
+        };
     }
-    let named = policy.registers.as_ref().map(|names| names.contains(name));
     let Some(attested) = attested.get(&register) else {
         let text = "the log has events for it, but the Evidence does not cover it";
         return match named {
@@ -128,6 +134,33 @@ fn compare(
         .expected(hex::encode(attested))
         .observed(hex::encode(replayed))
         .mend("send the log of this very boot; if a register is extended while the system runs, leave it out of boot.registers")
+}
+
+/// Whether the policy names a register; None where it names no registers, or only those of another kind of machine.
+fn named(name: &str, layout: Layout, policy: &BootPolicy) -> Option<bool> {
+    let names = policy.registers.as_ref()?;
+    let elsewhere = !names.is_empty() && names.iter().all(|name| layout.is_of_another(name));
+    (!elsewhere).then(|| names.contains(name))
+}
+
+/// Registers that the policy names, and that neither the log nor the Evidence has. Those of another kind of machine are
+/// for the Evidence of such machines.
+fn not_there(
+    layout: Layout,
+    replayed: &BTreeMap<u32, Vec<u8>>,
+    attested: &BTreeMap<u32, Vec<u8>>,
+    policy: &BootPolicy,
+) -> Option<Check> {
+    let there = |name: &str| {
+        let has = |register: &u32| layout.name(*register) == Some(name);
+        replayed.keys().chain(attested.keys()).any(has) || layout.is_of_another(name)
+    };
+    let missing = policy.registers.iter().flatten().find(|name| !there(name))?;
+    let text = format!("neither the log nor the Evidence has the register {missing}, which the policy names");
+    Some(
+        Check::failed("registers", Code::EventLogMismatch, text)
+            .mend("name registers as rtmr0 or pcr7 in boot.registers"),
+    )
 }
 
 fn secure_boot(claims: &BootClaims, policy: &BootPolicy) -> Check {

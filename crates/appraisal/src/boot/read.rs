@@ -17,14 +17,14 @@ use super::replay::hash;
 use super::windows;
 use crate::{Crypto, x509};
 
-/// Reads the events of the registers in `proven`.
+/// Reads the events of the registers in `proven`, and tells whether no command line can hide; see [`is_complete`].
 pub(super) fn claims(
     log: &EventLog,
     algorithm: HashAlgorithm,
     layout: Layout,
     proven: &[u32],
     crypto: &dyn Crypto,
-) -> BootClaims {
+) -> (BootClaims, bool) {
     let registers = proven.iter().filter_map(|register| layout.name(*register)).collect();
     let mut reading = Reading {
         layout,
@@ -32,20 +32,76 @@ pub(super) fn claims(
         phases: Phases::new(algorithm, crypto),
         grub: Vec::new(),
         section: None,
+        complete: is_complete(log, layout, proven),
+        last: last_measurements(log, layout),
         claims: empty(algorithm, registers),
     };
     for event in log.events().iter().filter(|event| event.is_extended() && proven.contains(&event.register)) {
         let (Some(digest), Some(name)) = (event.digest(algorithm), layout.name(event.register)) else {
             continue;
         };
-        reading.event(event, &Proof { event, digest, name, algorithm, crypto });
+        let proof = Proof { event, digest, name, algorithm, crypto };
+        let read = reading.event(event, &proof);
+        reading.claims.events_not_proven += usize::from(!read);
+        reading.complete &= read || !is_for_texts(layout, event.register);
         reading.phases.pass(event.register, digest);
     }
     reading.claims.grub_commands = reading.grub.iter().filter(|text| !text.kernel_command_line).count();
-    let lines = command_line::of_grub(&reading.grub);
+    let order_counts = reading.complete && layout == Layout::Tpm;
+    let lines = command_line::of_grub(&reading.grub, order_counts);
     reading.claims.kernel_command_lines.extend(lines);
     command_line::confirm(&mut reading.claims, crypto);
-    reading.claims
+    (reading.claims, reading.complete)
+}
+
+/// Whether a register of a TPM holds texts of boot loaders alone. A confidential VM has one register for these and for
+/// files, whose names are proven by nothing, so that a text can be passed off as a file there.
+fn is_for_texts(layout: Layout, register: u32) -> bool {
+    layout == Layout::Tpm && matches!(register, 8 | 12)
+}
+
+/// Whether all that boot loaders measured as text is in registers that the log replays to, in kinds of events that
+/// are read as text.
+fn is_complete(log: &EventLog, layout: Layout, proven: &[u32]) -> bool {
+    log.events().iter().filter(|event| event.is_extended() && is_for_texts(layout, event.register)).all(
+        |event| {
+            let text = match event.content() {
+                Content::Grub(_) | Content::Wide(_) => true,
+                // Windows has its own use for the register.
+                Content::Tagged(tagged) => tagged.tag == TRUST_BOUNDARY,
+                Content::Separator => event.register == 12,
+                _ => false,
+            };
+            text && proven.contains(&event.register)
+        },
+    )
+}
+
+/// The kernel measures its load options and then its initrd, when all boot loaders are done: these are the last events
+/// of their register. Anything before may be a file of the host's choosing that the log calls so.
+#[derive(Default)]
+struct LastMeasurements<'a> {
+    load_options: Option<&'a Event>,
+    initrd: Option<&'a Event>,
+}
+
+fn last_measurements(log: &EventLog, layout: Layout) -> LastMeasurements<'_> {
+    let tag = |event: &Event| match event.content() {
+        Content::Tagged(tagged) => Some(tagged.tag),
+        _ => None,
+    };
+    let mut events =
+        log.events().iter().rev().filter(|event| event.is_extended() && layout.holds(event.register, 9));
+    let mut last = LastMeasurements::default();
+    let mut next = events.next();
+    if next.and_then(tag) == Some(TAG_INITRD) {
+        last.initrd = next;
+        next = events.next();
+    }
+    if next.and_then(tag) == Some(TAG_LOAD_OPTIONS) {
+        last.load_options = next;
+    }
+    last
 }
 
 fn empty(algorithm: HashAlgorithm, registers: Vec<&'static str>) -> BootClaims {
@@ -106,12 +162,15 @@ struct Reading<'a> {
     grub: Vec<GrubText<'a>>,
     /// The section of a unified kernel image whose name was measured last, with its register: its content is next.
     section: Option<(u32, String)>,
+    complete: bool,
+    last: LastMeasurements<'a>,
     claims: BootClaims,
 }
 
 impl<'a> Reading<'a> {
-    fn event(&mut self, event: &'a Event, proof: &Proof<'_>) {
-        let read = match event.content() {
+    /// Whether the event proves what is claimed of it.
+    fn event(&mut self, event: &'a Event, proof: &Proof<'_>) -> bool {
+        match event.content() {
             Content::Variable(variable) => self.variable(event, &variable, proof),
             Content::Image(image) => self.image(event, image.path().filter(|path| !path.is_empty()), proof),
             Content::Text(text) => self.text(event, text, proof),
@@ -131,11 +190,11 @@ impl<'a> Reading<'a> {
                 true
             }
             Content::Wide(text) => self.wide(event, text, proof),
-            Content::Tagged(tagged) if tagged.tag == TAG_LOAD_OPTIONS && self.is(event, 9) => {
+            Content::Tagged(_) if self.last.load_options.is_some_and(|last| std::ptr::eq(last, event)) => {
                 self.claims.load_options.push(proof.hex());
                 true
             }
-            Content::Tagged(tagged) if tagged.tag == TAG_INITRD && self.is(event, 9) => {
+            Content::Tagged(_) if self.last.initrd.is_some_and(|last| std::ptr::eq(last, event)) => {
                 self.claims.initrds.push(proof.hex());
                 true
             }
@@ -160,8 +219,7 @@ impl<'a> Reading<'a> {
             Content::Opaque if event.kind == kind::EV_NONHOST_INFO => self.host(event, proof),
             Content::Separator | Content::Tagged(_) | Content::Opaque => proof.is_of_all(),
             Content::NoAction => true,
-        };
-        self.claims.events_not_proven += usize::from(!read);
+        }
     }
 
     /// Whether the event's register holds what `pcr` holds in a TPM.

@@ -232,6 +232,62 @@ fn command_lines_that_a_policy_names() {
     assert_eq!(outcome(&grub, ""), Outcome::Failed);
 }
 
+/// A host that writes grub's configuration runs the wanted command, then another, and passes the latter's events off
+/// as something else.
+#[test]
+fn a_command_that_hides_among_other_events() {
+    let good = "/vmlinuz root=/dev/good";
+    let shown = [Event::grub("grub_cmd: ", &format!("linux {good}")), Event::grub("kernel_cmdline: ", good)];
+    let policy = allowing(good);
+    assert_eq!(judged_under(&shown, &policy).0.outcome, Outcome::Passed);
+    let evil = b"/vmlinuz root=/dev/evil";
+    for (kind, data) in [
+        (kind::EV_IPL, &b"grub_cmd: harmless\0"[..]),
+        (kind::EV_IPL, b"/grub/harmless.mod\0"),
+        (kind::EV_EFI_ACTION, b"harmless"),
+        (kind::EV_EFI_BOOT_SERVICES_APPLICATION, b"harmless"),
+    ] {
+        let hidden = [&shown[..], &[Event::new(8, kind, evil, data)]].concat();
+        let (check, claims) = judged_under(&hidden, &policy);
+        assert_eq!(check.code, Some(Code::KernelCommandLineMismatch), "{kind:#x}");
+        assert!(claims.unwrap().kernel_command_lines.iter().all(|line| !line.confirmed));
+    }
+}
+
+/// A file that grub reads, such as its environment, is measured beside the kernel's load options: the host may write
+/// the wanted line into it, and have the log call it the kernel's.
+#[test]
+fn a_file_that_passes_for_load_options() {
+    let wanted = "root=/dev/good";
+    let actual =
+        Event { data: b"harmless\0".to_vec(), kind: kind::EV_IPL, ..Event::load_options("root=/dev/evil") };
+    let initrd = Event::new(9, kind::EV_IPL, b"the initrd", b"harmless\0");
+    for rest in [&[actual.clone()][..], &[actual, initrd]] {
+        let events = [&[Event::load_options(wanted)], rest].concat();
+        let (check, claims) = judged_under(&events, &allowing(wanted));
+        assert_eq!(check.code, Some(Code::KernelCommandLineMismatch));
+        assert!(claims.unwrap().load_options.is_empty());
+    }
+}
+
+#[test]
+fn registers_that_a_policy_names_must_be_there() {
+    let events = [secure_boot(&[1]), Event::separator(7)];
+    let outcome = |name: &str| {
+        let policy = BootPolicy { registers: Some(BTreeSet::from([name.into()])), ..BootPolicy::default() };
+        judged_under(&events, &policy).0.outcome
+    };
+    assert_eq!(outcome("pcr7"), Outcome::Passed);
+    assert_eq!(outcome("pcr4"), Outcome::Failed);
+    assert_eq!(outcome("PCR7"), Outcome::Failed);
+    // A policy may be for TDs, too; then it is no laxer for TPMs.
+    assert_eq!(outcome("rtmr1"), Outcome::Passed);
+    let policy = BootPolicy { registers: Some(BTreeSet::from(["rtmr1".into()])), ..BootPolicy::default() };
+    let attested = BTreeMap::from([(7, vec![9; 32])]);
+    let (check, _) = check(&written(&events), ALGORITHM, Layout::Tpm, &attested, &policy);
+    assert_eq!(check.outcome, Outcome::Failed);
+}
+
 #[test]
 fn the_command_line_within_a_unified_kernel() {
     let name = wide(".cmdline\0");
@@ -239,9 +295,13 @@ fn the_command_line_within_a_unified_kernel() {
         Event::new(11, kind::EV_IPL, b".cmdline\0", &name),
         Event::new(11, kind::EV_IPL, b"root=/dev/good\0", &name),
     ];
-    let outcome = |allowed: &str| judged_under(&section, &allowing(allowed)).0.outcome;
-    assert_eq!(outcome("root=/dev/good"), Outcome::Passed);
-    assert_eq!(outcome("root=/dev/evil"), Outcome::Failed);
+    let outcome = |events: &[Event], allowed: &str| judged_under(events, &allowing(allowed)).0.outcome;
+    let kernel = |line: &str| [&section[..], &[Event::load_options(line)]].concat();
+    assert_eq!(outcome(&kernel("root=/dev/good"), "root=/dev/good"), Outcome::Passed);
+    assert_eq!(outcome(&kernel("root=/dev/evil"), "root=/dev/evil"), Outcome::Failed);
+    assert_eq!(outcome(&kernel("root=/dev/evil"), "root=/dev/good"), Outcome::Failed);
+    // The stub may have been given another line, and the host may hide that event.
+    assert_eq!(outcome(&section, "root=/dev/good"), Outcome::Failed);
     // Without the name's own measurement, the digest is of nothing in particular.
     let claims = claimed(&section[1..]);
     assert!(claims.unified_kernel_sections.is_empty());

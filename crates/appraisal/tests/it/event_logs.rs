@@ -255,7 +255,7 @@ fn what_the_logs_tell() {
     let agent = claims("eventlog/trustee-CCEL_AAEL_alibabacloud", HashAlgorithm::Sha384);
     assert_eq!(agent.runtime.len(), 2);
     assert_eq!(agent.runtime[0].text, "coco.com some-operation some-content");
-    assert!(agent.kernel_command_lines[0].confirmed);
+    assert_eq!((agent.kernel_command_lines.len(), agent.kernel_command_lines[0].confirmed), (1, false));
     let unified = claims("eventlog/dstack-tpm_eventlog.bin", HashAlgorithm::Sha256);
     let names: Vec<_> = unified.unified_kernel_sections.iter().map(|section| &section.name[..]).collect();
     assert_eq!(names, [".linux", ".osrel", ".cmdline", ".initrd", ".uname", ".sbat"]);

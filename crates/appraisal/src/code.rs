@@ -161,6 +161,16 @@ codes! {
     SecurityVersionTooLow = "SECURITY_VERSION_TOO_LOW",
     /// The code is as expected, but was launched with another configuration.
     LaunchConfigurationMismatch = "LAUNCH_CONFIGURATION_MISMATCH",
+    /// An event log does not replay to a register.
+    EventLogMismatch = "EVENT_LOG_MISMATCH",
+    /// An event log has no digests by the algorithm of the registers, or by one that cannot be replayed.
+    EventLogAlgorithmUnsupported = "EVENT_LOG_ALGORITHM_UNSUPPORTED",
+    /// Events of a log contradict each other, or tell what no firmware does.
+    EventLogInconsistent = "EVENT_LOG_INCONSISTENT",
+    /// Secure Boot is off, or the event log does not show that it is on.
+    SecureBootNotEnabled = "SECURE_BOOT_NOT_ENABLED",
+    /// The kernel was started with a command line that is not expected, or with one that the event log does not show.
+    KernelCommandLineMismatch = "KERNEL_COMMAND_LINE_MISMATCH",
 }
 
 impl fmt::Display for Code {

@@ -38,6 +38,7 @@
 mod amd;
 mod azure;
 pub mod binding;
+pub mod boot;
 mod cca;
 mod chain;
 mod claims;
@@ -68,6 +69,7 @@ mod x509;
 use evidence::{Covered, Endorsements, Evidence, LaunchConfiguration, Measurement, Platform};
 
 pub use azure::{AzureClaims, AzurePolicy};
+pub use boot::BootPolicy;
 pub use cca::{CcaClaims, CcaPolicy};
 pub use claims::Claims;
 pub use code::Code;

@@ -8,7 +8,10 @@ use evidence::{CertificateDer, pem};
 use serde::{Deserialize, Serialize};
 
 use crate::x509::{CertificateFault, ParsedCertificate};
-use crate::{AzurePolicy, CcaPolicy, NitroPolicy, NvidiaPolicy, TcbStatus, TpmPolicy, TrustAnchor, UnixTime};
+use crate::{
+    AzurePolicy, BootPolicy, CcaPolicy, NitroPolicy, NvidiaPolicy, TcbStatus, TpmPolicy, TrustAnchor,
+    UnixTime,
+};
 
 /// What a policy does when it meets something that not everyone accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +60,8 @@ pub struct Policy {
     /// Anchors of platforms whose vendors' roots are not compiled in: roots of TPM vendors, enrolled attestation
     /// keys of TPMs, keys of CCA platforms.
     pub trust_anchors: Vec<TrustAnchor>,
+    /// The boot, where Evidence comes with an event log.
+    pub boot: BootPolicy,
     /// TPM alone, or under Azure.
     pub tpm: TpmPolicy,
     /// Azure.
@@ -94,6 +99,7 @@ impl Policy {
             smt: Rule::Allow,
             amd_crl: Rule::Refuse,
             trust_anchors: Vec::new(),
+            boot: BootPolicy::default(),
             tpm: TpmPolicy::default(),
             azure: AzurePolicy::default(),
             nitro: NitroPolicy::default(),

@@ -253,6 +253,12 @@ fn check_extensions(certificate: &X509Certificate<'_>) -> Result<(), Certificate
     Ok(())
 }
 
+/// The subject of a certificate of which nothing else matters here; None when it cannot be read.
+pub(crate) fn subject_for_people(der: &[u8]) -> Option<String> {
+    let (rest, certificate) = X509Certificate::from_der(der).ok()?;
+    rest.is_empty().then(|| name_for_people(&certificate.tbs_certificate.subject))
+}
+
 fn name_for_people(name: &X509Name<'_>) -> String {
     let common = name.iter_common_name().next().and_then(|value| value.as_str().ok());
     common.map_or_else(|| name.to_string(), str::to_owned)

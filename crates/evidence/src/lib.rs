@@ -24,6 +24,7 @@ pub mod cmw;
 pub mod conveyed;
 mod dcap;
 mod endorsements;
+pub mod eventlog;
 mod malformed;
 pub mod nitro;
 pub mod nvidia;
@@ -72,6 +73,14 @@ pub enum Evidence {
     Cca(Box<cca::Token>),
     /// Reports of NVIDIA devices.
     Nvidia(Box<nvidia::Attestation>),
+}
+
+/// An event log was attached to Evidence of a platform that has no registers for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no event log can be attached to Evidence of {platform}")]
+pub struct NoRegisters {
+    /// The platform.
+    pub platform: Platform,
 }
 
 impl Evidence {
@@ -132,6 +141,18 @@ impl Evidence {
                 format!("{word:#010x}"),
             )),
         }
+    }
+
+    /// The same Evidence with an event log attached, which an appraisal then compares with its registers.
+    ///
+    /// # Errors
+    /// [`NoRegisters`] for Evidence that no event log replays to, or that carries its own.
+    pub fn with_event_log(mut self, log: eventlog::EventLog) -> Result<Self, NoRegisters> {
+        match &mut self {
+            Self::Tdx(quote) => quote.attach(log),
+            _ => return Err(NoRegisters { platform: self.platform() }),
+        }
+        Ok(self)
     }
 
     /// The kind of TEE that the Evidence claims to come from.

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::Malformed;
+use crate::eventlog::EventLog;
 use crate::quote::{Header, SignatureData, TEE_TYPE_TDX, read_tail};
 use crate::reader::Reader;
 
@@ -33,6 +34,7 @@ pub struct Quote {
     signed: Vec<u8>,
     signature_data: SignatureData,
     padding: usize,
+    event_log: Option<EventLog>,
 }
 
 impl Quote {
@@ -53,7 +55,7 @@ impl Quote {
         let signed = bytes[..reader.offset()].to_vec();
         let (data, start, padding) = read_tail(FORMAT, &mut reader)?;
         let signature_data = SignatureData::read_v4(FORMAT, data, start)?;
-        Ok(Self { header, report, signed, signature_data, padding })
+        Ok(Self { header, report, signed, signature_data, padding, event_log: None })
     }
 
     /// The header.
@@ -74,6 +76,15 @@ impl Quote {
     /// The signature and what certifies it.
     pub fn signature_data(&self) -> &SignatureData {
         &self.signature_data
+    }
+
+    /// The log of what was extended into RTMR 0 to 3, where it was attached.
+    pub fn event_log(&self) -> Option<&EventLog> {
+        self.event_log.as_ref()
+    }
+
+    pub(crate) fn attach(&mut self, log: EventLog) {
+        self.event_log = Some(log);
     }
 
     /// How many zero bytes followed the quote.

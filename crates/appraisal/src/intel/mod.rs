@@ -9,9 +9,11 @@ mod qe_identity;
 mod tcb;
 mod tcb_info;
 
+use evidence::eventlog::HashAlgorithm;
 use evidence::quote::SignatureData;
 use evidence::{CrlDer, IntelCollateral, Platform, sgx, tdx};
 
+use crate::boot::{self, Layout};
 use crate::chain::Path;
 use crate::findings::{CollateralSeen, Context, Findings};
 use crate::revocation::{self, Issuer, VerifiedCrl};
@@ -120,7 +122,25 @@ pub(crate) fn appraise(
         None => findings.checks.extend(without_collateral(&pck)),
     }
     findings.checks.push(quote.configuration(context));
+    boot(quote, &mut findings, context);
     findings
+}
+
+/// The event log of a TD against its RTMRs, where one was attached.
+fn boot(quote: Quote<'_>, findings: &mut Findings, context: &Context<'_>) {
+    let Quote::Tdx(quote) = quote else { return };
+    let Some(log) = quote.event_log() else { return };
+    let attested = (1..).zip(quote.report().rtmr.iter().map(|rtmr| rtmr.to_vec())).collect();
+    let (check, claims) = boot::check(
+        log,
+        HashAlgorithm::Sha384,
+        Layout::ConfidentialVm,
+        &attested,
+        &context.policy.boot,
+        context.crypto,
+    );
+    findings.checks.push(check);
+    findings.claims.boot = claims;
 }
 
 fn not_shown(checks: Vec<Check>) -> Check {

@@ -5,6 +5,8 @@ mod amd_rules;
 mod collecting;
 mod composite;
 mod corpus;
+mod event_log_attacks;
+mod event_logs;
 mod intel_rules;
 mod lab;
 mod mine;

@@ -54,21 +54,6 @@ fn s20_at_any_other_time_the_leaf_has_expired() {
 }
 
 #[test]
-fn a_document_inside_a_certificate_is_found() {
-    for row in rows().iter().filter(|row| row.file.starts_with("nitro/") && row.notes == "cert-embedded") {
-        let assessment = look(&read(&row.file), &Policy::genuine(), row.at.unwrap());
-        assert_eq!(
-            codes(&assessment).contains(&Code::DebugEnabled),
-            row.expected.contains("DEBUG"),
-            "{}",
-            row.file
-        );
-        assert!(assessment.verdict().check("genuine/container").is_some());
-        assert!(assessment.verdict().origin().is_some(), "{}", assessment.verdict());
-    }
-}
-
-#[test]
 fn s36_no_flip_of_a_byte_is_accepted() {
     let row = documents().into_iter().find(|row| row.expected.contains("production")).unwrap();
     let (bytes, now) = (read(&row.file), row.at.unwrap());

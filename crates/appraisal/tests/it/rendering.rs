@@ -11,7 +11,7 @@ use crate::lab::intel::Intel;
 use crate::vectors::{amd_certificates, at, dcap, evidence, look};
 
 #[track_caller]
-fn golden(name: &str, text: &str) {
+pub fn golden(name: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     // Tests may be told to bless by their caller's environment; the crate itself reads none.
     if option_env!("BLESS").is_some() {

@@ -42,6 +42,7 @@ pub struct Intel {
     pub td_attributes: u64,
     pub sgx_attributes: u64,
     pub config: u8,
+    pub rtmr: [[u8; 48]; 4],
     pub foreign_collateral: bool,
     pub foreign_pck_crl: bool,
     pub extra_report_data: u8,
@@ -88,6 +89,7 @@ impl Intel {
             td_attributes: 1 << 28,
             sgx_attributes: 5,
             config: 0,
+            rtmr: [[0; 48]; 4],
             foreign_collateral: false,
             foreign_pck_crl: false,
             extra_report_data: 0,
@@ -281,7 +283,8 @@ impl Intel {
         report.extend(0xe7u64.to_le_bytes());
         report.extend([0xd1; 48]);
         report.extend([self.config; 48]);
-        report.extend([0; 48 * 6]);
+        report.extend([0; 48 * 2]);
+        report.extend(self.rtmr.concat());
         report.extend(REPORT_DATA.0);
         if let Some(current) = self.current_svn {
             report.extend(current);

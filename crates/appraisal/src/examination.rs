@@ -2,7 +2,8 @@
 //! whatever holds it, pick the Endorsements that fit, and assess it. Pure, so that both give the same bytes.
 
 use evidence::conveyed::Conveyed;
-use evidence::{Covered, Malformed};
+use evidence::eventlog::EventLog;
+use evidence::{Covered, Malformed, NoRegisters};
 use serde::Serialize;
 
 use crate::composite::{CompositeVerdict, Piece, assess_all};
@@ -53,6 +54,20 @@ impl Examination {
     /// [`Unrecognised`] when it endorses nothing.
     pub fn endorse(&mut self, file: &[u8]) -> Result<(), Unrecognised> {
         self.endorsements.add_file_bytes(file)
+    }
+
+    /// Attaches an event log to the one piece of Evidence that the file holds.
+    ///
+    /// # Errors
+    /// [`NoRegisters`] when it has no registers that a log could be replayed to, or there are several pieces.
+    pub fn attach(&mut self, log: EventLog) -> Result<(), NoRegisters> {
+        match self.conveyed.evidence.as_slice() {
+            [(_, evidence)] => {
+                self.conveyed.evidence[0].1 = evidence.clone().with_event_log(log)?;
+                Ok(())
+            }
+            pieces => Err(NoRegisters { platform: pieces[0].1.platform() }),
+        }
     }
 
     /// Holds the Evidence against this policy. Roots that were added before are kept.

@@ -23,6 +23,7 @@ mod claims;
 pub mod cmw;
 pub mod conveyed;
 mod dcap;
+pub mod describe;
 mod endorsements;
 pub mod eventlog;
 mod malformed;

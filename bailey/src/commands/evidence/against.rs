@@ -6,6 +6,7 @@ use anyhow::Context;
 use appraisal::{EmulatedRoot, Examination, Policy, UnixTime};
 use attested_tls::clock;
 use clap::Args;
+use evidence::eventlog::EventLog;
 
 use crate::{
     failure::{Failure, Input, Outcome},
@@ -24,6 +25,9 @@ pub struct Against {
     /// Endorsements: a bundle, a DCAP collateral JSON, a certificate, a CRL, a RIM, or a folder of such files
     #[arg(long, value_name = "PATH")]
     endorsements: Vec<PathBuf>,
+    /// The event log that the Evidence's registers are to be replayed from: TCG2 or CCEL
+    #[arg(long, value_name = "FILE")]
+    event_log: Option<PathBuf>,
     /// Reference values, as `bailey measure` and `bailey reference` print them
     #[arg(long, value_name = "FILE")]
     reference: Vec<PathBuf>,
@@ -55,6 +59,11 @@ impl Against {
             .map_err(|failure| failure.hint(KNOWN))?;
         for path in &self.endorsements {
             endorse(&mut examination, path)?;
+        }
+        if let Some(path) = &self.event_log {
+            let log =
+                EventLog::parse(&read(path)?).malformed(format!("{} is no event log", path.display()))?;
+            examination.attach(log).malformed("the event log belongs to nothing here")?;
         }
         for path in &self.root {
             examination.trust(&name(path), &read(path)?).malformed("a trust root cannot be used")?;

@@ -1,4 +1,4 @@
-//! Where chains must end: the roots of Intel and AMD, compiled in, and those of emulated platforms that the
+//! Where chains must end: the roots of Intel, AMD and AWS, compiled in, and those of emulated platforms that the
 //! policy names. Which of them it was is the only thing that decides whether a verdict says `emulated`.
 
 use std::sync::LazyLock;
@@ -48,6 +48,7 @@ impl Anchor {
 struct VendorRoots {
     intel: Vec<Anchor>,
     amd: Vec<Anchor>,
+    aws: Vec<Anchor>,
     none: Vec<Anchor>,
 }
 
@@ -66,6 +67,7 @@ static VENDOR_ROOTS: LazyLock<VendorRoots> = LazyLock::new(|| {
         .into_iter()
         .filter_map(read)
         .collect(),
+        aws: read(include_bytes!("../roots/aws-nitro-enclaves-root-g1.der")).into_iter().collect(),
     }
 });
 
@@ -74,12 +76,10 @@ pub(crate) fn anchors(platform: Platform, policy: &Policy) -> Vec<Anchor> {
     let vendor = match platform {
         Platform::Sgx | Platform::Tdx => &VENDOR_ROOTS.intel,
         Platform::Snp => &VENDOR_ROOTS.amd,
-        Platform::AzureSnp
-        | Platform::AzureTdx
-        | Platform::Tpm
-        | Platform::Nitro
-        | Platform::Cca
-        | Platform::Nvidia => &VENDOR_ROOTS.none,
+        Platform::Nitro => &VENDOR_ROOTS.aws,
+        Platform::AzureSnp | Platform::AzureTdx | Platform::Tpm | Platform::Cca | Platform::Nvidia => {
+            &VENDOR_ROOTS.none
+        }
     };
     let emulated = policy
         .emulated_roots
@@ -97,6 +97,7 @@ mod tests {
         let names: Vec<_> =
             VENDOR_ROOTS.intel.iter().chain(&VENDOR_ROOTS.amd).map(|anchor| anchor.name.as_str()).collect();
         assert_eq!(names, ["Intel SGX Root CA", "ARK-Milan", "ARK-Genoa", "ARK-Turin"]);
+        assert_eq!(VENDOR_ROOTS.aws[0].name, "aws.nitro-enclaves");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Anchors that a policy names for platforms whose vendors' roots are not compiled in. Who names one says: what it
 //! signs is genuine.
 
+mod files;
+
 use evidence::{CertificateDer, pem};
 use serde::{Deserialize, Serialize};
 

@@ -162,6 +162,9 @@ pub enum PlatformIdentity {
     ChipId([u8; 64]),
     /// SNP with a VLEK: the cloud provider; the chip is not told.
     Provider(String),
+    /// A name that the vendor gives the instance: the parent instance of a Nitro Enclave, the instance id of a CCA
+    /// platform.
+    Named(String),
 }
 
 impl std::fmt::Display for PlatformIdentity {
@@ -169,7 +172,7 @@ impl std::fmt::Display for PlatformIdentity {
         match self {
             Self::Ppid(id) => f.write_str(&hex::encode(id)),
             Self::ChipId(id) => f.write_str(&hex::encode(id)),
-            Self::Provider(name) => f.write_str(name),
+            Self::Provider(name) | Self::Named(name) => f.write_str(name),
         }
     }
 }
@@ -180,6 +183,7 @@ impl PlatformIdentity {
             Self::Ppid(_) => "PPID",
             Self::ChipId(_) => "chip",
             Self::Provider(_) => "provider",
+            Self::Named(_) => "instance",
         }
     }
 

@@ -18,8 +18,10 @@
 //! ```
 
 pub mod azure;
+mod cbor;
 pub mod cca;
 mod claims;
+pub mod cose;
 mod dcap;
 mod endorsements;
 mod malformed;

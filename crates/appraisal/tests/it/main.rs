@@ -2,11 +2,13 @@
 //! purpose, in which one thing at a time is wrong.
 
 mod amd_rules;
+mod cca_rules;
 mod collecting;
 mod corpus;
 mod intel_rules;
 mod lab;
 mod mine;
 mod mutation;
+mod nitro_rules;
 mod rendering;
 mod vectors;

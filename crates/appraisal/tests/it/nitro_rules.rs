@@ -251,6 +251,14 @@ fn the_root_of_the_cabundle_is_not_trusted() {
     refused(&Nitro { forged_root: true, ..Nitro::good() }, &[Code::ChainSignatureInvalid]);
 }
 
+/// A CA of one's own under the name of AWS's, with AWS's certificate beside it.
+#[test]
+fn every_signature_of_the_chain_is_verified() {
+    for name in ["region", "zone", "instance"] {
+        refused(&Nitro { forged: Some(name), ..Nitro::good() }, &[Code::ChainSignatureInvalid]);
+    }
+}
+
 #[test]
 fn a_ca_must_be_one_and_allow_the_length_of_the_path() {
     refused(&Nitro { zone_is_ca: false, ..Nitro::good() }, &[Code::CertificateMalformed]);

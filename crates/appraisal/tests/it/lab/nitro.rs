@@ -27,6 +27,8 @@ pub struct Nitro {
     pub leaf_usages: Vec<KeyUsagePurpose>,
     pub skip_zone: bool,
     pub forged_root: bool,
+    /// The name of a CA of the chain, below which another key of that name signs.
+    pub forged: Option<&'static str>,
     pub crls: Vec<Crl>,
     pub pcr0: [u8; 48],
     pub nonce: Option<Vec<u8>>,
@@ -69,6 +71,7 @@ impl Nitro {
             leaf_usages: vec![KeyUsagePurpose::DigitalSignature],
             skip_zone: false,
             forged_root: false,
+            forged: None,
             crls: vec![crl(Ca::Root, &[]), crl(Ca::Region, &[])],
             pcr0: [0xa1; 48],
             nonce: Some(REPORT_DATA.0.to_vec()),
@@ -90,10 +93,16 @@ impl Nitro {
             Some(self.zone_path_length),
             self.zone_is_ca,
             self.zone_window,
-            Some(&region),
+            Some(self.signer("region", &region, &ca_of_name(&region))),
         );
-        let instance = ca("i-0123456789abcdef0", 4, Some(0), true, (-DAY / 2, DAY / 2), Some(&zone));
-        let leaf = leaf(self.leaf_window, &self.leaf_usages, &instance);
+        let other = ca_of_name(&zone);
+        let zone_signer = self.signer("zone", &zone, &other);
+        let instance = ca("i-0123456789abcdef0", 4, Some(0), true, (-DAY / 2, DAY / 2), Some(zone_signer));
+        let leaf = leaf(
+            self.leaf_window,
+            &self.leaf_usages,
+            self.signer("instance", &instance, &ca_of_name(&instance)),
+        );
         let mut cabundle = vec![&root.der, &region.der, &zone.der, &instance.der];
         if self.skip_zone {
             cabundle.remove(2);
@@ -115,6 +124,11 @@ impl Nitro {
             endorsements: Endorsements { aws: Some(aws), ..Endorsements::default() },
             root: root.der.clone(),
         }
+    }
+
+    /// The CA, or another under its name.
+    fn signer<'a>(&self, name: &str, ca: &'a Certified, other: &'a Certified) -> &'a Certified {
+        if self.forged == Some(name) { other } else { ca }
     }
 
     /// The document alone, signed by nobody's key: for parsing.

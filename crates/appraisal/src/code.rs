@@ -87,12 +87,6 @@ codes! {
     QeIdentityMismatch = "QE_IDENTITY_MISMATCH",
     /// The report was not signed by the chip's key.
     ReportSignatureInvalid = "REPORT_SIGNATURE_INVALID",
-    /// A document or token was not signed by the key of its certificate.
-    DocumentSignatureInvalid = "DOCUMENT_SIGNATURE_INVALID",
-    /// A document was made when its certificate was not valid, or later than the appraisal.
-    DocumentTimeInvalid = "DOCUMENT_TIME_INVALID",
-    /// The Evidence is older than the policy allows.
-    EvidenceTooOld = "EVIDENCE_TOO_OLD",
     /// The report was signed by a key of another kind than its certificate's.
     VekKindMismatch = "VEK_KIND_MISMATCH",
     /// The certificate is of another chip than the report.
@@ -147,6 +141,28 @@ codes! {
     AliasCheckMissing = "ALIAS_CHECK_MISSING",
     /// The guest may run on a machine with hyperthreading.
     SmtAllowed = "SMT_ALLOWED",
+    /// An attestation document was not signed by the key of its certificate.
+    DocumentSignatureInvalid = "DOCUMENT_SIGNATURE_INVALID",
+    /// The Evidence says that it was made outside the validity of the certificate that vouches for it.
+    TimestampOutsideCertificate = "TIMESTAMP_OUTSIDE_CERTIFICATE",
+    /// The Evidence says that it was made later than the time of the appraisal.
+    TimestampInFuture = "TIMESTAMP_IN_FUTURE",
+    /// The Evidence is older than the policy allows.
+    EvidenceTooOld = "EVIDENCE_TOO_OLD",
+    /// The key of the certificate that carries the Evidence is not covered by it.
+    CertificateKeyNotBound = "CERTIFICATE_KEY_NOT_BOUND",
+    /// The policy enrols no key for the platform instance.
+    PlatformKeyNotEnrolled = "PLATFORM_KEY_NOT_ENROLLED",
+    /// The platform's token was not signed by the key that the policy enrols.
+    PlatformTokenSignatureInvalid = "PLATFORM_TOKEN_SIGNATURE_INVALID",
+    /// The realm's token was not signed by the realm's key.
+    RealmTokenSignatureInvalid = "REALM_TOKEN_SIGNATURE_INVALID",
+    /// The platform's token does not vouch for the realm's key.
+    RealmKeyNotBound = "REALM_KEY_NOT_BOUND",
+    /// The platform is not in the state of its life in which everything is locked.
+    LifecycleNotSecured = "LIFECYCLE_NOT_SECURED",
+    /// The Evidence has claims that this version does not know.
+    ClaimsUnknown = "CLAIMS_UNKNOWN",
     /// The Evidence covers other data: another key, nonce or claims.
     ReportDataMismatch = "REPORT_DATA_MISMATCH",
     /// Pieces of composite Evidence cover different data.

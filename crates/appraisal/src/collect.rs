@@ -7,7 +7,7 @@ use evidence::quote::{CertificationData, SignatureData};
 use evidence::snp::ReportBody;
 use evidence::{
     AmdCollateral, AwsCollateral, CertificateDer, CrlDer, Endorsements, Evidence, IntelCollateral, Platform,
-    SignedDocument, pem,
+    SignedDocument, nitro, pem,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -77,6 +77,9 @@ impl EndorsementsBuilder {
             self.certificates.extend(amd.issuer_chain.iter().cloned());
             self.crls.extend(amd.crl.clone());
         }
+        if let Some(aws) = &endorsements.aws {
+            self.crls.extend(aws.crls.iter().cloned());
+        }
         self.whole.push(endorsements);
     }
 
@@ -103,15 +106,7 @@ impl EndorsementsBuilder {
             Evidence::Sgx(quote) => self.fit_intel(Platform::Sgx, quote.signature_data(), now),
             Evidence::Tdx(quote) => self.fit_intel(Platform::Tdx, quote.signature_data(), now),
             Evidence::Snp(report) => self.fit_amd(report.body(), now),
-            Evidence::Nitro(document) => {
-                let issuers: Vec<_> =
-                    document.cabundle().iter().filter_map(|der| ParsedCertificate::parse(der).ok()).collect();
-                let crls = self.crls_of(&issuers);
-                Endorsements {
-                    aws: (!crls.is_empty()).then_some(AwsCollateral { crls }),
-                    ..Endorsements::default()
-                }
-            }
+            Evidence::Nitro(document) => self.fit_aws(document, now),
             // Azure, TPM, CCA and NVIDIA say in their own modules what they need of the heap.
             Evidence::Azure(_) | Evidence::Tpm(_) | Evidence::Cca(_) | Evidence::Nvidia(_) => {
                 Endorsements::default()
@@ -119,13 +114,12 @@ impl EndorsementsBuilder {
         }
     }
 
-    /// The lists of these CAs, at most as many as Endorsements hold.
-    fn crls_of(&self, issuers: &[ParsedCertificate<'_>]) -> Vec<CrlDer> {
-        let is_theirs = |der: &&CrlDer| {
-            ParsedCrl::parse(der)
-                .is_ok_and(|crl| issuers.iter().any(|issuer| issuer.subject() == crl.issuer()))
-        };
-        self.crls.iter().filter(is_theirs).take(8).cloned().collect()
+    /// The current list of each issuer in the document's chain.
+    fn fit_aws(&self, document: &nitro::Document, now: UnixTime) -> Endorsements {
+        let chain = document.cabundle().iter().filter_map(|der| ParsedCertificate::parse(der).ok());
+        let crls: Vec<_> = chain.filter_map(|ca| self.current_crl(ca.subject(), now).cloned()).collect();
+        let aws = (!crls.is_empty()).then_some(AwsCollateral { crls });
+        Endorsements { aws, ..Endorsements::default() }
     }
 
     fn fit_amd(&self, body: &ReportBody, now: UnixTime) -> Endorsements {

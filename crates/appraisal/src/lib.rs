@@ -53,7 +53,6 @@ mod findings;
 mod intel;
 mod nitro;
 mod nvidia;
-mod path;
 mod policy;
 mod reference;
 mod render;

@@ -1,4 +1,4 @@
-//! Where chains must end: the roots of Intel and AMD, compiled in, and those of emulated platforms that the
+//! Where chains must end: the roots of Intel, AMD and AWS, compiled in, and those of emulated platforms that the
 //! policy names. Which of them it was is the only thing that decides whether a verdict says `emulated`.
 
 use std::sync::LazyLock;
@@ -57,7 +57,6 @@ struct VendorRoots {
 static VENDOR_ROOTS: LazyLock<VendorRoots> = LazyLock::new(|| {
     let read = |der: &[u8]| Anchor::new(&CertificateDer(der.to_vec()), Origin::Vendor);
     VendorRoots {
-        aws: read(include_bytes!("../roots/aws-nitro-root-g1.der")).into_iter().collect(),
         none: Vec::new(),
         intel: read(include_bytes!("../roots/intel-sgx-root-ca.der")).into_iter().collect(),
         amd: [
@@ -68,6 +67,7 @@ static VENDOR_ROOTS: LazyLock<VendorRoots> = LazyLock::new(|| {
         .into_iter()
         .filter_map(read)
         .collect(),
+        aws: read(include_bytes!("../roots/aws-nitro-enclaves-root-g1.der")).into_iter().collect(),
     }
 });
 
@@ -94,14 +94,10 @@ mod tests {
 
     #[test]
     fn every_vendor_root_can_be_read() {
-        let names: Vec<_> = VENDOR_ROOTS
-            .intel
-            .iter()
-            .chain(&VENDOR_ROOTS.amd)
-            .chain(&VENDOR_ROOTS.aws)
-            .map(|anchor| anchor.name.as_str())
-            .collect();
-        assert_eq!(names, ["Intel SGX Root CA", "ARK-Milan", "ARK-Genoa", "ARK-Turin", "aws.nitro-enclaves"]);
+        let names: Vec<_> =
+            VENDOR_ROOTS.intel.iter().chain(&VENDOR_ROOTS.amd).map(|anchor| anchor.name.as_str()).collect();
+        assert_eq!(names, ["Intel SGX Root CA", "ARK-Milan", "ARK-Genoa", "ARK-Turin"]);
+        assert_eq!(VENDOR_ROOTS.aws[0].name, "aws.nitro-enclaves");
     }
 
     #[test]

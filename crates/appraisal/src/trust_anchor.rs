@@ -1,6 +1,8 @@
 //! Anchors that a policy names for platforms whose vendors' roots are not compiled in. Who names one says: what it
 //! signs is genuine.
 
+mod files;
+
 use evidence::{CertificateDer, pem};
 use serde::{Deserialize, Serialize};
 
@@ -49,16 +51,6 @@ impl TrustAnchor {
             return Err(InvalidAnchor { name, fault: fault.to_string() });
         }
         Ok(Self { name, key, identity })
-    }
-
-    /// The anchors in a file: a certificate, DER or PEM.
-    ///
-    /// # Errors
-    /// [`InvalidAnchor`] when there is none.
-    pub fn from_file_bytes(name: &str, bytes: &[u8]) -> Result<Vec<Self>, InvalidAnchor> {
-        let chain = pem::certificates(bytes)
-            .map_err(|malformed| InvalidAnchor { name: name.to_owned(), fault: malformed.to_string() })?;
-        chain.into_iter().map(|der| Self::new(name, AnchorKey::Certificate(der), None)).collect()
     }
 
     /// The name.

@@ -162,7 +162,8 @@ pub enum PlatformIdentity {
     ChipId([u8; 64]),
     /// SNP with a VLEK: the cloud provider; the chip is not told.
     Provider(String),
-    /// What the vendor calls the instance: a Nitro module, a CCA instance, a TPM's key, a GPU.
+    /// A name that the vendor gives the instance: the parent instance of a Nitro Enclave, the instance id of a CCA
+    /// platform.
     Named(String),
 }
 

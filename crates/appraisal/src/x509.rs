@@ -49,6 +49,8 @@ pub(crate) enum CertificateFault {
     UnexpectedCa,
     #[error("its key may not sign certificates")]
     MayNotSign,
+    #[error("more CAs below it than it allows")]
+    PathTooLong,
     #[error("not self-issued")]
     NotSelfIssued,
     #[error("no next update")]
@@ -212,6 +214,16 @@ impl<'a> ParsedCertificate<'a> {
             Ok(Some(usage)) if !usage.value.key_cert_sign() => Err(CertificateFault::MayNotSign),
             _ => Ok(()),
         }
+    }
+
+    /// How many CAs may follow below this one; none when it does not say.
+    pub(crate) fn path_length(&self) -> Option<u32> {
+        self.parsed.basic_constraints().ok().flatten()?.value.path_len_constraint
+    }
+
+    /// Whether its key may sign anything but certificates and revocation lists.
+    pub(crate) fn may_sign_data(&self) -> bool {
+        !matches!(self.parsed.key_usage(), Ok(Some(usage)) if !usage.value.digital_signature())
     }
 
     pub(crate) fn require_end_entity(&self) -> Result<(), CertificateFault> {

@@ -18,10 +18,12 @@
 //! ```
 
 pub mod azure;
+mod cbor;
 pub mod cca;
 mod claims;
 pub mod cmw;
 pub mod conveyed;
+pub mod cose;
 mod dcap;
 pub mod describe;
 mod endorsements;

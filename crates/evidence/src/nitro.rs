@@ -1,27 +1,32 @@
-//! AWS Nitro Enclaves: attestation documents (COSE_Sign1, RFC 9052; AWS Nitro Enclaves, "Attestation process", §3.2).
+//! AWS Nitro Enclaves: attestation documents (COSE_Sign1, RFC 9052), as the Nitro Secure Module makes them.
+//!
+//! Source: aws-nitro-enclaves-nsm-api, docs/attestation_process.md, §3. Limits are those of its CDDL. A document may
+//! also travel in a certificate, whose key it then should name; see [`Carrier`].
+
+mod carrier;
 
 use std::collections::BTreeMap;
 
-use ciborium::Value;
-use coset::{CborSerializable, CoseSign1, RegisteredLabelWithPrivate, TaggedCborSerializable, iana};
+use crate::cbor::{Cursor, Key};
+use crate::cose::{Algorithm, Sign1};
+use crate::{CertificateDer, Covered, Malformed, Measurement};
 
-use crate::{CertificateDer, Covered, Malformed, Measurement, pem};
+pub use carrier::Carrier;
 
 const FORMAT: &str = "Nitro document";
-/// AWS's limits: a document has at most 16 KiB.
-const MAX_DOCUMENT: usize = 16 * 1024;
-/// A certificate with a document inside, as RA-TLS libraries for Nitro make them.
-const MAX_CONTAINER: usize = 64 * 1024;
+/// A document with every field at its limit has about 16 KiB.
+const MAX_DOCUMENT: usize = 32 * 1024;
+/// AWS's own chains have four certificates beside the leaf.
+const MAX_CABUNDLE: usize = 8;
 const MAX_CERTIFICATE: usize = 1024;
-const MAX_FREE_FIELD: usize = 1024;
-/// Protected headers of ES384 alone, and the start of a COSE_Sign1 array that has them.
-const START: [u8; 6] = [0x84, 0x44, 0xa1, 0x01, 0x38, 0x22];
+const MAX_USER_DATA: usize = 1024;
+/// PCRs that [`Document::measured`] always tells: image, kernel, application, IAM role, instance id, image signer.
+const ALWAYS_TOLD: [u8; 6] = [0, 1, 2, 3, 4, 8];
 
-/// An attestation document.
+/// An attestation document, not verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
-    signed: Vec<u8>,
-    signature: Vec<u8>,
+    sign1: Sign1,
     module_id: String,
     timestamp_ms: u64,
     pcrs: BTreeMap<u8, Vec<u8>>,
@@ -30,301 +35,287 @@ pub struct Document {
     public_key: Option<Vec<u8>>,
     user_data: Option<Vec<u8>>,
     nonce: Option<Vec<u8>>,
-    unknown_fields: Vec<String>,
-    in_certificate: bool,
+    carrier: Option<Carrier>,
 }
 
 impl Document {
     /// Whether bytes look like Evidence of this kind: cheap, and no promise that they can be parsed.
     pub(crate) fn recognises(bytes: &[u8]) -> bool {
-        let untagged = bytes.strip_prefix(&[0xd2]).unwrap_or(bytes);
-        untagged.starts_with(&START) || container(bytes).is_some()
+        is_document(bytes) || carrier::recognises(bytes)
     }
 
-    /// Parses a document, or a certificate that has one inside.
+    /// Parses a document (COSE_Sign1, tagged or not), or a certificate that carries one (DER, or PEM of a chain whose
+    /// first certificate does).
     ///
     /// # Errors
     /// [`Malformed`] names the first field that is not as its format demands.
     pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
-        if let Some(certificate) = container(bytes) {
-            let at = find(&certificate, &START).unwrap_or_default();
-            let mut document = Self::read(&certificate[at..], true)?;
-            document.in_certificate = true;
-            return Ok(document);
+        if is_document(bytes) {
+            return Self::read(bytes);
         }
-        Self::read(bytes, false)
+        let (carrier, document) = carrier::read(bytes)?;
+        Ok(Self { carrier: Some(carrier), ..Self::read(&document)? })
     }
 
-    fn read(bytes: &[u8], more_follows: bool) -> Result<Self, Malformed> {
-        if bytes.len() > MAX_DOCUMENT && !more_follows {
+    fn read(bytes: &[u8]) -> Result<Self, Malformed> {
+        if bytes.len() > MAX_DOCUMENT {
             return Err(Malformed::too_long(FORMAT, "length", 0, MAX_DOCUMENT, bytes.len()));
         }
-        let bytes = if more_follows { first_item(bytes)? } else { bytes };
-        let malformed = |error: coset::CoseError| {
-            Malformed::value(FORMAT, "COSE_Sign1", 0, "one of ES384", error.to_string())
-        };
-        let cose = match bytes.first() {
-            Some(0xd2) => CoseSign1::from_tagged_slice(bytes),
-            _ => CoseSign1::from_slice(bytes),
+        let sign1 = Sign1::parse(FORMAT, bytes, 0)?;
+        if sign1.algorithm() != Algorithm::Es384 {
+            let seen = sign1.algorithm().to_string();
+            return Err(Malformed::unsupported(FORMAT, "algorithm", 0, "ES384", seen));
         }
-        .map_err(malformed)?;
-        if cose.protected.header.alg != Some(RegisteredLabelWithPrivate::Assigned(iana::Algorithm::ES384)) {
-            return Err(Malformed::unsupported(FORMAT, "algorithm", 0, "ES384", "another"));
+        let payload = Payload::read(sign1.payload(FORMAT))?;
+        let absent = |field| Malformed::value(FORMAT, field, 0, "a value", "none");
+        let pcrs = payload.pcrs.ok_or_else(|| absent("pcrs"))?;
+        // Whether the enclave can be debugged is told by these alone.
+        if let Some(index) = (0..=2).find(|index| !pcrs.contains_key(index)) {
+            return Err(Malformed::value(FORMAT, "pcrs", 0, "PCR 0, 1 and 2", format!("no PCR {index}")));
         }
-        if cose.signature.len() != 96 {
-            let seen = format!("{} bytes", cose.signature.len());
-            return Err(Malformed::value(FORMAT, "signature", 0, "96 bytes", seen));
-        }
-        let signed = cose.tbs_data(&[]);
-        let payload = cose.payload.as_deref().unwrap_or_default();
-        let mut rest = payload;
-        let value: Value = ciborium::de::from_reader_with_recursion_limit(&mut rest, 8)
-            .map_err(|error| Malformed::value(FORMAT, "payload", 0, "a CBOR map", error.to_string()))?;
-        let (Value::Map(members), []) = (value, rest) else {
-            return Err(Malformed::value(
-                FORMAT,
-                "payload",
-                0,
-                "a CBOR map and nothing after it",
-                "another item",
-            ));
-        };
-        let mut fields = Fields::new(members)?;
-        let digest = fields.text("digest")?;
-        if digest != "SHA384" {
-            return Err(Malformed::unsupported(FORMAT, "digest", 0, "SHA384", digest));
-        }
-        let document = Self {
-            signed,
-            signature: cose.signature,
-            module_id: fields.text("module_id")?,
-            timestamp_ms: fields.unsigned("timestamp")?,
-            pcrs: fields.pcrs()?,
-            certificate: CertificateDer(fields.bytes("certificate", 1, MAX_CERTIFICATE)?),
-            cabundle: fields.certificates()?,
-            public_key: fields.optional("public_key")?,
-            user_data: fields.optional("user_data")?,
-            nonce: fields.optional("nonce")?,
-            unknown_fields: fields.0.into_keys().collect(),
-            in_certificate: false,
-        };
-        Ok(document)
+        payload.digest.ok_or_else(|| absent("digest"))?;
+        Ok(Self {
+            module_id: payload.module_id.ok_or_else(|| absent("module_id"))?.to_owned(),
+            timestamp_ms: payload.timestamp.ok_or_else(|| absent("timestamp"))?,
+            pcrs,
+            certificate: payload.certificate.ok_or_else(|| absent("certificate"))?,
+            cabundle: payload.cabundle.ok_or_else(|| absent("cabundle"))?,
+            public_key: payload.public_key.flatten().map(<[u8]>::to_vec),
+            user_data: payload.user_data.flatten().map(<[u8]>::to_vec),
+            nonce: payload.nonce.flatten().map(<[u8]>::to_vec),
+            carrier: None,
+            sign1,
+        })
     }
 
-    /// What the signature covers (RFC 9052, §4.4).
-    pub fn signed(&self) -> &[u8] {
-        &self.signed
+    /// The signed message around the claims.
+    pub fn sign1(&self) -> &Sign1 {
+        &self.sign1
     }
 
-    /// r and s, 48 bytes each, big-endian.
-    pub fn signature(&self) -> &[u8] {
-        &self.signature
-    }
-
-    /// The instance and enclave, as the hypervisor calls them.
+    /// The name of the Nitro Secure Module: the parent instance, and the enclave on it.
     pub fn module_id(&self) -> &str {
         &self.module_id
     }
 
-    /// When the document was made, milliseconds since 1970.
+    /// The parent instance: what is before `-enc` in the module's name.
+    pub fn instance_id(&self) -> &str {
+        self.module_id.rsplit_once("-enc").map_or(&self.module_id, |(instance, _)| instance)
+    }
+
+    /// When the document was made, in milliseconds since 1970, by the clock of the hypervisor.
     pub fn timestamp_ms(&self) -> u64 {
         self.timestamp_ms
     }
 
-    /// The platform configuration registers, by index.
+    /// The platform configuration registers by index.
     pub fn pcrs(&self) -> &BTreeMap<u8, Vec<u8>> {
         &self.pcrs
     }
 
-    /// The certificate of the key that signed.
+    /// Whether one of PCR 0 to 2 is all zero. In production each is a digest; an enclave that was started in debug
+    /// mode has zeros there.
+    pub fn is_debug(&self) -> bool {
+        (0..=2).any(|index| self.pcrs.get(&index).is_none_or(|pcr| is_zero(pcr)))
+    }
+
+    /// The certificate of the key that signed the document.
     pub fn certificate(&self) -> &CertificateDer {
         &self.certificate
     }
 
-    /// The certificates of its issuers. The root among them is not trusted for being there.
+    /// The issuers, from the root to the certificate's own.
     pub fn cabundle(&self) -> &[CertificateDer] {
         &self.cabundle
     }
 
-    /// A key that the enclave asked to be covered.
+    /// A key that the enclave asked to be covered, in the enclave's own encoding.
     pub fn public_key(&self) -> Option<&[u8]> {
         self.public_key.as_deref()
     }
 
-    /// Data that the enclave asked to be covered.
+    /// What the enclave asked to be covered.
     pub fn user_data(&self) -> Option<&[u8]> {
         self.user_data.as_deref()
     }
 
-    /// The asker's nonce.
+    /// A nonce that the enclave asked to be covered.
     pub fn nonce(&self) -> Option<&[u8]> {
         self.nonce.as_deref()
     }
 
-    /// Members that this version does not know.
-    pub fn unknown_fields(&self) -> &[String] {
-        &self.unknown_fields
+    /// The certificate that the document came in, when it came in one.
+    pub fn carrier(&self) -> Option<&Carrier> {
+        self.carrier.as_ref()
     }
 
-    /// Whether the document came inside a certificate, whose own key is not looked at.
-    pub fn is_in_certificate(&self) -> bool {
-        self.in_certificate
-    }
-
-    /// Whether the enclave runs in debug mode: the hypervisor then reports registers of zeros.
-    pub fn is_debug(&self) -> bool {
-        (0..3).all(|index| self.pcrs.get(&index).is_none_or(|value| value.iter().all(|&byte| byte == 0)))
-    }
-
-    /// The nonce when there is one, or else the user data; nothing when there is neither.
+    /// The nonce when there is one, otherwise the user data, otherwise nothing. Reference values can name the others
+    /// as registers: see [`Document::measured`].
     pub fn covered(&self) -> Covered {
-        Covered::new(self.nonce.as_deref().or(self.user_data.as_deref()).unwrap_or_default())
+        Covered::new(self.nonce().or(self.user_data()).unwrap_or_default())
     }
 
-    /// PCR 0: the enclave image.
+    /// PCR 0: the digest of the enclave's image.
     pub fn measurement(&self) -> Option<Measurement> {
-        Measurement::new(self.pcrs.get(&0)?).ok()
+        self.pcrs.get(&0).and_then(|pcr| Measurement::new(pcr).ok())
     }
 
-    /// Nitro has no launch configuration beside its registers.
+    /// Nothing: what the launcher configured is in the PCRs.
     pub fn launch_configuration(&self) -> &[u8] {
         &[]
     }
 
-    /// Everything measured: `pcr0`, …; and what the enclave asked to be covered, by name.
+    /// `pcr0` to `pcr31`, of which those beyond 0 to 4 and 8 only when not zero; `user_data`, `nonce` and
+    /// `public_key` when present. All in hexadecimal.
     pub fn measured(&self) -> BTreeMap<String, String> {
-        let registers = self
+        let pcrs = self
             .pcrs
             .iter()
-            .filter(|(index, value)| matches!(index, 0..=4 | 8) || value.iter().any(|&byte| byte != 0));
-        let mut measured: BTreeMap<_, _> =
-            registers.map(|(index, value)| (format!("pcr{index}"), hex::encode(value))).collect();
-        for (name, value) in
-            [("public_key", &self.public_key), ("user_data", &self.user_data), ("nonce", &self.nonce)]
-        {
-            measured.extend(value.as_ref().map(|value| (name.to_owned(), hex::encode(value))));
-        }
-        measured
-    }
-}
-
-/// The certificate, DER, that holds a document.
-fn container(bytes: &[u8]) -> Option<Vec<u8>> {
-    if bytes.len() > MAX_CONTAINER {
-        return None;
-    }
-    let certificate = match bytes {
-        [0x30, 0x82, ..] => bytes.to_vec(),
-        [b'-', b'-', ..] => {
-            let chain = pem::certificates(bytes).ok()?;
-            chain.into_iter().find(|certificate| find(&certificate.0, &START).is_some())?.0
-        }
-        _ => return None,
-    };
-    find(&certificate, &START)?;
-    Some(certificate)
-}
-
-fn find(bytes: &[u8], start: &[u8]) -> Option<usize> {
-    bytes.windows(start.len()).position(|window| window == start)
-}
-
-/// The bytes of the first CBOR item.
-fn first_item(bytes: &[u8]) -> Result<&[u8], Malformed> {
-    let mut rest = bytes;
-    let _: Value = ciborium::de::from_reader_with_recursion_limit(&mut rest, 8)
-        .map_err(|error| Malformed::value(FORMAT, "COSE_Sign1", 0, "a CBOR item", error.to_string()))?;
-    Ok(&bytes[..bytes.len() - rest.len()])
-}
-
-/// The members of the payload that were not taken yet.
-struct Fields(BTreeMap<String, Value>);
-
-impl Fields {
-    fn new(members: Vec<(Value, Value)>) -> Result<Self, Malformed> {
-        let mut fields = BTreeMap::new();
-        for (name, value) in members {
-            let Value::Text(name) = name else {
-                return Err(Malformed::value(FORMAT, "payload", 0, "names as text", "another item"));
-            };
-            if fields.insert(name, value).is_some() {
-                return Err(Malformed::value(FORMAT, "payload", 0, "every name once", "a name twice"));
-            }
-        }
-        Ok(Self(fields))
-    }
-
-    fn take(&mut self, name: &'static str) -> Result<Value, Malformed> {
-        self.0.remove(name).ok_or_else(|| Malformed::value(FORMAT, name, 0, "a value", "nothing"))
-    }
-
-    fn text(&mut self, name: &'static str) -> Result<String, Malformed> {
-        match self.take(name)? {
-            Value::Text(text) if !text.is_empty() && text.len() <= 256 => Ok(text),
-            _ => Err(Malformed::value(FORMAT, name, 0, "a text of 1 to 256 bytes", "something else")),
-        }
-    }
-
-    fn unsigned(&mut self, name: &'static str) -> Result<u64, Malformed> {
-        self.take(name)?
-            .as_integer()
-            .and_then(|number| u64::try_from(number).ok())
-            .ok_or_else(|| Malformed::value(FORMAT, name, 0, "an unsigned integer", "something else"))
-    }
-
-    fn bytes(&mut self, name: &'static str, least: usize, most: usize) -> Result<Vec<u8>, Malformed> {
-        byte_string(name, self.take(name)?, least, most)
-    }
-
-    fn optional(&mut self, name: &'static str) -> Result<Option<Vec<u8>>, Malformed> {
-        match self.0.remove(name) {
-            None | Some(Value::Null) => Ok(None),
-            Some(value) => {
-                byte_string(name, value, 0, MAX_FREE_FIELD).map(|bytes| Some(bytes).filter(|b| !b.is_empty()))
-            }
-        }
-    }
-
-    fn certificates(&mut self) -> Result<Vec<CertificateDer>, Malformed> {
-        match self.take("cabundle")? {
-            Value::Array(items) if (1..=8).contains(&items.len()) => items
+            .filter(|(index, pcr)| ALWAYS_TOLD.contains(index) || !is_zero(pcr))
+            .map(|(index, pcr)| (format!("pcr{index}"), hex::encode(pcr)));
+        let named =
+            [("user_data", self.user_data()), ("nonce", self.nonce()), ("public_key", self.public_key())]
                 .into_iter()
-                .map(|item| byte_string("cabundle", item, 1, MAX_CERTIFICATE).map(CertificateDer))
-                .collect(),
-            _ => Err(Malformed::value(
-                FORMAT,
-                "cabundle",
-                0,
-                "an array of 1 to 8 certificates",
-                "something else",
-            )),
-        }
-    }
-
-    fn pcrs(&mut self) -> Result<BTreeMap<u8, Vec<u8>>, Malformed> {
-        const EXPECTED: &str = "a map of 1 to 32 registers, 0 to 31, of 32, 48 or 64 bytes";
-        let wrong = || Malformed::value(FORMAT, "pcrs", 0, EXPECTED, "something else");
-        let Value::Map(members) = self.take("pcrs")? else { return Err(wrong()) };
-        let mut pcrs = BTreeMap::new();
-        for (index, value) in members {
-            let index =
-                index.as_integer().and_then(|index| u8::try_from(index).ok()).filter(|index| *index < 32);
-            let (Some(index), Value::Bytes(value)) = (index, value) else { return Err(wrong()) };
-            if !matches!(value.len(), 32 | 48 | 64) || pcrs.insert(index, value).is_some() {
-                return Err(wrong());
-            }
-        }
-        if pcrs.is_empty() { Err(wrong()) } else { Ok(pcrs) }
+                .filter_map(|(name, value)| Some((name.to_owned(), hex::encode(value?))));
+        pcrs.chain(named).collect()
     }
 }
 
-fn byte_string(name: &'static str, value: Value, least: usize, most: usize) -> Result<Vec<u8>, Malformed> {
-    match value {
-        Value::Bytes(bytes) if (least..=most).contains(&bytes.len()) => Ok(bytes),
-        Value::Bytes(bytes) => {
-            let (expected, seen) = (format!("{least} to {most} bytes"), format!("{} bytes", bytes.len()));
-            Err(Malformed::value(FORMAT, name, 0, expected, seen))
+/// COSE_Sign1 with a protected header: an array of four that begins with a byte string, tagged 18 or not.
+fn is_document(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x84, 0x40..=0x5b, ..] | [0xd2, 0x84, 0x40..=0x5b, ..])
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|&byte| byte == 0)
+}
+
+/// The claims as they stand; outer `None` means that the key was not there. An optional value may also be null.
+#[derive(Default)]
+struct Payload<'a> {
+    module_id: Option<&'a str>,
+    digest: Option<()>,
+    timestamp: Option<u64>,
+    pcrs: Option<BTreeMap<u8, Vec<u8>>>,
+    certificate: Option<CertificateDer>,
+    cabundle: Option<Vec<CertificateDer>>,
+    public_key: Option<Option<&'a [u8]>>,
+    user_data: Option<Option<&'a [u8]>>,
+    nonce: Option<Option<&'a [u8]>>,
+}
+
+impl<'a> Payload<'a> {
+    fn read(mut cursor: Cursor<'a>) -> Result<Self, Malformed> {
+        let mut payload = Self::default();
+        let mut left = cursor.map("payload")?;
+        while cursor.more(&mut left) {
+            let offset = cursor.offset();
+            let key = cursor.key("payload")?;
+            let twice =
+                || Malformed::value(FORMAT, "payload", offset, "each key once", format!("{key} twice"));
+            let Key::Text(name) = key else {
+                return Err(cursor.value("payload", offset, "a known key", key.to_string()));
+            };
+            match name {
+                "module_id" => put(&mut payload.module_id, module_id(&mut cursor)?, twice)?,
+                "digest" => put(&mut payload.digest, digest(&mut cursor)?, twice)?,
+                "timestamp" => put(&mut payload.timestamp, timestamp(&mut cursor)?, twice)?,
+                "pcrs" => put(&mut payload.pcrs, pcrs(&mut cursor)?, twice)?,
+                "certificate" => put(&mut payload.certificate, certificate(&mut cursor)?, twice)?,
+                "cabundle" => put(&mut payload.cabundle, cabundle(&mut cursor)?, twice)?,
+                "public_key" => put(&mut payload.public_key, optional(&mut cursor, "public_key", 1)?, twice)?,
+                "user_data" => put(&mut payload.user_data, optional(&mut cursor, "user_data", 0)?, twice)?,
+                "nonce" => put(&mut payload.nonce, optional(&mut cursor, "nonce", 0)?, twice)?,
+                _ => return Err(cursor.value("payload", offset, "a known key", key.to_string())),
+            }
         }
-        _ => Err(Malformed::value(FORMAT, name, 0, "a byte string", "another item")),
+        cursor.finish("payload")?;
+        Ok(payload)
     }
+}
+
+fn put<T>(slot: &mut Option<T>, value: T, twice: impl FnOnce() -> Malformed) -> Result<(), Malformed> {
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(twice()),
+    }
+}
+
+fn module_id<'a>(cursor: &mut Cursor<'a>) -> Result<&'a str, Malformed> {
+    let offset = cursor.offset();
+    let text = cursor.text("module_id")?;
+    let fits = (1..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if fits {
+        Ok(text)
+    } else {
+        Err(cursor.value("module_id", offset, "1 to 256 printable characters", text))
+    }
+}
+
+fn digest(cursor: &mut Cursor<'_>) -> Result<(), Malformed> {
+    let offset = cursor.offset();
+    match cursor.text("digest")? {
+        "SHA384" => Ok(()),
+        other => Err(Malformed::unsupported(FORMAT, "digest", offset, "SHA384", other)),
+    }
+}
+
+fn timestamp(cursor: &mut Cursor<'_>) -> Result<u64, Malformed> {
+    let offset = cursor.offset();
+    match cursor.unsigned("timestamp")? {
+        0 => Err(cursor.value("timestamp", offset, "milliseconds since 1970", "0")),
+        // Beyond this, seconds would not be a time that people write.
+        late if late > 253_402_300_799_999 => {
+            Err(cursor.value("timestamp", offset, "milliseconds up to the year 9999", late.to_string()))
+        }
+        time => Ok(time),
+    }
+}
+
+fn pcrs(cursor: &mut Cursor<'_>) -> Result<BTreeMap<u8, Vec<u8>>, Malformed> {
+    let mut pcrs = BTreeMap::new();
+    let mut left = cursor.map("pcrs")?;
+    while cursor.more(&mut left) {
+        let offset = cursor.offset();
+        let index = match cursor.unsigned("PCR index")? {
+            index @ 0..32 => index as u8,
+            other => return Err(cursor.value("PCR index", offset, "0 to 31", other.to_string())),
+        };
+        let value = cursor.bytes_of("PCR", 32..=64, &[32, 48, 64])?;
+        if pcrs.insert(index, value.to_vec()).is_some() {
+            return Err(cursor.value("pcrs", offset, "each index once", format!("{index} twice")));
+        }
+    }
+    Ok(pcrs)
+}
+
+fn certificate(cursor: &mut Cursor<'_>) -> Result<CertificateDer, Malformed> {
+    cursor.bytes_of("certificate", 1..=MAX_CERTIFICATE, &[]).map(|der| CertificateDer(der.to_vec()))
+}
+
+fn cabundle(cursor: &mut Cursor<'_>) -> Result<Vec<CertificateDer>, Malformed> {
+    let offset = cursor.offset();
+    let mut bundle = Vec::new();
+    let mut left = cursor.array("cabundle")?;
+    while cursor.more(&mut left) {
+        if bundle.len() == MAX_CABUNDLE {
+            return Err(cursor.value("cabundle", offset, "at most 8 certificates", "more"));
+        }
+        bundle.push(certificate(cursor)?);
+    }
+    match bundle.is_empty() {
+        true => Err(cursor.value("cabundle", offset, "a certificate", "none")),
+        false => Ok(bundle),
+    }
+}
+
+fn optional<'a>(
+    cursor: &mut Cursor<'a>,
+    field: &'static str,
+    least: usize,
+) -> Result<Option<&'a [u8]>, Malformed> {
+    if cursor.has_null() {
+        return Ok(None);
+    }
+    cursor.bytes_of(field, least..=MAX_USER_DATA, &[]).map(Some)
 }

@@ -1,236 +1,197 @@
-//! AWS Nitro Enclaves: document ← leaf ← AWS Nitro Enclaves root G1.
+//! AWS Nitro Enclaves: document ← leaf (three hours) ← CAs of instance, zone and region ← AWS Nitro Enclaves root G1.
+//!
+//! Source: AWS Nitro Enclaves User Guide, "Verifying the root of trust"; aws-nitro-enclaves-nsm-api,
+//! docs/attestation_process.md. AWS publishes no TCB levels, and the document does not tell the hypervisor's version.
 
+mod chain;
 mod policy;
+mod revocation;
 
-use evidence::{AwsCollateral, CertificateDer, nitro};
+use evidence::nitro::{Carrier, Document};
+use evidence::{AwsCollateral, Covered};
 use serde::Serialize;
 
 use crate::claims::Claims;
 use crate::findings::{CollateralSeen, Context, Findings, by_rule};
-use crate::path::{self, LongPath};
-use crate::revocation::{self, Issuer};
 use crate::verdict::{Check, PlatformIdentity, Tcb};
 use crate::x509::{ParsedCertificate, PublicKey};
-use crate::{Code, SignatureAlgorithm, UnixTime};
+use crate::{Code, Crypto, SignatureAlgorithm, UnixTime};
+use chain::Path;
 pub use policy::NitroPolicy;
 
-/// What a document claims.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+/// What a document claims, as far as it was verified. The registers are among the verdict's measurements.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NitroClaims {
-    /// The instance and enclave.
+    /// The name of the Nitro Secure Module: the parent instance, and the enclave on it.
     pub module_id: String,
-    /// When it was made, milliseconds since 1970.
-    pub timestamp_ms: u64,
-    /// What the enclave asked to be covered, hexadecimal.
-    pub public_key: Option<String>,
-    /// The same.
-    pub user_data: Option<String>,
-    /// The asker's nonce, hexadecimal.
-    pub nonce: Option<String>,
-    /// Members that this version does not know.
-    pub unknown_fields: Vec<String>,
-}
-
-impl NitroClaims {
-    fn of(document: &nitro::Document) -> Self {
-        let text = |bytes: Option<&[u8]>| bytes.map(hex::encode);
-        Self {
-            module_id: document.module_id().to_owned(),
-            timestamp_ms: document.timestamp_ms(),
-            public_key: text(document.public_key()),
-            user_data: text(document.user_data()),
-            nonce: text(document.nonce()),
-            unknown_fields: document.unknown_fields().to_vec(),
-        }
-    }
+    /// When the document was made, by the clock of the hypervisor; whole seconds.
+    pub timestamp: UnixTime,
+    /// Hexadecimal.
+    pub nonce: Option<Covered>,
+    /// Hexadecimal.
+    pub user_data: Option<Covered>,
+    /// Hexadecimal; in the enclave's own encoding.
+    pub public_key: Option<Covered>,
+    /// Whether the document covers the key of the certificate that it came in, when it came in one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_key_bound: Option<bool>,
 }
 
 pub(crate) fn appraise(
-    document: &nitro::Document,
+    document: &Document,
     collateral: Option<&AwsCollateral>,
     context: &Context<'_>,
 ) -> Findings {
-    let refused =
-        |checks| Findings::not_genuine(Check::group("genuine", "not shown to come from AWS", checks));
-    let certificates = match Certificates::read(document) {
-        Ok(certificates) => certificates,
-        Err(check) => return refused(vec![check]),
-    };
-    let path = match path::build(&certificates.leaf, &certificates.pool, context.anchors, context.crypto) {
+    let path = match Path::build(document, context) {
         Ok(path) => path,
-        Err(fault) => return refused(vec![fault.into_check("chain")]),
+        Err(fault) => return Findings::not_genuine(refused(vec![fault.into_check("chain")])),
     };
     let chain = Check::passed("chain", path.describe());
-    let signature = signature(document, &certificates.leaf, context);
+    let leaf = &path.certificates[0];
+    let signature = signature(document, leaf, context);
     if signature.is_failed() {
-        return refused(vec![chain, signature]);
+        return Findings::not_genuine(refused(vec![chain, signature]));
     }
-    let mut checks =
-        vec![chain, path.validity(context.now), signature, made_in_time(document, &path, context)];
-    if document.is_in_certificate() {
-        let text = "the document came inside a certificate; whether it covers that certificate's key was not looked at";
-        checks.push(Check::skipped("container", text));
-    }
-    let genuine = Check::group("genuine", format!("document ← {}", path.describe()), checks);
-    let tcb = Check::passed(
-        "tcb",
-        "AWS attests no version of hypervisor or firmware: that they are current is AWS's word alone",
+    let genuine = Check::group(
+        "genuine",
+        format!("document ← {}", path.describe()),
+        vec![chain, path.validity(context), signature, timestamp(document, leaf, context)],
     );
+    let bound = document.carrier().map(|carrier| covers_key(document, carrier, context.crypto));
+    let tcb = "AWS publishes no TCB levels; the version of the Nitro hypervisor is not attested";
     Findings {
-        checks: vec![genuine, revocation(collateral, &path, context), tcb, configuration(document, context)],
+        checks: vec![
+            genuine,
+            revocation::check(&path, collateral, context),
+            Check::passed("tcb", tcb),
+            configuration(document, bound, context),
+        ],
         origin: Some(path.anchor.origin.clone()),
-        product: Some("AWS Nitro".into()),
-        identity: Some(PlatformIdentity::Named(document.module_id().to_owned())),
+        product: None,
+        identity: Some(PlatformIdentity::Named(document.instance_id().to_owned())),
         tcb: Tcb::default(),
-        claims: Claims { nitro: Some(NitroClaims::of(document)), ..Claims::default() },
+        claims: Claims { nitro: Some(claims(document, bound)), ..Claims::default() },
         collateral: CollateralSeen::default(),
     }
 }
 
-struct Certificates<'a> {
-    leaf: ParsedCertificate<'a>,
-    pool: Vec<ParsedCertificate<'a>>,
+fn refused(checks: Vec<Check>) -> Check {
+    Check::group("genuine", "not shown to come from AWS Nitro hardware", checks)
 }
 
-impl<'a> Certificates<'a> {
-    fn read(document: &'a nitro::Document) -> Result<Self, Check> {
-        let read = |der: &'a CertificateDer| {
-            ParsedCertificate::parse(der)
-                .map_err(|fault| Check::failed("certificate", Code::CertificateMalformed, fault.to_string()))
-        };
-        let leaf = read(document.certificate())?;
-        let pool = document.cabundle().iter().map(read).collect::<Result<_, _>>()?;
-        Ok(Self { leaf, pool })
-    }
-}
-
-fn signature(document: &nitro::Document, leaf: &ParsedCertificate<'_>, context: &Context<'_>) -> Check {
-    const NAME: &str = "signature";
+fn signature(document: &Document, leaf: &ParsedCertificate<'_>, context: &Context<'_>) -> Check {
+    const NAME: &str = "document-signature";
     let PublicKey::P384(key) = leaf.key() else {
-        return Check::failed(NAME, Code::CertificateMalformed, "the leaf's key is not on P-384");
+        return Check::failed(NAME, Code::CertificateMalformed, "the certificate's key is not on P-384");
     };
+    let sign1 = document.sign1();
     let algorithm = SignatureAlgorithm::EcdsaP384Sha384Fixed;
-    match context.crypto.verify(algorithm, key, document.signed(), document.signature()) {
-        Ok(()) => Check::passed(NAME, "the document is signed by the enclave's certificate"),
-        Err(_) => Check::failed(
-            NAME,
-            Code::DocumentSignatureInvalid,
-            "the document was not signed by its certificate: altered, or forged",
-        ),
+    match context.crypto.verify(algorithm, key, &sign1.signed(), sign1.signature()) {
+        Ok(()) => Check::passed(NAME, "the document is signed by the certificate's key"),
+        Err(_) => {
+            let text = "the document was not signed by the certificate's key: altered, or another's";
+            Check::failed(NAME, Code::DocumentSignatureInvalid, text)
+        }
     }
 }
 
-/// The document must have been made while its certificate was valid, and not after now.
-fn made_in_time(document: &nitro::Document, path: &LongPath<'_, '_>, context: &Context<'_>) -> Check {
+/// The leaf is issued for the document's enclave just before; a document cannot be from another time.
+fn timestamp(document: &Document, leaf: &ParsedCertificate<'_>, context: &Context<'_>) -> Check {
     const NAME: &str = "timestamp";
-    let made = UnixTime(i64::try_from(document.timestamp_ms() / 1000).unwrap_or(i64::MAX));
-    let leaf = path.certificates.first().map(|leaf| (leaf.not_before(), leaf.not_after()));
-    let (from, until) = leaf.unwrap_or((made, made));
-    if made < from || made > until {
-        return Check::failed(
-            NAME,
-            Code::DocumentTimeInvalid,
-            "made at a time at which its certificate was not valid",
-        )
-        .expected(format!("{from} to {until}"))
-        .observed(made.to_string());
-    }
-    // A document is a second old at least when it arrives; its clock is the hypervisor's, ours is not.
-    if made.0 > context.now.0.saturating_add(CLOCKS_DIFFER) {
-        return Check::failed(NAME, Code::DocumentTimeInvalid, "made later than this appraisal")
-            .expected(format!("at most {}", context.now))
+    let made = made(document);
+    let (not_before, not_after) = (leaf.not_before(), leaf.not_after());
+    if made < not_before || made > not_after {
+        let text = "the document says that it was made outside the validity of its certificate";
+        return Check::failed(NAME, Code::TimestampOutsideCertificate, text)
+            .expected(format!("{not_before} to {not_after}"))
             .observed(made.to_string());
     }
-    let age = context.now.0.saturating_sub(made.0).max(0).unsigned_abs();
-    match context.policy.nitro.max_age_seconds {
-        Some(most) if age > most => {
-            Check::failed(NAME, Code::EvidenceTooOld, format!("the document is {age} seconds old"))
-                .expected(format!("at most {most} seconds"))
-                .observed(format!("{age} seconds"))
-                .mend("ask the enclave for a fresh document")
-        }
-        _ => Check::passed(NAME, format!("made at {made}")),
+    if made > context.now {
+        let text = "the document says that it was made later than the time of this appraisal";
+        return Check::failed(NAME, Code::TimestampInFuture, text)
+            .expected(format!("{} or before", context.now))
+            .observed(made.to_string())
+            .mend("set the clock of the verifier right");
     }
+    Check::passed(NAME, format!("made at {made}, while its certificate was valid"))
 }
 
-/// Seconds by which the clocks of hypervisor and verifier may differ.
-const CLOCKS_DIFFER: i64 = 300;
-
-fn revocation(collateral: Option<&AwsCollateral>, path: &LongPath<'_, '_>, context: &Context<'_>) -> Check {
-    let lists = collateral.map_or(&[][..], |collateral| collateral.crls.as_slice());
-    if lists.is_empty() {
-        let text = "no revocation list was given; AWS asks for none, and enclaves' certificates end after three hours";
-        let check = by_rule(context.policy.nitro.missing_crl, "crl", Code::CrlMissing, text);
-        // Nothing is looked at, and that is as the policy wants it.
-        let accepted = Check::passed("leaf", "the enclave's certificate is short-lived");
-        return Check::group("revocation", "by short life", vec![accepted, check]);
-    }
-    let mut checks = Vec::new();
-    for der in lists {
-        checks.push(one_list(der, path, context));
-    }
-    Check::group("revocation", "by AWS's lists", checks)
+/// Whole seconds; parsing saw to it that they fit.
+fn made(document: &Document) -> UnixTime {
+    UnixTime(i64::try_from(document.timestamp_ms() / 1000).unwrap_or(i64::MAX))
 }
 
-fn one_list(der: &evidence::CrlDer, path: &LongPath<'_, '_>, context: &Context<'_>) -> Check {
-    const NAME: &str = "crl";
-    let mut last = None;
-    // The list is of one of the CAs on the path, or of the root.
-    let issuers = path
-        .certificates
-        .iter()
-        .skip(1)
-        .map(|ca| Issuer { name: ca.subject_name(), subject: ca.subject(), key: ca.key() })
-        .chain([Issuer {
-            name: path.anchor.name.clone(),
-            subject: &path.anchor.subject,
-            key: &path.anchor.key,
-        }]);
-    for issuer in issuers {
-        match revocation::verify(NAME, der, &issuer, &path.certificates, context) {
-            Ok(list) => {
-                if let Some(revoked) = list.revocation(NAME) {
-                    return revoked;
-                }
-                return match list.currency(NAME, context.now) {
-                    Ok(()) => Check::passed(
-                        NAME,
-                        format!("of {}, {} to {}", issuer.name, list.this_update, list.next_update),
-                    ),
-                    Err(check) => check,
-                };
-            }
-            Err(check) if check.code == Some(Code::CrlIssuerMismatch) => last = Some(check),
-            Err(check) => return check,
-        }
-    }
-    last.unwrap_or_else(|| Check::failed(NAME, Code::CrlIssuerMismatch, "a list of nobody on the path"))
+fn configuration(document: &Document, bound: Option<bool>, context: &Context<'_>) -> Check {
+    let mut checks = vec![debug(document, context), age(document, context)];
+    checks.extend(bound.map(|bound| certificate_key(bound, context)));
+    Check::group("configuration", "how the enclave was started, and what the document is for", checks)
 }
 
-fn configuration(document: &nitro::Document, context: &Context<'_>) -> Check {
-    let debug = if document.is_debug() {
-        by_rule(
-            context.policy.debug,
-            "debug",
-            Code::DebugEnabled,
-            "registers 0 to 2 are zeros: the enclave runs in debug mode, and the host may read its console",
-        )
+fn debug(document: &Document, context: &Context<'_>) -> Check {
+    const NAME: &str = "debug";
+    if !document.is_debug() {
+        return Check::passed(NAME, "not in debug mode: PCR 0 to 2 are digests");
+    }
+    let text = "the enclave runs in debug mode: the parent instance reads its console, and PCR 0 to 2 are zero, so that \
+                nothing tells which code it runs";
+    by_rule(context.policy.debug, NAME, Code::DebugEnabled, text)
         .expected("PCR 0 to 2 that are not zero")
-        .observed("zeros")
-        .mend("run the enclave without --debug-mode")
-    } else {
-        Check::passed("debug", "not debug")
+        .observed("zero")
+        .mend("start the enclave without --debug-mode")
+}
+
+fn age(document: &Document, context: &Context<'_>) -> Check {
+    const NAME: &str = "age";
+    let Some(most) = context.policy.nitro.max_age_seconds else {
+        return Check::skipped(
+            NAME,
+            "the policy names no maximal age: the certificate's three hours bound it",
+        );
     };
-    let mut checks = vec![debug];
-    if !document.unknown_fields().is_empty() {
-        let text =
-            format!("members that this version does not know: {}", document.unknown_fields().join(", "));
-        checks.push(by_rule(
-            context.policy.unknown_attributes,
-            "known-attributes",
-            Code::AttributesUnknown,
-            text,
-        ));
+    let age = context.now.0.saturating_sub(made(document).0);
+    if age <= i64::try_from(most).unwrap_or(i64::MAX) {
+        return Check::passed(NAME, format!("{age} s old, at most {most} s"));
     }
-    Check::group("configuration", format!("enclave {}", document.module_id()), checks)
+    Check::failed(NAME, Code::EvidenceTooOld, "the document is older than the policy allows")
+        .expected(format!("at most {most} s"))
+        .observed(format!("{age} s"))
+        .mend("ask the enclave for a new document")
+}
+
+fn certificate_key(bound: bool, context: &Context<'_>) -> Check {
+    const NAME: &str = "certificate-key";
+    if bound {
+        let text = "the document covers the key of the certificate that it came in; names and signature of that \
+                    certificate are not looked at";
+        return Check::passed(NAME, text);
+    }
+    let text = "the document does not cover the key of the certificate that it came in: whoever holds that key need not \
+                be the enclave";
+    by_rule(context.policy.nitro.unbound_certificate, NAME, Code::CertificateKeyNotBound, text)
+        .expected(
+            "the key (SubjectPublicKeyInfo) or its SHA-256, SHA-384 or SHA-512 as public_key or user_data",
+        )
+        .mend("let the enclave ask for a document over the key of its certificate")
+}
+
+fn covers_key(document: &Document, carrier: &Carrier, crypto: &dyn Crypto) -> bool {
+    let key = carrier.public_key();
+    [document.public_key(), document.user_data()].into_iter().flatten().any(|covered| {
+        covered == key
+            || covered == crypto.sha256(&[key])
+            || covered == crypto.sha384(&[key])
+            || covered == crypto.sha512(&[key])
+    })
+}
+
+fn claims(document: &Document, certificate_key_bound: Option<bool>) -> NitroClaims {
+    let covered = |bytes: Option<&[u8]>| bytes.map(Covered::new);
+    NitroClaims {
+        module_id: document.module_id().to_owned(),
+        timestamp: made(document),
+        nonce: covered(document.nonce()),
+        user_data: covered(document.user_data()),
+        public_key: covered(document.public_key()),
+        certificate_key_bound,
+    }
 }

@@ -2,6 +2,7 @@
 //! purpose, in which one thing at a time is wrong.
 
 mod amd_rules;
+mod cca_rules;
 mod collecting;
 mod composite;
 mod corpus;
@@ -11,6 +12,6 @@ mod intel_rules;
 mod lab;
 mod mine;
 mod mutation;
-mod nitro;
+mod nitro_rules;
 mod rendering;
 mod vectors;

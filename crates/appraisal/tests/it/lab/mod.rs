@@ -2,7 +2,9 @@
 //! from the formats and not from the code under test; the emulated platform has its own, third, encoder.
 
 pub mod amd;
+pub mod cca;
 pub mod intel;
+pub mod nitro;
 
 use appraisal::{Appraised, Code, EmulatedRoot, Policy, ReferenceValue, ReferenceValues, Refused, UnixTime};
 use aws_lc_rs::rand::SystemRandom;

@@ -55,7 +55,10 @@ fn text_blocks(bytes: &[u8], base: usize) -> Result<Vec<CertificateDer>, Malform
         let (body, after) = body
             .split_once(END)
             .ok_or_else(|| Malformed::value(FORMAT, "PEM", base + offset, END, "the end of the text"))?;
-        let digits: Vec<u8> = body.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+        let mut digits = Vec::with_capacity(body.len());
+        for line in body.as_bytes().split(u8::is_ascii_whitespace) {
+            digits.extend_from_slice(line);
+        }
         let der = STANDARD
             .decode(digits)
             .map_err(|error| Malformed::value(FORMAT, "PEM", base + offset, "base64", error.to_string()))?;

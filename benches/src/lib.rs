@@ -7,4 +7,4 @@ pub mod samples;
 mod thread_time;
 
 pub use counting::{Counting, allocated, peak};
-pub use thread_time::ThreadTime;
+pub use thread_time::{ThreadTime, now};

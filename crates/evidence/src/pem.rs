@@ -56,8 +56,8 @@ fn text_blocks(bytes: &[u8], base: usize) -> Result<Vec<CertificateDer>, Malform
             .split_once(END)
             .ok_or_else(|| Malformed::value(FORMAT, "PEM", base + offset, END, "the end of the text"))?;
         let mut digits = Vec::with_capacity(body.len());
-        for line in body.as_bytes().split(u8::is_ascii_whitespace) {
-            digits.extend_from_slice(line);
+        for line in body.split('\n') {
+            digits.extend_from_slice(line.trim_ascii().as_bytes());
         }
         let der = STANDARD
             .decode(digits)

@@ -6,7 +6,7 @@ use evidence::{IntelCollateral, SignedDocument};
 use self_cell::self_cell;
 
 use super::qe_identity::QeIdentity;
-use super::tcb_info::{TcbInfo, TcbLevel};
+use super::tcb_info::{Component, TcbInfo, TcbLevel};
 use super::{QE_IDENTITY, TCB_INFO, collateral};
 use crate::findings::Context;
 use crate::verdict::Check;
@@ -56,11 +56,13 @@ impl Documents {
             && *own.qe_identity == *collateral.qe_identity.body
     }
 
-    /// How many bytes it takes, about: twice the text, and the levels that were read from it.
+    /// How many bytes it takes, about: twice the text, and the levels that were read from it, each with the
+    /// components of SGX and TDX.
     pub(crate) fn weight(&self) -> usize {
         let own = self.statements.borrow_owner();
         let levels = self.statements.borrow_dependent().info.tcb_levels.capacity();
-        2 * (own.tcb_info.len() + own.qe_identity.len()) + levels * size_of::<TcbLevel<'_>>()
+        2 * (own.tcb_info.len() + own.qe_identity.len())
+            + levels * (size_of::<TcbLevel<'_>>() + 2 * 16 * size_of::<Component<'_>>())
     }
 }
 

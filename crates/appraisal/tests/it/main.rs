@@ -6,6 +6,7 @@ mod collecting;
 mod corpus;
 mod intel_rules;
 mod lab;
+mod memory;
 mod mine;
 mod mutation;
 mod rendering;

@@ -95,6 +95,11 @@ impl Intel {
     }
 
     pub fn present(&self) -> Presented {
+        self.present_then(&[]).0
+    }
+
+    /// The same platform, and what its vendor says about it later, in the same hierarchy.
+    pub fn present_then(&self, later: &[Self]) -> (Presented, Vec<Endorsements>) {
         let ca_template = |name, serial, window| Template {
             name,
             curve: Curve::P256,
@@ -132,19 +137,20 @@ impl Intel {
             body: body.into_bytes(),
             issuer_chain: vec![signer.der.clone(), signing_root.der.clone()],
         };
-        let intel = IntelCollateral {
-            tcb_info: document(self.tcb_info()),
-            qe_identity: document(self.qe_identity()),
-            root_ca_crl: root.crl(self.root_crl_window, &self.revoked_by_root),
-            pck_crl: crl_issuer.crl(self.pck_crl_window, &self.revoked_by_ca),
-            pck_crl_issuer_chain: vec![],
+        let endorsements = |says: &Self| {
+            let intel = IntelCollateral {
+                tcb_info: document(says.tcb_info()),
+                qe_identity: document(says.qe_identity()),
+                root_ca_crl: root.crl(says.root_crl_window, &says.revoked_by_root),
+                pck_crl: crl_issuer.crl(says.pck_crl_window, &says.revoked_by_ca),
+                pck_crl_issuer_chain: vec![],
+            };
+            Endorsements { intel: Some(intel), ..Endorsements::default() }
         };
         let quote = self.quote(&pck, &[&root, &pck, &ca]);
-        Presented {
-            evidence: Evidence::parse(&quote).unwrap(),
-            endorsements: Endorsements { intel: Some(intel), ..Endorsements::default() },
-            root: root.der,
-        }
+        let (now, later) = (endorsements(self), later.iter().map(endorsements).collect());
+        let evidence = Evidence::parse(&quote).unwrap();
+        (Presented { evidence, endorsements: now, root: root.der }, later)
     }
 
     /// Intel SGX PCK Certificate and CRL Profile, §1.3.5.

@@ -61,9 +61,10 @@ impl<'a> Elements<'a> {
         (seen == tag).then_some(contents)
     }
 
-    /// Tag and contents of the next element. A length has one encoding, the shortest.
+    /// Tag and contents of the next element. A length has one encoding, the shortest. Tags of several bytes, which
+    /// nothing that we read has, are refused.
     pub(crate) fn any(&mut self) -> Option<(u8, &'a [u8])> {
-        let (&tag, rest) = self.0.split_first()?;
+        let (&tag, rest) = self.0.split_first().filter(|(tag, _)| **tag & 0x1f != 0x1f)?;
         let (&first, rest) = rest.split_first()?;
         let (length, rest) = match first {
             0..=0x7f => (usize::from(first), rest),

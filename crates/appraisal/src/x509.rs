@@ -18,6 +18,8 @@ use crate::{Crypto, InvalidSignature, SignatureAlgorithm, UnixTime};
 const EC_PUBLIC_KEY: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1];
 /// 1.2.840.113549.1.1.1, encoded.
 const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
+/// The parameters of RSA keys (RFC 3279, §2.3.1).
+const NULL: &[u8] = &[5, 0];
 /// 1.2.840.10045.3.1.7, encoded.
 const PRIME_256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7];
 /// 1.3.132.0.34, encoded.
@@ -88,8 +90,10 @@ impl<'a> PublicKey<'a> {
         };
         let identifier = algorithm.take(OBJECT_IDENTIFIER).ok_or(FAULT)?;
         let bits = Cow::Borrowed(bits);
-        match (identifier, algorithm.take(OBJECT_IDENTIFIER)) {
-            (RSA_ENCRYPTION, _) => Ok(Self::Rsa(bits)),
+        if identifier == RSA_ENCRYPTION && algorithm.rest() == NULL {
+            return Ok(Self::Rsa(bits));
+        }
+        match (identifier, algorithm.take(OBJECT_IDENTIFIER).filter(|_| algorithm.is_empty())) {
             (EC_PUBLIC_KEY, Some(PRIME_256)) if is_point(&bits, 65) => Ok(Self::P256(bits)),
             (EC_PUBLIC_KEY, Some(SECP_384)) if is_point(&bits, 97) => Ok(Self::P384(bits)),
             _ => Err(CertificateFault::UnsupportedKey(dotted(identifier))),
@@ -180,11 +184,11 @@ impl<'a> ParsedCertificate<'a> {
         let serial =
             fields.take(INTEGER).filter(|digits| !digits.is_empty()).ok_or(fault("serial number"))?;
         fields.sequence().ok_or(fault("algorithm"))?;
-        let issuer = fields.whole(SEQUENCE).ok_or(fault("issuer"))?;
+        let issuer = fields.whole(SEQUENCE).filter(|name| is_name(name)).ok_or(fault("issuer"))?;
         let mut validity = fields.sequence().ok_or(fault("validity"))?;
         let not_before = time(&mut validity).ok_or(fault("validity"))?;
         let not_after = time(&mut validity).filter(|_| validity.is_empty()).ok_or(fault("validity"))?;
-        let subject = fields.whole(SEQUENCE).ok_or(fault("subject"))?;
+        let subject = fields.whole(SEQUENCE).filter(|name| is_name(name)).ok_or(fault("subject"))?;
         let info = fields.sequence().ok_or(fault("public key"))?;
         fields.optional(IMPLICIT_1).ok_or(fault("unique identifier"))?;
         fields.optional(IMPLICIT_2).ok_or(fault("unique identifier"))?;
@@ -367,10 +371,11 @@ fn constraints(value: &[u8]) -> Option<bool> {
 /// Whether a key usage has keyCertSign, bit 5 (RFC 5280, §4.2.1.3).
 fn signs(value: &[u8]) -> Option<bool> {
     let mut outer = Elements::new(value);
-    match outer.take(BIT_STRING).filter(|_| outer.is_empty())? {
-        [0..=7, bits @ ..] => Some(bits.first().is_some_and(|first| first & 4 != 0)),
-        _ => None,
-    }
+    // Bits that are not used are zero.
+    let (&unused, bits) = outer.take(BIT_STRING).filter(|_| outer.is_empty())?.split_first()?;
+    let last = bits.last().filter(|_| bits.len() <= 2)?;
+    let clean = unused <= 7 && last.trailing_zeros() >= u32::from(unused);
+    clean.then_some(bits[0] & 4 != 0)
 }
 
 fn dotted(oid: &[u8]) -> String {
@@ -383,6 +388,24 @@ fn name_for_people(name: &[u8]) -> String {
         Some(text) => text.to_owned(),
         None => X509Name::from_der(name).map_or_else(|_| hex::encode(name), |(_, name)| name.to_string()),
     }
+}
+
+/// Whether a name is a SEQUENCE of SETs of pairs (RFC 5280, §4.1.2.4), all of it.
+fn is_name(name: &[u8]) -> bool {
+    fn attributes(name: &[u8]) -> Option<()> {
+        let mut parts = Elements::new(name).sequence()?;
+        while !parts.is_empty() {
+            let mut attributes = Elements::new(parts.take(SET)?);
+            while !attributes.is_empty() {
+                let mut attribute = attributes.sequence()?;
+                attribute.take(OBJECT_IDENTIFIER)?;
+                attribute.any()?;
+                attribute.is_empty().then_some(())?;
+            }
+        }
+        Some(())
+    }
+    attributes(name).is_some()
 }
 
 fn common_name(name: &[u8]) -> Option<&str> {
@@ -421,7 +444,7 @@ impl<'a> ParsedCrl<'a> {
         // Version 2, written as 1: lists of version 1 have none, and no number either.
         fields.take(INTEGER).filter(|version| *version == [1]).ok_or(fault("version"))?;
         fields.sequence().ok_or(fault("algorithm"))?;
-        let issuer = fields.whole(SEQUENCE).ok_or(fault("issuer"))?;
+        let issuer = fields.whole(SEQUENCE).filter(|name| is_name(name)).ok_or(fault("issuer"))?;
         let this_update = time(&mut fields).ok_or(fault("time"))?;
         let next_update = match fields.next_tag() {
             Some(SEQUENCE | EXPLICIT_0) | None => return Err(CertificateFault::NoNextUpdate),
@@ -497,4 +520,113 @@ fn strip_zeros(mut serial: &[u8]) -> &[u8] {
         serial = rest;
     }
     serial
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use x509_parser::certificate::X509Certificate;
+    use x509_parser::revocation_list::CertificateRevocationList;
+
+    use super::*;
+
+    /// All certificates and lists of the corpus.
+    fn corpus() -> (Vec<CertificateDer>, Vec<CrlDer>) {
+        let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors");
+        let files = |folder| fs::read_dir(vectors.join(folder)).unwrap().map(|entry| entry.unwrap().path());
+        let (mut certificates, mut lists) = (vec![], vec![]);
+        for file in files("amd-collateral") {
+            let der = fs::read(&file).unwrap();
+            match file.to_str().unwrap().contains("-crl-") {
+                true => lists.push(CrlDer(der)),
+                false => certificates.push(CertificateDer(der)),
+            }
+        }
+        for file in files("bundles") {
+            let endorsements = evidence::Endorsements::from_dcap_json(&fs::read(&file).unwrap()).unwrap();
+            let intel = endorsements.intel.unwrap();
+            certificates.extend(intel.tcb_info.issuer_chain);
+            certificates.extend(intel.pck_crl_issuer_chain);
+            lists.extend([intel.root_ca_crl, intel.pck_crl]);
+        }
+        for file in files("sgx").chain(files("tdx")) {
+            let quote = fs::read(&file).unwrap();
+            let start = quote.windows(11).position(|window| window == b"-----BEGIN ");
+            let Some(start) = start else { continue };
+            let end = quote.iter().rposition(|&byte| byte == b'-').unwrap();
+            certificates.extend(evidence::pem::certificates(&quote[start..=end]).unwrap());
+        }
+        certificates.sort_by(|one, other| one.0.cmp(&other.0));
+        certificates.dedup();
+        lists.sort_by(|one, other| one.0.cmp(&other.0));
+        lists.dedup();
+        assert!(certificates.len() > 40 && lists.len() > 10, "{} {}", certificates.len(), lists.len());
+        (certificates, lists)
+    }
+
+    fn certificate_agrees(der: &CertificateDer) -> bool {
+        let Ok(own) = ParsedCertificate::parse(der) else { return false };
+        let (rest, other) = X509Certificate::from_der(&der.0).unwrap();
+        assert!(rest.is_empty());
+        let tbs = &other.tbs_certificate;
+        assert_eq!(own.subject, tbs.subject.as_raw());
+        assert_eq!(own.issuer, tbs.issuer.as_raw());
+        assert_eq!(own.serial, tbs.raw_serial());
+        assert_eq!(own.not_before.0, other.validity().not_before.timestamp());
+        assert_eq!(own.not_after.0, other.validity().not_after.timestamp());
+        assert_eq!(own.is_ca, other.is_ca());
+        let usage = other.key_usage().unwrap().map(|usage| usage.value.key_cert_sign());
+        assert_eq!(own.may_sign_certificates, usage.unwrap_or(true));
+        assert_eq!(own.extensions.iter().count(), other.extensions().len());
+        for extension in other.extensions() {
+            assert_eq!(own.extension(&extension.oid), Some(extension.value));
+        }
+        let (PublicKey::P256(key) | PublicKey::P384(key) | PublicKey::Rsa(key)) = own.key();
+        assert_eq!(**key, *tbs.subject_pki.subject_public_key.data);
+        true
+    }
+
+    fn list_agrees(der: &CrlDer) -> bool {
+        let Ok(own) = ParsedCrl::parse(der) else { return false };
+        let (rest, other) = CertificateRevocationList::from_der(&der.0).unwrap();
+        assert!(rest.is_empty());
+        assert_eq!(own.issuer, other.tbs_cert_list.issuer.as_raw());
+        assert_eq!(own.this_update.0, other.last_update().timestamp());
+        assert_eq!(own.next_update.0, other.next_update().unwrap().timestamp());
+        assert_eq!(own.number, other.crl_number().and_then(|number| u64::try_from(number.clone()).ok()));
+        for revoked in other.iter_revoked_certificates() {
+            assert!(own.revokes(revoked.raw_serial()));
+        }
+        assert!(!own.revokes(&[0x42; 20]));
+        true
+    }
+
+    /// Another parser, and a more tolerant one, reads the same from all that ours accepts.
+    #[test]
+    fn certificates_and_lists_are_read_as_x509_parser_reads_them() {
+        let (certificates, lists) = corpus();
+        assert!(certificates.iter().all(certificate_agrees));
+        assert!(lists.iter().all(list_agrees));
+    }
+
+    #[test]
+    fn flipped_certificates_and_lists_are_read_alike_or_refused() {
+        let (certificates, lists) = corpus();
+        for mut certificate in certificates.into_iter().step_by(5) {
+            for offset in 0..certificate.0.len() {
+                certificate.0[offset] ^= 1 << (offset % 8);
+                certificate_agrees(&certificate);
+                certificate.0[offset] ^= 1 << (offset % 8);
+            }
+        }
+        for mut list in lists.into_iter().step_by(4) {
+            for offset in 0..list.0.len() {
+                list.0[offset] ^= 1 << (offset % 8);
+                list_agrees(&list);
+                list.0[offset] ^= 1 << (offset % 8);
+            }
+        }
+    }
 }

@@ -280,6 +280,20 @@ fn revocation_and_tcb_recovery_reach_platforms_seen_before() {
     }
 }
 
+/// The very documents and signatures that were verified, beside the certificate of a signer who did not sign them.
+#[test]
+fn documents_are_remembered_with_the_key_that_signed_them() {
+    let good = Intel::tdx();
+    let (mut presented, mut later) = good.present_then(&[Intel { other_signer: true, ..good.clone() }]);
+    let verifier = Verifier::new(AwsLc, Capacity::default());
+    let (policy, now) = (presented.policy(), UnixTime(NOW));
+    assert_eq!(warm_codes(&verifier, &presented, &policy, now), []);
+    let others = later.remove(0).intel.unwrap();
+    let intel = presented.endorsements.intel.as_mut().unwrap();
+    intel.tcb_info.issuer_chain = others.tcb_info.issuer_chain;
+    assert_eq!(warm_codes(&verifier, &presented, &policy, now), [Code::CollateralSignatureInvalid]);
+}
+
 #[test]
 fn every_hit_looks_at_the_time() {
     let presented = Intel::sgx().present();

@@ -67,7 +67,10 @@ impl Documents {
 }
 
 /// Documents that were verified, and hold nothing beside what was signed.
-#[expect(clippy::large_enum_variant, reason = "there is one of it in an appraisal, and it is not moved about")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one of it in an appraisal, and it is not moved about"
+)]
 pub(super) enum Verified<'a> {
     Now(Statements<'a>),
     Before(Arc<Documents>),

@@ -1,5 +1,6 @@
 //! The project's automation: everything that a person or CI runs beside cargo itself.
 
+mod bench;
 mod build;
 mod ci;
 mod direction;
@@ -16,6 +17,11 @@ use clap::{Parser, Subcommand};
 struct Arguments {
     #[command(subcommand)]
     command: Command,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Bench {
+    Verify,
 }
 
 #[derive(Subcommand)]
@@ -46,7 +52,10 @@ enum Command {
     /// Build the verifier into the page of docs/verify, which then works offline
     Page,
     /// Run the benchmarks (release build) and print medians and ratios
-    Bench,
+    Bench {
+        /// Only verification, beside the verifiers that are the best known: needs no build of the product
+        which: Option<Bench>,
+    },
 }
 
 fn main() -> Result<()> {
@@ -57,6 +66,7 @@ fn main() -> Result<()> {
         Command::Direction => direction::check(),
         Command::Fuzz { seconds, target } => fuzz::run(seconds, target.as_deref()),
         Command::Page => build::page(),
-        Command::Bench => build::bench(),
+        Command::Bench { which: None } => build::bench(),
+        Command::Bench { which: Some(Bench::Verify) } => bench::verify(),
     }
 }

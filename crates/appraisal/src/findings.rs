@@ -1,6 +1,7 @@
 //! What the part for a vendor's platforms takes and gives.
 
 use crate::claims::Claims;
+use crate::memory::Recall;
 use crate::trust::Anchor;
 use crate::verdict::{Check, Origin, PlatformIdentity, Tcb};
 use crate::{Code, Crypto, Policy, Rule, UnixTime};
@@ -11,6 +12,7 @@ pub(crate) struct Context<'a> {
     pub(crate) now: UnixTime,
     pub(crate) crypto: &'a dyn Crypto,
     pub(crate) anchors: &'a [Anchor],
+    pub(crate) memory: &'a Recall<'a>,
 }
 
 /// What was found out about the platform.

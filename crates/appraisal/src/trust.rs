@@ -1,6 +1,7 @@
 //! Where chains must end: the roots of Intel, AMD and AWS, compiled in, and those of emulated platforms that the
 //! policy names. Which of them it was is the only thing that decides whether a verdict says `emulated`.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use evidence::{CertificateDer, Platform};
@@ -72,7 +73,7 @@ static VENDOR_ROOTS: LazyLock<VendorRoots> = LazyLock::new(|| {
 });
 
 /// The roots that Evidence of `platform` may chain to. Vendors come first.
-pub(crate) fn anchors(platform: Platform, policy: &Policy) -> Vec<Anchor> {
+pub(crate) fn anchors(platform: Platform, policy: &Policy) -> Cow<'static, [Anchor]> {
     let vendor = match platform {
         Platform::Sgx | Platform::Tdx => &VENDOR_ROOTS.intel,
         Platform::Snp => &VENDOR_ROOTS.amd,
@@ -81,6 +82,9 @@ pub(crate) fn anchors(platform: Platform, policy: &Policy) -> Vec<Anchor> {
             &VENDOR_ROOTS.none
         }
     };
+    if policy.emulated_roots.is_empty() {
+        return Cow::Borrowed(vendor);
+    }
     let emulated = policy
         .emulated_roots
         .iter()

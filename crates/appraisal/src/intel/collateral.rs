@@ -47,6 +47,14 @@ impl<'a> Signers<'a> {
     }
 }
 
+/// The key of a document's signer.
+pub(super) fn key<'s>(name: &'static str, signer: &'s ParsedCertificate<'_>) -> Result<&'s [u8], Check> {
+    match signer.key() {
+        PublicKey::P256(key) => Ok(key),
+        _ => Err(Check::failed(name, Code::CertificateMalformed, "the signer's key is not on P-256")),
+    }
+}
+
 /// Checks the signature over the exact bytes.
 pub(super) fn verify(
     name: &'static str,
@@ -54,9 +62,7 @@ pub(super) fn verify(
     signer: &ParsedCertificate<'_>,
     context: &Context<'_>,
 ) -> Result<(), Check> {
-    let PublicKey::P256(key) = signer.key() else {
-        return Err(Check::failed(name, Code::CertificateMalformed, "the signer's key is not on P-256"));
-    };
+    let key = key(name, signer)?;
     let algorithm = SignatureAlgorithm::EcdsaP256Sha256Fixed;
     context.crypto.verify(algorithm, key, &document.body, &document.signature).map_err(|_| {
         let text = format!("not signed by {}: altered, or re-encoded", signer.subject_name());
@@ -66,11 +72,8 @@ pub(super) fn verify(
 }
 
 /// Reads a document whose signature has been verified.
-pub(super) fn read<'a, T: Deserialize<'a>>(
-    name: &'static str,
-    document: &'a SignedDocument,
-) -> Result<T, Check> {
-    serde_json::from_slice(&document.body)
+pub(super) fn read<'a, T: Deserialize<'a>>(name: &'static str, body: &'a [u8]) -> Result<T, Check> {
+    serde_json::from_slice(body)
         .map_err(|error| Check::failed(name, Code::CollateralMalformed, error.to_string()))
 }
 

@@ -90,7 +90,12 @@ fn qe_report_signature(data: &SignatureData, signer: &ParsedCertificate<'_>, con
         return Check::failed(NAME, Code::CertificateMalformed, "the PCK is not on P-256");
     };
     let algorithm = SignatureAlgorithm::EcdsaP256Sha256Fixed;
-    match context.crypto.verify(algorithm, key, data.qe_report_bytes(), data.qe_report_signature()) {
+    match context.crypto.verify_endorsement(
+        algorithm,
+        key,
+        data.qe_report_bytes(),
+        data.qe_report_signature(),
+    ) {
         Ok(()) => Check::passed(NAME, "the quoting enclave's report is signed by the PCK"),
         Err(_) => {
             let text =

@@ -3,6 +3,7 @@
 
 mod collateral;
 mod configuration;
+mod documents;
 mod genuine;
 mod pck;
 mod qe_identity;
@@ -21,6 +22,7 @@ use crate::verdict::{Check, PlatformIdentity};
 use crate::x509::ParsedCertificate;
 use crate::{Code, UnixTime};
 use collateral::Signers;
+pub(crate) use documents::Documents;
 use genuine::Certificates;
 pub(crate) use pck::Pck;
 pub(crate) use qe_identity::QeIdentity;
@@ -176,7 +178,8 @@ fn with_collateral(
     let (revocation, oldest_crl) = revocation_check(collateral, path, signed_by, context);
     findings.checks.push(revocation);
     match statements {
-        Ok(Statements { info, identity, .. }) => {
+        Ok(statements) => {
+            let documents::Statements { info, identity } = statements.documents.statements();
             let evaluation = info.tcb_evaluation_data_number;
             findings.collateral = CollateralSeen {
                 tcb_evaluation_data_number: Some(evaluation.min(identity.tcb_evaluation_data_number)),
@@ -192,7 +195,7 @@ fn with_collateral(
             );
             findings.checks.push(Check::passed("collateral", text));
             let qe = quote.signature_data().qe_report();
-            let (check, tcb) = tcb::evaluate(pck, quote.td(), qe, &info, &identity, context);
+            let (check, tcb) = tcb::evaluate(pck, quote.td(), qe, info, identity, context);
             findings.checks.push(check);
             findings.tcb = tcb;
         }
@@ -225,9 +228,8 @@ const QE_IDENTITY: &str = "qe-identity";
 
 /// Intel's statements, verified, current, and about this platform.
 struct Statements<'p, 'c> {
-    info: TcbInfo<'c>,
-    identity: QeIdentity<'c>,
-    signers: Vec<&'p ParsedCertificate<'c>>,
+    documents: documents::Verified<'c>,
+    signers: [&'p ParsedCertificate<'c>; 2],
 }
 
 impl<'p, 'c> Statements<'p, 'c> {
@@ -244,17 +246,16 @@ impl<'p, 'c> Statements<'p, 'c> {
             None => tcb_signer,
             Some(own) => own.path(QE_IDENTITY, path.anchor, context)?.signer,
         };
-        collateral::verify(TCB_INFO, &collateral.tcb_info, tcb_signer, context)?;
-        collateral::verify(QE_IDENTITY, &collateral.qe_identity, qe_signer, context)?;
-        let info: TcbInfo<'c> = collateral::read(TCB_INFO, &collateral.tcb_info)?;
-        let identity: QeIdentity<'c> = collateral::read(QE_IDENTITY, &collateral.qe_identity)?;
-        collateral::tcb_info_fits(TCB_INFO, &info, platform, pck)?;
-        collateral::qe_identity_fits(QE_IDENTITY, &identity, platform)?;
+        let signers = [tcb_signer, qe_signer];
+        let documents = documents::Verified::documents(collateral, signers, context)?;
+        let documents::Statements { info, identity } = documents.statements();
+        collateral::tcb_info_fits(TCB_INFO, info, platform, pck)?;
+        collateral::qe_identity_fits(QE_IDENTITY, identity, platform)?;
         let number = info.tcb_evaluation_data_number;
         collateral::currency(TCB_INFO, info.issue_date, info.next_update, number, context)?;
         let number = identity.tcb_evaluation_data_number;
         collateral::currency(QE_IDENTITY, identity.issue_date, identity.next_update, number, context)?;
-        Ok(Self { info, identity, signers: vec![tcb_signer, qe_signer] })
+        Ok(Self { documents, signers })
     }
 }
 

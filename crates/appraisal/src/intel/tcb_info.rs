@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Deref;
 
 use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -70,7 +71,7 @@ pub(crate) struct SvnLevel<'a> {
     pub(crate) tcb: Svn,
     pub(crate) tcb_date: UnixTime,
     pub(crate) tcb_status: TcbStatus,
-    #[serde(borrow, default, rename = "advisoryIDs")]
+    #[serde(borrow, default, deserialize_with = "text::list", rename = "advisoryIDs")]
     pub(crate) advisories: Vec<Cow<'a, str>>,
 }
 
@@ -93,16 +94,38 @@ pub(crate) struct TcbLevel<'a> {
     pub(crate) tcb: PlatformTcb<'a>,
     pub(crate) tcb_date: UnixTime,
     pub(crate) tcb_status: TcbStatus,
-    #[serde(borrow, default, rename = "advisoryIDs")]
+    #[serde(borrow, default, deserialize_with = "text::list", rename = "advisoryIDs")]
     pub(crate) advisories: Vec<Cow<'a, str>>,
 }
 
 /// The versions of a platform's parts.
 #[derive(Debug)]
 pub(crate) struct PlatformTcb<'a> {
-    pub(crate) sgx: [Component<'a>; 16],
+    pub(crate) sgx: Components<'a>,
     pub(crate) pce_svn: u16,
-    pub(crate) tdx: Option<[Component<'a>; 16]>,
+    pub(crate) tdx: Option<Components<'a>>,
+}
+
+/// The sixteen parts, apart from their level: so that lists of levels are small to move, and those of SGX have
+/// no empty room for TDX's.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Components<'a>(#[serde(borrow)] Box<[Component<'a>; 16]>);
+
+impl<'a> Deref for Components<'a> {
+    type Target = [Component<'a>; 16];
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl<'l, 'a> IntoIterator for &'l Components<'a> {
+    type Item = &'l Component<'a>;
+    type IntoIter = std::slice::Iter<'l, Component<'a>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
 }
 
 /// The version of one part, with what Intel calls it.
@@ -110,9 +133,9 @@ pub(crate) struct PlatformTcb<'a> {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Component<'a> {
     pub(crate) svn: u8,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "text::optional")]
     pub(crate) category: Option<Cow<'a, str>>,
-    #[serde(borrow, default, rename = "type")]
+    #[serde(borrow, default, deserialize_with = "text::optional", rename = "type")]
     pub(crate) kind: Option<Cow<'a, str>>,
 }
 
@@ -144,11 +167,11 @@ impl<'de> Visitor<'de> for PlatformTcbVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut sgx: Option<[Component<'de>; 16]> = None;
+        let mut sgx: Option<Components<'de>> = None;
         let mut tdx = None;
         let mut pce_svn = None;
         let mut flat: [Option<u8>; 16] = [None; 16];
-        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+        while let Some(text::Text(key)) = map.next_key()? {
             let repeated = match &*key {
                 "pcesvn" => pce_svn.replace(map.next_value()?).is_some(),
                 "sgxtcbcomponents" => sgx.replace(map.next_value()?).is_some(),
@@ -168,7 +191,11 @@ impl<'de> Visitor<'de> for PlatformTcbVisitor {
         let pce_svn = pce_svn.ok_or_else(|| A::Error::missing_field("pcesvn"))?;
         let sgx = match (sgx, flat.iter().flatten().count()) {
             (Some(components), 0) => components,
-            (None, 16) => flat.map(|svn| Component { svn: svn.unwrap_or_default(), ..Component::default() }),
+            (None, 16) => {
+                let component =
+                    |svn: Option<u8>| Component { svn: svn.unwrap_or_default(), ..Component::default() };
+                Components(Box::new(flat.map(component)))
+            }
             (Some(_), _) => return Err(A::Error::custom("components of both version 2 and version 3")),
             (None, _) => return Err(A::Error::missing_field("sgxtcbcomponents")),
         };
@@ -182,17 +209,40 @@ fn flat_index(key: &str) -> Option<usize> {
     (1..=16).contains(&number).then(|| number - 1)
 }
 
-/// Byte strings of known length as hexadecimal digits of either case.
-pub(crate) mod hexadecimal {
+/// Text that stays where it is: serde borrows a `Cow` only where a field of a structure is nothing else.
+pub(crate) mod text {
     use std::borrow::Cow;
 
+    use serde::{Deserialize, Deserializer};
+
+    #[derive(Deserialize)]
+    pub(crate) struct Text<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
+
+    pub(crate) fn optional<'de: 'a, 'a, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Cow<'a, str>>, D::Error> {
+        Ok(Option::<Text<'a>>::deserialize(deserializer)?.map(|Text(text)| text))
+    }
+
+    pub(crate) fn list<'de: 'a, 'a, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<Cow<'a, str>>, D::Error> {
+        // The same shape, so the allocation is used again.
+        Ok(Vec::<Text<'a>>::deserialize(deserializer)?.into_iter().map(|Text(text)| text).collect())
+    }
+}
+
+/// Byte strings of known length as hexadecimal digits of either case.
+pub(crate) mod hexadecimal {
     use serde::{Deserialize, Deserializer, de::Error as _};
+
+    use super::text::Text;
 
     pub(crate) fn deserialize<'de, D, const N: usize>(deserializer: D) -> Result<[u8; N], D::Error>
     where
         D: Deserializer<'de>,
     {
-        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        let Text(text) = Text::deserialize(deserializer)?;
         let mut bytes = [0; N];
         hex::decode_to_slice(text.as_bytes(), &mut bytes).map_err(|error| {
             D::Error::custom(format_args!("expected {N} bytes as hexadecimal digits: {error}"))

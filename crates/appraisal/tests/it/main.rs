@@ -10,6 +10,7 @@ mod event_log_attacks;
 mod event_logs;
 mod intel_rules;
 mod lab;
+mod memory;
 mod mine;
 mod mutation;
 mod nitro_rules;

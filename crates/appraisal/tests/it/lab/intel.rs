@@ -45,6 +45,7 @@ pub struct Intel {
     pub rtmr: [[u8; 48]; 4],
     pub foreign_collateral: bool,
     pub foreign_pck_crl: bool,
+    pub other_signer: bool,
     pub extra_report_data: u8,
 }
 
@@ -92,11 +93,17 @@ impl Intel {
             rtmr: [[0; 48]; 4],
             foreign_collateral: false,
             foreign_pck_crl: false,
+            other_signer: false,
             extra_report_data: 0,
         }
     }
 
     pub fn present(&self) -> Presented {
+        self.present_then(&[]).0
+    }
+
+    /// The same platform, and what its vendor says about it later, in the same hierarchy.
+    pub fn present_then(&self, later: &[Self]) -> (Presented, Vec<Endorsements>) {
         let ca_template = |name, serial, window| Template {
             name,
             curve: Curve::P256,
@@ -118,35 +125,41 @@ impl Intel {
         .issue(Some(&ca));
         let other_root = ca_template("Lab SGX Root CA", 10, Window::LONG).issue(None);
         let signing_root = if self.foreign_collateral { &other_root } else { &root };
-        let signer = Template {
-            name: "Lab TCB Signing",
-            curve: Curve::P256,
-            ca: false,
-            serial: SIGNER_SERIAL,
-            window: self.signer_window,
-            extensions: vec![],
-        }
-        .issue(Some(signing_root));
+        let [signer, other_signer] = [(), ()].map(|()| {
+            Template {
+                name: "Lab TCB Signing",
+                curve: Curve::P256,
+                ca: false,
+                serial: SIGNER_SERIAL,
+                window: self.signer_window,
+                extensions: vec![],
+            }
+            .issue(Some(signing_root))
+        });
         let other_ca = ca_template("Lab PCK CA", CA_SERIAL, self.ca_window).issue(Some(&root));
         let crl_issuer = if self.foreign_pck_crl { &other_ca } else { &ca };
-        let document = |body: String| SignedDocument {
+        let document = |says: &Self, body: String| SignedDocument {
             signature: signer.key.sign(body.as_bytes()).try_into().unwrap(),
             body: body.into_bytes(),
-            issuer_chain: vec![signer.der.clone(), signing_root.der.clone()],
+            issuer_chain: vec![
+                if says.other_signer { other_signer.der.clone() } else { signer.der.clone() },
+                signing_root.der.clone(),
+            ],
         };
-        let intel = IntelCollateral {
-            tcb_info: document(self.tcb_info()),
-            qe_identity: document(self.qe_identity()),
-            root_ca_crl: root.crl(self.root_crl_window, &self.revoked_by_root),
-            pck_crl: crl_issuer.crl(self.pck_crl_window, &self.revoked_by_ca),
-            pck_crl_issuer_chain: vec![],
+        let endorsements = |says: &Self| {
+            let intel = IntelCollateral {
+                tcb_info: document(says, says.tcb_info()),
+                qe_identity: document(says, says.qe_identity()),
+                root_ca_crl: root.crl(says.root_crl_window, &says.revoked_by_root),
+                pck_crl: crl_issuer.crl(says.pck_crl_window, &says.revoked_by_ca),
+                pck_crl_issuer_chain: vec![],
+            };
+            Endorsements { intel: Some(intel), ..Endorsements::default() }
         };
         let quote = self.quote(&pck, &[&root, &pck, &ca]);
-        Presented {
-            evidence: Evidence::parse(&quote).unwrap(),
-            endorsements: Endorsements { intel: Some(intel), ..Endorsements::default() },
-            root: root.der,
-        }
+        let (now, later) = (endorsements(self), later.iter().map(endorsements).collect());
+        let evidence = Evidence::parse(&quote).unwrap();
+        (Presented { evidence, endorsements: now, root: root.der }, later)
     }
 
     /// Intel SGX PCK Certificate and CRL Profile, §1.3.5.

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::azure::AzureClaims;
 use crate::cca::CcaClaims;
+use crate::intel::{SgxClaims, TdxClaims};
 use crate::nitro::NitroClaims;
 use crate::nvidia::NvidiaClaims;
 use crate::tpm::TpmClaims;
@@ -12,6 +13,12 @@ use crate::tpm::TpmClaims;
 /// Claims by platform; those of the Evidence's own platform are there when it is genuine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Claims {
+    /// SGX.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sgx: Option<SgxClaims>,
+    /// TDX.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tdx: Option<TdxClaims>,
     /// Azure confidential VMs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub azure: Option<AzureClaims>,

@@ -71,6 +71,9 @@ pub use code::Code;
 pub use collect::{EndorsementsBuilder, Unrecognised};
 pub use crypto::{Crypto, InvalidSignature, SignatureAlgorithm};
 pub use findings::CollateralSeen;
+pub use intel::{
+    EnclaveAttributes, IntelClaims, IntelCollateralClaims, SgxClaims, SgxType, TdAttributes, TdxClaims,
+};
 pub use nitro::{NitroClaims, NitroPolicy};
 pub use nvidia::{NvidiaClaims, NvidiaPolicy};
 pub use policy::{EmulatedRoot, InvalidRoot, Minimum, Policy, Rule, SnpMinimum};
@@ -79,7 +82,10 @@ pub use status::TcbStatus;
 pub use time::{InvalidTime, UnixTime};
 pub use tpm::{TpmClaims, TpmPolicy};
 pub use trust_anchor::{AnchorKey, InvalidAnchor, TrustAnchor};
-pub use verdict::{Check, Decision, Origin, Outcome, PlatformIdentity, Reason, Tcb, Verdict};
+pub use verdict::{
+    Check, Decision, OpenAdvisory, Origin, Outcome, PlatformIdentity, Reason, Shortfall, Tcb, TcbPart,
+    TcbTarget, Verdict,
+};
 
 use expectation::Expectations;
 use findings::{Context, Findings};

@@ -80,9 +80,9 @@ pub(crate) struct Svn {
     pub(crate) isvsvn: u16,
 }
 
-/// The first level whose version is not above `svn`: they are listed from new to old.
-pub(crate) fn svn_level<'l, 'a>(levels: &'l [SvnLevel<'a>], svn: u16) -> Option<&'l SvnLevel<'a>> {
-    levels.iter().find(|level| level.tcb.isvsvn <= svn)
+/// The first level whose version is not above `svn`, by its index: they are listed from new to old.
+pub(crate) fn svn_level(levels: &[SvnLevel<'_>], svn: u16) -> Option<usize> {
+    levels.iter().position(|level| level.tcb.isvsvn <= svn)
 }
 
 /// A level of the whole platform.

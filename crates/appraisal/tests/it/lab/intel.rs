@@ -138,6 +138,7 @@ impl Intel {
             root_ca_crl: root.crl(self.root_crl_window, &self.revoked_by_root),
             pck_crl: crl_issuer.crl(self.pck_crl_window, &self.revoked_by_ca),
             pck_crl_issuer_chain: vec![],
+            pck_chain: vec![],
         };
         let quote = self.quote(&pck, &[&root, &pck, &ca]);
         Presented {

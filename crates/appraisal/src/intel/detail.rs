@@ -195,7 +195,10 @@ impl Part {
             let ids = tcb.advisories.iter().filter(|own| (&own.affects, own.since) == (affects, since));
             let ids = ids.map(|own| own.id.as_str()).collect::<Vec<_>>().join(", ");
             let text = match since {
-                Some(date) => format!("{ids}: affects {affects}; mended by the level of {}", day(date)),
+                Some(date) => format!(
+                    "{ids}: affects {affects}; open since {}, the date of the level that mends it",
+                    day(date)
+                ),
                 None => format!("{ids}: affects {affects}"),
             };
             Check::detail("advisory", outcome, text)

@@ -4,6 +4,8 @@
 mod amd_rules;
 mod collecting;
 mod corpus;
+mod intel_detail;
+mod intel_formats;
 mod intel_rules;
 mod lab;
 mod mine;

@@ -163,6 +163,9 @@ impl EndorsementsBuilder {
     /// The PCK certificate that fits best among those that certification data without one can name, and its CA's;
     /// for a certificate alone, its CA's.
     fn pck_chain(&self, data: &CertificationData, now: UnixTime) -> Vec<CertificateDer> {
+        if let CertificationData::PckChain(_) | CertificationData::PlatformManifest(_) = data {
+            return Vec::new();
+        }
         let whole = self.whole.iter().filter_map(|whole| whole.intel.as_ref());
         let heap = whole.flat_map(|own| own.pck_chain.iter().chain(&own.pck_crl_issuer_chain));
         let parsed: Vec<_> = self

@@ -298,3 +298,42 @@ fn a_real_quoting_enclave_that_is_out_of_date_is_named() {
     assert_eq!(enclave.shortfalls, [short("quoting enclave", 7, 8)]);
     assert!(enclave.advisories.iter().all(|own| own.affects == "quoting enclave"));
 }
+
+/// Intel's Quote Verification Library, `convergeTcbStatus` and `checkForRelaunch`, for the words that it knows of
+/// each part: a TDX module or quoting enclave is up to date, out of date or revoked.
+#[test]
+fn statuses_merge_as_intels_library_merges_them() {
+    use TcbStatus::*;
+    let platforms = [
+        (UpToDate, OutOfDate),
+        (SWHardeningNeeded, OutOfDate),
+        (ConfigurationNeeded, OutOfDateConfigurationNeeded),
+        (ConfigurationAndSWHardeningNeeded, OutOfDateConfigurationNeeded),
+        (OutOfDate, OutOfDate),
+        (OutOfDateConfigurationNeeded, OutOfDateConfigurationNeeded),
+        (Revoked, Revoked),
+    ];
+    for (platform, outdated) in platforms {
+        assert_eq!(platform.merge(UpToDate), platform);
+        assert_eq!(platform.merge(OutOfDate), outdated);
+        assert_eq!(platform.merge(Revoked), Revoked);
+    }
+    for (launch, current, merged) in [
+        (OutOfDate, UpToDate, TDRelaunchAdvised),
+        (OutOfDate, SWHardeningNeeded, TDRelaunchAdvised),
+        (OutOfDate, ConfigurationNeeded, TDRelaunchAdvisedConfigurationNeeded),
+        (OutOfDate, ConfigurationAndSWHardeningNeeded, TDRelaunchAdvisedConfigurationNeeded),
+        (OutOfDateConfigurationNeeded, UpToDate, TDRelaunchAdvisedConfigurationNeeded),
+        (OutOfDateConfigurationNeeded, ConfigurationNeeded, TDRelaunchAdvisedConfigurationNeeded),
+        (OutOfDate, OutOfDate, OutOfDate),
+        (OutOfDateConfigurationNeeded, OutOfDate, OutOfDateConfigurationNeeded),
+        (UpToDate, UpToDate, UpToDate),
+        (SWHardeningNeeded, UpToDate, SWHardeningNeeded),
+        (ConfigurationNeeded, UpToDate, ConfigurationNeeded),
+    ] {
+        assert_eq!(TcbStatus::relaunch(launch, current), merged, "{launch}, now {current}");
+    }
+    // Stricter than Intel's, which looks at the launch alone here.
+    assert_eq!(TcbStatus::relaunch(UpToDate, OutOfDate), OutOfDate);
+    assert_eq!(TcbStatus::relaunch(UpToDate, Revoked), Revoked);
+}

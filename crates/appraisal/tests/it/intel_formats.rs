@@ -279,8 +279,54 @@ fn trap_4_the_signer_s_certificate_is_judged_by_the_time_of_the_appraisal() {
     assert!(codes.contains(&Code::CertificateNotYetValid), "{codes:?}");
 }
 
-/// Trap 5 has its own test in `intel_rules` (`the_tdx_module_is_judged_by_its_own_levels`), and trap 6, too
-/// (`a_td_is_judged_by_the_versions_of_its_launch_and_of_now`). This is trap 7.
+/// Trap 5: the first two TDX components do not count when the module has a major version; its own levels do.
+#[test]
+fn trap_5_a_module_with_a_major_version_is_judged_by_its_own_levels() {
+    let sgx: Vec<_> = (0..16).map(|_| r#"{"svn":5}"#).collect();
+    let zeros: Vec<_> = (0..13).map(|_| r#"{"svn":0}"#).collect();
+    let levels = format!(
+        r#"{{"tcb":{{"sgxtcbcomponents":[{}],"pcesvn":11,"tdxtcbcomponents":[{{"svn":9}},{{"svn":9}},{{"svn":4}},{}]}},"tcbDate":"2026-01-01T00:00:00Z","tcbStatus":"UpToDate"}}"#,
+        sgx.join(","),
+        zeros.join(",")
+    );
+    let mut platform = Intel { levels: Some(levels), ..Intel::tdx() };
+    accepted(&platform);
+    platform.tee_tcb_svn[2] = 3;
+    assert_eq!(platform.present().refusal(), [Code::TcbLevelUnknown]);
+    platform.tee_tcb_svn = [9, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    assert_eq!(platform.present().refusal(), [Code::TcbLevelUnknown]);
+    // A real one: the module of 2025 is of major version 1, whatever the platform's first components say.
+    let quote = evidence(TD_15_EX);
+    let bundle = dcap("bundles/quote-v5-tdx-fd88575b-20261008T0009-e20.collateral.json");
+    let assessment = look(&quote, &bundle, at("2026-10-23T00:06:48Z"));
+    let names: Vec<_> = assessment.verdict().tcb().parts.iter().map(|part| part.name).collect();
+    assert_eq!(names, ["platform", "tdx-module", "quoting-enclave"]);
+}
+
+/// Trap 6: what a TD was launched under counts, and what it runs under now.
+#[test]
+fn trap_6_launch_and_current_versions_both_count() {
+    let good = Intel::tdx().tee_tcb_svn;
+    let mut old = good;
+    old[0] = 4;
+    let with = |launch, current| Intel { tee_tcb_svn: launch, current_svn: Some(current), ..Intel::tdx() };
+    accepted(&with(good, good));
+    for (platform, code) in [
+        (with(old, good), Code::TcbTdRelaunchAdvised),
+        (with(good, old), Code::TcbOutOfDate),
+        (Intel { module_status: "Revoked", ..with(old, good) }, Code::TcbRevoked),
+        (Intel { module_status: "Revoked", ..with(good, old) }, Code::TcbRevoked),
+    ] {
+        assert_eq!(platform.present().refusal(), [code]);
+    }
+    // A module whose current version is below all levels, or of a line that Intel does not name.
+    let mut unknown = good;
+    unknown[0] = 2;
+    assert_eq!(with(good, unknown).present().refusal(), [Code::TcbLevelUnknown]);
+    unknown[1] = 2;
+    assert_eq!(with(good, unknown).present().refusal(), [Code::TdxModuleMismatch]);
+}
+
 #[test]
 fn trap_7_the_two_notices_about_products_are_explained() {
     let level = |svn: u8, status: &str, advisories: &str| {
@@ -348,4 +394,37 @@ fn a_revocation_list_of_100_000_entries_is_handled() {
     // Stapled, it is longer than all Endorsements may be.
     let bytes = presented.endorsements.to_bytes();
     assert_eq!(evidence::Endorsements::from_bytes(&bytes).unwrap_err().kind, MalformedKind::TooLong);
+}
+
+/// What is signed is read strictly: a field that this version does not know may be the one that matters.
+#[test]
+fn s37_every_extra_repeated_or_misshapen_field_of_a_level_is_refused() {
+    let level = |components: usize, beside: &str, within: &str| {
+        let list: Vec<_> = (0..components).map(|_| format!(r#"{{"svn":5{within}}}"#)).collect();
+        format!(
+            r#"{{"tcb":{{"sgxtcbcomponents":[{}],"pcesvn":11}},"tcbDate":"2026-01-01T00:00:00Z","tcbStatus":"UpToDate"{beside}}}"#,
+            list.join(",")
+        )
+    };
+    let with = |levels: String| Intel { levels: Some(levels), ..Intel::sgx() };
+    accepted(&with(level(16, "", "")));
+    accepted(&with(level(16, r#","advisoryIDs":[]"#, r#","category":"x","type":"y""#)));
+    for levels in [
+        level(15, "", ""),
+        level(17, "", ""),
+        level(16, r#","surprise":1"#, ""),
+        level(16, r#","tcbStatus":"UpToDate""#, ""),
+        level(16, r#","AdvisoryIDs":[]"#, ""),
+        level(16, r#","advisoryIDs":[1]"#, ""),
+        level(16, "", r#","svn":5"#),
+        level(16, "", r#","surprise":1"#),
+        level(16, "", "").replace("\"pcesvn\":11", "\"pcesvn\":65536"),
+        level(16, "", "").replace("\"svn\":5", "\"svn\":256"),
+        level(16, "", "").replace("UpToDate", "TDRelaunchAdvised"),
+        level(16, "", "").replace("2026-01-01T00:00:00Z", "2026-13-01T00:00:00Z"),
+    ] {
+        assert_eq!(with(levels.clone()).present().refusal(), [Code::CollateralMalformed], "{levels}");
+    }
+    // No level at all fits no platform.
+    assert_eq!(with(String::new()).present().refusal(), [Code::TcbLevelUnknown]);
 }

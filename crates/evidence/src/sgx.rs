@@ -32,7 +32,7 @@ pub const ATTRIBUTE_AEX_NOTIFY: u64 = 1 << 10;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quote {
     header: Header,
-    report: EnclaveReport,
+    report: Box<EnclaveReport>,
     signed: Vec<u8>,
     signature_data: SignatureData,
     padding: usize,
@@ -56,7 +56,7 @@ impl Quote {
                 return Err(Malformed::unsupported(FORMAT, "version", 0, "3, 4 or 5", other.to_string()));
             }
         }
-        let report = EnclaveReport::read(&mut reader)?;
+        let report = Box::new(EnclaveReport::read(&mut reader)?);
         let signed = bytes[..reader.offset()].to_vec();
         let (data, start, padding) = read_tail(FORMAT, &mut reader)?;
         let signature_data = match header.version {
@@ -132,6 +132,9 @@ impl EnclaveReport {
             ("isv_prod_id", self.isv_prod_id.to_string()),
             ("isv_svn", self.isv_svn.to_string()),
             ("config_id", hex::encode(self.config_id)),
+            ("config_svn", self.config_svn.to_string()),
+            ("isv_ext_prod_id", hex::encode(self.isv_ext_prod_id)),
+            ("isv_family_id", hex::encode(self.isv_family_id)),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into()

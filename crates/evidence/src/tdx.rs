@@ -43,7 +43,7 @@ pub const ATTRIBUTE_PERFMON: u64 = 1 << 63;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quote {
     header: Header,
-    report: TdReport,
+    report: Box<TdReport>,
     signed: Vec<u8>,
     signature_data: SignatureData,
     padding: usize,
@@ -57,13 +57,13 @@ impl Quote {
     pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(FORMAT, bytes);
         let header = Header::read(FORMAT, TEE_TYPE_TDX, &mut reader)?;
-        let report = match header.version {
+        let report = Box::new(match header.version {
             4 => TdReport::read_1_0(&mut reader)?,
             5 => read_described_body(&mut reader)?,
             other => {
                 return Err(Malformed::unsupported(FORMAT, "version", 0, "4 or 5", other.to_string()));
             }
-        };
+        });
         let signed = bytes[..reader.offset()].to_vec();
         let (data, start, padding) = read_tail(FORMAT, &mut reader)?;
         let signature_data = SignatureData::read_v4(FORMAT, data, start)?;
@@ -135,7 +135,7 @@ pub struct TdReport {
     /// What TDX 1.5 adds.
     pub td_1_5: Option<TdReport15>,
     /// What the extended report of TDX 1.5 adds to that.
-    pub extended: Option<TdReportExtended>,
+    pub extended: Option<Box<TdReportExtended>>,
 }
 
 /// What a TD report of TDX 1.5 adds.
@@ -176,19 +176,24 @@ pub struct TdReportExtended {
 impl TdReport {
     /// Everything measured, by the name that verdicts and reference values use.
     pub fn measured(&self) -> BTreeMap<String, String> {
+        let later = self.td_1_5.iter().map(|later| ("mrservicetd", later.mrservicetd));
+        let now = self.extended.iter().map(|extended| ("mrservicetd_now", extended.current_service_td));
         [
-            ("mrtd", hex::encode(self.mrtd)),
-            ("mrconfigid", hex::encode(self.mrconfigid)),
-            ("mrowner", hex::encode(self.mrowner)),
-            ("mrownerconfig", hex::encode(self.mrownerconfig)),
-            ("mrseam", hex::encode(self.mrseam)),
-            ("rtmr0", hex::encode(self.rtmr[0])),
-            ("rtmr1", hex::encode(self.rtmr[1])),
-            ("rtmr2", hex::encode(self.rtmr[2])),
-            ("rtmr3", hex::encode(self.rtmr[3])),
+            ("mrtd", self.mrtd),
+            ("mrconfigid", self.mrconfigid),
+            ("mrowner", self.mrowner),
+            ("mrownerconfig", self.mrownerconfig),
+            ("mrseam", self.mrseam),
+            ("rtmr0", self.rtmr[0]),
+            ("rtmr1", self.rtmr[1]),
+            ("rtmr2", self.rtmr[2]),
+            ("rtmr3", self.rtmr[3]),
         ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .into()
+        .into_iter()
+        .chain(later)
+        .chain(now)
+        .map(|(name, value)| (name.to_owned(), hex::encode(value)))
+        .collect()
     }
 
     fn read_1_0(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
@@ -238,7 +243,7 @@ impl TdReport {
             current_service_td: reader.array("CUR_SERVTD_HASH")?,
             current_service_td_attributes: reader.u64("CUR_SERVTD_ATTRIBUTES")?,
         };
-        Ok(Self { extended: Some(extended), ..base })
+        Ok(Self { extended: Some(Box::new(extended)), ..base })
     }
 
     /// Whether the host may read and change the TD.

@@ -119,6 +119,7 @@ fn every_truncation_is_malformed() {
     for file in [
         "negatives/sgx3-ok.quote",
         "negatives/tdx4-ok.quote",
+        "negatives/tdx5ex-ok.quote",
         "snp/oak-genoa_oc_evidence.report-v5-6d1cef.bin",
     ] {
         let bytes = read(file);
@@ -130,7 +131,7 @@ fn every_truncation_is_malformed() {
 
 #[test]
 fn padding_of_zeros_is_tolerated_and_counted_and_nothing_else_is() {
-    for file in ["negatives/sgx3-ok.quote", "negatives/tdx4-ok.quote"] {
+    for file in ["negatives/sgx3-ok.quote", "negatives/tdx4-ok.quote", "negatives/tdx5ex-ok.quote"] {
         let good = read(file);
         let padded = [&good[..], &[0; 3065]].concat();
         let parsed = Evidence::parse(&padded).unwrap();

@@ -72,7 +72,8 @@ pub use collect::{EndorsementsBuilder, Unrecognised};
 pub use crypto::{Crypto, InvalidSignature, SignatureAlgorithm};
 pub use findings::CollateralSeen;
 pub use intel::{
-    EnclaveAttributes, IntelClaims, IntelCollateralClaims, SgxClaims, SgxType, TdAttributes, TdxClaims,
+    EnclaveAttributes, ExtendedTdClaims, IntelClaims, IntelCollateralClaims, SgxClaims, SgxType,
+    TdAttributes, TdxClaims,
 };
 pub use nitro::{NitroClaims, NitroPolicy};
 pub use nvidia::{NvidiaClaims, NvidiaPolicy};

@@ -1,6 +1,6 @@
 //! What a genuine quote of SGX or TDX claims beside its measurements, and what Intel certifies of its platform.
 
-use evidence::quote::SignatureData;
+use evidence::quote::{Header, SignatureData};
 use evidence::sgx::{self, EnclaveReport};
 use evidence::tdx::{self, TdReport};
 use serde::{Serialize, Serializer};
@@ -109,15 +109,37 @@ pub struct TdxClaims {
     /// Digest of the service TDs, which TDX 1.5 tells.
     #[serde(serialize_with = "optional_hexadecimal", skip_serializing_if = "Option::is_none")]
     pub mrservicetd: Option<[u8; 48]>,
-    /// Digest of the service TDs that are bound now, which the extended report tells.
-    #[serde(serialize_with = "optional_hexadecimal", skip_serializing_if = "Option::is_none")]
-    pub current_service_td: Option<[u8; 48]>,
-    /// The instance of the TD, which the extended report tells.
-    #[serde(serialize_with = "optional_hexadecimal", skip_serializing_if = "Option::is_none")]
-    pub td_id: Option<[u8; 32]>,
+    /// What the extended report tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub extended: Option<ExtendedTdClaims>,
     /// The platform.
     #[serde(flatten)]
     pub platform: IntelClaims,
+}
+
+/// What the extended TD report of TDX 1.5 tells beside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ExtendedTdClaims {
+    /// Which partition of the TD asked for the report.
+    pub vm_id: u8,
+    /// The instance of the TD: another one at each launch.
+    #[serde(serialize_with = "hexadecimal")]
+    pub td_id: [u8; 32],
+    /// Digest of what is known of attached devices.
+    #[serde(serialize_with = "hexadecimal")]
+    pub device_info: [u8; 48],
+    /// Digest of the service TDs that were bound at the launch.
+    #[serde(serialize_with = "hexadecimal")]
+    pub initial_service_td: [u8; 48],
+    /// Digest of the service TDs that are bound now.
+    #[serde(serialize_with = "hexadecimal")]
+    pub current_service_td: [u8; 48],
+    /// The CPU's security version at the first launch, before any migration.
+    #[serde(serialize_with = "hexadecimal")]
+    pub initial_cpu_svn: [u8; 16],
+    /// The security versions then.
+    #[serde(serialize_with = "hexadecimal")]
+    pub initial_tee_tcb_svn: [u8; 16],
 }
 
 /// TD attributes (Intel TDX Module ABI specification, table "ATTRIBUTES").
@@ -212,6 +234,9 @@ pub struct IntelClaims {
     /// Hyperthreading is on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub smt_enabled: Option<bool>,
+    /// The id of the quoting enclave on this platform: what a PCCS knows the platform by.
+    #[serde(serialize_with = "hexadecimal")]
+    pub qe_id: [u8; 16],
     /// Security version of the quoting enclave.
     pub qe_svn: u16,
     /// Intel's statements, when they could be used.
@@ -239,12 +264,12 @@ pub struct IntelCollateralClaims {
 pub(super) fn of(quote: Quote<'_>, pck: &Pck) -> Claims {
     match quote {
         Quote::Sgx(quote) => {
-            let platform = platform(quote.signature_data(), pck);
+            let platform = platform(quote.header(), quote.signature_data(), pck);
             let claims = enclave(quote.header().version, quote.report(), platform);
             Claims { sgx: Some(claims), ..Claims::default() }
         }
         Quote::Tdx(quote) => {
-            let platform = platform(quote.signature_data(), pck);
+            let platform = platform(quote.header(), quote.signature_data(), pck);
             let claims = td(quote.header().version, quote.report(), platform);
             Claims { tdx: Some(claims), ..Claims::default() }
         }
@@ -259,8 +284,10 @@ impl Claims {
     }
 }
 
-fn platform(data: &SignatureData, pck: &Pck) -> IntelClaims {
+fn platform(header: &Header, data: &SignatureData, pck: &Pck) -> IntelClaims {
     let configuration = pck.configuration;
+    let mut qe_id = [0; 16];
+    qe_id.copy_from_slice(&header.user_data[..16]);
     IntelClaims {
         fmspc: pck.fmspc,
         ppid: pck.ppid,
@@ -272,6 +299,7 @@ fn platform(data: &SignatureData, pck: &Pck) -> IntelClaims {
         dynamic_platform: configuration.and_then(|own| own.dynamic_platform),
         cached_keys: configuration.and_then(|own| own.cached_keys),
         smt_enabled: configuration.and_then(|own| own.smt_enabled),
+        qe_id,
         qe_svn: data.qe_report().isv_svn,
         collateral: None,
     }
@@ -291,7 +319,7 @@ fn enclave(quote_version: u16, report: &EnclaveReport, platform: IntelClaims) ->
 }
 
 fn td(quote_version: u16, report: &TdReport, platform: IntelClaims) -> TdxClaims {
-    let (later, extended) = (report.td_1_5.as_ref(), report.extended.as_ref());
+    let later = report.td_1_5.as_ref();
     TdxClaims {
         quote_version,
         attributes: TdAttributes::new(report.td_attributes),
@@ -301,8 +329,15 @@ fn td(quote_version: u16, report: &TdReport, platform: IntelClaims) -> TdxClaims
         mrsignerseam: report.mrsignerseam,
         seam_attributes: report.seam_attributes,
         mrservicetd: later.map(|own| own.mrservicetd),
-        current_service_td: extended.map(|own| own.current_service_td),
-        td_id: extended.map(|own| own.td_id),
+        extended: report.extended.as_deref().map(|own| ExtendedTdClaims {
+            vm_id: own.vm_id,
+            td_id: own.td_id,
+            device_info: own.device_info,
+            initial_service_td: own.initial_service_td,
+            current_service_td: own.current_service_td,
+            initial_cpu_svn: own.initial_cpu_svn,
+            initial_tee_tcb_svn: own.initial_tee_tcb_svn,
+        }),
         platform,
     }
 }

@@ -22,7 +22,10 @@ use crate::verdict::{Check, PlatformIdentity};
 use crate::x509::ParsedCertificate;
 use crate::{Code, UnixTime};
 pub(crate) use certification::fitness;
-pub use claims::{EnclaveAttributes, IntelClaims, IntelCollateralClaims, SgxClaims, TdAttributes, TdxClaims};
+pub use claims::{
+    EnclaveAttributes, ExtendedTdClaims, IntelClaims, IntelCollateralClaims, SgxClaims, TdAttributes,
+    TdxClaims,
+};
 use collateral::Signers;
 use genuine::Certificates;
 pub(crate) use pck::Pck;

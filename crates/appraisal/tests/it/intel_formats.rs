@@ -83,7 +83,7 @@ fn the_extended_td_report_of_a_real_machine_is_read_and_claimed() {
     let bundle = dcap("bundles/quote-v5-tdx-fd88575b-20261008T0009-e20.collateral.json");
     let assessment = look(&quote, &bundle, at("2026-10-23T00:06:48Z"));
     let claims = assessment.verdict().claims().tdx.clone().unwrap();
-    assert_eq!(claims.td_id, Some(extended.td_id));
+    assert_eq!(claims.extended.as_ref().unwrap().td_id, extended.td_id);
     assert_eq!(claims.tee_tcb_svn_2, Some(claims.tee_tcb_svn));
     assert!(claims.attributes.sept_ve_disable && !claims.attributes.debug);
     assert_eq!(claims.platform.fmspc, [0xb0, 0xc0, 0x6f, 0, 0, 0]);

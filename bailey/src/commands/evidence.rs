@@ -85,7 +85,7 @@ fn parse(path: &Path) -> Outcome<Evidence> {
     Evidence::parse(&read(path)?)
         .malformed(format!("{} is no Evidence that this version knows", path.display()))
         .map_err(|failure| {
-            failure.hint("known: SGX quote v3, TDX quote v4 and v5, SEV-SNP report v2 to v5, as raw bytes")
+            failure.hint("known: SGX quote v3 to v5, TDX quote v4 and v5, SEV-SNP report v2 to v5, as raw bytes")
         })
 }
 

@@ -83,7 +83,7 @@ fn every_negative_is_refused_and_every_control_accepted() {
         });
         expect("accepted", accepted, row.expected.starts_with("ACCEPT"))
     });
-    assert_eq!(count, 82);
+    assert_eq!(count, 83);
 }
 
 /// A negative is worth little when it is refused for another reason than its own.

@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::azure::AzureClaims;
 use crate::boot::BootClaims;
 use crate::cca::CcaClaims;
+use crate::intel::{SgxClaims, TdxClaims};
 use crate::nitro::NitroClaims;
 use crate::nvidia::NvidiaClaims;
 use crate::tpm::TpmClaims;
@@ -16,6 +17,12 @@ pub struct Claims {
     /// The boot, where the Evidence came with an event log: what the registers prove of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub boot: Option<BootClaims>,
+    /// SGX.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sgx: Option<SgxClaims>,
+    /// TDX.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tdx: Option<TdxClaims>,
     /// Azure confidential VMs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub azure: Option<AzureClaims>,

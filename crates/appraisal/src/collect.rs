@@ -3,7 +3,7 @@
 //! JSON, and encoded Endorsements. Pure: the caller reads the files. Nothing is verified here; choosing
 //! badly can only make an appraisal refuse.
 
-use evidence::quote::{CertificationData, SignatureData};
+use evidence::quote::{CertificationData, PckName, SignatureData};
 use evidence::snp::ReportBody;
 use evidence::{
     AmdCollateral, AwsCollateral, CertificateDer, CrlDer, Endorsements, Evidence, IntelCollateral, Platform,
@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 
 use crate::UnixTime;
 use crate::amd::{Vek, hardware_id_length};
-use crate::intel::{Pck, QeIdentity, TcbInfo};
+use crate::intel::{Pck, QeIdentity, TcbInfo, fitness as pck_fitness};
 use crate::x509::{ParsedCertificate, ParsedCrl};
 
 /// A file that holds nothing that endorses anything.
@@ -148,27 +148,67 @@ impl EndorsementsBuilder {
     }
 
     fn fit_intel(&self, platform: Platform, data: &SignatureData, now: UnixTime) -> Endorsements {
-        let fmspc = fmspc(data.certification_data());
+        let named = self.pck_chain(data.certification_data(), now);
+        let fmspc = fmspc(data.certification_data()).or_else(|| named.iter().find_map(pck_fmspc));
         let whole = self.whole.iter().filter_map(|whole| whole.intel.as_ref());
         let fits = |intel: &&IntelCollateral| {
             read_tcb_info(&intel.tcb_info.body).is_some_and(|info| is_for(&info, platform, fmspc))
         };
         let candidates: Vec<_> = whole.clone().filter(fits).collect();
-        let chosen = candidates
-            .iter()
-            .copied()
-            .find(|intel| is_current(intel, now))
-            .or_else(|| candidates.first().copied())
-            .cloned()
-            .or_else(|| self.assemble_intel(platform, data, fmspc, now))
-            .or_else(|| whole.clone().next().cloned());
+        let chosen =
+            candidates
+                .iter()
+                .copied()
+                .find(|intel| is_current(intel, now))
+                .or_else(|| candidates.first().copied())
+                .cloned()
+                .or_else(|| self.assemble_intel(platform, data, &named, fmspc, now))
+                .or_else(|| whole.clone().next().cloned())
+                .map(|own| {
+                    if own.pck_chain.is_empty() { IntelCollateral { pck_chain: named, ..own } } else { own }
+                });
         Endorsements { intel: chosen, ..Endorsements::default() }
+    }
+
+    /// The PCK certificate that fits best among those that certification data without one can name, and its CA's;
+    /// for a certificate alone, its CA's.
+    fn pck_chain(&self, data: &CertificationData, now: UnixTime) -> Vec<CertificateDer> {
+        if let CertificationData::PckChain(_) | CertificationData::PlatformManifest(_) = data {
+            return Vec::new();
+        }
+        let whole = self.whole.iter().filter_map(|whole| whole.intel.as_ref());
+        let heap = whole.flat_map(|own| own.pck_chain.iter().chain(&own.pck_crl_issuer_chain));
+        let parsed: Vec<_> = self
+            .certificates
+            .iter()
+            .chain(heap)
+            .filter_map(|der| ParsedCertificate::parse(der).ok())
+            .collect();
+        let chain = |signer: &ParsedCertificate<'_>| {
+            let issuers = parsed.iter().filter(|other| other.subject() == signer.issuer());
+            issuers.map(|issuer| CertificateDer(issuer.der.to_vec())).take(1).collect::<Vec<_>>()
+        };
+        match data {
+            CertificationData::PckChain(_) | CertificationData::PlatformManifest(_) => Vec::new(),
+            CertificationData::PckCertificate(leaf) => {
+                ParsedCertificate::parse(leaf).map(|leaf| chain(&leaf)).unwrap_or_default()
+            }
+            CertificationData::PckName(name) => {
+                let fits = parsed
+                    .iter()
+                    .filter_map(|certificate| Some((rank(name, certificate, now)?, certificate)));
+                fits.first_maximum().map_or_else(Vec::new, |leaf| {
+                    [vec![CertificateDer(leaf.der.to_vec())], chain(leaf)].concat()
+                })
+            }
+        }
     }
 
     fn assemble_intel(
         &self,
         platform: Platform,
         data: &SignatureData,
+        named: &[CertificateDer],
         fmspc: Option<[u8; 6]>,
         now: UnixTime,
     ) -> Option<IntelCollateral> {
@@ -182,9 +222,11 @@ impl EndorsementsBuilder {
             let window = (identity.issue_date, identity.next_update, identity.tcb_evaluation_data_number);
             (identity.id == wanted).then_some(window)
         })?;
-        let CertificationData::PckChain(quote_chain) = data.certification_data() else { return None };
-        let in_quote: Vec<_> =
-            quote_chain.iter().filter_map(|der| ParsedCertificate::parse(der).ok()).collect();
+        let in_quote: Vec<_> = certificates(data.certification_data())
+            .iter()
+            .chain(named)
+            .filter_map(|der| ParsedCertificate::parse(der).ok())
+            .collect();
         let pck = in_quote.iter().find(|certificate| Pck::is_present(certificate))?;
         let ca = in_quote.iter().find(|certificate| certificate.subject() == pck.issuer())?;
         let signers = self.signer_chain(ca.issuer(), now);
@@ -199,6 +241,7 @@ impl EndorsementsBuilder {
             root_ca_crl: self.current_crl(ca.issuer(), now)?.clone(),
             pck_crl: self.current_crl(ca.subject(), now)?.clone(),
             pck_crl_issuer_chain: Vec::new(),
+            pck_chain: Vec::new(),
         })
     }
 
@@ -302,9 +345,28 @@ fn is_current(intel: &IntelCollateral, now: UnixTime) -> bool {
     .all(|window| window.is_some_and(|(start, end)| start <= now && now <= end))
 }
 
+/// The certificates that are in the quote.
+fn certificates(data: &CertificationData) -> &[CertificateDer] {
+    match data {
+        CertificationData::PckChain(chain) => chain,
+        CertificationData::PckCertificate(leaf) => std::slice::from_ref(leaf),
+        CertificationData::PckName(_) | CertificationData::PlatformManifest(_) => &[],
+    }
+}
+
 fn fmspc(data: &CertificationData) -> Option<[u8; 6]> {
-    let CertificationData::PckChain(chain) = data else { return None };
-    chain.iter().find_map(|der| Some(Pck::read(&ParsedCertificate::parse(der).ok()?).ok()?.fmspc))
+    certificates(data).iter().find_map(pck_fmspc)
+}
+
+fn pck_fmspc(der: &CertificateDer) -> Option<[u8; 6]> {
+    Some(Pck::read(&ParsedCertificate::parse(der).ok()?).ok()?.fmspc)
+}
+
+/// How well a certificate fits what the quote names its PCK by; none when it is not of that platform.
+fn rank(name: &PckName, certificate: &ParsedCertificate<'_>, now: UnixTime) -> Option<(bool, bool, u16)> {
+    let (same, pce_svn) = pck_fitness(name, &Pck::read(certificate).ok()?)?;
+    let valid = certificate.not_before() <= now && now <= certificate.not_after();
+    Some((valid, same, pce_svn))
 }
 
 /// The document that is current at `now`, of the highest evaluation, and the newest of those.

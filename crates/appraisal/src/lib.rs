@@ -79,6 +79,10 @@ pub use composite::{AppraisedAll, CompositeVerdict, Piece, RefusedAll, appraise_
 pub use crypto::{Crypto, InvalidSignature, SignatureAlgorithm};
 pub use examination::{Examination, Examined, NoRoot};
 pub use findings::CollateralSeen;
+pub use intel::{
+    EnclaveAttributes, ExtendedTdClaims, IntelClaims, IntelCollateralClaims, SgxClaims, SgxType,
+    TdAttributes, TdxClaims,
+};
 pub use memory::Capacity;
 pub use nitro::{NitroClaims, NitroPolicy};
 pub use nvidia::{NvidiaClaims, NvidiaPolicy};
@@ -88,7 +92,10 @@ pub use status::TcbStatus;
 pub use time::{InvalidTime, UnixTime};
 pub use tpm::{TpmClaims, TpmPolicy};
 pub use trust_anchor::{AnchorKey, InvalidAnchor, TrustAnchor};
-pub use verdict::{Check, Decision, Origin, Outcome, PlatformIdentity, Reason, Tcb, Verdict};
+pub use verdict::{
+    Check, Decision, OpenAdvisory, Origin, Outcome, PlatformIdentity, Reason, Shortfall, Tcb, TcbPart,
+    TcbTarget, Verdict,
+};
 pub use verifier::Verifier;
 
 use expectation::Expectations;

@@ -49,7 +49,7 @@ pub struct Policy {
     pub sept_ve: Rule,
     /// TDX: the TD exposes performance counters.
     pub perfmon: Rule,
-    /// TDX, SNP: attribute or guest policy bits that this version does not know.
+    /// SGX, TDX, SNP: attribute, CPU state or guest policy bits that this version does not know.
     pub unknown_attributes: Rule,
     /// SNP: the platform does not say that it checked its memory for aliases (BadRAM).
     pub alias_check: Rule,

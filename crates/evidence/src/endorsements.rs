@@ -6,7 +6,7 @@ use ciborium::Value;
 use crate::Malformed;
 
 const FORMAT: &str = "Endorsements";
-const SCHEMA: &str = "bailey/endorsements/2";
+const SCHEMA: &str = "bailey/endorsements/3";
 /// Encoded Endorsements longer than this are refused unread; real ones have less than 40 KiB, or 200 with RIMs.
 pub const MAX_ENDORSEMENTS: usize = 512 * 1024;
 
@@ -29,7 +29,7 @@ pub struct SignedDocument {
     pub issuer_chain: Vec<CertificateDer>,
 }
 
-/// What Intel signs about a platform. The PCK certificate itself travels in the quote.
+/// What Intel signs about a platform. The PCK certificate itself mostly travels in the quote.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct IntelCollateral {
     /// TCB info for the platform's FMSPC: version 3, or 2 for SGX.
@@ -42,6 +42,9 @@ pub struct IntelCollateral {
     pub pck_crl: CrlDer,
     /// The PCK CA's certificate and those of its issuers, in any order; may be empty, as the quote has them.
     pub pck_crl_issuer_chain: Vec<CertificateDer>,
+    /// The PCK certificate and those of its issuers, in any order, for quotes that only name it (certification data
+    /// of kinds 1 to 3); empty otherwise.
+    pub pck_chain: Vec<CertificateDer>,
 }
 
 /// What AMD signs about a platform.
@@ -156,6 +159,7 @@ fn encode_intel(intel: &IntelCollateral) -> Value {
         Value::Bytes(intel.root_ca_crl.0.clone()),
         Value::Bytes(intel.pck_crl.0.clone()),
         encode_chain(&intel.pck_crl_issuer_chain),
+        encode_chain(&intel.pck_chain),
     ])
 }
 
@@ -193,13 +197,14 @@ fn encode_chain(chain: &[CertificateDer]) -> Value {
 }
 
 fn decode_intel(value: Value) -> Result<IntelCollateral, Malformed> {
-    let [tcb_info, qe_identity, root_ca_crl, pck_crl, chain] = items("Intel collateral", value)?;
+    let [tcb_info, qe_identity, root_ca_crl, pck_crl, chain, pck_chain] = items("Intel collateral", value)?;
     Ok(IntelCollateral {
         tcb_info: decode_document("TCB info", tcb_info)?,
         qe_identity: decode_document("QE identity", qe_identity)?,
         root_ca_crl: CrlDer(byte_string("root CA CRL", root_ca_crl)?),
         pck_crl: CrlDer(byte_string("PCK CRL", pck_crl)?),
         pck_crl_issuer_chain: decode_chain("PCK CRL issuer chain", chain)?,
+        pck_chain: decode_chain("PCK chain", pck_chain)?,
     })
 }
 
@@ -307,6 +312,7 @@ mod tests {
                 root_ca_crl: CrlDer(vec![1]),
                 pck_crl: CrlDer(vec![2]),
                 pck_crl_issuer_chain: vec![],
+                pck_chain: vec![certificate.clone()],
             }),
             amd: Some(AmdCollateral {
                 vek: certificate.clone(),

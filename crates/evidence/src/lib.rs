@@ -1,7 +1,7 @@
 //! Bytes to typed Evidence and Endorsements of each TEE platform.
 //!
 //! What it is: the one place where Evidence (RFC 9334) stops being bytes. [`Evidence::parse`] recognises
-//! an Intel SGX quote (version 3), an Intel TDX quote (versions 4 and 5) and an AMD SEV-SNP report
+//! an Intel SGX quote (versions 3 to 5), an Intel TDX quote (versions 4 and 5) and an AMD SEV-SNP report
 //! (versions 2 to 5) by content, and refuses everything else with a [`Malformed`] that names the field,
 //! its offset, and what was expected there. [`Endorsements`] carries what the vendors sign about a
 //! platform, as exact bytes.
@@ -60,7 +60,7 @@ pub const MAX_EVIDENCE: usize = 1024 * 1024;
 /// Evidence of one TEE, parsed and not yet appraised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Evidence {
-    /// An Intel SGX quote, version 3.
+    /// An Intel SGX quote, version 3 to 5.
     Sgx(sgx::Quote),
     /// An Intel TDX quote, version 4 or 5.
     Tdx(tdx::Quote),
@@ -129,18 +129,19 @@ impl Evidence {
         match (word & 0xffff, tee) {
             (3, _) => sgx::Quote::parse(bytes).map(Self::Sgx),
             (4 | 5, quote::TEE_TYPE_TDX) => tdx::Quote::parse(bytes).map(Self::Tdx),
+            (4 | 5, quote::TEE_TYPE_SGX) => sgx::Quote::parse(bytes).map(Self::Sgx),
             (4 | 5, _) => Err(Malformed::unsupported(
                 "quote",
                 "TEE type",
                 4,
-                "0x81 (TDX) in a quote of version 4 or 5",
+                "0 (SGX) or 0x81 (TDX) in a quote of version 4 or 5",
                 format!("{tee:#x}"),
             )),
             _ => Err(Malformed::unsupported(
                 "Evidence",
                 "version",
                 0,
-                "an SGX quote v3, a TDX quote v4 or v5, or an SNP report v2 to v5",
+                "an SGX quote v3 to v5, a TDX quote v4 or v5, or an SNP report v2 to v5",
                 format!("{word:#010x}"),
             )),
         }

@@ -1,8 +1,11 @@
 //! Intel SGX and TDX: quote ← attestation key ← quoting enclave ← PCK ← PCK CA ← root, and what Intel signs
 //! about the platform beside it.
 
+mod certification;
+mod claims;
 mod collateral;
 mod configuration;
+mod detail;
 mod documents;
 mod genuine;
 mod pck;
@@ -21,10 +24,16 @@ use crate::revocation::{self, Issuer, VerifiedCrl};
 use crate::verdict::{Check, PlatformIdentity};
 use crate::x509::ParsedCertificate;
 use crate::{Code, UnixTime};
+pub(crate) use certification::fitness;
+pub use claims::{
+    EnclaveAttributes, ExtendedTdClaims, IntelClaims, IntelCollateralClaims, SgxClaims, TdAttributes,
+    TdxClaims,
+};
 use collateral::Signers;
 pub(crate) use documents::Documents;
 use genuine::Certificates;
 pub(crate) use pck::Pck;
+pub use pck::SgxType;
 pub(crate) use qe_identity::QeIdentity;
 pub(crate) use tcb_info::TcbInfo;
 
@@ -96,7 +105,10 @@ pub(crate) fn appraise(
     let mut checks = vec![Check::passed("chain", path.describe())];
     checks.extend(genuine::signatures(quote.signed(), data, path.signer, context));
     let pck = match Pck::read(path.signer) {
-        Ok(pck) => pck,
+        Ok(pck) => {
+            checks.extend(certification::mismatch(data.certification_data(), &pck));
+            pck
+        }
         Err(fault) => {
             checks.push(Check::failed("certificate", Code::CertificateMalformed, fault.to_string()));
             return Findings::not_genuine(not_shown(checks));
@@ -116,6 +128,7 @@ pub(crate) fn appraise(
         origin: Some(path.anchor.origin.clone()),
         product: Some(format!("FMSPC {}", hex::encode(pck.fmspc))),
         identity: Some(PlatformIdentity::Ppid(pck.ppid)),
+        claims: claims::of(quote, &pck),
         ..Findings::default()
     };
     findings.checks.push(genuine);
@@ -175,7 +188,8 @@ fn with_collateral(
         Err(check) => Err(check.clone()),
     };
     let signed_by = statements.as_ref().map_or(&[][..], |statements| &statements.signers);
-    let (revocation, oldest_crl) = revocation_check(collateral, path, signed_by, context);
+    let (revocation, lists) = revocation_check(collateral, path, signed_by, context);
+    let oldest_crl = lists.iter().flatten().map(|crl| crl.this_update).min();
     findings.checks.push(revocation);
     match statements {
         Ok(statements) => {
@@ -187,6 +201,15 @@ fn with_collateral(
                     .map(|crl| crl.min(info.issue_date).min(identity.issue_date)),
                 amd_crl_number: None,
             };
+            let number = |index: usize| lists.get(index)?.as_ref()?.number;
+            let ends = lists.iter().flatten().map(|crl| crl.next_update);
+            findings.claims.set_collateral(IntelCollateralClaims {
+                tcb_evaluation_data_number: evaluation.min(identity.tcb_evaluation_data_number),
+                issued: oldest_crl.unwrap_or(info.issue_date).min(info.issue_date).min(identity.issue_date),
+                expires: ends.fold(info.next_update.min(identity.next_update), UnixTime::min),
+                root_ca_crl_number: number(0),
+                pck_crl_number: number(1),
+            });
             let text = format!(
                 "TCB info of {}, evaluation {evaluation}; QE identity of {}; valid until {}",
                 info.issue_date,
@@ -265,7 +288,7 @@ fn revocation_check(
     path: &Path<'_, '_>,
     signers: &[&ParsedCertificate<'_>],
     context: &Context<'_>,
-) -> (Check, Option<UnixTime>) {
+) -> (Check, Vec<Option<VerifiedCrl>>) {
     let root =
         Issuer { name: path.anchor.name.clone(), subject: &path.anchor.subject, key: &path.anchor.key };
     let below_root: Vec<_> = path.issuer.into_iter().chain(signers.iter().copied()).collect();
@@ -275,19 +298,25 @@ fn revocation_check(
         let issuer = Issuer { name: ca.subject_name(), subject: ca.subject(), key: ca.key() };
         lists.push(one_list("pck-crl", &collateral.pck_crl, &issuer, &[path.signer], context));
     }
-    let issued = |list: &Result<VerifiedCrl, Check>| list.as_ref().ok().map(|crl| crl.this_update);
-    let oldest = lists.iter().map(issued).min().flatten();
     let end = lists.iter().filter_map(|list| list.as_ref().ok()).map(|crl| crl.next_update).min();
     let text = match (end, lists.iter().all(Result::is_ok)) {
         (Some(end), true) => format!("nothing on the path is revoked; lists valid until {end}"),
         _ => "not shown to be free of revocation".into(),
     };
     let names = ["root-ca-crl", "pck-crl"];
-    let checks = names.into_iter().zip(lists).map(|(name, list)| match list {
-        Ok(crl) => Check::passed(name, format!("of {}, valid until {}", crl.this_update, crl.next_update)),
-        Err(check) => check,
-    });
-    (Check::group("revocation", text, checks.collect()), oldest)
+    let (mut checks, mut good) = (Vec::new(), Vec::new());
+    for (name, list) in names.into_iter().zip(lists) {
+        let (check, list) = match list {
+            Ok(crl) => {
+                let text = format!("of {}, valid until {}", crl.this_update, crl.next_update);
+                (Check::passed(name, text), Some(crl))
+            }
+            Err(check) => (check, None),
+        };
+        checks.push(check);
+        good.push(list);
+    }
+    (Check::group("revocation", text, checks), good)
 }
 
 fn one_list(

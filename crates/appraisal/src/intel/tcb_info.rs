@@ -70,9 +70,20 @@ pub(crate) struct TdxModuleIdentity<'a> {
 pub(crate) struct SvnLevel<'a> {
     pub(crate) tcb: Svn,
     pub(crate) tcb_date: UnixTime,
+    #[serde(deserialize_with = "published_status")]
     pub(crate) tcb_status: TcbStatus,
     #[serde(borrow, default, deserialize_with = "text::list", rename = "advisoryIDs")]
     pub(crate) advisories: Vec<Cow<'a, str>>,
+}
+
+/// The two statuses about launching again are made by comparing levels; no level has them.
+fn published_status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<TcbStatus, D::Error> {
+    match TcbStatus::deserialize(deserializer)? {
+        TcbStatus::TDRelaunchAdvised | TcbStatus::TDRelaunchAdvisedConfigurationNeeded => {
+            Err(D::Error::custom("a status that Intel gives to no level"))
+        }
+        status => Ok(status),
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -81,9 +92,9 @@ pub(crate) struct Svn {
     pub(crate) isvsvn: u16,
 }
 
-/// The first level whose version is not above `svn`: they are listed from new to old.
-pub(crate) fn svn_level<'l, 'a>(levels: &'l [SvnLevel<'a>], svn: u16) -> Option<&'l SvnLevel<'a>> {
-    levels.iter().find(|level| level.tcb.isvsvn <= svn)
+/// The first level whose version is not above `svn`, by its index: they are listed from new to old.
+pub(crate) fn svn_level(levels: &[SvnLevel<'_>], svn: u16) -> Option<usize> {
+    levels.iter().position(|level| level.tcb.isvsvn <= svn)
 }
 
 /// A level of the whole platform.
@@ -93,6 +104,7 @@ pub(crate) struct TcbLevel<'a> {
     #[serde(borrow)]
     pub(crate) tcb: PlatformTcb<'a>,
     pub(crate) tcb_date: UnixTime,
+    #[serde(deserialize_with = "published_status")]
     pub(crate) tcb_status: TcbStatus,
     #[serde(borrow, default, deserialize_with = "text::list", rename = "advisoryIDs")]
     pub(crate) advisories: Vec<Cow<'a, str>>,
@@ -283,7 +295,32 @@ mod tests {
             format!(r#"{{"tcb":{{"isvsvn":1}},"tcbDate":"2025-01-01T00:00:00Z","tcbStatus":"{status}"}}"#)
         };
         assert!(serde_json::from_str::<SvnLevel<'_>>(&level("UpToDate")).is_ok());
+        assert!(serde_json::from_str::<SvnLevel<'_>>(&level("TDRelaunchAdvised")).is_err());
         let refused = serde_json::from_str::<SvnLevel<'_>>(&level("Fine")).unwrap_err();
         assert!(refused.to_string().contains("unknown variant `Fine`"), "{refused}");
+    }
+
+    /// Everything that Intel signed from 2020 to 2026 and that we found has the fields that we know, and no other.
+    #[test]
+    fn what_intel_signed_over_the_years_is_read() {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Served<'a> {
+            #[serde(borrow)]
+            tcb_info: TcbInfo<'a>,
+        }
+        let directory =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/intel-collateral");
+        let mut versions = Vec::new();
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            let text = std::fs::read_to_string(&path).unwrap();
+            let served: Served<'_> =
+                serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            versions.push((served.tcb_info.version, served.tcb_info.id.map(Cow::into_owned)));
+        }
+        versions.sort();
+        let named = |id: &str| (3, Some(id.to_owned()));
+        assert_eq!(versions, [(2, None), named("SGX"), named("SGX"), named("TDX"), named("TDX")]);
     }
 }

@@ -8,6 +8,8 @@ mod composite;
 mod corpus;
 mod event_log_attacks;
 mod event_logs;
+mod intel_detail;
+mod intel_formats;
 mod intel_rules;
 mod lab;
 mod memory;

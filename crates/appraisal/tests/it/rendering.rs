@@ -41,6 +41,22 @@ fn an_outdated_tdx_platform() {
 }
 
 #[test]
+fn a_td_that_should_be_relaunched() {
+    let now = Intel::tdx().tee_tcb_svn;
+    let mut launch = now;
+    launch[0] = 4;
+    let platform = Intel { tee_tcb_svn: launch, current_svn: Some(now), ..Intel::tdx() };
+    let refused = platform.present().appraise().unwrap_err();
+    golden("tdx-relaunch.txt", &refused.verdict().render(false));
+}
+
+#[test]
+fn a_quote_that_only_names_its_certificate() {
+    let refused = Intel { certification_kind: 1, ..Intel::sgx() }.present().appraise().unwrap_err();
+    golden("sgx-look-up.txt", &refused.verdict().render(false));
+}
+
+#[test]
 fn an_outdated_sgx_platform_in_debug() {
     let quote = evidence("sgx/trustee-occlum_quote.dat.quote-v3-sgx-77bcbd.bin");
     let bundle = dcap("bundles/quote-v3-sgx-77bcbdfa-20250606T1230-e19.collateral.json");

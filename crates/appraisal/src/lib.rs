@@ -46,8 +46,11 @@ mod collect;
 mod crypto;
 mod der;
 mod expectation;
+mod expiry;
 mod findings;
+mod heads;
 mod intel;
+mod needs;
 mod nitro;
 mod nvidia;
 mod policy;
@@ -70,7 +73,13 @@ pub use claims::Claims;
 pub use code::Code;
 pub use collect::{EndorsementsBuilder, Unrecognised};
 pub use crypto::{Crypto, InvalidSignature, SignatureAlgorithm};
-pub use findings::CollateralSeen;
+pub use expiry::{Expiry, PartWindow};
+pub use findings::{CollateralSeen, CrlSeen};
+pub use heads::{CertificateHead, CrlHead, DocumentHead, Unreadable, VekHead};
+pub use needs::{
+    AmdNeeds, CollateralSubject, IntelNeeds, IntelTee, Needs, NeedsUnknown, PckCa, VekNeeds, hardware_id,
+    needs, needs_of_quote, needs_of_report,
+};
 pub use nitro::{NitroClaims, NitroPolicy};
 pub use nvidia::{NvidiaClaims, NvidiaPolicy};
 pub use policy::{EmulatedRoot, InvalidRoot, Minimum, Policy, Rule, SnpMinimum};

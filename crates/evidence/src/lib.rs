@@ -18,6 +18,7 @@
 //! ```
 
 pub mod azure;
+pub mod bundle;
 pub mod cca;
 mod claims;
 mod dcap;

@@ -1,0 +1,1 @@
+//! Fetches, caches and bundles what vendors sign about platforms.

@@ -60,7 +60,10 @@ struct Entry {
 
 /// What a look into the cache found.
 pub(crate) enum Found {
-    Answer { answer: Answer, fetched: UnixTime },
+    Answer {
+        answer: Answer,
+        fetched: UnixTime,
+    },
     Nothing,
     /// Something that could not be used, and is gone now.
     Dropped,

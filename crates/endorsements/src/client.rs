@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use appraisal::{
-    AmdNeeds, Expiry, IntelNeeds, Needs, UnixTime, VekNeeds, hardware_id, needs,
-};
+use appraisal::{AmdNeeds, Expiry, IntelNeeds, Needs, UnixTime, VekNeeds, hardware_id, needs};
 use evidence::snp::ProductFamily;
-use evidence::{AmdCollateral, CertificateDer, CrlDer, Endorsements, Evidence, IntelCollateral, SignedDocument};
+use evidence::{
+    AmdCollateral, CertificateDer, CrlDer, Endorsements, Evidence, IntelCollateral, SignedDocument,
+};
 use tokio::time::Instant;
 
 use crate::cache::Found;
@@ -98,7 +98,9 @@ impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing(failure) => write!(f, "without {failure}"),
-            Self::Stale(failure) => write!(f, "from the cache, as it could not be asked for again: {failure}"),
+            Self::Stale(failure) => {
+                write!(f, "from the cache, as it could not be asked for again: {failure}")
+            }
             Self::EndsSoon { part, not_after, days } => {
                 write!(f, "{part} ends on {not_after}, in {days} days")
             }
@@ -333,7 +335,8 @@ impl Client {
             }
             if list.is_none() {
                 let item = Item::AmdCrl(family);
-                list = gathered.welcome(&item, self.obtain(&item, now).await).and_then(crl).map(|(crl, _)| crl);
+                list =
+                    gathered.welcome(&item, self.obtain(&item, now).await).and_then(crl).map(|(crl, _)| crl);
             }
         }
         Some(AmdCollateral { vek, issuer_chain, crl: list })

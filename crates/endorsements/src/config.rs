@@ -108,11 +108,7 @@ impl IntelService {
     pub fn pccs(base: impl Into<String>) -> Self {
         let base = base.into();
         let base = base.trim_end_matches('/').to_owned();
-        Self {
-            root_ca_crl: format!("{base}/sgx/certification/v4/rootcacrl"),
-            base,
-            update: Update::Standard,
-        }
+        Self { root_ca_crl: format!("{base}/sgx/certification/v4/rootcacrl"), base, update: Update::Standard }
     }
 }
 

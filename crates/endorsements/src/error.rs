@@ -109,7 +109,9 @@ impl Cause {
             Self::Unreachable(_) | Self::TimedOut(_) => {
                 "check network, name resolution and proxy, or use a cache (PCCS) or a bundle"
             }
-            Self::NotFound => "check that the platform is a production one of this vendor, and its TCB one it released",
+            Self::NotFound => {
+                "check that the platform is a production one of this vendor, and its TCB one it released"
+            }
             Self::RateLimited(_) => "wait, prefetch with a shared cache, or use a bundle",
             Self::Status(_) => "try again later, or look at the service's own page of its state",
             Self::TooLarge(_) | Self::Encoded(_) | Self::WrongContent(_) => {

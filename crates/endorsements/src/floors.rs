@@ -6,6 +6,8 @@
 //! of issue is remembered as well; as verifiers with caches of their own see lists of different days, one that is a
 //! little older than the newest is let pass ([`Floors::tolerating`]).
 //!
+//! Floors are by subject, not by root: whoever appraises emulated platforms too does that without them.
+//!
 //! Whoever can delete the file makes us forget: inside a TEE it belongs onto sealed storage.
 
 use std::collections::BTreeMap;
@@ -67,7 +69,9 @@ pub enum FloorsError {
     #[error("the file of floors cannot be used")]
     Disk(#[from] io::Error),
     /// The file holds something else.
-    #[error("the file of floors holds something else: {0}; restore it from a backup, or, if you know why, remove it")]
+    #[error(
+        "the file of floors holds something else: {0}; restore it from a backup, or, if you know why, remove it"
+    )]
     Unreadable(String),
 }
 
@@ -89,7 +93,8 @@ impl Floors {
     /// [`FloorsError`] when there is a file that cannot be read.
     pub fn open(path: &Path) -> Result<Self, FloorsError> {
         let name = path.file_name().and_then(|name| name.to_str());
-        let name = name.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "expected a file's path"))?;
+        let name =
+            name.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "expected a file's path"))?;
         let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let store = Store::File { directory: Directory::open(above)?, name: name.to_owned() };
         let floors = Self { store, tolerance: DEFAULT_TOLERANCE };
@@ -189,7 +194,8 @@ fn read(directory: &Directory, name: &str) -> Result<Seen, FloorsError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Seen::default()),
         Err(error) => return Err(error.into()),
     };
-    let seen: Seen = serde_json::from_slice(&bytes).map_err(|error| FloorsError::Unreadable(error.to_string()))?;
+    let seen: Seen =
+        serde_json::from_slice(&bytes).map_err(|error| FloorsError::Unreadable(error.to_string()))?;
     if seen.format != SCHEMA {
         return Err(FloorsError::Unreadable(format!("its format is {:?}", seen.format)));
     }

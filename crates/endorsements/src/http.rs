@@ -179,10 +179,14 @@ mod tests {
     fn plain_http_is_for_this_machine_unless_allowed() {
         let http = |plain_http| Http::new(&Config { plain_http, ..Config::default() }).unwrap();
         let strict = http(PlainHttp::LoopbackOnly);
-        for allowed in ["https://pcs.example/x", "http://127.0.0.1:8081/x", "http://[::1]/x", "http://localhost/x"] {
+        for allowed in
+            ["https://pcs.example/x", "http://127.0.0.1:8081/x", "http://[::1]/x", "http://localhost/x"]
+        {
             assert!(strict.allowed(allowed).is_ok(), "{allowed}");
         }
-        for refused in ["http://10.0.0.1/", "http://localhost.example/", "ftp://127.0.0.1/", "file:///etc", "x", ""] {
+        for refused in
+            ["http://10.0.0.1/", "http://localhost.example/", "ftp://127.0.0.1/", "file:///etc", "x", ""]
+        {
             assert!(strict.allowed(refused).is_err(), "{refused}");
         }
         assert!(http(PlainHttp::Allowed).allowed("http://pccs.example:8081/x").is_ok());

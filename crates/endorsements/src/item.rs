@@ -76,7 +76,7 @@ impl Item {
         }
     }
 
-    /// Certificates never change: AMD makes the same VCEK each time it is asked.
+    /// Certificates are good until they end: asked again, AMD certifies the same key.
     const fn is_lasting(&self) -> bool {
         matches!(self, Self::Vcek { .. } | Self::AmdIssuers { .. })
     }
@@ -114,7 +114,8 @@ pub(crate) enum Answer {
 impl Answer {
     /// Whether this is what was asked for.
     pub(crate) fn check(&self, item: &Item) -> Result<(), Cause> {
-        let wrong = |seen: &dyn fmt::Debug| Err(Cause::WrongContent(format!("{seen:?} instead of the {item}")));
+        let wrong =
+            |seen: &dyn fmt::Debug| Err(Cause::WrongContent(format!("{seen:?} instead of the {item}")));
         match (item, self) {
             (Item::TcbInfo { tee, fmspc, .. }, Self::Document(document)) => {
                 let head = DocumentHead::of_tcb_info(&document.body)?;
@@ -182,8 +183,9 @@ impl Answer {
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let chain =
-            |chain: &[CertificateDer]| Value::Array(chain.iter().map(|der| Value::Bytes(der.0.clone())).collect());
+        let chain = |chain: &[CertificateDer]| {
+            Value::Array(chain.iter().map(|der| Value::Bytes(der.0.clone())).collect())
+        };
         let value = Value::Array(match self {
             Self::Document(document) => vec![
                 Value::Text("document".into()),

@@ -50,10 +50,10 @@ mod item;
 mod random;
 mod service;
 
+pub use crate::http::ConfigError;
 pub use bundle::{Bundle, BundleError, BundleKey, BundleSigner};
 pub use cache::{Cache, CacheLimits};
 pub use client::{Client, Counts, Fetched, PartSource, Source, Warning, expiry_warnings};
 pub use config::{Config, Freshness, IntelService, Jitter, Mode, PlainHttp, Timing, Update};
 pub use error::{Cause, FetchError, PartFailure};
 pub use floors::{DEFAULT_TOLERANCE, Floors, FloorsError};
-pub use crate::http::ConfigError;

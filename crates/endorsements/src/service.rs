@@ -30,7 +30,11 @@ pub(crate) fn address(item: &Item, config: &Config) -> String {
             format!("{intel}/{}/certification/v4/qe/identity?{}", tee.as_str(), update(wanted))
         }
         Item::PckCrl(ca) => {
-            format!("{intel}/{}/certification/v4/pckcrl?ca={}&encoding=der", IntelTee::Sgx.as_str(), ca.as_str())
+            format!(
+                "{intel}/{}/certification/v4/pckcrl?ca={}&encoding=der",
+                IntelTee::Sgx.as_str(),
+                ca.as_str()
+            )
         }
         Item::RootCaCrl => config.intel.root_ca_crl.clone(),
         Item::Vcek { family, hardware_id, tcb } => {
@@ -136,8 +140,8 @@ mod tests {
     use evidence::snp::ProductFamily;
 
     use super::*;
-    use crate::item::IssuerKind;
     use crate::IntelService;
+    use crate::item::IssuerKind;
 
     #[test]
     fn addresses_are_those_of_the_vendors_documents() {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use appraisal::{AmdNeeds, Expiry, IntelNeeds, Needs, UnixTime, VekNeeds, hardware_id, needs};
+use appraisal::{AmdNeeds, Expiry, IntelNeeds, IntelTee, Needs, UnixTime, VekNeeds, hardware_id, needs};
 use evidence::snp::ProductFamily;
 use evidence::{
     AmdCollateral, CertificateDer, CrlDer, Endorsements, Evidence, IntelCollateral, SignedDocument,
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::cache::Found;
 use crate::http::{ConfigError, Http};
 use crate::item::{Answer, IssuerKind, Item};
-use crate::{Cache, Cause, Config, FetchError, Mode, PartFailure, service};
+use crate::{Cache, Cause, Config, FetchError, Mode, PartFailure, Timing, service};
 
 /// The client of the vendors' services. Cheap to share by reference; one for each configuration.
 pub struct Client {
@@ -25,6 +25,8 @@ pub struct Client {
     http: Http,
     cache: Option<Arc<Cache>>,
     flights: Mutex<HashMap<String, Weak<Flight>>>,
+    /// Until when what is cached is served without asking again, and why: by item.
+    vain: Mutex<HashMap<String, (Instant, Cause)>>,
     /// When a service may be asked next, by its host, or by that and the kind of request.
     gates: Mutex<HashMap<String, Instant>>,
     counters: Counters,
@@ -189,6 +191,7 @@ impl Client {
             config,
             cache: cache.map(Arc::new),
             flights: Mutex::default(),
+            vain: Mutex::default(),
             gates: Mutex::default(),
             counters: Counters::default(),
         })
@@ -255,6 +258,17 @@ impl Client {
         for item in items(needs, &self.config) {
             self.with_cache(move |cache| cache.forget(&item)).await;
         }
+    }
+
+    /// The evaluations that Intel offers for `tee`, as it signed them (PCS API v4, "Get TCB Evaluation Data
+    /// Numbers"): a help for choosing [`crate::Update::Evaluation`], and nothing that an appraisal uses.
+    ///
+    /// # Errors
+    /// [`Cause`] when it could not be had.
+    pub async fn evaluation_numbers(&self, tee: IntelTee, now: UnixTime) -> Result<SignedDocument, Cause> {
+        let item = Item::EvaluationNumbers(tee);
+        let answer = self.obtain(&item, now).await?.answer;
+        document(answer).ok_or_else(|| Cause::WrongContent("another kind of answer".into()))
     }
 
     async fn fetch(&self, needs: &Needs, given: Endorsements, now: UnixTime) -> Result<Fetched, FetchError> {
@@ -351,7 +365,7 @@ impl Client {
         now: UnixTime,
     ) -> Option<(ProductFamily, CertificateDer)> {
         let candidates = vcek_items(needs);
-        let Some((_, _)) = candidates.first() else {
+        if candidates.is_empty() {
             let cause = match needs.vek {
                 VekNeeds::Vlek { .. } => Cause::NotPublic,
                 VekNeeds::Vcek { .. } => {
@@ -390,6 +404,9 @@ impl Client {
         if self.config.mode == Mode::Offline {
             return self.stale_or(cached, Cause::Offline);
         }
+        if let Some(cause) = self.asked_in_vain(item).filter(|_| holds(cached.as_ref(), now)) {
+            return self.stale_or(cached, cause);
+        }
         let flight = self.flight(item);
         let mut slot = flight.lock().await;
         if let Some(landed) = &*slot {
@@ -403,17 +420,23 @@ impl Client {
 
     /// As the only task of this process that asks for the item.
     async fn obtain_alone(&self, item: &Item, now: UnixTime) -> Result<Obtained, Cause> {
-        let deadline = Instant::now() + self.config.timing.total;
-        let _lock = self.lock(item, deadline).await;
+        let begun = Instant::now();
+        let _lock = self.lock(item, begun + self.config.timing.total).await;
         // Another process may have had it meanwhile.
         let cached = self.cached(item).await;
         if let Some(fresh) = self.fresh(item, cached.as_ref(), now) {
             return Ok(fresh);
         }
-        let answer = match self.ask(item, deadline).await {
+        let still_holds = holds(cached.as_ref(), now);
+        let Timing { total, refresh, refresh_pause, .. } = self.config.timing;
+        let answer = match self.ask(item, begun + if still_holds { refresh } else { total }).await {
             Ok(answer) => answer,
             Err(cause) => {
                 add(&self.counters.failures);
+                if still_holds {
+                    let until = Instant::now() + refresh_pause;
+                    unpoisoned(&self.vain).insert(item.key(), (until, cause.clone()));
+                }
                 return self.stale_or(cached, cause);
             }
         };
@@ -426,6 +449,13 @@ impl Client {
             add(&self.counters.unwritten);
         }
         Ok(Obtained { answer, source: Source::Vendor, stale: None })
+    }
+
+    fn asked_in_vain(&self, item: &Item) -> Option<Cause> {
+        let now = Instant::now();
+        let mut vain = unpoisoned(&self.vain);
+        vain.retain(|_, (until, _)| *until > now);
+        vain.get(&item.key()).map(|(_, cause)| cause.clone())
     }
 
     fn fresh(&self, item: &Item, cached: Option<&(Answer, UnixTime)>, now: UnixTime) -> Option<Obtained> {
@@ -494,7 +524,9 @@ impl Client {
         let address = service::address(item, &self.config);
         let host = host(&address);
         let mut backoff = timing.first_backoff;
-        for attempt in 1.. {
+        let mut tries = 0;
+        loop {
+            tries += 1;
             self.wait_for_turn(item, &host, deadline).await?;
             add(&self.counters.requests);
             let patience = timing.per_try.min(deadline.saturating_duration_since(Instant::now()));
@@ -511,14 +543,13 @@ impl Client {
                 wait = after.unwrap_or(wait);
                 self.close_gate(&host, wait);
             }
-            if !cause.is_passing() || attempt >= timing.tries || Instant::now() + wait >= deadline {
+            if !cause.is_passing() || tries >= timing.tries || Instant::now() + wait >= deadline {
                 return Err(cause);
             }
             tokio::time::sleep(wait).await;
             add(&self.counters.retries);
             backoff = (backoff * 2).min(timing.longest_backoff);
         }
-        unreachable!("the last try returns")
     }
 
     /// Nobody asks a host that wants rest, and VCEKs are asked for one after the other.
@@ -560,6 +591,11 @@ fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn host(address: &str) -> String {
     let uri: Option<http::Uri> = address.parse().ok();
     uri.and_then(|uri| uri.authority().map(ToString::to_string)).unwrap_or_default()
+}
+
+/// Whether what is cached has not ended.
+fn holds(cached: Option<&(Answer, UnixTime)>, now: UnixTime) -> bool {
+    cached.and_then(|(answer, _)| answer.window()).is_some_and(|(_, end)| now <= end)
 }
 
 fn is_newer(kept: &Answer, answer: &Answer) -> bool {

@@ -130,6 +130,10 @@ pub struct Timing {
     pub per_try: Duration,
     /// For one answer, with all tries and waits.
     pub total: Duration,
+    /// For one answer, when what is cached still holds.
+    pub refresh: Duration,
+    /// When that was in vain, how long what is cached is served before the vendor is asked again.
+    pub refresh_pause: Duration,
     /// At most so many tries.
     pub tries: u32,
     /// The wait after the first failure; it doubles each time, and is shortened at random to between a half and
@@ -146,6 +150,8 @@ impl Default for Timing {
         Self {
             per_try: Duration::from_secs(15),
             total: Duration::from_secs(90),
+            refresh: Duration::from_secs(10),
+            refresh_pause: Duration::from_secs(60),
             tries: 5,
             first_backoff: Duration::from_millis(500),
             longest_backoff: Duration::from_secs(20),

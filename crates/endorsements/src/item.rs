@@ -16,6 +16,7 @@ use crate::{Cause, Update};
 pub(crate) enum Item {
     TcbInfo { tee: IntelTee, fmspc: [u8; 6], update: Update },
     QeIdentity { tee: IntelTee, update: Update },
+    EvaluationNumbers(IntelTee),
     PckCrl(PckCa),
     RootCaCrl,
     Vcek { family: ProductFamily, hardware_id: Vec<u8>, tcb: TcbComponents },
@@ -53,6 +54,7 @@ impl Item {
                 format!("tcb-{}-{}{}", tee.as_str(), hex::encode(fmspc), update(wanted))
             }
             Self::QeIdentity { tee, update: wanted } => format!("qe-{}{}", tee.as_str(), update(wanted)),
+            Self::EvaluationNumbers(tee) => format!("evaluations-{}", tee.as_str()),
             Self::PckCrl(ca) => format!("pckcrl-{}", ca.as_str()),
             Self::RootCaCrl => "rootcacrl".into(),
             Self::Vcek { family, hardware_id, tcb } => {
@@ -69,7 +71,7 @@ impl Item {
     pub(crate) const fn limit(&self) -> usize {
         match self {
             Self::TcbInfo { .. } => 128 * 1024,
-            Self::QeIdentity { .. } | Self::AmdIssuers { .. } => 32 * 1024,
+            Self::QeIdentity { .. } | Self::EvaluationNumbers(_) | Self::AmdIssuers { .. } => 32 * 1024,
             // Text in hexadecimal is twice as long.
             Self::PckCrl(_) | Self::RootCaCrl | Self::AmdCrl(_) => 256 * 1024,
             Self::Vcek { .. } => 8 * 1024,
@@ -89,6 +91,9 @@ impl fmt::Display for Item {
                 write!(f, "TCB info of {} for FMSPC {}", tee.as_str().to_uppercase(), hex::encode(fmspc))
             }
             Self::QeIdentity { tee, .. } => write!(f, "QE identity of {}", tee.as_str().to_uppercase()),
+            Self::EvaluationNumbers(tee) => {
+                write!(f, "evaluation numbers of {}", tee.as_str().to_uppercase())
+            }
             Self::PckCrl(ca) => write!(f, "CRL of {}", ca.common_name()),
             Self::RootCaCrl => f.write_str("CRL of Intel SGX Root CA"),
             Self::Vcek { family, hardware_id, tcb } => {
@@ -114,20 +119,30 @@ pub(crate) enum Answer {
 impl Answer {
     /// Whether this is what was asked for.
     pub(crate) fn check(&self, item: &Item) -> Result<(), Cause> {
-        let wrong =
-            |seen: &dyn fmt::Debug| Err(Cause::WrongContent(format!("{seen:?} instead of the {item}")));
+        let wrong = |seen: String| Err(Cause::WrongContent(format!("{seen} instead of the {item}")));
         match (item, self) {
             (Item::TcbInfo { tee, fmspc, .. }, Self::Document(document)) => {
                 let head = DocumentHead::of_tcb_info(&document.body)?;
                 if head.tee != *tee || head.fmspc != Some(*fmspc) {
-                    return wrong(&head);
+                    let seen = hex::encode(head.fmspc.unwrap_or_default());
+                    return wrong(format!(
+                        "TCB info of {} for FMSPC {seen}",
+                        head.tee.as_str().to_uppercase()
+                    ));
                 }
                 signed_by_intel(document)
             }
             (Item::QeIdentity { tee, .. }, Self::Document(document)) => {
                 let head = DocumentHead::of_qe_identity(&document.body)?;
                 if head.tee != *tee {
-                    return wrong(&head);
+                    return wrong(format!("QE identity of {}", head.tee.as_str().to_uppercase()));
+                }
+                signed_by_intel(document)
+            }
+            (Item::EvaluationNumbers(tee), Self::Document(document)) => {
+                let (seen, _) = evaluation_numbers(&document.body)?;
+                if !seen.eq_ignore_ascii_case(tee.as_str()) {
+                    return wrong(format!("evaluation numbers of {seen}"));
                 }
                 signed_by_intel(document)
             }
@@ -135,14 +150,14 @@ impl Answer {
             (Item::RootCaCrl, Self::Crl { crl, .. }) => issued_by(crl, "Intel SGX Root CA"),
             (Item::AmdCrl(family), Self::Crl { crl, .. }) => issued_by(crl, &format!("ARK-{family}")),
             (Item::Vcek { family, hardware_id, tcb }, Self::Certificates(chain)) => {
-                let [certificate] = chain.as_slice() else { return wrong(&"several certificates") };
+                let [certificate] = chain.as_slice() else { return wrong("several certificates".into()) };
                 let head = CertificateHead::of(certificate)?;
                 let fits = head.vek.as_ref().is_some_and(|vek| {
                     vek.family == *family
                         && vek.tcb == *tcb
                         && vek.hardware_id.as_deref() == Some(hardware_id.as_slice())
                 });
-                if fits { Ok(()) } else { wrong(&head.subject) }
+                if fits { Ok(()) } else { wrong(format!("a certificate of {}", head.subject)) }
             }
             (Item::AmdIssuers { family, kind }, Self::Certificates(chain)) => {
                 let issuer = match kind {
@@ -150,9 +165,13 @@ impl Answer {
                     IssuerKind::Vlek => format!("SEV-VLEK-{family}"),
                 };
                 let names = subjects(chain)?;
-                if names.contains(&issuer) { Ok(()) } else { wrong(&names) }
+                if names.contains(&issuer) {
+                    Ok(())
+                } else {
+                    wrong(format!("certificates of {}", names.join(", ")))
+                }
             }
-            _ => wrong(&"another kind of answer"),
+            _ => wrong("another kind of answer".into()),
         }
     }
 
@@ -161,9 +180,11 @@ impl Answer {
         match self {
             Self::Document(document) => {
                 let head = DocumentHead::of_tcb_info(&document.body)
-                    .or_else(|_| DocumentHead::of_qe_identity(&document.body))
-                    .ok()?;
-                Some((head.issued, head.next_update))
+                    .or_else(|_| DocumentHead::of_qe_identity(&document.body));
+                match head {
+                    Ok(head) => Some((head.issued, head.next_update)),
+                    Err(_) => evaluation_numbers(&document.body).ok().map(|(_, window)| window),
+                }
             }
             Self::Crl { crl, .. } => CrlHead::of(crl).ok().map(|head| (head.issued, head.next_update)),
             Self::Certificates(chain) => {
@@ -224,6 +245,22 @@ impl Answer {
         };
         parts.next().is_none().then_some(answer)
     }
+}
+
+/// The kind of TEE, and from when to when the numbers hold.
+fn evaluation_numbers(body: &[u8]) -> Result<(String, (UnixTime, UnixTime)), Cause> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct EvaluationNumbers {
+        id: String,
+        issue_date: UnixTime,
+        next_update: UnixTime,
+        #[serde(rename = "tcbEvalNumbers")]
+        _numbers: serde::de::IgnoredAny,
+    }
+    let numbers: EvaluationNumbers =
+        serde_json::from_slice(body).map_err(|error| Cause::WrongContent(error.to_string()))?;
+    Ok((numbers.id, (numbers.issue_date, numbers.next_update)))
 }
 
 fn chain(value: Value) -> Option<Vec<CertificateDer>> {

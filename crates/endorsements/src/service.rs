@@ -29,6 +29,9 @@ pub(crate) fn address(item: &Item, config: &Config) -> String {
         Item::QeIdentity { tee, update: wanted } => {
             format!("{intel}/{}/certification/v4/qe/identity?{}", tee.as_str(), update(wanted))
         }
+        Item::EvaluationNumbers(tee) => {
+            format!("{intel}/{}/certification/v4/tcbevaluationdatanumbers", tee.as_str())
+        }
         Item::PckCrl(ca) => {
             format!(
                 "{intel}/{}/certification/v4/pckcrl?ca={}&encoding=der",
@@ -59,6 +62,9 @@ pub(crate) fn read(item: &Item, response: &Response) -> Result<Answer, Cause> {
             document(body, issuers(headers, &["TCB-Info-Issuer-Chain", "SGX-TCB-Info-Issuer-Chain"])?)?
         }
         Item::QeIdentity { .. } => document(body, issuers(headers, &["SGX-Enclave-Identity-Issuer-Chain"])?)?,
+        Item::EvaluationNumbers(_) => {
+            document(body, issuers(headers, &["TCB-Evaluation-Data-Numbers-Issuer-Chain"])?)?
+        }
         Item::PckCrl(_) => {
             Answer::Crl { crl: crl(body)?, issuers: issuers(headers, &["SGX-PCK-CRL-Issuer-Chain"])? }
         }
@@ -77,15 +83,18 @@ struct Served<'a> {
     tcb_info: Option<&'a RawValue>,
     #[serde(borrow, default)]
     enclave_identity: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    tcb_evaluation_data_numbers: Option<&'a RawValue>,
     signature: &'a str,
 }
 
 fn document(body: &[u8], issuer_chain: Vec<CertificateDer>) -> Result<Answer, Cause> {
     let wrong = |fault: String| Cause::WrongContent(fault);
     let served: Served<'_> = serde_json::from_slice(body).map_err(|error| wrong(error.to_string()))?;
-    let signed = match (served.tcb_info, served.enclave_identity) {
-        (Some(signed), None) | (None, Some(signed)) => signed,
-        _ => return Err(wrong("expected one of tcbInfo and enclaveIdentity".into())),
+    let documents = [served.tcb_info, served.enclave_identity, served.tcb_evaluation_data_numbers];
+    let mut documents = documents.into_iter().flatten();
+    let (Some(signed), None) = (documents.next(), documents.next()) else {
+        return Err(wrong("expected one of tcbInfo, enclaveIdentity and tcbEvaluationDataNumbers".into()));
     };
     let mut signature = [0; 64];
     hex::decode_to_slice(served.signature, &mut signature)

@@ -120,6 +120,31 @@ async fn offline_serves_from_the_cache() {
     assert_eq!(vendor.requests().len(), before);
 }
 
+/// What still holds is worth no long wait, and one try is enough for a while.
+#[tokio::test]
+async fn what_still_holds_is_not_waited_for_long() {
+    let (vendor, directory) = (vendor().await, tempfile::tempdir().unwrap());
+    let mut config = config(&vendor);
+    config.timing.refresh = Duration::from_millis(300);
+    config.timing.refresh_pause = Duration::from_millis(600);
+    let client = Client::new(config, Some(Cache::open(directory.path()).unwrap())).unwrap();
+    client.endorsements_for(&evidence(TDX), at(TDX_2025_AT)).await.unwrap();
+    let later = at("2025-07-10T00:00:00Z");
+    vendor.fail("/", Fault::Slow(Duration::from_secs(60)), 4);
+    let begun = std::time::Instant::now();
+    for _ in 0..3 {
+        let fetched = client.endorsements_for(&evidence(TDX), later).await.unwrap();
+        assert!(
+            matches!(&fetched.warnings[0], Warning::Stale(why) if matches!(why.cause, Cause::TimedOut(_)))
+        );
+    }
+    assert!(begun.elapsed() < Duration::from_millis(900), "{:?}", begun.elapsed());
+    assert_eq!(vendor.requests().len(), 8);
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let fetched = client.endorsements_for(&evidence(TDX), later).await.unwrap();
+    assert_eq!(fetched.requests(), 4, "asked again after the pause");
+}
+
 /// S-18, one floor lower: a cache between us and the vendor that is behind does not push out what is newer.
 #[tokio::test]
 async fn s18_an_older_answer_does_not_replace_a_newer_one() {
@@ -181,7 +206,8 @@ async fn several_tcbs_of_one_chip_live_beside_each_other() {
 
 #[tokio::test]
 async fn altered_entries_are_dropped_and_asked_for_again() {
-    let alter: [(&str, fn(&Path)); 6] = [
+    type Alter = fn(&Path);
+    let alter: [(&str, Alter); 6] = [
         ("a flipped bit", |path| {
             let mut bytes = fs::read(path).unwrap();
             let middle = bytes.len() / 2;

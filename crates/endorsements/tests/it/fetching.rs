@@ -58,6 +58,18 @@ async fn one_evaluation_can_be_asked_for() {
 }
 
 #[tokio::test]
+async fn intels_evaluations_can_be_looked_up() {
+    let vendor = Vendor::start().await;
+    vendor.load_intel(SGX_2025);
+    let client = client(&vendor);
+    let now = at("2025-06-05T00:00:00Z");
+    let numbers = client.evaluation_numbers(appraisal::IntelTee::Sgx, now).await.unwrap();
+    assert!(numbers.body.starts_with(br#"{"id":"SGX","#) && !numbers.issuer_chain.is_empty());
+    let refused = client.evaluation_numbers(appraisal::IntelTee::Tdx, now).await;
+    assert_eq!(refused, Err(Cause::NotFound));
+}
+
+#[tokio::test]
 async fn snp_reports_of_each_family_get_their_vcek() {
     let vendor = Vendor::start().await;
     for (file, now, path) in [

@@ -68,6 +68,8 @@ pub fn config(vendor: &Vendor) -> Config {
             per_try: Duration::from_secs(5),
             total: Duration::from_secs(20),
             tries: 3,
+            refresh: Duration::from_secs(5),
+            refresh_pause: Duration::ZERO,
             first_backoff: Duration::from_millis(4),
             longest_backoff: Duration::from_millis(10),
             vcek_pace: Duration::from_millis(1),

@@ -8,5 +8,6 @@ mod intel_rules;
 mod lab;
 mod mine;
 mod mutation;
+mod needs;
 mod rendering;
 mod vectors;

@@ -420,21 +420,24 @@ impl Client {
 
     /// As the only task of this process that asks for the item.
     async fn obtain_alone(&self, item: &Item, now: UnixTime) -> Result<Obtained, Cause> {
-        let begun = Instant::now();
-        let _lock = self.lock(item, begun + self.config.timing.total).await;
+        let Timing { total, refresh, refresh_pause, .. } = self.config.timing;
+        let cached = self.cached(item).await;
+        let patience = if holds(cached.as_ref(), now) { refresh } else { total };
+        // Whoever holds the lock for longer is not one of us, or is stuck: then both ask.
+        let _lock = self.lock(item, later(Instant::now(), patience)).await;
         // Another process may have had it meanwhile.
         let cached = self.cached(item).await;
         if let Some(fresh) = self.fresh(item, cached.as_ref(), now) {
             return Ok(fresh);
         }
         let still_holds = holds(cached.as_ref(), now);
-        let Timing { total, refresh, refresh_pause, .. } = self.config.timing;
-        let answer = match self.ask(item, begun + if still_holds { refresh } else { total }).await {
+        let patience = if still_holds { refresh } else { total };
+        let answer = match self.ask(item, later(Instant::now(), patience)).await {
             Ok(answer) => answer,
             Err(cause) => {
                 add(&self.counters.failures);
                 if still_holds {
-                    let until = Instant::now() + refresh_pause;
+                    let until = later(Instant::now(), refresh_pause);
                     unpoisoned(&self.vain).insert(item.key(), (until, cause.clone()));
                 }
                 return self.stale_or(cached, cause);
@@ -523,7 +526,7 @@ impl Client {
         let timing = &self.config.timing;
         let address = service::address(item, &self.config);
         let host = host(&address);
-        let mut backoff = timing.first_backoff;
+        let mut backoff = timing.first_backoff.min(timing.longest_backoff).min(LONGEST);
         let mut tries = 0;
         loop {
             tries += 1;
@@ -543,12 +546,12 @@ impl Client {
                 wait = after.unwrap_or(wait);
                 self.close_gate(&host, wait);
             }
-            if !cause.is_passing() || tries >= timing.tries || Instant::now() + wait >= deadline {
+            if !cause.is_passing() || tries >= timing.tries || later(Instant::now(), wait) >= deadline {
                 return Err(cause);
             }
             tokio::time::sleep(wait).await;
             add(&self.counters.retries);
-            backoff = (backoff * 2).min(timing.longest_backoff);
+            backoff = (backoff * 2).min(timing.longest_backoff).min(LONGEST);
         }
     }
 
@@ -563,7 +566,7 @@ impl Client {
                 let pace = format!("{host} vcek");
                 turn = turn.max(gates.get(&pace).copied().unwrap_or(now));
                 if turn < deadline {
-                    gates.insert(pace, turn + self.config.timing.vcek_pace);
+                    gates.insert(pace, later(turn, self.config.timing.vcek_pace));
                 }
             }
             turn
@@ -576,11 +579,20 @@ impl Client {
     }
 
     fn close_gate(&self, host: &str, rest: Duration) {
-        let open = Instant::now() + rest;
+        // However long a service, or whoever answers in its place, wants it: ask again in an hour.
+        let open = later(Instant::now(), rest.min(LONGEST_REST));
         let mut gates = unpoisoned(&self.gates);
         let gate = gates.entry(host.to_owned()).or_insert(open);
         *gate = open.max(*gate);
     }
+}
+
+/// No wait is longer, whatever the configuration or a service says: sums of times stay in their range.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+const LONGEST_REST: Duration = Duration::from_secs(60 * 60);
+
+fn later(instant: Instant, wait: Duration) -> Instant {
+    instant + wait.min(LONGEST)
 }
 
 /// A panic elsewhere leaves these maps whole: each change is one call.

@@ -145,6 +145,39 @@ async fn what_still_holds_is_not_waited_for_long() {
     assert_eq!(fetched.requests(), 4, "asked again after the pause");
 }
 
+/// By a process that is stuck, or by one that wants us to be.
+#[tokio::test]
+async fn a_lock_that_is_never_released_is_waited_for_and_then_ignored() {
+    let (vendor, directory) = (vendor().await, tempfile::tempdir().unwrap());
+    let mut config = config(&vendor);
+    config.timing.total = Duration::from_millis(500);
+    let client = Client::new(config, Some(Cache::open(directory.path()).unwrap())).unwrap();
+    let locks = directory.path().join("locks");
+    let held = fs::File::create(locks.join("rootcacrl")).unwrap();
+    held.lock().unwrap();
+    symlink("/dev/zero", locks.join("qe-tdx")).unwrap();
+    fs::create_dir(locks.join("pckcrl-platform")).unwrap();
+    assert!(client.endorsements_for(&evidence(TDX), at(TDX_2025_AT)).await.is_ok());
+}
+
+#[tokio::test]
+async fn absurd_times_are_no_panic() {
+    let vendor = vendor().await;
+    vendor.fail("/tcb", Fault::Status(429, "retry-after: 4294967295\r\n"), 1);
+    vendor.fail("/qe/", Fault::Status(500, ""), 1);
+    let mut config = config(&vendor);
+    let timing = &mut config.timing;
+    (timing.total, timing.per_try, timing.refresh, timing.vcek_pace) =
+        (Duration::MAX, Duration::MAX, Duration::MAX, Duration::MAX);
+    (timing.first_backoff, timing.longest_backoff) = (Duration::MAX, Duration::from_millis(1));
+    let client = Client::new(config, None).unwrap();
+    let needs = appraisal::needs(&evidence(GENOA)).unwrap().unwrap();
+    assert!(client.prefetch(&[needs], at(GENOA_AT)).await[0].is_ok());
+    let quote = evidence(TDX);
+    let fetching = client.endorsements_for(&quote, at(TDX_2025_AT));
+    assert!(tokio::time::timeout(Duration::from_millis(300), fetching).await.is_err(), "it rests, as told");
+}
+
 /// S-18, one floor lower: a cache between us and the vendor that is behind does not push out what is newer.
 #[tokio::test]
 async fn s18_an_older_answer_does_not_replace_a_newer_one() {

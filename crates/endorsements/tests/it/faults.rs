@@ -126,6 +126,22 @@ async fn lists_and_certificates_of_others_are_refused() {
     assert!(matches!(error.failures[0].cause, Cause::WrongContent(_)), "{error}");
 }
 
+/// Of the same product and TCB.
+#[tokio::test]
+async fn another_chips_certificate_is_refused() {
+    let vendor = vendor().await;
+    let fetch = async |file: &str| {
+        client(&vendor).endorsements_for(&evidence(file), at("2025-06-01T00:00:00Z")).await
+    };
+    fetch("snp/attestation-rs-live-evidence.report-v3-ec43da.bin").await.unwrap();
+    let path = vendor.requests().into_iter().find(|path| path.contains("SPL=")).unwrap();
+    vendor.fail("SPL=", Fault::AnswerTo(path.leak()), 1);
+    let error = fetch("snp/attestation-rs-milan-v3-attestation.report-v3-e38238.bin").await.unwrap_err();
+    assert!(matches!(error.failures[0].cause, Cause::WrongContent(_)), "{error}");
+    let error = error.to_string();
+    assert!(error.contains("a certificate of SEV-VCEK instead of the VCEK of Milan chip"), "{error}");
+}
+
 #[tokio::test]
 async fn slow_answers_are_given_up() {
     let vendor = vendor().await;

@@ -2,12 +2,10 @@
 //! however many wait for it, at the pace and with the rests that the vendor wants.
 
 use std::collections::HashMap;
-use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use appraisal::{AmdNeeds, Expiry, IntelNeeds, IntelTee, Needs, UnixTime, VekNeeds, hardware_id, needs};
+use appraisal::{AmdNeeds, IntelNeeds, IntelTee, Needs, UnixTime, VekNeeds, hardware_id, needs};
 use evidence::snp::ProductFamily;
 use evidence::{
     AmdCollateral, CertificateDer, CrlDer, Endorsements, Evidence, IntelCollateral, SignedDocument,
@@ -15,9 +13,13 @@ use evidence::{
 use tokio::time::Instant;
 
 use crate::cache::Found;
+use crate::counts::{Counters, add};
 use crate::http::{ConfigError, Http};
 use crate::item::{Answer, IssuerKind, Item};
-use crate::{Cache, Cause, Config, FetchError, Mode, PartFailure, Timing, service};
+use crate::{
+    Cache, Cause, Config, Counts, FetchError, Fetched, Mode, PartFailure, PartSource, Source, Timing,
+    Warning, expiry_warnings, service,
+};
 
 /// The client of the vendors' services. Cheap to share by reference; one for each configuration.
 pub struct Client {
@@ -34,143 +36,6 @@ pub struct Client {
 
 /// One request under way, and those who wait for it.
 type Flight = tokio::sync::Mutex<Option<Result<Obtained, Cause>>>;
-
-/// What was had, and what there is to say about it.
-#[derive(Clone, Debug)]
-pub struct Fetched {
-    /// What the Evidence needs.
-    pub endorsements: Endorsements,
-    /// What people should know; none makes the Endorsements useless.
-    pub warnings: Vec<Warning>,
-    /// Where each part came from.
-    pub parts: Vec<PartSource>,
-}
-
-impl Fetched {
-    /// How many parts the vendor was asked for.
-    pub fn requests(&self) -> usize {
-        self.parts.iter().filter(|part| part.source == Source::Vendor).count()
-    }
-}
-
-/// Where a part came from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PartSource {
-    /// What people call the part.
-    pub part: String,
-    /// Where from.
-    pub source: Source,
-}
-
-/// Where an answer came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// The vendor's service, or a cache that speaks like it.
-    Vendor,
-    /// Our cache.
-    Cache,
-}
-
-/// What people should know about fetched Endorsements.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Warning {
-    /// A part could not be had; policies may do without.
-    Missing(PartFailure),
-    /// A part could not be asked for again, so what was cached is served.
-    Stale(PartFailure),
-    /// A part ends soon.
-    EndsSoon {
-        /// What people call the part.
-        part: &'static str,
-        /// When.
-        not_after: UnixTime,
-        /// Whole days until then.
-        days: i64,
-    },
-    /// A part has ended. What that means, the policy says.
-    Ended {
-        /// What people call the part.
-        part: &'static str,
-        /// When.
-        not_after: UnixTime,
-    },
-}
-
-impl fmt::Display for Warning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Missing(failure) => write!(f, "without {failure}"),
-            Self::Stale(failure) => {
-                write!(f, "from the cache, as it could not be asked for again: {failure}")
-            }
-            Self::EndsSoon { part, not_after, days } => {
-                write!(f, "{part} ends on {not_after}, in {days} days")
-            }
-            Self::Ended { part, not_after } => write!(f, "{part} ended on {not_after}"),
-        }
-    }
-}
-
-/// The warnings about parts that have ended, or do so within `warn_days`: for whoever has Endorsements already.
-pub fn expiry_warnings(endorsements: &Endorsements, now: UnixTime, warn_days: i64) -> Vec<Warning> {
-    let parts = Expiry::of(endorsements).parts.into_iter();
-    let warnings = parts.filter_map(|window| {
-        let days = now.days_until(window.not_after);
-        let (part, not_after) = (window.part, window.not_after);
-        if now > not_after {
-            Some(Warning::Ended { part, not_after })
-        } else {
-            (days < warn_days).then_some(Warning::EndsSoon { part, not_after, days })
-        }
-    });
-    let mut unique = Vec::new();
-    for warning in warnings {
-        if !unique.contains(&warning) {
-            unique.push(warning);
-        }
-    }
-    unique
-}
-
-#[derive(Debug, Default)]
-struct Counters {
-    requests: AtomicU64,
-    retries: AtomicU64,
-    rate_limited: AtomicU64,
-    failures: AtomicU64,
-    cached: AtomicU64,
-    stale: AtomicU64,
-    joined: AtomicU64,
-    dropped: AtomicU64,
-    unwritten: AtomicU64,
-}
-
-/// How often what happened since the client was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Requests sent, each try counted.
-    pub requests: u64,
-    /// Tries after the first.
-    pub retries: u64,
-    /// Answers that asked for rest (429).
-    pub rate_limited: u64,
-    /// Items that could not be had from the vendor.
-    pub failures: u64,
-    /// Items served from the cache without asking.
-    pub cached: u64,
-    /// Items served from the cache because the vendor could not be asked.
-    pub stale: u64,
-    /// Items had by waiting for a request of another.
-    pub joined: u64,
-    /// Entries of the cache that could not be used.
-    pub dropped: u64,
-    /// Answers that the cache could not keep.
-    pub unwritten: u64,
-}
-
-fn add(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
-}
 
 #[derive(Clone, Debug)]
 struct Obtained {
@@ -199,20 +64,7 @@ impl Client {
 
     /// How often what happened so far.
     pub fn counts(&self) -> Counts {
-        let Counters { requests, retries, rate_limited, failures, cached, stale, joined, dropped, unwritten } =
-            &self.counters;
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Counts {
-            requests: read(requests),
-            retries: read(retries),
-            rate_limited: read(rate_limited),
-            failures: read(failures),
-            cached: read(cached),
-            stale: read(stale),
-            joined: read(joined),
-            dropped: read(dropped),
-            unwritten: read(unwritten),
-        }
+        self.counters.read()
     }
 
     /// What `evidence` needs. Nothing of it is verified; an appraisal does that.

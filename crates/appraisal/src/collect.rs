@@ -1,8 +1,9 @@
 //! From a heap of files to the Endorsements that fit one piece of Evidence. Files are told apart by content:
 //! certificates and CRLs (DER or PEM), TCB info and QE identities as Intel serves them, DCAP collateral as
-//! JSON, and encoded Endorsements. Pure: the caller reads the files. Nothing is verified here; choosing
+//! JSON, encoded Endorsements and bundles. Pure: the caller reads the files. Nothing is verified here; choosing
 //! badly can only make an appraisal refuse.
 
+use evidence::bundle::Bundle;
 use evidence::quote::{CertificationData, PckName, SignatureData};
 use evidence::snp::ReportBody;
 use evidence::{
@@ -19,7 +20,9 @@ use crate::x509::{ParsedCertificate, ParsedCrl};
 
 /// A file that holds nothing that endorses anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("neither a certificate, a CRL, TCB info, a QE identity, DCAP collateral nor encoded Endorsements")]
+#[error(
+    "neither a certificate, a CRL, TCB info, a QE identity, DCAP collateral, encoded Endorsements nor a bundle"
+)]
 pub struct Unrecognised;
 
 /// Gathers Endorsements from files, and picks those that fit.
@@ -55,6 +58,11 @@ impl EndorsementsBuilder {
         }
         if let Ok(endorsements) = Endorsements::from_bytes(bytes) {
             self.add(endorsements);
+            return Ok(());
+        }
+        // Its maker's signature is not looked at: those of the vendors inside decide.
+        if let Ok(bundle) = Bundle::from_bytes(bytes) {
+            self.add(bundle.contents.endorsements);
             return Ok(());
         }
         let crl = CrlDer(bytes.to_vec());

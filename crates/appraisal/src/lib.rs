@@ -49,9 +49,12 @@ mod crypto;
 mod der;
 mod examination;
 mod expectation;
+mod expiry;
 mod findings;
+mod heads;
 mod intel;
 mod memory;
+mod needs;
 mod nitro;
 mod nvidia;
 mod policy;
@@ -78,12 +81,18 @@ pub use collect::{EndorsementsBuilder, Unrecognised};
 pub use composite::{AppraisedAll, CompositeVerdict, Piece, RefusedAll, appraise_all, assess_all};
 pub use crypto::{Crypto, InvalidSignature, SignatureAlgorithm};
 pub use examination::{Examination, Examined, NoRoot};
-pub use findings::CollateralSeen;
+pub use expiry::{Expiry, PartWindow};
+pub use findings::{CollateralSeen, CrlSeen};
+pub use heads::{CertificateHead, CrlHead, DocumentHead, Unreadable, VekHead};
 pub use intel::{
     EnclaveAttributes, ExtendedTdClaims, IntelClaims, IntelCollateralClaims, SgxClaims, SgxType,
     TdAttributes, TdxClaims,
 };
 pub use memory::Capacity;
+pub use needs::{
+    AmdNeeds, CollateralSubject, IntelNeeds, IntelTee, Needs, NeedsUnknown, PckCa, VekNeeds, hardware_id,
+    needs, needs_of_quote, needs_of_report,
+};
 pub use nitro::{NitroClaims, NitroPolicy};
 pub use nvidia::{NvidiaClaims, NvidiaPolicy};
 pub use policy::{EmulatedRoot, InvalidRoot, Minimum, Policy, Rule, SnpMinimum};

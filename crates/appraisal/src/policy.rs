@@ -163,8 +163,18 @@ pub struct Minimum {
     pub tcb_evaluation_data_number: Option<u32>,
     /// SGX, TDX: TCB info, QE identity and CRLs issued before this are refused (S-18).
     pub intel_collateral_issued: Option<UnixTime>,
+    /// SGX, TDX: the number of the root CA's CRL (S-18). Intel gives all of its lists the number 1.
+    pub root_ca_crl_number: Option<u64>,
+    /// SGX, TDX: a CRL of the root CA issued before this is refused (S-18).
+    pub root_ca_crl_issued: Option<UnixTime>,
+    /// SGX, TDX: the number of the PCK CA's CRL (S-18).
+    pub pck_crl_number: Option<u64>,
+    /// SGX, TDX: a CRL of the PCK CA issued before this is refused (S-18).
+    pub pck_crl_issued: Option<UnixTime>,
     /// SNP: the number of AMD's CRL (S-18).
     pub amd_crl_number: Option<u64>,
+    /// SNP: a CRL of AMD's issued before this is refused (S-18).
+    pub amd_crl_issued: Option<UnixTime>,
     /// SGX, TDX: each of the 16 components of the CPU's security version.
     pub intel_cpu_svn: Option<[u8; 16]>,
     /// SGX, TDX: the security version of the provisioning certification enclave.

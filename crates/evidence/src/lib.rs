@@ -18,6 +18,7 @@
 //! ```
 
 pub mod azure;
+pub mod bundle;
 mod cbor;
 pub mod cca;
 mod claims;

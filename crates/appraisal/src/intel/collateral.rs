@@ -9,6 +9,7 @@ use super::qe_identity::QeIdentity;
 use super::tcb_info::TcbInfo;
 use crate::chain::{self, Path, Shape};
 use crate::findings::Context;
+use crate::revocation::VerifiedCrl;
 use crate::trust::Anchor;
 use crate::verdict::Check;
 use crate::x509::{ParsedCertificate, PublicKey};
@@ -118,6 +119,23 @@ pub(super) fn issued_after_floor(
             Err(rolled_back(name, format!("issued {floor} or later"), format!("issued {issued}")))
         }
         _ => Ok(()),
+    }
+}
+
+/// S-18: a list that is older than one that has been seen, by its number or by its time of issue.
+pub(super) fn crl_above_floor(
+    name: &'static str,
+    crl: &VerifiedCrl,
+    floor: (Option<u64>, Option<UnixTime>),
+) -> Result<(), Check> {
+    let number = crl.number.unwrap_or(0);
+    if let Some(least) = floor.0.filter(|&least| number < least) {
+        return Err(rolled_back(name, format!("number {least} or later"), format!("number {number}")));
+    }
+    let issued = crl.this_update;
+    match floor.1.filter(|&least| issued < least) {
+        Some(least) => Err(rolled_back(name, format!("issued {least} or later"), format!("issued {issued}"))),
+        None => Ok(()),
     }
 }
 

@@ -19,7 +19,8 @@ use evidence::{CrlDer, IntelCollateral, Platform, sgx, tdx};
 
 use crate::boot::{self, Layout};
 use crate::chain::Path;
-use crate::findings::{CollateralSeen, Context, Findings};
+use crate::findings::{CollateralSeen, Context, CrlSeen, Findings};
+use crate::needs::{CollateralSubject, IntelNeeds, IntelTee, PckCa};
 use crate::revocation::{self, Issuer, VerifiedCrl};
 use crate::verdict::{Check, PlatformIdentity};
 use crate::x509::ParsedCertificate;
@@ -190,6 +191,11 @@ fn with_collateral(
     let signed_by = statements.as_ref().map_or(&[][..], |statements| &statements.signers);
     let (revocation, lists) = revocation_check(collateral, path, signed_by, context);
     let oldest_crl = lists.iter().flatten().map(|crl| crl.this_update).min();
+    let seen = |index: usize| {
+        let crl = lists.get(index)?.as_ref()?;
+        Some(CrlSeen { number: crl.number, issued: crl.this_update })
+    };
+    let (root_ca_crl, pck_crl) = (seen(0), seen(1));
     findings.checks.push(revocation);
     match statements {
         Ok(statements) => {
@@ -197,9 +203,14 @@ fn with_collateral(
             let evaluation = info.tcb_evaluation_data_number;
             findings.collateral = CollateralSeen {
                 tcb_evaluation_data_number: Some(evaluation.min(identity.tcb_evaluation_data_number)),
-                intel_collateral_issued: oldest_crl
+                intel_collateral_issued: root_ca_crl
+                    .zip(pck_crl)
+                    .map(|(root, pck)| root.issued.min(pck.issued))
                     .map(|crl| crl.min(info.issue_date).min(identity.issue_date)),
-                amd_crl_number: None,
+                subject: subject(quote.platform(), pck, path),
+                root_ca_crl,
+                pck_crl,
+                ..CollateralSeen::default()
             };
             let number = |index: usize| lists.get(index)?.as_ref()?.number;
             let ends = lists.iter().flatten().map(|crl| crl.next_update);
@@ -228,6 +239,12 @@ fn with_collateral(
             findings.checks.push(Check::skipped("tcb", reason));
         }
     }
+}
+
+fn subject(platform: Platform, pck: &Pck, path: &Path<'_, '_>) -> Option<CollateralSubject> {
+    let tee = if platform == Platform::Tdx { IntelTee::Tdx } else { IntelTee::Sgx };
+    let ca = PckCa::of_name(&path.issuer?.subject_name())?;
+    Some(CollateralSubject::Intel(IntelNeeds { tee, fmspc: pck.fmspc, ca }))
 }
 
 /// The certificates beside TCB info and QE identity: usually the same, and then verified once.
@@ -289,14 +306,18 @@ fn revocation_check(
     signers: &[&ParsedCertificate<'_>],
     context: &Context<'_>,
 ) -> (Check, Vec<Option<VerifiedCrl>>) {
+    let minimum = &context.policy.minimum;
     let root =
         Issuer { name: path.anchor.name.clone(), subject: &path.anchor.subject, key: &path.anchor.key };
     let below_root: Vec<_> = path.issuer.into_iter().chain(signers.iter().copied()).collect();
-    let mut lists = vec![one_list("root-ca-crl", &collateral.root_ca_crl, &root, &below_root, context)];
+    let floor = (minimum.root_ca_crl_number, minimum.root_ca_crl_issued);
+    let mut lists =
+        vec![one_list("root-ca-crl", &collateral.root_ca_crl, &root, &below_root, floor, context)];
     // A PCK path always has its CA.
     if let Some(ca) = path.issuer {
         let issuer = Issuer { name: ca.subject_name(), subject: ca.subject(), key: ca.key() };
-        lists.push(one_list("pck-crl", &collateral.pck_crl, &issuer, &[path.signer], context));
+        let floor = (minimum.pck_crl_number, minimum.pck_crl_issued);
+        lists.push(one_list("pck-crl", &collateral.pck_crl, &issuer, &[path.signer], floor, context));
     }
     let end = lists.iter().filter_map(|list| list.as_ref().ok()).map(|crl| crl.next_update).min();
     let text = match (end, lists.iter().all(Result::is_ok)) {
@@ -324,6 +345,7 @@ fn one_list(
     der: &CrlDer,
     issuer: &Issuer<'_>,
     subjects: &[&ParsedCertificate<'_>],
+    floor: (Option<u64>, Option<UnixTime>),
     context: &Context<'_>,
 ) -> Result<VerifiedCrl, Check> {
     let crl = revocation::verify(name, der, issuer, subjects, context)?;
@@ -332,5 +354,6 @@ fn one_list(
     }
     crl.currency(name, context.now)?;
     collateral::issued_after_floor(name, crl.this_update, context)?;
+    collateral::crl_above_floor(name, &crl, floor)?;
     Ok(crl)
 }

@@ -15,6 +15,7 @@ mod lab;
 mod memory;
 mod mine;
 mod mutation;
+mod needs;
 mod nitro_rules;
 mod rendering;
 mod vectors;

@@ -78,6 +78,10 @@ pub struct NvidiaCollateral {
     pub rims: Vec<Vec<u8>>,
     /// Revocations by the issuers of the device's certificate.
     pub crls: Vec<CrlDer>,
+    /// The certificate of the key that signed a report and those of its issuers, for reports that come without.
+    pub device_chain: Vec<CertificateDer>,
+    /// Answers of NVIDIA's OCSP service (RFC 6960) about those certificates.
+    pub ocsp: Vec<Vec<u8>>,
 }
 
 /// What vendors sign about a platform. See the `appraisal` crate for what each part is needed for.
@@ -181,7 +185,9 @@ fn encode_tpm(tpm: &TpmCollateral) -> Value {
 
 fn encode_nvidia(nvidia: &NvidiaCollateral) -> Value {
     let rims = nvidia.rims.iter().map(|rim| Value::Bytes(rim.clone())).collect();
-    Value::Array(vec![Value::Array(rims), encode_crls(&nvidia.crls)])
+    let ocsp = nvidia.ocsp.iter().map(|answer| Value::Bytes(answer.clone())).collect();
+    let chain = encode_chain(&nvidia.device_chain);
+    Value::Array(vec![Value::Array(rims), encode_crls(&nvidia.crls), chain, Value::Array(ocsp)])
 }
 
 fn encode_crls(crls: &[CrlDer]) -> Value {
@@ -239,8 +245,13 @@ fn decode_aws(value: Value) -> Result<AwsCollateral, Malformed> {
 }
 
 fn decode_nvidia(value: Value) -> Result<NvidiaCollateral, Malformed> {
-    let [rims, crls] = items("NVIDIA collateral", value)?;
-    Ok(NvidiaCollateral { rims: byte_strings("NVIDIA RIMs", rims)?, crls: decode_crls("NVIDIA CRLs", crls)? })
+    let [rims, crls, chain, ocsp] = items("NVIDIA collateral", value)?;
+    Ok(NvidiaCollateral {
+        rims: byte_strings("NVIDIA RIMs", rims)?,
+        crls: decode_crls("NVIDIA CRLs", crls)?,
+        device_chain: decode_chain("NVIDIA device chain", chain)?,
+        ocsp: byte_strings("NVIDIA OCSP responses", ocsp)?,
+    })
 }
 
 fn decode_crls(field: &'static str, value: Value) -> Result<Vec<CrlDer>, Malformed> {
@@ -315,7 +326,7 @@ mod tests {
             }),
             tpm: Some(TpmCollateral { certificates: vec![certificate], crls: vec![CrlDer(vec![3])] }),
             aws: Some(AwsCollateral { crls: vec![] }),
-            nvidia: Some(NvidiaCollateral { rims: vec![b"<x/>".to_vec()], crls: vec![] }),
+            nvidia: Some(NvidiaCollateral { rims: vec![b"<x/>".to_vec()], ..NvidiaCollateral::default() }),
         }
     }
 

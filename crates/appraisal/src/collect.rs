@@ -3,11 +3,14 @@
 //! JSON, and encoded Endorsements. Pure: the caller reads the files. Nothing is verified here; choosing
 //! badly can only make an appraisal refuse.
 
+use std::collections::BTreeMap;
+
+use evidence::nvidia::{self, Rim};
 use evidence::quote::{CertificationData, SignatureData};
 use evidence::snp::ReportBody;
 use evidence::{
-    AmdCollateral, CertificateDer, CrlDer, Endorsements, Evidence, IntelCollateral, Platform, SignedDocument,
-    pem,
+    AmdCollateral, CertificateDer, CrlDer, Endorsements, Evidence, IntelCollateral, NvidiaCollateral,
+    Platform, SignedDocument,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -15,11 +18,14 @@ use serde_json::value::RawValue;
 use crate::UnixTime;
 use crate::amd::{Vek, hardware_id_length};
 use crate::intel::{Pck, QeIdentity, TcbInfo};
+use crate::nvidia as nvidia_devices;
 use crate::x509::{ParsedCertificate, ParsedCrl};
 
 /// A file that holds nothing that endorses anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("neither a certificate, a CRL, TCB info, a QE identity, DCAP collateral nor encoded Endorsements")]
+#[error(
+    "neither a certificate, a CRL, TCB info, a QE identity, DCAP collateral, a RIM nor encoded Endorsements"
+)]
 pub struct Unrecognised;
 
 /// Gathers Endorsements from files, and picks those that fit.
@@ -29,6 +35,7 @@ pub struct EndorsementsBuilder {
     crls: Vec<CrlDer>,
     tcb_infos: Vec<Document>,
     qe_identities: Vec<Document>,
+    rims: Vec<Vec<u8>>,
     whole: Vec<Endorsements>,
 }
 
@@ -50,6 +57,10 @@ impl EndorsementsBuilder {
     /// # Errors
     /// [`Unrecognised`], and nothing is added.
     pub fn add_file_bytes(&mut self, bytes: &[u8]) -> Result<(), Unrecognised> {
+        if Rim::recognises(bytes) && Rim::parse(bytes).is_ok() {
+            self.rims.push(bytes.to_vec());
+            return Ok(());
+        }
         if bytes.first() == Some(&b'{') {
             return self.add_json(bytes);
         }
@@ -62,7 +73,7 @@ impl EndorsementsBuilder {
             self.crls.push(crl);
             return Ok(());
         }
-        let certificates = pem::certificates(bytes).map_err(|_| Unrecognised)?;
+        let certificates = nvidia::certificate_chain(bytes).map_err(|_| Unrecognised)?;
         if certificates.iter().any(|der| ParsedCertificate::parse(der).is_err()) {
             return Err(Unrecognised);
         }
@@ -76,6 +87,11 @@ impl EndorsementsBuilder {
             self.certificates.push(amd.vek.clone());
             self.certificates.extend(amd.issuer_chain.iter().cloned());
             self.crls.extend(amd.crl.clone());
+        }
+        if let Some(nvidia) = &endorsements.nvidia {
+            self.certificates.extend(nvidia.device_chain.iter().cloned());
+            self.crls.extend(nvidia.crls.iter().cloned());
+            self.rims.extend(nvidia.rims.iter().cloned());
         }
         self.whole.push(endorsements);
     }
@@ -103,13 +119,54 @@ impl EndorsementsBuilder {
             Evidence::Sgx(quote) => self.fit_intel(Platform::Sgx, quote.signature_data(), now),
             Evidence::Tdx(quote) => self.fit_intel(Platform::Tdx, quote.signature_data(), now),
             Evidence::Snp(report) => self.fit_amd(report.body(), now),
-            // Azure, TPM, Nitro, CCA and NVIDIA say in their own modules what they need of the heap.
-            Evidence::Azure(_)
-            | Evidence::Tpm(_)
-            | Evidence::Nitro(_)
-            | Evidence::Cca(_)
-            | Evidence::Nvidia(_) => Endorsements::default(),
+            Evidence::Nvidia(attestation) => self.fit_nvidia(attestation, now),
+            // Azure, TPM, Nitro and CCA say in their own modules what they need of the heap.
+            Evidence::Azure(_) | Evidence::Tpm(_) | Evidence::Nitro(_) | Evidence::Cca(_) => {
+                Endorsements::default()
+            }
         }
+    }
+
+    /// For each version that the devices have, the manifest whose signer was certified last; if none is for them, all
+    /// that there are, as long as they are few, so that the verdict can say so. The chain of a report that comes
+    /// without, by the firmware that it names.
+    fn fit_nvidia(&self, attestation: &nvidia::Attestation, now: UnixTime) -> Endorsements {
+        let fits = |rim: &Rim| {
+            attestation.devices().iter().map(|device| device.report().opaque()).any(|opaque| {
+                // A switch has no driver, and a device of Hopper does not name its chip.
+                let same_kind = (rim.edition() == "SWITCH") == opaque.driver().is_none();
+                let same_chip = opaque.chip().is_none_or(|chip| rim.product().eq_ignore_ascii_case(chip));
+                let mut versions = opaque.driver().into_iter().chain(opaque.vbios());
+                same_kind && same_chip && versions.any(|version| rim.version().eq_ignore_ascii_case(version))
+            })
+        };
+        let mut best: BTreeMap<(String, String), ((bool, UnixTime), &Vec<u8>)> = BTreeMap::new();
+        for bytes in &self.rims {
+            let Ok(rim) = Rim::parse(bytes) else { continue };
+            if !fits(&rim) {
+                continue;
+            }
+            let version = rim.version().to_ascii_lowercase();
+            let signer = rim.certificates().first().and_then(|der| ParsedCertificate::parse(der).ok());
+            let begins = signer.map_or(UnixTime(i64::MIN), |signer| signer.not_before());
+            let rank = (begins <= now, begins);
+            let entry = best.entry((rim.product().to_owned(), version)).or_insert((rank, bytes));
+            if rank > entry.0 {
+                *entry = (rank, bytes);
+            }
+        }
+        let mut rims: Vec<_> = best.into_values().map(|(_, bytes)| bytes.clone()).take(8).collect();
+        if rims.is_empty() && self.rims.len() <= 8 {
+            rims.clone_from(&self.rims);
+        }
+        let parsed: Vec<_> =
+            self.certificates.iter().filter_map(|der| ParsedCertificate::parse(der).ok()).collect();
+        let alone = attestation.devices().iter().filter(|device| device.chain().is_empty());
+        let device_chain = alone.flat_map(|device| device_chain(device, &parsed)).collect::<Vec<_>>();
+        let crls = self.crls.iter().filter(|der| ParsedCrl::parse(der).is_ok_and(|crl| crl.is_of("NVIDIA")));
+        let nvidia =
+            NvidiaCollateral { rims, crls: crls.take(8).cloned().collect(), device_chain, ocsp: Vec::new() };
+        Endorsements { nvidia: Some(nvidia), ..Endorsements::default() }
     }
 
     fn fit_amd(&self, body: &ReportBody, now: UnixTime) -> Endorsements {
@@ -222,6 +279,33 @@ impl EndorsementsBuilder {
             })
             .map(|(der, _)| der)
     }
+}
+
+/// The certificates of the keys that may have signed a device's report, and of their issuers; or all there are if none
+/// is such, so that the verdict can say what is wrong with them.
+fn device_chain(device: &nvidia::Device, parsed: &[ParsedCertificate<'_>]) -> Vec<CertificateDer> {
+    const MOST: usize = nvidia::MAX_DEVICE_CHAIN;
+    let wanted = device.report().opaque().fwid();
+    let signs = |certificate: &&ParsedCertificate<'_>| {
+        nvidia_devices::firmware_of(certificate)
+            .is_some_and(|made_for| wanted.is_none_or(|wanted| made_for.contains(&wanted.as_slice())))
+    };
+    let mut chain: Vec<&ParsedCertificate<'_>> = Vec::new();
+    for signer in parsed.iter().filter(signs) {
+        let mut last = signer;
+        // Issuers of issuers, until there are none, or they are there already.
+        while !chain.iter().any(|other| other.der == last.der) && chain.len() < MOST {
+            chain.push(last);
+            match parsed.iter().find(|other| other.subject() == last.issuer()) {
+                Some(issuer) => last = issuer,
+                None => break,
+            }
+        }
+    }
+    if chain.is_empty() && parsed.len() <= 8 {
+        chain.extend(parsed);
+    }
+    chain.into_iter().map(|certificate| CertificateDer(certificate.der.to_vec())).collect()
 }
 
 /// TCB info or QE identity as Intel serves them: the signed object, and the signature beside it.

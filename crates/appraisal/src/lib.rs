@@ -72,7 +72,7 @@ pub use collect::{EndorsementsBuilder, Unrecognised};
 pub use crypto::{Crypto, InvalidSignature, SignatureAlgorithm};
 pub use findings::CollateralSeen;
 pub use nitro::{NitroClaims, NitroPolicy};
-pub use nvidia::{NvidiaClaims, NvidiaPolicy};
+pub use nvidia::{NvidiaArchitecture, NvidiaClaims, NvidiaDevice, NvidiaPolicy};
 pub use policy::{EmulatedRoot, InvalidRoot, Minimum, Policy, Rule, SnpMinimum};
 pub use reference::{InvalidReference, ReferenceValue, ReferenceValues};
 pub use status::TcbStatus;

@@ -48,6 +48,8 @@ impl Anchor {
 struct VendorRoots {
     intel: Vec<Anchor>,
     amd: Vec<Anchor>,
+    nvidia_devices: Vec<Anchor>,
+    nvidia_rims: Vec<Anchor>,
     none: Vec<Anchor>,
 }
 
@@ -57,6 +59,8 @@ static VENDOR_ROOTS: LazyLock<VendorRoots> = LazyLock::new(|| {
     let read = |der: &[u8]| Anchor::new(&CertificateDer(der.to_vec()), Origin::Vendor);
     VendorRoots {
         none: Vec::new(),
+        nvidia_devices: read(include_bytes!("../roots/nvidia-device-identity-ca.der")).into_iter().collect(),
+        nvidia_rims: read(include_bytes!("../roots/nvidia-corim-signing-root-ca.der")).into_iter().collect(),
         intel: read(include_bytes!("../roots/intel-sgx-root-ca.der")).into_iter().collect(),
         amd: [
             include_bytes!("../roots/ark-milan.der").as_slice(),
@@ -74,13 +78,20 @@ pub(crate) fn anchors(platform: Platform, policy: &Policy) -> Vec<Anchor> {
     let vendor = match platform {
         Platform::Sgx | Platform::Tdx => &VENDOR_ROOTS.intel,
         Platform::Snp => &VENDOR_ROOTS.amd,
-        Platform::AzureSnp
-        | Platform::AzureTdx
-        | Platform::Tpm
-        | Platform::Nitro
-        | Platform::Cca
-        | Platform::Nvidia => &VENDOR_ROOTS.none,
+        Platform::AzureSnp | Platform::AzureTdx | Platform::Tpm | Platform::Nitro | Platform::Cca => {
+            &VENDOR_ROOTS.none
+        }
+        Platform::Nvidia => &VENDOR_ROOTS.nvidia_devices,
     };
+    with_emulated(vendor, policy)
+}
+
+/// The roots that NVIDIA's reference integrity manifests may chain to. NVIDIA signs them under a root of their own.
+pub(crate) fn rim_anchors(policy: &Policy) -> Vec<Anchor> {
+    with_emulated(&VENDOR_ROOTS.nvidia_rims, policy)
+}
+
+fn with_emulated(vendor: &[Anchor], policy: &Policy) -> Vec<Anchor> {
     let emulated = policy
         .emulated_roots
         .iter()
@@ -97,6 +108,9 @@ mod tests {
         let names: Vec<_> =
             VENDOR_ROOTS.intel.iter().chain(&VENDOR_ROOTS.amd).map(|anchor| anchor.name.as_str()).collect();
         assert_eq!(names, ["Intel SGX Root CA", "ARK-Milan", "ARK-Genoa", "ARK-Turin"]);
+        let nvidia = VENDOR_ROOTS.nvidia_devices.iter().chain(&VENDOR_ROOTS.nvidia_rims);
+        let names: Vec<_> = nvidia.map(|anchor| anchor.name.as_str()).collect();
+        assert_eq!(names, ["NVIDIA Device Identity CA", "NVIDIA CoRIM signing Root CA"]);
     }
 
     #[test]

@@ -162,6 +162,8 @@ pub enum PlatformIdentity {
     ChipId([u8; 64]),
     /// SNP with a VLEK: the cloud provider; the chip is not told.
     Provider(String),
+    /// NVIDIA: the serial numbers of the devices, separated by commas.
+    Device(String),
 }
 
 impl std::fmt::Display for PlatformIdentity {
@@ -169,7 +171,7 @@ impl std::fmt::Display for PlatformIdentity {
         match self {
             Self::Ppid(id) => f.write_str(&hex::encode(id)),
             Self::ChipId(id) => f.write_str(&hex::encode(id)),
-            Self::Provider(name) => f.write_str(name),
+            Self::Provider(name) | Self::Device(name) => f.write_str(name),
         }
     }
 }
@@ -180,6 +182,7 @@ impl PlatformIdentity {
             Self::Ppid(_) => "PPID",
             Self::ChipId(_) => "chip",
             Self::Provider(_) => "provider",
+            Self::Device(_) => "device",
         }
     }
 
@@ -187,7 +190,7 @@ impl PlatformIdentity {
     pub(crate) fn short(&self) -> String {
         let text = self.to_string();
         let value = match (self, text.get(..8), text.get(text.len().saturating_sub(4)..)) {
-            (Self::Provider(_), ..) => text,
+            (Self::Provider(_) | Self::Device(_), ..) => text,
             (_, Some(head), Some(tail)) => format!("{head}…{tail}"),
             _ => text,
         };

@@ -18,6 +18,7 @@ const EC_PUBLIC_KEY: Oid<'static> = oid!(1.2.840.10045.2.1);
 const RSA_ENCRYPTION: Oid<'static> = oid!(1.2.840.113549.1.1.1);
 const PRIME_256: Oid<'static> = oid!(1.2.840.10045.3.1.7);
 const SECP_384: Oid<'static> = oid!(1.3.132.0.34);
+const SERIAL_NUMBER: Oid<'static> = oid!(2.5.4.5);
 /// 1.2.840.10045.4.3.2, encoded.
 const ECDSA_SHA256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
 /// 1.2.840.10045.4.3.3, encoded.
@@ -204,6 +205,18 @@ impl<'a> ParsedCertificate<'a> {
             .map(|extension| extension.value)
     }
 
+    /// The serial number of the subject (X.520, 2.5.4.5), which is that of a device.
+    pub(crate) fn subject_serial_number(&self) -> Option<String> {
+        let mut values = self.parsed.tbs_certificate.subject.iter_by_oid(&SERIAL_NUMBER);
+        values.next().and_then(|value| value.as_str().ok()).map(str::to_owned)
+    }
+
+    /// How many CAs there may be between this one and an end entity; none when any number.
+    pub(crate) fn path_length(&self) -> Option<u32> {
+        let constraints = self.parsed.basic_constraints().ok().flatten()?;
+        constraints.value.path_len_constraint
+    }
+
     pub(crate) fn require_ca(&self) -> Result<(), CertificateFault> {
         if !self.parsed.is_ca() {
             return Err(CertificateFault::NotACa);
@@ -287,6 +300,11 @@ impl<'a> ParsedCrl<'a> {
 
     pub(crate) fn issuer_name(&self) -> String {
         name_for_people(&self.parsed.tbs_cert_list.issuer)
+    }
+
+    /// Whether the issuer's name has the text.
+    pub(crate) fn is_of(&self, text: &str) -> bool {
+        self.parsed.tbs_cert_list.issuer.to_string().contains(text)
     }
 
     pub(crate) fn this_update(&self) -> UnixTime {

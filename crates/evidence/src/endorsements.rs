@@ -249,7 +249,10 @@ fn decode_nvidia(value: Value) -> Result<NvidiaCollateral, Malformed> {
     Ok(NvidiaCollateral {
         rims: byte_strings("NVIDIA RIMs", rims)?,
         crls: decode_crls("NVIDIA CRLs", crls)?,
-        device_chain: decode_chain("NVIDIA device chain", chain)?,
+        device_chain: at_most("NVIDIA device chain", chain, crate::nvidia::MAX_DEVICE_CHAIN)?
+            .into_iter()
+            .map(CertificateDer)
+            .collect(),
         ocsp: byte_strings("NVIDIA OCSP responses", ocsp)?,
     })
 }
@@ -264,11 +267,16 @@ fn decode_chain(field: &'static str, value: Value) -> Result<Vec<CertificateDer>
 
 /// At most 8 byte strings.
 fn byte_strings(field: &'static str, value: Value) -> Result<Vec<Vec<u8>>, Malformed> {
+    at_most(field, value, 8)
+}
+
+fn at_most(field: &'static str, value: Value, limit: usize) -> Result<Vec<Vec<u8>>, Malformed> {
     let Value::Array(array) = value else {
         return Err(Malformed::value(FORMAT, field, 0, "an array of byte strings", "another item"));
     };
-    if array.len() > 8 {
-        return Err(Malformed::value(FORMAT, field, 0, "at most 8 items", array.len().to_string()));
+    if array.len() > limit {
+        let expected = format!("at most {limit} items");
+        return Err(Malformed::value(FORMAT, field, 0, expected, array.len().to_string()));
     }
     array.into_iter().map(|item| byte_string(field, item)).collect()
 }

@@ -135,9 +135,14 @@ impl Item {
 
 /// A certificate chain: PEM, DER, or base64 of one of them.
 pub(super) fn chain(text: &[u8]) -> Result<Vec<CertificateDer>, Malformed> {
-    let text = text.trim_ascii();
-    match STANDARD.decode(text) {
-        Ok(inner) => pem::certificates(&inner),
-        Err(_) => pem::certificates(text),
+    // What base64 makes of `-----BEGIN` and of the header of a certificate.
+    match text.trim_ascii_start().starts_with(b"LS0tLS1CRUdJT") || text.starts_with(b"MII") {
+        true => {
+            let inner = STANDARD
+                .decode(text.trim_ascii())
+                .map_err(|error| fault("certificate", error.to_string()))?;
+            pem::certificates(&inner)
+        }
+        false => pem::certificates(text),
     }
 }

@@ -15,6 +15,17 @@ pub use opaque::{MultiGpu, OpaqueData};
 pub use report::{Measurement, Report};
 pub use rim::{Golden, Rim};
 
+/// The most certificates of devices' chains that Endorsements carry.
+pub const MAX_DEVICE_CHAIN: usize = 32;
+
+/// A certificate chain as NVIDIA's tools write it: PEM, DER, or base64 of one of them.
+///
+/// # Errors
+/// [`Malformed`] for anything else than 1 to 8 certificates.
+pub fn certificate_chain(bytes: &[u8]) -> Result<Vec<CertificateDer>, Malformed> {
+    container::chain(bytes)
+}
+
 /// Reports of one or several devices, made for one nonce.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attestation {

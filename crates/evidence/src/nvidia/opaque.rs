@@ -22,8 +22,9 @@ const SWITCH_PDI: u16 = 22;
 const CHIP_INFO: u16 = 35;
 const FEATURE_FLAG: u16 = 36;
 
-/// A flag that is on. Off is 0x55.
+/// Flags have two values that differ in every bit.
 const ON: u8 = 0xaa;
+const OFF: u8 = 0x55;
 
 /// In which way GPUs work together under confidential computing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,7 +152,7 @@ impl OpaqueData {
 
     /// Whether the device says that its video decoder 0 is off: its measurement is not compared then.
     pub fn video_decoder_is_off(&self) -> bool {
-        self.fields.get(&NVDEC0_STATUS).is_some_and(|value| *value != [ON])
+        self.fields.get(&NVDEC0_STATUS).is_some_and(|value| *value == [OFF])
     }
 
     /// Identities of the switches that a GPU is linked with, or of a switch itself.

@@ -57,6 +57,16 @@ pub struct Golden {
 }
 
 impl Rim {
+    /// Whether bytes look like a manifest: cheap, and no promise that they can be parsed.
+    pub fn recognises(bytes: &[u8]) -> bool {
+        const BASE64: [&[u8]; 2] = [b"PFNvZnR3YXJlSWRlbnRpdHk", b"PD94bWw"];
+        match bytes.first() {
+            Some(b'<') => true,
+            Some(b'{') => bytes.windows(5).any(|window| window == b"\"rim\""),
+            _ => BASE64.iter().any(|start| bytes.starts_with(start)),
+        }
+    }
+
     /// Parses a manifest: XML, its base64, or the JSON in which NVIDIA's service wraps that.
     ///
     /// # Errors

@@ -33,6 +33,15 @@ impl<'a> Manifest<'a> {
     /// Verifies chain, signature and digest, without looking at the time.
     fn verify<'p>(&'p self, anchors: &'p [Anchor], context: &Context<'_>) -> Result<Path<'p, 'a>, Check> {
         const NAME: &str = "rim";
+        let described = describe(self.rim);
+        let digest = context.crypto.sha384(&[self.rim.canonical()]);
+        if digest != *self.rim.digest() {
+            let text = format!("{described} was altered after it was signed");
+            return Err(Check::failed(NAME, Code::RimDigestMismatch, text)
+                .expected(hex::encode(self.rim.digest()))
+                .observed(hex::encode(digest))
+                .mend("fetch the manifest from NVIDIA again"));
+        }
         let pool = self.pool.as_ref().map_err(|(name, fault)| {
             Check::failed(NAME, Code::CertificateMalformed, format!("{name}: {fault}"))
         })?;
@@ -40,7 +49,6 @@ impl<'a> Manifest<'a> {
         let signer = &pool[0];
         let path =
             Path::build(signer, pool, anchors, context.crypto).map_err(|fault| fault.into_check(NAME))?;
-        let described = describe(self.rim);
         let verified = match signer.key() {
             PublicKey::P384(key) => {
                 let algorithm = SignatureAlgorithm::EcdsaP384Sha384Fixed;
@@ -52,14 +60,6 @@ impl<'a> Manifest<'a> {
         if !verified {
             let text = format!("{described} was not signed by {}: altered, or forged", signer.subject_name());
             return Err(Check::failed(NAME, Code::RimSignatureInvalid, text));
-        }
-        let digest = context.crypto.sha384(&[self.rim.canonical()]);
-        if digest != *self.rim.digest() {
-            let text = format!("{described} was altered after it was signed");
-            return Err(Check::failed(NAME, Code::RimDigestMismatch, text)
-                .expected(hex::encode(self.rim.digest()))
-                .observed(hex::encode(digest))
-                .mend("fetch the manifest from NVIDIA again"));
         }
         Ok(path)
     }

@@ -8,5 +8,7 @@ mod intel_rules;
 mod lab;
 mod mine;
 mod mutation;
+mod nvidia;
+mod nvidia_rules;
 mod rendering;
 mod vectors;

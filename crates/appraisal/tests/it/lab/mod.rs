@@ -3,6 +3,7 @@
 
 pub mod amd;
 pub mod intel;
+pub mod nvidia;
 
 use appraisal::{Appraised, Code, EmulatedRoot, Policy, ReferenceValue, ReferenceValues, Refused, UnixTime};
 use aws_lc_rs::rand::SystemRandom;
@@ -202,6 +203,7 @@ pub fn der(tag: u8, contents: &[u8]) -> Vec<u8> {
     let mut bytes = vec![tag];
     match contents.len() {
         short @ 0..=0x7f => bytes.push(short as u8),
+        medium @ 0x80..=0xff => bytes.extend([0x81, medium as u8]),
         long => {
             bytes.push(0x82);
             bytes.extend((long as u16).to_be_bytes());

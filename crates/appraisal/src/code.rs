@@ -179,6 +179,12 @@ codes! {
     RimExpired = "RIM_EXPIRED",
     /// Two reference integrity manifests name the same measurement.
     RimConflict = "RIM_CONFLICT",
+    /// An OCSP response cannot be read.
+    OcspMalformed = "OCSP_MALFORMED",
+    /// An OCSP response was not signed by the issuer of the certificate, or by whom that named.
+    OcspSignatureInvalid = "OCSP_SIGNATURE_INVALID",
+    /// An OCSP response is not of the time of the appraisal.
+    OcspExpired = "OCSP_EXPIRED",
     /// Nothing says whether the certificates of a device are revoked.
     RevocationUnknown = "REVOCATION_UNKNOWN",
     /// The code is as expected, but was launched with another configuration.

@@ -36,6 +36,7 @@ pub struct EndorsementsBuilder {
     tcb_infos: Vec<Document>,
     qe_identities: Vec<Document>,
     rims: Vec<Vec<u8>>,
+    ocsp: Vec<Vec<u8>>,
     whole: Vec<Endorsements>,
 }
 
@@ -73,6 +74,10 @@ impl EndorsementsBuilder {
             self.crls.push(crl);
             return Ok(());
         }
+        if nvidia_devices::is_ocsp_response(bytes) {
+            self.ocsp.push(bytes.to_vec());
+            return Ok(());
+        }
         let certificates = nvidia::certificate_chain(bytes).map_err(|_| Unrecognised)?;
         if certificates.iter().any(|der| ParsedCertificate::parse(der).is_err()) {
             return Err(Unrecognised);
@@ -92,6 +97,7 @@ impl EndorsementsBuilder {
             self.certificates.extend(nvidia.device_chain.iter().cloned());
             self.crls.extend(nvidia.crls.iter().cloned());
             self.rims.extend(nvidia.rims.iter().cloned());
+            self.ocsp.extend(nvidia.ocsp.iter().cloned());
         }
         self.whole.push(endorsements);
     }
@@ -164,8 +170,12 @@ impl EndorsementsBuilder {
         let alone = attestation.devices().iter().filter(|device| device.chain().is_empty());
         let device_chain = alone.flat_map(|device| device_chain(device, &parsed)).collect::<Vec<_>>();
         let crls = self.crls.iter().filter(|der| ParsedCrl::parse(der).is_ok_and(|crl| crl.is_of("NVIDIA")));
-        let nvidia =
-            NvidiaCollateral { rims, crls: crls.take(8).cloned().collect(), device_chain, ocsp: Vec::new() };
+        let nvidia = NvidiaCollateral {
+            rims,
+            crls: crls.take(8).cloned().collect(),
+            device_chain,
+            ocsp: self.ocsp.iter().take(nvidia::MAX_DEVICE_CHAIN).cloned().collect(),
+        };
         Endorsements { nvidia: Some(nvidia), ..Endorsements::default() }
     }
 

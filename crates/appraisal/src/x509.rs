@@ -95,6 +95,25 @@ impl<'a> PublicKey<'a> {
         }
     }
 
+    /// Verifies the signature of something else that is signed as certificates are: `algorithm` is the DER of its
+    /// `AlgorithmIdentifier`.
+    pub(crate) fn verify_object(
+        &self,
+        bytes: &[u8],
+        algorithm: &[u8],
+        signature: &[u8],
+        crypto: &dyn Crypto,
+    ) -> Result<(), InvalidSignature> {
+        self.verify(&Signed { bytes, algorithm, signature }, crypto)
+    }
+
+    /// The contents of the key's BIT STRING.
+    pub(crate) fn bits(&self) -> &[u8] {
+        match self {
+            Self::P256(bits) | Self::P384(bits) | Self::Rsa(bits) => bits,
+        }
+    }
+
     /// Verifies the signature of a certificate or revocation list. Key and algorithm must be of one kind:
     /// there is one algorithm for each kind of key, as vendors use them.
     fn verify(&self, signed: &Signed<'_>, crypto: &dyn Crypto) -> Result<(), InvalidSignature> {
@@ -225,6 +244,12 @@ impl<'a> ParsedCertificate<'a> {
             Ok(Some(usage)) if !usage.value.key_cert_sign() => Err(CertificateFault::MayNotSign),
             _ => Ok(()),
         }
+    }
+
+    /// Whether the certificate may sign OCSP responses in its issuer's place (RFC 6960, §4.2.2.2).
+    pub(crate) fn may_answer_for_its_issuer(&self) -> bool {
+        let usage = self.parsed.extended_key_usage().ok().flatten();
+        usage.is_some_and(|usage| usage.value.ocsp_signing)
     }
 
     pub(crate) fn require_end_entity(&self) -> Result<(), CertificateFault> {

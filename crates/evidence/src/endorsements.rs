@@ -253,7 +253,7 @@ fn decode_nvidia(value: Value) -> Result<NvidiaCollateral, Malformed> {
             .into_iter()
             .map(CertificateDer)
             .collect(),
-        ocsp: byte_strings("NVIDIA OCSP responses", ocsp)?,
+        ocsp: at_most("NVIDIA OCSP responses", ocsp, crate::nvidia::MAX_DEVICE_CHAIN)?,
     })
 }
 

@@ -6,6 +6,7 @@
 //! of a CPU: it is compared whole, like the report data of any other Evidence.
 
 mod device;
+mod ocsp;
 mod path;
 mod policy;
 mod revocation;
@@ -27,6 +28,7 @@ use crate::{Code, Outcome};
 use device::Genuine;
 pub use device::NvidiaArchitecture;
 pub(crate) use device::firmware_of;
+pub(crate) use ocsp::is_ocsp_response;
 pub use policy::NvidiaPolicy;
 use rim::{Manifest, RimResult, Verified};
 

@@ -3,6 +3,7 @@
 
 use evidence::NvidiaCollateral;
 
+use super::ocsp::{self, Answer};
 use super::path::{Link, Path};
 use crate::Code;
 use crate::findings::{Context, by_rule};
@@ -62,6 +63,45 @@ enum Status {
     Untold(Vec<Check>),
 }
 
+/// Revocation for good is proven by any answer; everything else by the newest that is current.
+fn by_ocsp(link: &Link<'_, '_>, collateral: Option<&NvidiaCollateral>, context: &Context<'_>) -> Status {
+    const NAME: &str = "ocsp";
+    let name = link.subject.subject_name();
+    let mut stale = Vec::new();
+    let mut newest: Option<ocsp::Verified> = None;
+    for der in collateral.iter().flat_map(|collateral| &collateral.ocsp) {
+        match ocsp::verify(der, link, context) {
+            Ok(None) => {}
+            Err(check) => stale.push(check),
+            Ok(Some(answer)) if answer.answer == Answer::Revoked => {
+                return Status::Told(revoked(&name, "has been revoked"));
+            }
+            Ok(Some(answer)) if !answer.is_current(context.now) => {
+                let text = format!("{name}: the answer is not of this time");
+                let check = Check::failed(NAME, Code::OcspExpired, text)
+                    .expected(format!("{} to {}", answer.this_update, answer.next_update))
+                    .observed(context.now.to_string());
+                stale.push(check);
+            }
+            Ok(Some(answer)) => {
+                newest = newest.filter(|known| known.this_update >= answer.this_update).or(Some(answer));
+            }
+        }
+    }
+    match newest.map(|newest| (newest.answer, newest.next_update)) {
+        Some((Answer::Good, end)) => {
+            Status::Told(Check::passed(NAME, format!("{name}: good, says its issuer, until {end}")))
+        }
+        Some((Answer::OnHold, _)) => Status::Told(revoked(&name, "has been put on hold")),
+        _ => Status::Untold(stale),
+    }
+}
+
+fn revoked(name: &str, what: &str) -> Check {
+    Check::failed("ocsp", Code::CertificateRevoked, format!("{name} {what} by its issuer"))
+        .mend("do not use this device; ask NVIDIA why")
+}
+
 fn status(link: &Link<'_, '_>, collateral: Option<&NvidiaCollateral>, context: &Context<'_>) -> Status {
     let name = link.subject.subject_name();
     let issuer = Issuer { name: link.issuer_name.clone(), subject: link.issuer, key: link.issuer_key };
@@ -86,6 +126,11 @@ fn status(link: &Link<'_, '_>, collateral: Option<&NvidiaCollateral>, context: &
             }
             Err(check) => stale.push(check),
         }
+    }
+    match by_ocsp(link, collateral, context) {
+        Status::Told(check) if check.is_failed() || good.is_none() => return Status::Told(check),
+        Status::Told(_) => {}
+        Status::Untold(reasons) => stale.extend(reasons),
     }
     match good {
         Some(text) => Status::Told(Check::passed("crl", text)),

@@ -430,7 +430,10 @@ fn no_flip_of_a_byte_of_a_manifest_changes_what_it_says() {
         assess(&evidence, &endorsements, None, None, &policy, now, &AwsLc).verdict().is_accepted()
     };
     assert!(accepted(&good));
-    for offset in (0..good.len()).step_by(3) {
+    // Each byte of the signature, and some of the rest, which is longer.
+    let signature = good.windows(15).position(|window| window == b"<ds:SignedInfo>").unwrap();
+    let offsets = (signature..signature + 1000).chain((0..good.len()).step_by(31));
+    for offset in offsets {
         let mut bytes = good.clone();
         bytes[offset] ^= 1 << (offset % 7);
         let Ok(parsed) = Rim::parse(&bytes) else { continue };

@@ -12,27 +12,36 @@ use base64::engine::general_purpose::STANDARD;
 use crypto_aws_lc::AwsLc;
 use evidence::{Covered, Platform};
 
-use crate::lab::nvidia::{DEVICE_SERIAL, Device, NONCE, Nvidia, PRODUCT_CA_SERIAL, Presented};
+use crate::lab::nvidia::{DEVICE_SERIAL, Device, NONCE, Nvidia, Ocsp, PRODUCT_CA_SERIAL, Presented};
 use crate::lab::{NOW, Window};
 
 fn policy(presented: &Presented) -> Policy {
     Policy::production().trust_emulated([EmulatedRoot::new("lab", &presented.root.0).unwrap()])
 }
 
-fn reference(nonce: &[u8]) -> ReferenceValues {
+fn reference(presented: &Presented, nonce: &[u8]) -> ReferenceValues {
+    let several = presented.evidence.measured().contains_key("gpu0.driver");
+    let register = if several { "gpu0.driver" } else { "driver" };
     let value = ReferenceValue {
         label: "GPU".into(),
         platform: Platform::Nvidia,
         measurement: None,
         launch_configuration: None,
-        registers: BTreeMap::from([("driver".into(), "580.1.02".into())]),
+        registers: BTreeMap::from([(register.into(), "580.1.02".into())]),
         minimum: BTreeMap::new(),
     };
     ReferenceValues { report_data: Covered::new(nonce), measurements: vec![value] }
 }
 
 fn appraise_under(presented: &Presented, nonce: &[u8], policy: &Policy) -> Result<Appraised, Refused> {
-    appraise(&presented.evidence, &presented.endorsements, &reference(nonce), policy, UnixTime(NOW), &AwsLc)
+    appraise(
+        &presented.evidence,
+        &presented.endorsements,
+        &reference(presented, nonce),
+        policy,
+        UnixTime(NOW),
+        &AwsLc,
+    )
 }
 
 #[track_caller]
@@ -327,4 +336,51 @@ fn a_manifest_with_another_digest_is_refused() {
         })
     });
     assert_eq!(refused(&lab, |policy| policy.nvidia.missing_rim = Rule::Allow), [Code::RimSignatureInvalid]);
+}
+
+fn with_ocsp(ocsp: Ocsp) -> Nvidia {
+    Nvidia { crls: None, ocsp: Some(ocsp), ..Nvidia::good() }
+}
+
+#[test]
+fn s20_ocsp_responses_do_as_well_as_lists() {
+    for delegate in [None, Some(true)] {
+        accepted(&with_ocsp(Ocsp { delegate, ..Ocsp::GOOD }), keep);
+    }
+}
+
+/// What a list cannot tell, an answer can: that a device is on hold.
+#[test]
+fn s20_a_device_on_hold_or_revoked_by_ocsp_is_refused_always() {
+    const WHEN: [u8; 17] = *b"\x18\x0f20260101000000Z";
+    let on_hold = [&[0xa1, 22][..], &WHEN, &[0xa0, 3, 0x0a, 1, 6]].concat();
+    let revoked = [&[0xa1, 17][..], &WHEN].concat();
+    for status in [on_hold, revoked.clone()] {
+        let status: &'static [u8] = status.leak();
+        let mut lab = with_ocsp(Ocsp { status, ..Ocsp::GOOD });
+        for crls in [None, Some(Window::GOOD)] {
+            lab.crls = crls;
+            let codes = refused(&lab, |policy| policy.nvidia.missing_revocation = Rule::Allow);
+            assert!(codes.iter().all(|code| *code == Code::CertificateRevoked), "{codes:?}");
+        }
+    }
+    // An old answer proves a revocation, and not that a hold lasts.
+    let old = Window(-20, -10);
+    let lab = with_ocsp(Ocsp { status: revoked.leak(), window: old, ..Ocsp::GOOD });
+    assert!(refused(&lab, keep).contains(&Code::CertificateRevoked));
+}
+
+#[test]
+fn s20_an_ocsp_response_that_is_old_foreign_or_of_no_authority_tells_nothing() {
+    for (ocsp, code) in [
+        (Ocsp { window: Window(-20, -10), ..Ocsp::GOOD }, Some(Code::OcspExpired)),
+        (Ocsp { window: Window(10, 20), ..Ocsp::GOOD }, Some(Code::OcspExpired)),
+        (Ocsp { delegate: Some(false), ..Ocsp::GOOD }, Some(Code::OcspSignatureInvalid)),
+        (Ocsp { others: true, ..Ocsp::GOOD }, None),
+        (Ocsp { status: &[0x82, 0], ..Ocsp::GOOD }, None),
+    ] {
+        let codes = refused(&with_ocsp(ocsp), keep);
+        assert!(codes.contains(&Code::RevocationUnknown), "{codes:?}");
+        assert!(code.is_none_or(|code| codes.contains(&code)), "{codes:?}");
+    }
 }

@@ -123,6 +123,16 @@ fn date(seconds: i64) -> time::OffsetDateTime {
 }
 
 impl Certified {
+    /// DER of the name: a common name alone.
+    pub fn subject(&self) -> Vec<u8> {
+        let Some(rcgen::DnValue::Utf8String(name)) = self.params.distinguished_name.get(&DnType::CommonName)
+        else {
+            panic!("no common name")
+        };
+        let attribute = [&[6, 3, 0x55, 4, 3][..], &der(0x0c, name.as_bytes())].concat();
+        der(0x30, &der(0x31, &der(0x30, &attribute)))
+    }
+
     fn issuer(&self) -> Issuer<'_, &KeyPair> {
         Issuer::from_params(&self.params, &self.key.pair)
     }

@@ -3,8 +3,6 @@
 //! JSON, and encoded Endorsements. Pure: the caller reads the files. Nothing is verified here; choosing
 //! badly can only make an appraisal refuse.
 
-use std::collections::BTreeMap;
-
 use evidence::nvidia::{self, Rim};
 use evidence::quote::{CertificationData, SignatureData};
 use evidence::snp::ReportBody;
@@ -133,47 +131,12 @@ impl EndorsementsBuilder {
         }
     }
 
-    /// For each version that the devices have, the manifest whose signer was certified last; if none is for them, all
-    /// that there are, as long as they are few, so that the verdict can say so. The chain of a report that comes
-    /// without, by the firmware that it names.
     fn fit_nvidia(&self, attestation: &nvidia::Attestation, now: UnixTime) -> Endorsements {
-        let fits = |rim: &Rim| {
-            attestation.devices().iter().map(|device| device.report().opaque()).any(|opaque| {
-                // A switch has no driver, and a device of Hopper does not name its chip.
-                let same_kind = (rim.edition() == "SWITCH") == opaque.driver().is_none();
-                let same_chip = opaque.chip().is_none_or(|chip| rim.product().eq_ignore_ascii_case(chip));
-                let mut versions = opaque.driver().into_iter().chain(opaque.vbios());
-                same_kind && same_chip && versions.any(|version| rim.version().eq_ignore_ascii_case(version))
-            })
-        };
-        let mut best: BTreeMap<(String, String), ((bool, UnixTime), &Vec<u8>)> = BTreeMap::new();
-        for bytes in &self.rims {
-            let Ok(rim) = Rim::parse(bytes) else { continue };
-            if !fits(&rim) {
-                continue;
-            }
-            let version = rim.version().to_ascii_lowercase();
-            let signer = rim.certificates().first().and_then(|der| ParsedCertificate::parse(der).ok());
-            let begins = signer.map_or(UnixTime(i64::MIN), |signer| signer.not_before());
-            let rank = (begins <= now, begins);
-            let entry = best.entry((rim.product().to_owned(), version)).or_insert((rank, bytes));
-            if rank > entry.0 {
-                *entry = (rank, bytes);
-            }
-        }
-        let mut rims: Vec<_> = best.into_values().map(|(_, bytes)| bytes.clone()).take(8).collect();
-        if rims.is_empty() && self.rims.len() <= 8 {
-            rims.clone_from(&self.rims);
-        }
-        let parsed: Vec<_> =
-            self.certificates.iter().filter_map(|der| ParsedCertificate::parse(der).ok()).collect();
-        let alone = attestation.devices().iter().filter(|device| device.chain().is_empty());
-        let device_chain = alone.flat_map(|device| device_chain(device, &parsed)).collect::<Vec<_>>();
         let crls = self.crls.iter().filter(|der| ParsedCrl::parse(der).is_ok_and(|crl| crl.is_of("NVIDIA")));
         let nvidia = NvidiaCollateral {
-            rims,
+            rims: nvidia_devices::fit_rims(attestation, &self.rims, now),
             crls: crls.take(8).cloned().collect(),
-            device_chain,
+            device_chain: nvidia_devices::fit_chain(attestation, &self.certificates),
             ocsp: self.ocsp.iter().take(nvidia::MAX_DEVICE_CHAIN).cloned().collect(),
         };
         Endorsements { nvidia: Some(nvidia), ..Endorsements::default() }
@@ -289,33 +252,6 @@ impl EndorsementsBuilder {
             })
             .map(|(der, _)| der)
     }
-}
-
-/// The certificates of the keys that may have signed a device's report, and of their issuers; or all there are if none
-/// is such, so that the verdict can say what is wrong with them.
-fn device_chain(device: &nvidia::Device, parsed: &[ParsedCertificate<'_>]) -> Vec<CertificateDer> {
-    const MOST: usize = nvidia::MAX_DEVICE_CHAIN;
-    let wanted = device.report().opaque().fwid();
-    let signs = |certificate: &&ParsedCertificate<'_>| {
-        nvidia_devices::firmware_of(certificate)
-            .is_some_and(|made_for| wanted.is_none_or(|wanted| made_for.contains(&wanted.as_slice())))
-    };
-    let mut chain: Vec<&ParsedCertificate<'_>> = Vec::new();
-    for signer in parsed.iter().filter(signs) {
-        let mut last = signer;
-        // Issuers of issuers, until there are none, or they are there already.
-        while !chain.iter().any(|other| other.der == last.der) && chain.len() < MOST {
-            chain.push(last);
-            match parsed.iter().find(|other| other.subject() == last.issuer()) {
-                Some(issuer) => last = issuer,
-                None => break,
-            }
-        }
-    }
-    if chain.is_empty() && parsed.len() <= 8 {
-        chain.extend(parsed);
-    }
-    chain.into_iter().map(|certificate| CertificateDer(certificate.der.to_vec())).collect()
 }
 
 /// TCB info or QE identity as Intel serves them: the signed object, and the signature beside it.

@@ -175,7 +175,7 @@ fn firmware(device: &Device, tcb_info: &Result<TcbInfo<'_>, &'static str>) -> Ch
 }
 
 /// The digests of the firmware that a device's certificate was made for; none when it is not that of a device.
-pub(crate) fn firmware_of<'a>(certificate: &ParsedCertificate<'a>) -> Option<Vec<&'a [u8]>> {
+pub(super) fn firmware_of<'a>(certificate: &ParsedCertificate<'a>) -> Option<Vec<&'a [u8]>> {
     let firmware = TcbInfo::read(certificate).ok()?.firmware;
     (!firmware.is_empty()).then_some(firmware)
 }

@@ -5,6 +5,7 @@
 //! same one. Reports are of the device's start, and name no machine. The nonce is what binds them to the Evidence
 //! of a CPU: it is compared whole, like the report data of any other Evidence.
 
+mod collect;
 mod device;
 mod ocsp;
 mod path;
@@ -25,9 +26,9 @@ use crate::trust;
 use crate::verdict::{Check, Origin, PlatformIdentity, Tcb};
 use crate::x509::{CertificateFault, ParsedCertificate};
 use crate::{Code, Outcome};
+pub(crate) use collect::{fit_chain, fit_rims};
 use device::Genuine;
 pub use device::NvidiaArchitecture;
-pub(crate) use device::firmware_of;
 pub(crate) use ocsp::is_ocsp_response;
 pub use policy::NvidiaPolicy;
 use rim::{Manifest, RimResult, Verified};

@@ -16,6 +16,8 @@ const FORMAT: &str = "XML";
 const MAX_DEPTH: usize = 12;
 /// A manifest has 64 resources and a signature of some 20 elements.
 const MAX_ELEMENTS: usize = 1024;
+/// An element has up to 12, and more with further alternatives of a digest.
+const MAX_ATTRIBUTES: usize = 64;
 
 /// An element, with what it declares and contains.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -293,6 +295,9 @@ impl Builder {
         }
         let (mut declarations, mut written) = (Vec::new(), Vec::new());
         for attribute in start.attributes() {
+            if declarations.len() + written.len() >= MAX_ATTRIBUTES {
+                return Err(fault(offset, "at most 64 attributes", "more"));
+            }
             let attribute = attribute.map_err(|error| fault(offset, "attributes", error.to_string()))?;
             let name = qualified(attribute.key.0, offset)?;
             let value = unescape(&attribute.value, offset)?;
@@ -476,6 +481,8 @@ mod tests {
             assert!(Element::parse(text.as_bytes()).is_err(), "{text}");
         }
         assert!(Element::parse(("<e>".repeat(13) + &"</e>".repeat(13)).as_bytes()).is_err());
+        let attributes: String = (0..65).map(|number| format!(" a{number}='1'")).collect();
+        assert!(Element::parse(format!("<e{attributes}/>").as_bytes()).is_err());
         assert!(Element::parse(format!("<e>{}</e>", "<e/>".repeat(1024)).as_bytes()).is_err());
     }
 }

@@ -248,6 +248,10 @@ fn rim_name(part: &str, version: &str, device: &Device, genuine: &Genuine<'_, '_
     let chip = &genuine.chip;
     match (part, device.report().opaque().board()) {
         ("driver", _) if chip == "GH100" => format!("NV_GPU_DRIVER_GH100_{version}"),
+        // All boards with this switch have one.
+        ("VBIOS", _) if chip == "LS10" => {
+            format!("NV_SWITCH_BIOS_5612_0002_890_{}", version.replace('.', ""))
+        }
         ("VBIOS", Some((project, sku, chip_sku))) => {
             format!("NV_GPU_VBIOS_{project}_{sku}_{chip_sku}_{}", version.replace('.', ""))
         }

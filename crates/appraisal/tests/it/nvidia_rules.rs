@@ -4,16 +4,18 @@ use std::collections::BTreeMap;
 
 use appraisal::{
     Appraised, Code, EmulatedRoot, NvidiaArchitecture, Origin, Policy, ReferenceValue, ReferenceValues,
-    Refused, Rule, UnixTime, appraise,
+    Refused, Rule, UnixTime, appraise, assess,
 };
 use aws_lc_rs::digest::{SHA384, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use crypto_aws_lc::AwsLc;
-use evidence::{Covered, Platform};
+use evidence::nvidia::Attestation;
+use evidence::{Covered, Evidence, Platform};
 
 use crate::lab::nvidia::{DEVICE_SERIAL, Device, NONCE, Nvidia, Ocsp, PRODUCT_CA_SERIAL, Presented};
 use crate::lab::{NOW, Window};
+use crate::vectors::read;
 
 fn policy(presented: &Presented) -> Policy {
     Policy::production().trust_emulated([EmulatedRoot::new("lab", &presented.root.0).unwrap()])
@@ -161,6 +163,33 @@ fn s20_a_revoked_certificate_is_refused_always() {
         let codes = refused(&lab, |policy| policy.nvidia.missing_revocation = Rule::Allow);
         assert!(codes.contains(&Code::CertificateRevoked), "{serial}");
     }
+}
+
+/// A CA that may have no CA below itself cannot vouch for a device, which is one to its own firmware.
+#[test]
+fn a_path_longer_than_its_ca_allows_is_refused() {
+    accepted(&Nvidia { path_length: Some(1), ..Nvidia::good() }, keep);
+    assert_eq!(
+        refused(&Nvidia { path_length: Some(0), ..Nvidia::good() }, keep),
+        [Code::CertificateMalformed]
+    );
+}
+
+/// Manifests of an emulated platform say nothing about a real device, though the policy names their root.
+#[test]
+fn an_emulated_manifest_is_not_used_for_a_real_device() {
+    let mut lab = Nvidia::good();
+    let golden = lab.driver.as_mut().unwrap();
+    golden.version = "535.86.09";
+    golden.golden = vec![(63, false, vec![0])];
+    let presented = lab.present();
+    let chain = read("nvidia/attestation-sdk-sample-hopperCertChain.txt");
+    let report = read("nvidia/attestation-sdk-sample-hopperAttestationReport.txt");
+    let evidence = Evidence::Nvidia(Box::new(Attestation::from_parts(&report, &chain).unwrap()));
+    let policy = policy(&presented);
+    let assessment = assess(&evidence, &presented.endorsements, None, None, &policy, UnixTime(NOW), &AwsLc);
+    assert_eq!(assessment.verdict().origin(), Some(&Origin::Vendor));
+    assert_eq!(assessment.verdict().check("tcb/driver-rim").unwrap().code, Some(Code::RimMismatch));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use aws_lc_rs::digest::{SHA384, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use evidence::{CertificateDer, Endorsements, Evidence, NvidiaCollateral, pem};
+use rcgen::{BasicConstraints, IsCa};
 
 use super::{Certified, Curve, Template, Window, der, der_integer};
 
@@ -26,6 +27,8 @@ pub struct Nvidia {
     pub driver: Option<Manifest>,
     pub vbios: Option<Manifest>,
     pub ocsp: Option<Ocsp>,
+    /// How many CAs the product's CA may have below itself; any number when absent.
+    pub path_length: Option<u8>,
 }
 
 /// Answers about the devices and everything else that lists would tell.
@@ -102,6 +105,7 @@ impl Nvidia {
             revoked: vec![],
             driver: Some(Manifest::new("580.1.02", vec![(0, true, vec![9, 1]), (1, false, vec![0])])),
             ocsp: None,
+            path_length: None,
             vbios: Some(Manifest::new("96.00.5e.00.01", vec![(2, true, vec![3]), (3, true, vec![4])])),
         }
     }
@@ -111,7 +115,12 @@ impl Nvidia {
             Template { name, curve: Curve::P384, ca: true, serial, window, extensions: vec![] }.issue(issuer)
         };
         let root = ca("Lab Device Identity CA", 1, Window::LONG, None);
-        let product = ca("Lab GH100 Identity", PRODUCT_CA_SERIAL, Window::LONG, Some(&root));
+        let mut product = ca("Lab GH100 Identity", PRODUCT_CA_SERIAL, Window::LONG, Some(&root));
+        if let Some(length) = self.path_length {
+            product.params.is_ca = IsCa::Ca(BasicConstraints::Constrained(length));
+            let signed = product.params.signed_by(&product.key.pair, &root.issuer()).unwrap();
+            product.der = CertificateDer(signed.der().to_vec());
+        }
         let rim_ca = ca("Lab Reference Values", 3, Window::LONG, Some(&root));
         let mut known: Vec<(u64, Certified)> = Vec::new();
         let mut items = Vec::new();

@@ -1,7 +1,7 @@
 //! What of a heap of files fits the reports of devices. Choosing badly can only make an appraisal refuse.
 
 use evidence::CertificateDer;
-use evidence::nvidia::{Attestation, Device, MAX_DEVICE_CHAIN, OpaqueData, Rim};
+use evidence::nvidia::{Attestation, MAX_DEVICE_CHAIN, OpaqueData, Rim};
 
 use super::device::firmware_of;
 use crate::UnixTime;
@@ -60,15 +60,35 @@ fn is_for(rim: &Rim, attestation: &Attestation) -> bool {
 }
 
 /// The chain of a report that comes without: the certificates of the keys that may have signed it, by the firmware that
-/// it names, and of their issuers. If none is such, all that there are, as long as they are few, so that the verdict
-/// can say what is wrong with them.
+/// it names, and of their issuers. If none is such, those of all devices, or all that there are as long as they are
+/// few, so that the verdict can say what is wrong with them.
 pub(crate) fn fit_chain(attestation: &Attestation, files: &[CertificateDer]) -> Vec<CertificateDer> {
     let Some(device) = attestation.devices().iter().find(|device| device.chain().is_empty()) else {
         return Vec::new();
     };
     let parsed: Vec<_> = files.iter().filter_map(|der| ParsedCertificate::parse(der).ok()).collect();
+    let wanted = device.report().opaque().fwid();
+    let made_for = |firmware: &[&[u8]]| wanted.is_none_or(|wanted| firmware.contains(&wanted.as_slice()));
+    let mut chain = chains(&parsed, made_for);
+    if chain.is_empty() {
+        chain = chains(&parsed, |_| true);
+    }
+    if chain.is_empty() && parsed.len() <= 8 {
+        chain.extend(&parsed);
+    }
+    chain.into_iter().map(|certificate| CertificateDer(certificate.der.to_vec())).collect()
+}
+
+/// The certificates of devices whose firmware is wanted, and of their issuers.
+fn chains<'p, 'c>(
+    parsed: &'p [ParsedCertificate<'c>],
+    wanted: impl Fn(&[&[u8]]) -> bool,
+) -> Vec<&'p ParsedCertificate<'c>> {
     let mut chain: Vec<&ParsedCertificate<'_>> = Vec::new();
-    for signer in parsed.iter().filter(|certificate| may_sign(certificate, device)) {
+    let may_sign = |certificate: &&ParsedCertificate<'_>| {
+        firmware_of(certificate).is_some_and(|firmware| wanted(&firmware))
+    };
+    for signer in parsed.iter().filter(may_sign) {
         let mut last = signer;
         // Issuers of issuers, until there are none, or they are there already.
         while !chain.iter().any(|other| other.der == last.der) && chain.len() < MAX_DEVICE_CHAIN {
@@ -79,14 +99,5 @@ pub(crate) fn fit_chain(attestation: &Attestation, files: &[CertificateDer]) -> 
             }
         }
     }
-    if chain.is_empty() && parsed.len() <= 8 {
-        chain.extend(&parsed);
-    }
-    chain.into_iter().map(|certificate| CertificateDer(certificate.der.to_vec())).collect()
-}
-
-fn may_sign(certificate: &ParsedCertificate<'_>, device: &Device) -> bool {
-    let wanted = device.report().opaque().fwid();
-    firmware_of(certificate)
-        .is_some_and(|made_for| wanted.is_none_or(|wanted| made_for.contains(&wanted.as_slice())))
+    chain
 }

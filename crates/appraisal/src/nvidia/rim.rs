@@ -45,8 +45,8 @@ impl<'a> Manifest<'a> {
         let pool = self.pool.as_ref().map_err(|(name, fault)| {
             Check::failed(NAME, Code::CertificateMalformed, format!("{name}: {fault}"))
         })?;
-        // At least one, or the manifest would not have been read.
-        let signer = &pool[0];
+        // At least one, or the manifest would not have been read; NVIDIA writes the signer's first.
+        let signer = pool.iter().find(|der| der.require_end_entity().is_ok()).unwrap_or(&pool[0]);
         let path =
             Path::build(signer, pool, anchors, context.crypto).map_err(|fault| fault.into_check(NAME))?;
         let verified = match signer.key() {

@@ -124,6 +124,8 @@ fn the_chain_of_a_report_is_found_among_others() {
         let assessment = look_with(report, &files, NOW);
         assert!(assessment.verdict().is_accepted(), "{report}: {}", assessment.verdict());
     }
+    let forged = "nvidia/attestation-sdk-sample-hopperAttestationReportInvalidSignature.txt";
+    assert!(codes(&look_with(forged, &files, NOW)).contains(&Code::ReportSignatureInvalid));
 }
 
 /// Trap 15 of our notes: a byte follows the signature.

@@ -175,6 +175,42 @@ codes! {
     RegisterMismatch = "REGISTER_MISMATCH",
     /// The code's own security version is below the floor.
     SecurityVersionTooLow = "SECURITY_VERSION_TOO_LOW",
+    /// The firmware that the device's certificate was made for is not the one that its report names.
+    FwidMismatch = "FWID_MISMATCH",
+    /// The devices' reports were made for several nonces.
+    DeviceNonceMismatch = "DEVICE_NONCE_MISMATCH",
+    /// The same device is there twice.
+    DeviceDuplicate = "DEVICE_DUPLICATE",
+    /// Nothing shows that the device is in the machine of those who asked for its report.
+    DeviceNotColocated = "DEVICE_NOT_COLOCATED",
+    /// The policy does not name the device's architecture, or its sender calls it another.
+    DeviceArchitectureNotExpected = "DEVICE_ARCHITECTURE_NOT_EXPECTED",
+    /// The links between the GPUs are not encrypted.
+    GpuLinksUnprotected = "GPU_LINKS_UNPROTECTED",
+    /// A measurement of the device is none of those that its vendor's manifest names.
+    GpuMeasurementMismatch = "GPU_MEASUREMENT_MISMATCH",
+    /// There is no reference integrity manifest for the device's driver or firmware.
+    RimMissing = "RIM_MISSING",
+    /// The reference integrity manifests are for other versions or devices.
+    RimMismatch = "RIM_MISMATCH",
+    /// A reference integrity manifest cannot be read.
+    RimMalformed = "RIM_MALFORMED",
+    /// A reference integrity manifest was not signed by its signer.
+    RimSignatureInvalid = "RIM_SIGNATURE_INVALID",
+    /// A reference integrity manifest was altered after it was signed.
+    RimDigestMismatch = "RIM_DIGEST_MISMATCH",
+    /// A certificate of a reference integrity manifest has expired.
+    RimExpired = "RIM_EXPIRED",
+    /// Two reference integrity manifests name the same measurement.
+    RimConflict = "RIM_CONFLICT",
+    /// An OCSP response cannot be read.
+    OcspMalformed = "OCSP_MALFORMED",
+    /// An OCSP response was not signed by the issuer of the certificate, or by whom that named.
+    OcspSignatureInvalid = "OCSP_SIGNATURE_INVALID",
+    /// An OCSP response is not of the time of the appraisal.
+    OcspExpired = "OCSP_EXPIRED",
+    /// Nothing says whether the certificates of a device are revoked.
+    RevocationUnknown = "REVOCATION_UNKNOWN",
     /// The code is as expected, but was launched with another configuration.
     LaunchConfigurationMismatch = "LAUNCH_CONFIGURATION_MISMATCH",
     /// An event log does not replay to a register.

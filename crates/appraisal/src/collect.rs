@@ -4,11 +4,12 @@
 //! badly can only make an appraisal refuse.
 
 use evidence::bundle::Bundle;
+use evidence::nvidia::{self, Rim};
 use evidence::quote::{CertificationData, PckName, SignatureData};
 use evidence::snp::ReportBody;
 use evidence::{
-    AmdCollateral, AwsCollateral, CertificateDer, CrlDer, Endorsements, Evidence, IntelCollateral, Platform,
-    SignedDocument, nitro, pem,
+    AmdCollateral, AwsCollateral, CertificateDer, CrlDer, Endorsements, Evidence, IntelCollateral,
+    NvidiaCollateral, Platform, SignedDocument, nitro,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -16,12 +17,13 @@ use serde_json::value::RawValue;
 use crate::UnixTime;
 use crate::amd::{Vek, hardware_id_length};
 use crate::intel::{Pck, QeIdentity, TcbInfo, fitness as pck_fitness};
+use crate::nvidia as nvidia_devices;
 use crate::x509::{ParsedCertificate, ParsedCrl};
 
 /// A file that holds nothing that endorses anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "neither a certificate, a CRL, TCB info, a QE identity, DCAP collateral, encoded Endorsements nor a bundle"
+    "neither a certificate, a CRL, TCB info, a QE identity, DCAP collateral, a RIM, encoded Endorsements nor a bundle"
 )]
 pub struct Unrecognised;
 
@@ -32,6 +34,8 @@ pub struct EndorsementsBuilder {
     crls: Vec<CrlDer>,
     tcb_infos: Vec<Document>,
     qe_identities: Vec<Document>,
+    rims: Vec<Vec<u8>>,
+    ocsp: Vec<Vec<u8>>,
     whole: Vec<Endorsements>,
 }
 
@@ -53,6 +57,10 @@ impl EndorsementsBuilder {
     /// # Errors
     /// [`Unrecognised`], and nothing is added.
     pub fn add_file_bytes(&mut self, bytes: &[u8]) -> Result<(), Unrecognised> {
+        if Rim::recognises(bytes) && Rim::parse(bytes).is_ok() {
+            self.rims.push(bytes.to_vec());
+            return Ok(());
+        }
         if bytes.first() == Some(&b'{') {
             return self.add_json(bytes);
         }
@@ -70,7 +78,11 @@ impl EndorsementsBuilder {
             self.crls.push(crl);
             return Ok(());
         }
-        let certificates = pem::certificates(bytes).map_err(|_| Unrecognised)?;
+        if nvidia_devices::is_ocsp_response(bytes) {
+            self.ocsp.push(bytes.to_vec());
+            return Ok(());
+        }
+        let certificates = nvidia::certificate_chain(bytes).map_err(|_| Unrecognised)?;
         if certificates.iter().any(|der| ParsedCertificate::parse(der).is_err()) {
             return Err(Unrecognised);
         }
@@ -87,6 +99,12 @@ impl EndorsementsBuilder {
         }
         if let Some(aws) = &endorsements.aws {
             self.crls.extend(aws.crls.iter().cloned());
+        }
+        if let Some(nvidia) = &endorsements.nvidia {
+            self.certificates.extend(nvidia.device_chain.iter().cloned());
+            self.crls.extend(nvidia.crls.iter().cloned());
+            self.rims.extend(nvidia.rims.iter().cloned());
+            self.ocsp.extend(nvidia.ocsp.iter().cloned());
         }
         self.whole.push(endorsements);
     }
@@ -115,10 +133,9 @@ impl EndorsementsBuilder {
             Evidence::Tdx(quote) => self.fit_intel(Platform::Tdx, quote.signature_data(), now),
             Evidence::Snp(report) => self.fit_amd(report.body(), now),
             Evidence::Nitro(document) => self.fit_aws(document, now),
-            // Azure, TPM, CCA and NVIDIA say in their own modules what they need of the heap.
-            Evidence::Azure(_) | Evidence::Tpm(_) | Evidence::Cca(_) | Evidence::Nvidia(_) => {
-                Endorsements::default()
-            }
+            Evidence::Nvidia(attestation) => self.fit_nvidia(attestation, now),
+            // Azure, TPM and CCA say in their own modules what they need of the heap.
+            Evidence::Azure(_) | Evidence::Tpm(_) | Evidence::Cca(_) => Endorsements::default(),
         }
     }
 
@@ -128,6 +145,17 @@ impl EndorsementsBuilder {
         let crls: Vec<_> = chain.filter_map(|ca| self.current_crl(ca.subject(), now).cloned()).collect();
         let aws = (!crls.is_empty()).then_some(AwsCollateral { crls });
         Endorsements { aws, ..Endorsements::default() }
+    }
+
+    fn fit_nvidia(&self, attestation: &nvidia::Attestation, now: UnixTime) -> Endorsements {
+        let crls = self.crls.iter().filter(|der| ParsedCrl::parse(der).is_ok_and(|crl| crl.is_of("NVIDIA")));
+        let nvidia = NvidiaCollateral {
+            rims: nvidia_devices::fit_rims(attestation, &self.rims, now),
+            crls: crls.take(8).cloned().collect(),
+            device_chain: nvidia_devices::fit_chain(attestation, &self.certificates),
+            ocsp: self.ocsp.iter().take(nvidia::MAX_DEVICE_CHAIN).cloned().collect(),
+        };
+        Endorsements { nvidia: Some(nvidia), ..Endorsements::default() }
     }
 
     fn fit_amd(&self, body: &ReportBody, now: UnixTime) -> Endorsements {

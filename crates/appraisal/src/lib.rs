@@ -94,7 +94,7 @@ pub use needs::{
     needs, needs_of_quote, needs_of_report,
 };
 pub use nitro::{NitroClaims, NitroPolicy};
-pub use nvidia::{NvidiaClaims, NvidiaPolicy};
+pub use nvidia::{NvidiaArchitecture, NvidiaClaims, NvidiaDevice, NvidiaPolicy};
 pub use policy::{EmulatedRoot, InvalidRoot, Minimum, Policy, Rule, SnpMinimum};
 pub use reference::{InvalidReference, ReferenceFile, ReferenceValue, ReferenceValues};
 pub use status::TcbStatus;

@@ -50,6 +50,8 @@ struct VendorRoots {
     intel: Vec<Anchor>,
     amd: Vec<Anchor>,
     aws: Vec<Anchor>,
+    nvidia_devices: Vec<Anchor>,
+    nvidia_rims: Vec<Anchor>,
     none: Vec<Anchor>,
 }
 
@@ -59,6 +61,8 @@ static VENDOR_ROOTS: LazyLock<VendorRoots> = LazyLock::new(|| {
     let read = |der: &[u8]| Anchor::new(&CertificateDer(der.to_vec()), Origin::Vendor);
     VendorRoots {
         none: Vec::new(),
+        nvidia_devices: read(include_bytes!("../roots/nvidia-device-identity-ca.der")).into_iter().collect(),
+        nvidia_rims: read(include_bytes!("../roots/nvidia-corim-signing-root-ca.der")).into_iter().collect(),
         intel: read(include_bytes!("../roots/intel-sgx-root-ca.der")).into_iter().collect(),
         amd: [
             include_bytes!("../roots/ark-milan.der").as_slice(),
@@ -78,10 +82,18 @@ pub(crate) fn anchors(platform: Platform, policy: &Policy) -> Cow<'static, [Anch
         Platform::Sgx | Platform::Tdx => &VENDOR_ROOTS.intel,
         Platform::Snp => &VENDOR_ROOTS.amd,
         Platform::Nitro => &VENDOR_ROOTS.aws,
-        Platform::AzureSnp | Platform::AzureTdx | Platform::Tpm | Platform::Cca | Platform::Nvidia => {
-            &VENDOR_ROOTS.none
-        }
+        Platform::AzureSnp | Platform::AzureTdx | Platform::Tpm | Platform::Cca => &VENDOR_ROOTS.none,
+        Platform::Nvidia => &VENDOR_ROOTS.nvidia_devices,
     };
+    with_emulated(vendor, policy)
+}
+
+/// The roots that NVIDIA's reference integrity manifests may chain to. NVIDIA signs them under a root of their own.
+pub(crate) fn rim_anchors(policy: &Policy) -> Cow<'static, [Anchor]> {
+    with_emulated(&VENDOR_ROOTS.nvidia_rims, policy)
+}
+
+fn with_emulated(vendor: &'static [Anchor], policy: &Policy) -> Cow<'static, [Anchor]> {
     if policy.emulated_roots.is_empty() {
         return Cow::Borrowed(vendor);
     }
@@ -102,6 +114,9 @@ mod tests {
             VENDOR_ROOTS.intel.iter().chain(&VENDOR_ROOTS.amd).map(|anchor| anchor.name.as_str()).collect();
         assert_eq!(names, ["Intel SGX Root CA", "ARK-Milan", "ARK-Genoa", "ARK-Turin"]);
         assert_eq!(VENDOR_ROOTS.aws[0].name, "aws.nitro-enclaves");
+        let nvidia = VENDOR_ROOTS.nvidia_devices.iter().chain(&VENDOR_ROOTS.nvidia_rims);
+        let names: Vec<_> = nvidia.map(|anchor| anchor.name.as_str()).collect();
+        assert_eq!(names, ["NVIDIA Device Identity CA", "NVIDIA CoRIM signing Root CA"]);
     }
 
     #[test]

@@ -228,6 +228,8 @@ pub enum PlatformIdentity {
     /// A name that the vendor gives the instance: the parent instance of a Nitro Enclave, the instance id of a CCA
     /// platform.
     Named(String),
+    /// NVIDIA: the serial numbers of the devices, separated by commas.
+    Device(String),
 }
 
 impl std::fmt::Display for PlatformIdentity {
@@ -235,7 +237,7 @@ impl std::fmt::Display for PlatformIdentity {
         match self {
             Self::Ppid(id) => f.write_str(&hex::encode(id)),
             Self::ChipId(id) => f.write_str(&hex::encode(id)),
-            Self::Provider(name) | Self::Named(name) => f.write_str(name),
+            Self::Provider(name) | Self::Named(name) | Self::Device(name) => f.write_str(name),
         }
     }
 }
@@ -247,6 +249,7 @@ impl PlatformIdentity {
             Self::ChipId(_) => "chip",
             Self::Provider(_) => "provider",
             Self::Named(_) => "instance",
+            Self::Device(_) => "device",
         }
     }
 
@@ -254,7 +257,7 @@ impl PlatformIdentity {
     pub(crate) fn short(&self) -> String {
         let text = self.to_string();
         let value = match (self, text.get(..8), text.get(text.len().saturating_sub(4)..)) {
-            (Self::Provider(_), ..) => text,
+            (Self::Provider(_) | Self::Device(_), ..) => text,
             (_, Some(head), Some(tail)) => format!("{head}…{tail}"),
             _ => text,
         };

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use evidence::{CertificateDer, CrlDer};
-use x509_parser::asn1_rs::Oid;
+use x509_parser::asn1_rs::{Oid, oid};
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::X509Name;
 
@@ -18,6 +18,10 @@ use crate::{Crypto, InvalidSignature, SignatureAlgorithm, UnixTime};
 const EC_PUBLIC_KEY: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1];
 /// 1.2.840.113549.1.1.1, encoded.
 const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
+/// 2.5.4.5.
+const SERIAL_NUMBER: Oid<'static> = oid!(2.5.4.5);
+/// 2.5.29.37.
+const EXTENDED_KEY_USAGE: Oid<'static> = oid!(2.5.29.37);
 /// The parameters of RSA keys (RFC 3279, §2.3.1).
 const NULL: &[u8] = &[5, 0];
 /// 1.2.840.10045.3.1.7, encoded.
@@ -107,6 +111,25 @@ impl<'a> PublicKey<'a> {
             Self::P256(key) => PublicKey::P256(Cow::Owned(key.into_owned())),
             Self::P384(key) => PublicKey::P384(Cow::Owned(key.into_owned())),
             Self::Rsa(key) => PublicKey::Rsa(Cow::Owned(key.into_owned())),
+        }
+    }
+
+    /// Verifies the signature of something else that is signed as certificates are: `algorithm` is the DER of its
+    /// `AlgorithmIdentifier`.
+    pub(crate) fn verify_object(
+        &self,
+        bytes: &[u8],
+        algorithm: &[u8],
+        signature: &[u8],
+        crypto: &dyn Crypto,
+    ) -> Result<(), InvalidSignature> {
+        self.verify(&Signed { bytes, algorithm, signature }, crypto)
+    }
+
+    /// The contents of the key's BIT STRING.
+    pub(crate) fn bits(&self) -> &[u8] {
+        match self {
+            Self::P256(bits) | Self::P384(bits) | Self::Rsa(bits) => bits,
         }
     }
 
@@ -279,6 +302,13 @@ impl<'a> ParsedCertificate<'a> {
         extensions.find(|extension| extension.oid == oid.as_bytes()).map(|extension| extension.value)
     }
 
+    /// The serial number of the subject (X.520, 2.5.4.5), which is that of a device.
+    pub(crate) fn subject_serial_number(&self) -> Option<String> {
+        let (_, name) = X509Name::from_der(self.subject).ok()?;
+        let mut values = name.iter_by_oid(&SERIAL_NUMBER);
+        values.next().and_then(|value| value.as_str().ok()).map(str::to_owned)
+    }
+
     pub(crate) fn require_ca(&self) -> Result<(), CertificateFault> {
         match (self.is_ca, self.may_sign_certificates) {
             (false, _) => Err(CertificateFault::NotACa),
@@ -295,6 +325,13 @@ impl<'a> ParsedCertificate<'a> {
     /// Whether its key may sign anything but certificates and revocation lists.
     pub(crate) fn may_sign_data(&self) -> bool {
         self.may_sign_data
+    }
+
+    /// Whether the certificate may sign OCSP responses in its issuer's place (RFC 6960, §4.2.2.2).
+    pub(crate) fn may_answer_for_its_issuer(&self) -> bool {
+        let value = self.extension(&EXTENDED_KEY_USAGE);
+        let usage = value.and_then(|value| x509_parser::extensions::ExtendedKeyUsage::from_der(value).ok());
+        usage.is_some_and(|(rest, usage)| rest.is_empty() && usage.ocsp_signing)
     }
 
     pub(crate) fn require_end_entity(&self) -> Result<(), CertificateFault> {
@@ -516,6 +553,11 @@ impl<'a> ParsedCrl<'a> {
 
     pub(crate) fn issuer_name(&self) -> String {
         name_for_people(self.issuer)
+    }
+
+    /// Whether the issuer's name has the text.
+    pub(crate) fn is_of(&self, text: &str) -> bool {
+        X509Name::from_der(self.issuer).is_ok_and(|(_, name)| name.to_string().contains(text))
     }
 
     pub(crate) fn this_update(&self) -> UnixTime {

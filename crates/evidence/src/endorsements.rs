@@ -81,6 +81,10 @@ pub struct NvidiaCollateral {
     pub rims: Vec<Vec<u8>>,
     /// Revocations by the issuers of the device's certificate.
     pub crls: Vec<CrlDer>,
+    /// The certificate of the key that signed a report and those of its issuers, for reports that come without.
+    pub device_chain: Vec<CertificateDer>,
+    /// Answers of NVIDIA's OCSP service (RFC 6960) about those certificates.
+    pub ocsp: Vec<Vec<u8>>,
 }
 
 /// What vendors sign about a platform. See the `appraisal` crate for what each part is needed for.
@@ -185,7 +189,9 @@ fn encode_tpm(tpm: &TpmCollateral) -> Value {
 
 fn encode_nvidia(nvidia: &NvidiaCollateral) -> Value {
     let rims = nvidia.rims.iter().map(|rim| Value::Bytes(rim.clone())).collect();
-    Value::Array(vec![Value::Array(rims), encode_crls(&nvidia.crls)])
+    let ocsp = nvidia.ocsp.iter().map(|answer| Value::Bytes(answer.clone())).collect();
+    let chain = encode_chain(&nvidia.device_chain);
+    Value::Array(vec![Value::Array(rims), encode_crls(&nvidia.crls), chain, Value::Array(ocsp)])
 }
 
 fn encode_crls(crls: &[CrlDer]) -> Value {
@@ -244,8 +250,16 @@ fn decode_aws(value: Value) -> Result<AwsCollateral, Malformed> {
 }
 
 fn decode_nvidia(value: Value) -> Result<NvidiaCollateral, Malformed> {
-    let [rims, crls] = items("NVIDIA collateral", value)?;
-    Ok(NvidiaCollateral { rims: byte_strings("NVIDIA RIMs", rims)?, crls: decode_crls("NVIDIA CRLs", crls)? })
+    let [rims, crls, chain, ocsp] = items("NVIDIA collateral", value)?;
+    Ok(NvidiaCollateral {
+        rims: byte_strings("NVIDIA RIMs", rims)?,
+        crls: decode_crls("NVIDIA CRLs", crls)?,
+        device_chain: at_most("NVIDIA device chain", chain, crate::nvidia::MAX_DEVICE_CHAIN)?
+            .into_iter()
+            .map(CertificateDer)
+            .collect(),
+        ocsp: at_most("NVIDIA OCSP responses", ocsp, crate::nvidia::MAX_DEVICE_CHAIN)?,
+    })
 }
 
 fn decode_crls(field: &'static str, value: Value) -> Result<Vec<CrlDer>, Malformed> {
@@ -258,11 +272,16 @@ fn decode_chain(field: &'static str, value: Value) -> Result<Vec<CertificateDer>
 
 /// At most 8 byte strings.
 fn byte_strings(field: &'static str, value: Value) -> Result<Vec<Vec<u8>>, Malformed> {
+    at_most(field, value, 8)
+}
+
+fn at_most(field: &'static str, value: Value, limit: usize) -> Result<Vec<Vec<u8>>, Malformed> {
     let Value::Array(array) = value else {
         return Err(Malformed::value(FORMAT, field, 0, "an array of byte strings", "another item"));
     };
-    if array.len() > 8 {
-        return Err(Malformed::value(FORMAT, field, 0, "at most 8 items", array.len().to_string()));
+    if array.len() > limit {
+        let expected = format!("at most {limit} items");
+        return Err(Malformed::value(FORMAT, field, 0, expected, array.len().to_string()));
     }
     array.into_iter().map(|item| byte_string(field, item)).collect()
 }
@@ -321,7 +340,7 @@ mod tests {
             }),
             tpm: Some(TpmCollateral { certificates: vec![certificate], crls: vec![CrlDer(vec![3])] }),
             aws: Some(AwsCollateral { crls: vec![] }),
-            nvidia: Some(NvidiaCollateral { rims: vec![b"<x/>".to_vec()], crls: vec![] }),
+            nvidia: Some(NvidiaCollateral { rims: vec![b"<x/>".to_vec()], ..NvidiaCollateral::default() }),
         }
     }
 

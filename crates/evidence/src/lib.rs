@@ -239,6 +239,7 @@ impl Evidence {
         match self {
             Self::Sgx(quote) => quote.padding(),
             Self::Tdx(quote) => quote.padding(),
+            Self::Nvidia(attestation) => attestation.padding(),
             _ => 0,
         }
     }

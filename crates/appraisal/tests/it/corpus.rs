@@ -275,5 +275,5 @@ fn the_compiled_in_certificates_are_those_that_are_published() {
             count += 1;
         }
     }
-    assert_eq!(count, 11);
+    assert_eq!(count, 13);
 }

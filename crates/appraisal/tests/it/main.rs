@@ -17,5 +17,7 @@ mod mine;
 mod mutation;
 mod needs;
 mod nitro_rules;
+mod nvidia;
+mod nvidia_rules;
 mod rendering;
 mod vectors;

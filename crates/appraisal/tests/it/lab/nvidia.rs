@@ -220,9 +220,9 @@ impl Ocsp {
         let signature = delegate.as_ref().unwrap_or(issuer).key.sign(&data);
         // The fixed form of ECDSA signatures, as DER.
         let half = |bytes: &[u8]| {
-            let lead: &[u8] = if bytes[0] & 0x80 != 0 { &[0] } else { &[] };
-            let digits = if bytes[0] == 0 { &bytes[1..] } else { bytes };
-            der(2, &[lead, digits].concat())
+            let start = bytes.iter().position(|&byte| byte != 0).unwrap();
+            let lead: &[u8] = if bytes[start] & 0x80 != 0 { &[0] } else { &[] };
+            der(2, &[lead, &bytes[start..]].concat())
         };
         let signature = der(0x30, &[half(&signature[..48]), half(&signature[48..])].concat());
         let ecdsa_sha384 = der(0x30, &[6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 3]);

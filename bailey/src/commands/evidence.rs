@@ -1,6 +1,7 @@
 //! `bailey evidence`: looking at Evidence, appraising it, and trying policies on it.
 
 mod against;
+mod explain;
 mod show;
 mod verify;
 
@@ -16,6 +17,8 @@ pub enum Command {
     Show(show::Show),
     /// Appraise Evidence
     Verify(verify::Verify),
+    /// Say what another policy would change for recorded Evidence
+    Explain(explain::Explain),
 }
 
 impl Command {
@@ -24,6 +27,7 @@ impl Command {
         match self {
             Self::Show(show) => show.run(),
             Self::Verify(verify) => verify.run(),
+            Self::Explain(explain) => explain.run(),
         }
     }
 }

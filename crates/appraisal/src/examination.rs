@@ -19,6 +19,8 @@ pub struct Examination {
     conveyed: Conveyed,
     endorsements: EndorsementsBuilder,
     policy: Policy,
+    emulated_roots: Vec<EmulatedRoot>,
+    trust_anchors: Vec<TrustAnchor>,
     references: Option<Vec<ReferenceValue>>,
     report_data: Option<Covered>,
 }
@@ -40,7 +42,15 @@ impl Examination {
             // What is stapled and not recognised is missing, and the verdict says what is missing.
             let _ = endorsements.add_file_bytes(stapled);
         }
-        Ok(Self { conveyed, endorsements, policy: Policy::genuine(), references: None, report_data: None })
+        Ok(Self {
+            conveyed,
+            endorsements,
+            policy: Policy::genuine(),
+            emulated_roots: Vec::new(),
+            trust_anchors: Vec::new(),
+            references: None,
+            report_data: None,
+        })
     }
 
     /// The Evidence that the file holds.
@@ -70,11 +80,9 @@ impl Examination {
         }
     }
 
-    /// Holds the Evidence against this policy. Roots that were added before are kept.
+    /// Holds the Evidence against this policy, beside the roots that [`Examination::trust`] adds.
     pub fn hold_against(&mut self, policy: Policy) {
-        let before = std::mem::replace(&mut self.policy, policy);
-        self.policy.emulated_roots.extend(before.emulated_roots);
-        self.policy.trust_anchors.extend(before.trust_anchors);
+        self.policy = policy;
     }
 
     /// Trusts a further root: a certificate, or a key.
@@ -93,8 +101,8 @@ impl Examination {
         if root.is_none() && anchors.is_empty() {
             return Err(NoRoot(name.to_owned()));
         }
-        self.policy.emulated_roots.extend(root);
-        self.policy.trust_anchors.extend(anchors);
+        self.emulated_roots.extend(root);
+        self.trust_anchors.extend(anchors);
         Ok(())
     }
 
@@ -118,9 +126,12 @@ impl Examination {
     /// Assesses what the file holds, at a time.
     pub fn assess(&self, now: UnixTime, crypto: &dyn Crypto) -> Examined {
         let (covered, references) = (self.report_data.as_ref(), self.references.as_deref());
+        let mut policy = self.policy.clone();
+        policy.emulated_roots.extend(self.emulated_roots.iter().cloned());
+        policy.trust_anchors.extend(self.trust_anchors.iter().cloned());
         if let [(_, evidence)] = self.conveyed.evidence.as_slice() {
             let endorsements = self.endorsements.fit(evidence, now);
-            let assessment = assess(evidence, &endorsements, covered, references, &self.policy, now, crypto);
+            let assessment = assess(evidence, &endorsements, covered, references, &policy, now, crypto);
             return Examined::One(Box::new(assessment.verdict().clone()));
         }
         let fitted: Vec<_> =
@@ -132,7 +143,7 @@ impl Examination {
             .zip(&fitted)
             .map(|((label, evidence), endorsements)| Piece { label, evidence, endorsements })
             .collect();
-        Examined::All(Box::new(assess_all(&pieces, covered, references, &self.policy, now, crypto)))
+        Examined::All(Box::new(assess_all(&pieces, covered, references, &policy, now, crypto)))
     }
 }
 

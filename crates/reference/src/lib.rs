@@ -1,16 +1,13 @@
 //! Reference values, computed offline from the artefacts that are launched: nobody needs to boot a machine to learn
 //! what it will report.
 //!
-//! What it is: pure functions from bytes to digests. [`snp`] gives the launch digest of a SEV-SNP guest; [`tdx`] gives
-//! MRTD of a TDX firmware, and registers from event logs' own rules; [`uki`] gives the PCRs of a unified kernel image.
-//! What it is not: an appraisal. A value computed here says what the artefacts measure to, not that they are good.
+//! What it is: pure functions from bytes to digests. [`snp`] gives the launch digest of a SEV-SNP guest. What
+//! it is not: an appraisal. A value computed here says what the artefacts measure to, not that they are good.
 //!
-//! Each is checked against published vectors or recorded machines, never only against itself: see `tests/`.
+//! It is checked against published vectors, never only against itself: see `tests/`.
 
 mod malformed;
 mod ovmf;
 pub mod snp;
-pub mod tdx;
-pub mod uki;
 
 pub use malformed::Malformed;

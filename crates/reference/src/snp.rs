@@ -62,7 +62,7 @@ pub struct Kernel<'a> {
 /// [`Malformed`] when the firmware is none that can launch this guest.
 pub fn launch_digest(guest: &Guest<'_>) -> Result<[u8; 48], Malformed> {
     let firmware = guest.firmware;
-    if firmware.is_empty() || firmware.len() % PAGE != 0 || firmware.len() as u64 > FOUR_GIB {
+    if firmware.is_empty() || !firmware.len().is_multiple_of(PAGE) || firmware.len() as u64 > FOUR_GIB {
         return Err(Malformed::field(ARTEFACT, "length", "a multiple of 4096 bytes"));
     }
     let mut digest = LaunchDigest([0; 48]);
@@ -91,7 +91,7 @@ fn sections(guest: &Guest<'_>, digest: &mut LaunchDigest) -> Result<(), Malforme
     for item in ovmf::items(guest.firmware, offset as usize, b"ASEV", 12)? {
         let [address, length, kind] = [0, 4, 8].map(|at| ovmf::number(item, at).unwrap_or_default());
         let (address, length) = (u64::from(address), length as usize);
-        if length % PAGE != 0 {
+        if !length.is_multiple_of(PAGE) {
             return Err(Malformed::field(ARTEFACT, "SEV metadata section", "a multiple of 4096 bytes"));
         }
         match (kind, guest.kernel) {

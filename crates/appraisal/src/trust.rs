@@ -72,11 +72,9 @@ static VENDOR_ROOTS: LazyLock<VendorRoots> = LazyLock::new(|| {
 /// The roots that Evidence of `platform` may chain to. Vendors come first.
 pub(crate) fn anchors(platform: Platform, policy: &Policy) -> Vec<Anchor> {
     let vendor = match platform {
-        Platform::Sgx | Platform::Tdx => &VENDOR_ROOTS.intel,
-        Platform::Snp => &VENDOR_ROOTS.amd,
-        Platform::AzureSnp
-        | Platform::AzureTdx
-        | Platform::Tpm
+        Platform::Sgx | Platform::Tdx | Platform::AzureTdx => &VENDOR_ROOTS.intel,
+        Platform::Snp | Platform::AzureSnp => &VENDOR_ROOTS.amd,
+        Platform::Tpm
         | Platform::Nitro
         | Platform::Cca
         | Platform::Nvidia => &VENDOR_ROOTS.none,

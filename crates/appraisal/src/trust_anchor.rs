@@ -51,6 +51,28 @@ impl TrustAnchor {
         Ok(Self { name, key, identity })
     }
 
+    /// From the contents of a file: a certificate (DER or PEM, one), or a public key (DER or PEM
+    /// `SubjectPublicKeyInfo`).
+    ///
+    /// # Errors
+    /// [`InvalidAnchor`] for anything else.
+    pub fn from_file_bytes(name: impl Into<String>, bytes: &[u8]) -> Result<Self, InvalidAnchor> {
+        let name = name.into();
+        if let Some(spki) = public_key(bytes) {
+            return Self::new(name, AnchorKey::PublicKey(spki), None);
+        }
+        match pem::certificates(bytes).map(<[CertificateDer; 1]>::try_from) {
+            Ok(Ok([certificate])) => Self::new(name, AnchorKey::Certificate(certificate), None),
+            Ok(Err(several)) => {
+                Err(InvalidAnchor { name, fault: format!("expected one certificate, seen {}", several.len()) })
+            }
+            Err(_) => {
+                let fault = "expected a certificate or a public key, DER or PEM".into();
+                Err(InvalidAnchor { name, fault })
+            }
+        }
+    }
+
     /// The name.
     pub fn name(&self) -> &str {
         &self.name
@@ -65,6 +87,20 @@ impl TrustAnchor {
     pub fn identity(&self) -> Option<&[u8]> {
         self.identity.as_deref()
     }
+}
+
+/// The DER of a public key of a kind that attestation keys have: `BEGIN PUBLIC KEY`, or the DER itself.
+fn public_key(bytes: &[u8]) -> Option<Vec<u8>> {
+    const BEGIN: &str = "-----BEGIN PUBLIC KEY-----";
+    const END: &str = "-----END PUBLIC KEY-----";
+    let der = match str::from_utf8(bytes).ok().map(str::trim).and_then(|text| text.strip_prefix(BEGIN)) {
+        Some(text) => {
+            let digits: String = text.strip_suffix(END)?.split_whitespace().collect();
+            pem::decode_base64(&digits)?
+        }
+        None => bytes.to_vec(),
+    };
+    evidence::tpm::PublicKey::from_spki(&der).ok().map(|key| key.spki())
 }
 
 /// As a policy writes it: `certificate` or `public_key`, PEM; `identity`, hexadecimal.

@@ -162,6 +162,8 @@ pub enum PlatformIdentity {
     ChipId([u8; 64]),
     /// SNP with a VLEK: the cloud provider; the chip is not told.
     Provider(String),
+    /// TPM: SHA-256 of the attestation key's SubjectPublicKeyInfo.
+    AttestationKey([u8; 32]),
 }
 
 impl std::fmt::Display for PlatformIdentity {
@@ -170,6 +172,7 @@ impl std::fmt::Display for PlatformIdentity {
             Self::Ppid(id) => f.write_str(&hex::encode(id)),
             Self::ChipId(id) => f.write_str(&hex::encode(id)),
             Self::Provider(name) => f.write_str(name),
+            Self::AttestationKey(digest) => f.write_str(&hex::encode(digest)),
         }
     }
 }
@@ -180,6 +183,7 @@ impl PlatformIdentity {
             Self::Ppid(_) => "PPID",
             Self::ChipId(_) => "chip",
             Self::Provider(_) => "provider",
+            Self::AttestationKey(_) => "key",
         }
     }
 

@@ -22,8 +22,14 @@ const SECP_384: Oid<'static> = oid!(1.3.132.0.34);
 const ECDSA_SHA256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
 /// 1.2.840.10045.4.3.3, encoded.
 const ECDSA_SHA384: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 3];
-/// 1.2.840.113549.1.1.10, encoded. Its parameters are not read: the one set that vendors use is the one that
-/// is verified.
+/// 1.2.840.113549.1.1.11 to 13, encoded: vendors of TPMs sign so.
+const RSA_PKCS1_SHA256: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 11];
+const RSA_PKCS1_SHA384: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 12];
+const RSA_PKCS1_SHA512: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 13];
+/// 2.16.840.1.101.3.4.2.1, encoded.
+const SHA256: &[u8] = &[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 1];
+/// 1.2.840.113549.1.1.10, encoded. Of its parameters only the digest is read: for each there is one set that is
+/// verified.
 const RSA_PSS: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 10];
 
 /// Why a certificate or revocation list cannot be used at all.
@@ -102,11 +108,22 @@ impl<'a> PublicKey<'a> {
         let (algorithm, key) = match (self, identifier) {
             (Self::P256(key), ECDSA_SHA256) => (SignatureAlgorithm::EcdsaP256Sha256Der, key),
             (Self::P384(key), ECDSA_SHA384) => (SignatureAlgorithm::EcdsaP384Sha384Der, key),
+            (Self::Rsa(key), RSA_PSS) if is_pss_sha256(algorithm) => (SignatureAlgorithm::RsaPssSha256, key),
             (Self::Rsa(key), RSA_PSS) => (SignatureAlgorithm::RsaPssSha384, key),
+            (Self::Rsa(key), RSA_PKCS1_SHA256) => (SignatureAlgorithm::RsaPkcs1Sha256, key),
+            (Self::Rsa(key), RSA_PKCS1_SHA384) => (SignatureAlgorithm::RsaPkcs1Sha384, key),
+            (Self::Rsa(key), RSA_PKCS1_SHA512) => (SignatureAlgorithm::RsaPkcs1Sha512, key),
             _ => return Err(InvalidSignature),
         };
         crypto.verify(algorithm, key, signed.bytes, signed.signature)
     }
+}
+
+/// Whether the parameters of RSASSA-PSS, which are left, name SHA-256 (RFC 8017, §A.2.3).
+fn is_pss_sha256(mut parameters: Elements<'_>) -> bool {
+    let hash = parameters.sequence().and_then(|mut fields| fields.take(EXPLICIT_0));
+    let identifier = hash.and_then(|hash| Elements::new(hash).sequence()?.take(OBJECT_IDENTIFIER));
+    identifier == Some(SHA256)
 }
 
 fn is_point(bits: &[u8], length: usize) -> bool {
@@ -244,7 +261,11 @@ fn check_extensions(certificate: &X509Certificate<'_>) -> Result<(), Certificate
         }
         let known = matches!(
             extension.parsed_extension(),
-            ParsedExtension::BasicConstraints(_) | ParsedExtension::KeyUsage(_)
+            // No decision rests on the other names, and `tpm` reads the extended usage where it matters.
+            ParsedExtension::BasicConstraints(_)
+                | ParsedExtension::KeyUsage(_)
+                | ParsedExtension::ExtendedKeyUsage(_)
+                | ParsedExtension::SubjectAlternativeName(_)
         );
         if extension.critical && !known {
             return Err(CertificateFault::UnknownCriticalExtension(extension.oid.to_id_string()));

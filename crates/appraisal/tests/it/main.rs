@@ -2,6 +2,7 @@
 //! purpose, in which one thing at a time is wrong.
 
 mod amd_rules;
+mod azure;
 mod collecting;
 mod corpus;
 mod event_log_attacks;
@@ -11,4 +12,5 @@ mod lab;
 mod mine;
 mod mutation;
 mod rendering;
+mod tpm;
 mod vectors;

@@ -3,6 +3,7 @@
 
 pub mod amd;
 pub mod intel;
+pub mod tpm;
 
 use appraisal::{Appraised, Code, EmulatedRoot, Policy, ReferenceValue, ReferenceValues, Refused, UnixTime};
 use aws_lc_rs::rand::SystemRandom;

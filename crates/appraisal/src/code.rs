@@ -223,6 +223,38 @@ codes! {
     SecureBootNotEnabled = "SECURE_BOOT_NOT_ENABLED",
     /// The kernel was started with a command line that is not expected, or with one that the event log does not show.
     KernelCommandLineMismatch = "KERNEL_COMMAND_LINE_MISMATCH",
+    /// The policy says how the system must have booted, and the Evidence has no event log.
+    EventLogMissing = "EVENT_LOG_MISSING",
+    /// Nothing says that the attestation key is in a TPM.
+    AkNotTrusted = "AK_NOT_TRUSTED",
+    /// The attestation key may leave its TPM, or sign what the TPM did not make.
+    AkAttributesWeak = "AK_ATTRIBUTES_WEAK",
+    /// The certificate of the attestation key is not one for keys of TPMs.
+    AkCertificateUnfit = "AK_CERTIFICATE_UNFIT",
+    /// The Evidence lacks the quote that would cover what its asker chose.
+    QuoteMissing = "QUOTE_MISSING",
+    /// A quote came without its signature.
+    QuoteSignatureMissing = "QUOTE_SIGNATURE_MISSING",
+    /// A signature is over a digest that two messages can share.
+    SignatureAlgorithmWeak = "SIGNATURE_ALGORITHM_WEAK",
+    /// A signature is of a kind that is not verified here.
+    SignatureAlgorithmUnsupported = "SIGNATURE_ALGORITHM_UNSUPPORTED",
+    /// The registers that were sent are not those that the TPM quoted.
+    PcrSelectionMismatch = "PCR_SELECTION_MISMATCH",
+    /// The values of the registers do not have the digest that the TPM quoted.
+    PcrDigestMismatch = "PCR_DIGEST_MISMATCH",
+    /// A register that the policy names is not quoted.
+    PcrNotQuoted = "PCR_NOT_QUOTED",
+    /// Registers are quoted in the SHA-1 bank alone.
+    PcrBankWeak = "PCR_BANK_WEAK",
+    /// The hardware's report does not cover the key of Azure's virtual TPM.
+    AzureAkNotBound = "AZURE_AK_NOT_BOUND",
+    /// The paravisor under Azure's virtual TPM is none that the policy names.
+    AzureParavisorUnknown = "AZURE_PARAVISOR_UNKNOWN",
+    /// A report was asked for at another privilege level than it must be.
+    VmplMismatch = "VMPL_MISMATCH",
+    /// A TDX quote is not of the TD report that it should vouch for.
+    TdReportMismatch = "TD_REPORT_MISMATCH",
 }
 
 impl fmt::Display for Code {

@@ -9,7 +9,7 @@ use evidence::quote::{CertificationData, PckName, SignatureData};
 use evidence::snp::ReportBody;
 use evidence::{
     AmdCollateral, AwsCollateral, CertificateDer, CrlDer, Endorsements, Evidence, IntelCollateral,
-    NvidiaCollateral, Platform, SignedDocument, nitro,
+    NvidiaCollateral, Platform, SignedDocument, TpmCollateral, azure, nitro, tpm,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -18,6 +18,7 @@ use crate::UnixTime;
 use crate::amd::{Vek, hardware_id_length};
 use crate::intel::{Pck, QeIdentity, TcbInfo, fitness as pck_fitness};
 use crate::nvidia as nvidia_devices;
+use crate::tpm::same_key;
 use crate::x509::{ParsedCertificate, ParsedCrl};
 
 /// A file that holds nothing that endorses anything.
@@ -92,6 +93,10 @@ impl EndorsementsBuilder {
 
     /// Adds Endorsements that are whole already; those that fit are preferred to what is put together.
     pub fn add(&mut self, endorsements: Endorsements) {
+        if let Some(tpm) = &endorsements.tpm {
+            self.certificates.extend(tpm.certificates.iter().cloned());
+            self.crls.extend(tpm.crls.iter().cloned());
+        }
         if let Some(amd) = &endorsements.amd {
             self.certificates.push(amd.vek.clone());
             self.certificates.extend(amd.issuer_chain.iter().cloned());
@@ -134,8 +139,10 @@ impl EndorsementsBuilder {
             Evidence::Snp(report) => self.fit_amd(report.body(), now),
             Evidence::Nitro(document) => self.fit_aws(document, now),
             Evidence::Nvidia(attestation) => self.fit_nvidia(attestation, now),
-            // Azure, TPM and CCA say in their own modules what they need of the heap.
-            Evidence::Azure(_) | Evidence::Tpm(_) | Evidence::Cca(_) => Endorsements::default(),
+            Evidence::Azure(attestation) => self.fit_azure(attestation, now),
+            Evidence::Tpm(attestation) => self.fit_tpm(attestation),
+            // The keys of CCA platforms are the policy's.
+            Evidence::Cca(_) => Endorsements::default(),
         }
     }
 
@@ -156,6 +163,61 @@ impl EndorsementsBuilder {
             ocsp: self.ocsp.iter().take(nvidia::MAX_DEVICE_CHAIN).cloned().collect(),
         };
         Endorsements { nvidia: Some(nvidia), ..Endorsements::default() }
+    }
+
+    /// As for the hardware alone. The certificates that came with the Evidence are part of the heap.
+    fn fit_azure(&self, attestation: &azure::Attestation, now: UnixTime) -> Endorsements {
+        match (attestation.hcl().hardware(), attestation.td_quote()) {
+            (azure::Hardware::Snp(report), _) => {
+                let certificates = self.certificates.iter().chain(attestation.certificates());
+                let heap = Self {
+                    certificates: certificates.cloned().collect(),
+                    crls: self.crls.clone(),
+                    ..Self::default()
+                };
+                heap.fit_amd(report.body(), now)
+            }
+            (azure::Hardware::Tdx(_), Some(quote)) => {
+                self.fit_intel(Platform::Tdx, quote.signature_data(), now)
+            }
+            (azure::Hardware::Tdx(_), None) => Endorsements::default(),
+        }
+    }
+
+    /// The certificates of the attestation key and of CAs above it, by name, and the lists of those CAs: eight of each
+    /// at most.
+    fn fit_tpm(&self, attestation: &tpm::Attestation) -> Endorsements {
+        let parsed: Vec<_> =
+            self.certificates.iter().filter_map(|der| ParsedCertificate::parse(der).ok()).collect();
+        let own: Vec<_> =
+            attestation.certificates().iter().filter_map(|der| ParsedCertificate::parse(der).ok()).collect();
+        let of_key = |other: &&ParsedCertificate<'_>| {
+            attestation.key().is_some_and(|key| same_key(other.key(), &key.public))
+        };
+        let mut chosen: Vec<&ParsedCertificate<'_>> = parsed.iter().filter(of_key).take(2).collect();
+        let mut issuers: Vec<&[u8]> =
+            own.iter().chain(chosen.iter().copied()).map(ParsedCertificate::issuer).collect();
+        let mut next = 0;
+        while let Some(&issuer) = issuers.get(next) {
+            next += 1;
+            let fits = |other: &&ParsedCertificate<'_>| {
+                other.subject() == issuer && !chosen.iter().any(|kept| kept.der == other.der)
+            };
+            let found: Vec<_> = parsed.iter().filter(fits).take(8_usize.saturating_sub(chosen.len())).collect();
+            issuers.extend(found.iter().map(|other| other.issuer()));
+            chosen.extend(found);
+        }
+        let crls = self.crls.iter().filter(|der| {
+            ParsedCrl::parse(der).is_ok_and(|crl| issuers.iter().any(|issuer| *issuer == crl.issuer()))
+        });
+        let tpm = TpmCollateral {
+            certificates: chosen.iter().map(|own| CertificateDer(own.der.to_vec())).collect(),
+            crls: crls.take(8).cloned().collect(),
+        };
+        if tpm == TpmCollateral::default() {
+            return Endorsements::default();
+        }
+        Endorsements { tpm: Some(tpm), ..Endorsements::default() }
     }
 
     fn fit_amd(&self, body: &ReportBody, now: UnixTime) -> Endorsements {

@@ -79,10 +79,10 @@ static VENDOR_ROOTS: LazyLock<VendorRoots> = LazyLock::new(|| {
 /// The roots that Evidence of `platform` may chain to. Vendors come first.
 pub(crate) fn anchors(platform: Platform, policy: &Policy) -> Cow<'static, [Anchor]> {
     let vendor = match platform {
-        Platform::Sgx | Platform::Tdx => &VENDOR_ROOTS.intel,
-        Platform::Snp => &VENDOR_ROOTS.amd,
+        Platform::Sgx | Platform::Tdx | Platform::AzureTdx => &VENDOR_ROOTS.intel,
+        Platform::Snp | Platform::AzureSnp => &VENDOR_ROOTS.amd,
         Platform::Nitro => &VENDOR_ROOTS.aws,
-        Platform::AzureSnp | Platform::AzureTdx | Platform::Tpm | Platform::Cca => &VENDOR_ROOTS.none,
+        Platform::Tpm | Platform::Cca => &VENDOR_ROOTS.none,
         Platform::Nvidia => &VENDOR_ROOTS.nvidia_devices,
     };
     with_emulated(vendor, policy)

@@ -69,6 +69,20 @@ impl TrustAnchor {
     }
 }
 
+/// The DER of a public key of a kind that attestation keys have: `BEGIN PUBLIC KEY`, or the DER itself.
+fn public_key(bytes: &[u8]) -> Option<Vec<u8>> {
+    const BEGIN: &str = "-----BEGIN PUBLIC KEY-----";
+    const END: &str = "-----END PUBLIC KEY-----";
+    let der = match str::from_utf8(bytes).ok().map(str::trim).and_then(|text| text.strip_prefix(BEGIN)) {
+        Some(text) => {
+            let digits: String = text.strip_suffix(END)?.split_whitespace().collect();
+            pem::decode_base64(&digits)?
+        }
+        None => bytes.to_vec(),
+    };
+    evidence::tpm::PublicKey::from_spki(&der).ok().map(|key| key.spki())
+}
+
 /// As a policy writes it: `certificate` or `public_key`, PEM; `identity`, hexadecimal.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -230,6 +230,8 @@ pub enum PlatformIdentity {
     Named(String),
     /// NVIDIA: the serial numbers of the devices, separated by commas.
     Device(String),
+    /// TPM: SHA-256 of the attestation key's SubjectPublicKeyInfo.
+    AttestationKey([u8; 32]),
 }
 
 impl std::fmt::Display for PlatformIdentity {
@@ -238,6 +240,7 @@ impl std::fmt::Display for PlatformIdentity {
             Self::Ppid(id) => f.write_str(&hex::encode(id)),
             Self::ChipId(id) => f.write_str(&hex::encode(id)),
             Self::Provider(name) | Self::Named(name) | Self::Device(name) => f.write_str(name),
+            Self::AttestationKey(digest) => f.write_str(&hex::encode(digest)),
         }
     }
 }
@@ -250,6 +253,7 @@ impl PlatformIdentity {
             Self::Provider(_) => "provider",
             Self::Named(_) => "instance",
             Self::Device(_) => "device",
+            Self::AttestationKey(_) => "key",
         }
     }
 

@@ -20,6 +20,8 @@ const EC_PUBLIC_KEY: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1];
 const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
 /// 2.5.4.5.
 const SERIAL_NUMBER: Oid<'static> = oid!(2.5.4.5);
+/// 2.5.29.17.
+const SUBJECT_ALTERNATIVE_NAME: Oid<'static> = oid!(2.5.29.17);
 /// 2.5.29.37.
 const EXTENDED_KEY_USAGE: Oid<'static> = oid!(2.5.29.37);
 /// The parameters of RSA keys (RFC 3279, §2.3.1).
@@ -32,8 +34,14 @@ const SECP_384: &[u8] = &[0x2b, 0x81, 4, 0, 0x22];
 const ECDSA_SHA256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
 /// 1.2.840.10045.4.3.3, encoded.
 const ECDSA_SHA384: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 3];
-/// 1.2.840.113549.1.1.10, encoded. Its parameters are not read: the one set that vendors use is the one that
-/// is verified.
+/// 1.2.840.113549.1.1.11 to 13, encoded: vendors of TPMs sign so.
+const RSA_PKCS1_SHA256: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 11];
+const RSA_PKCS1_SHA384: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 12];
+const RSA_PKCS1_SHA512: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 13];
+/// 2.16.840.1.101.3.4.2.1, encoded.
+const SHA256: &[u8] = &[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 1];
+/// 1.2.840.113549.1.1.10, encoded. Of its parameters only the digest is read: for each there is one set that is
+/// verified.
 const RSA_PSS: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 10];
 /// 2.5.4.3, encoded.
 const COMMON_NAME: &[u8] = &[0x55, 4, 3];
@@ -141,11 +149,22 @@ impl<'a> PublicKey<'a> {
         let (algorithm, key) = match (self, identifier) {
             (Self::P256(key), ECDSA_SHA256) => (SignatureAlgorithm::EcdsaP256Sha256Der, key),
             (Self::P384(key), ECDSA_SHA384) => (SignatureAlgorithm::EcdsaP384Sha384Der, key),
+            (Self::Rsa(key), RSA_PSS) if is_pss_sha256(algorithm) => (SignatureAlgorithm::RsaPssSha256, key),
             (Self::Rsa(key), RSA_PSS) => (SignatureAlgorithm::RsaPssSha384, key),
+            (Self::Rsa(key), RSA_PKCS1_SHA256) => (SignatureAlgorithm::RsaPkcs1Sha256, key),
+            (Self::Rsa(key), RSA_PKCS1_SHA384) => (SignatureAlgorithm::RsaPkcs1Sha384, key),
+            (Self::Rsa(key), RSA_PKCS1_SHA512) => (SignatureAlgorithm::RsaPkcs1Sha512, key),
             _ => return Err(InvalidSignature),
         };
         crypto.verify_endorsement(algorithm, key, signed.bytes, signed.signature)
     }
+}
+
+/// Whether the parameters of RSASSA-PSS, which are left, name SHA-256 (RFC 8017, §A.2.3).
+fn is_pss_sha256(mut parameters: Elements<'_>) -> bool {
+    let hash = parameters.sequence().and_then(|mut fields| fields.take(EXPLICIT_0));
+    let identifier = hash.and_then(|hash| Elements::new(hash).sequence()?.take(OBJECT_IDENTIFIER));
+    identifier == Some(SHA256)
 }
 
 fn is_point(bits: &[u8], length: usize) -> bool {
@@ -238,6 +257,8 @@ impl<'a> ParsedCertificate<'a> {
                     let usage = signs(extension.value).ok_or(fault("key usage"))?;
                     (may_sign_certificates, may_sign_data) = usage;
                 }
+                // No decision rests on the other names, and `tpm` reads the extended usage where it matters.
+                oid if oid == EXTENDED_KEY_USAGE.as_bytes() || oid == SUBJECT_ALTERNATIVE_NAME.as_bytes() => {}
                 unknown if extension.critical => {
                     return Err(CertificateFault::UnknownCriticalExtension(dotted(unknown)));
                 }

@@ -155,6 +155,8 @@ impl Evidence {
     pub fn with_event_log(mut self, log: eventlog::EventLog) -> Result<Self, NoRegisters> {
         match &mut self {
             Self::Tdx(quote) => quote.attach(log),
+            Self::Tpm(attestation) => attestation.attach(log),
+            Self::Azure(attestation) => attestation.attach(log),
             _ => return Err(NoRegisters { platform: self.platform() }),
         }
         Ok(self)

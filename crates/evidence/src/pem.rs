@@ -32,6 +32,11 @@ pub(crate) fn certificates_at(bytes: &[u8], base: usize) -> Result<Vec<Certifica
     }
 }
 
+/// The bytes of base64 text; None when it is not base64.
+pub fn decode_base64(text: &str) -> Option<Vec<u8>> {
+    STANDARD.decode(text).ok()
+}
+
 /// One certificate as a PEM block.
 pub fn encode(certificate: &CertificateDer) -> String {
     let text = STANDARD.encode(&certificate.0);

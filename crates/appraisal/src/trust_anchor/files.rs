@@ -1,14 +1,12 @@
 //! Trust anchors as they come in files: told apart by content.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use evidence::pem;
 use serde::Deserialize;
 
 use super::{AnchorKey, InvalidAnchor, TrustAnchor};
 
-const BEGIN_KEY: &str = "-----BEGIN PUBLIC KEY-----";
-const END_KEY: &str = "-----END PUBLIC KEY-----";
 /// A file with more is none of ours.
 const MAX_ANCHORS: usize = 1024;
 
@@ -34,8 +32,7 @@ impl TrustAnchor {
                 serde_json::from_str(text).map_err(|error| invalid(error.to_string()))?;
             return many(name, enrolled);
         }
-        if text.starts_with(BEGIN_KEY) {
-            let key = public_key(text).map_err(invalid)?;
+        if let Some(key) = super::public_key(bytes) {
             return Self::new(name, AnchorKey::PublicKey(key), None).map(|anchor| vec![anchor]);
         }
         if let Ok(certificates) = pem::certificates(bytes) {
@@ -71,15 +68,6 @@ fn many(name: &str, enrolled: Vec<Enrolled>) -> Result<Vec<TrustAnchor>, Invalid
         .collect()
 }
 
-fn public_key(text: &str) -> Result<Vec<u8>, String> {
-    let body = text.strip_prefix(BEGIN_KEY).and_then(|text| text.strip_suffix(END_KEY));
-    let digits: Vec<u8> =
-        body.unwrap_or_default().bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    match STANDARD.decode(digits) {
-        Ok(der) if !der.is_empty() => Ok(der),
-        _ => Err("expected one public key, PEM".into()),
-    }
-}
 
 /// An entry of rust-ccatoken's trust anchor store.
 #[derive(Deserialize)]
@@ -146,7 +134,8 @@ mod tests {
     fn pem_and_jwk_of_one_key_are_the_same() {
         let AnchorKey::PublicKey(der) = key(JWK).unwrap() else { panic!() };
         assert_eq!(der.len(), 91);
-        let pem = format!("{BEGIN_KEY}\n{}\n{END_KEY}\n", STANDARD.encode(&der));
+        let body = base64::engine::general_purpose::STANDARD.encode(&der);
+        let pem = format!("-----BEGIN PUBLIC KEY-----\n{body}\n-----END PUBLIC KEY-----\n");
         assert_eq!(key(&pem), Ok(AnchorKey::PublicKey(der)));
     }
 

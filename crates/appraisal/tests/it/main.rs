@@ -3,6 +3,7 @@
 
 mod amd_rules;
 mod cca_rules;
+mod azure;
 mod collecting;
 mod composite;
 mod corpus;
@@ -20,4 +21,5 @@ mod nitro_rules;
 mod nvidia;
 mod nvidia_rules;
 mod rendering;
+mod tpm;
 mod vectors;

@@ -6,6 +6,7 @@ pub mod cca;
 pub mod intel;
 pub mod nitro;
 pub mod nvidia;
+pub mod tpm;
 
 use appraisal::{Appraised, Code, EmulatedRoot, Policy, ReferenceValue, ReferenceValues, Refused, UnixTime};
 use aws_lc_rs::rand::SystemRandom;

@@ -111,9 +111,7 @@ impl EndorsementsBuilder {
             Evidence::Azure(attestation) => self.fit_azure(attestation, now),
             Evidence::Tpm(attestation) => self.fit_tpm(attestation),
             // Nitro, CCA and NVIDIA say in their own modules what they need of the heap.
-            Evidence::Nitro(_)
-            | Evidence::Cca(_)
-            | Evidence::Nvidia(_) => Endorsements::default(),
+            Evidence::Nitro(_) | Evidence::Cca(_) | Evidence::Nvidia(_) => Endorsements::default(),
         }
     }
 
@@ -155,7 +153,8 @@ impl EndorsementsBuilder {
             let fits = |other: &&ParsedCertificate<'_>| {
                 other.subject() == issuer && !chosen.iter().any(|kept| kept.der == other.der)
             };
-            let found: Vec<_> = parsed.iter().filter(fits).take(8_usize.saturating_sub(chosen.len())).collect();
+            let found: Vec<_> =
+                parsed.iter().filter(fits).take(8_usize.saturating_sub(chosen.len())).collect();
             issuers.extend(found.iter().map(|other| other.issuer()));
             chosen.extend(found);
         }

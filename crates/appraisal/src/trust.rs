@@ -74,10 +74,7 @@ pub(crate) fn anchors(platform: Platform, policy: &Policy) -> Vec<Anchor> {
     let vendor = match platform {
         Platform::Sgx | Platform::Tdx | Platform::AzureTdx => &VENDOR_ROOTS.intel,
         Platform::Snp | Platform::AzureSnp => &VENDOR_ROOTS.amd,
-        Platform::Tpm
-        | Platform::Nitro
-        | Platform::Cca
-        | Platform::Nvidia => &VENDOR_ROOTS.none,
+        Platform::Tpm | Platform::Nitro | Platform::Cca | Platform::Nvidia => &VENDOR_ROOTS.none,
     };
     let emulated = policy
         .emulated_roots

@@ -63,9 +63,10 @@ impl TrustAnchor {
         }
         match pem::certificates(bytes).map(<[CertificateDer; 1]>::try_from) {
             Ok(Ok([certificate])) => Self::new(name, AnchorKey::Certificate(certificate), None),
-            Ok(Err(several)) => {
-                Err(InvalidAnchor { name, fault: format!("expected one certificate, seen {}", several.len()) })
-            }
+            Ok(Err(several)) => Err(InvalidAnchor {
+                name,
+                fault: format!("expected one certificate, seen {}", several.len()),
+            }),
             Err(_) => {
                 let fault = "expected a certificate or a public key, DER or PEM".into();
                 Err(InvalidAnchor { name, fault })

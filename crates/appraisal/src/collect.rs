@@ -203,7 +203,8 @@ impl EndorsementsBuilder {
             let fits = |other: &&ParsedCertificate<'_>| {
                 other.subject() == issuer && !chosen.iter().any(|kept| kept.der == other.der)
             };
-            let found: Vec<_> = parsed.iter().filter(fits).take(8_usize.saturating_sub(chosen.len())).collect();
+            let found: Vec<_> =
+                parsed.iter().filter(fits).take(8_usize.saturating_sub(chosen.len())).collect();
             issuers.extend(found.iter().map(|other| other.issuer()));
             chosen.extend(found);
         }

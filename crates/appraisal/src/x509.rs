@@ -258,7 +258,8 @@ impl<'a> ParsedCertificate<'a> {
                     (may_sign_certificates, may_sign_data) = usage;
                 }
                 // No decision rests on the other names, and `tpm` reads the extended usage where it matters.
-                oid if oid == EXTENDED_KEY_USAGE.as_bytes() || oid == SUBJECT_ALTERNATIVE_NAME.as_bytes() => {}
+                oid if oid == EXTENDED_KEY_USAGE.as_bytes() || oid == SUBJECT_ALTERNATIVE_NAME.as_bytes() => {
+                }
                 unknown if extension.critical => {
                     return Err(CertificateFault::UnknownCriticalExtension(dotted(unknown)));
                 }

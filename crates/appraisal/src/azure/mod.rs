@@ -34,8 +34,9 @@ pub(crate) fn appraise(
     endorsements: &Endorsements,
     context: &Context<'_>,
 ) -> Findings {
-    let refused =
-        |checks| Findings::not_genuine(Check::group("genuine", "not shown to come from a VM of Azure", checks));
+    let refused = |checks| {
+        Findings::not_genuine(Check::group("genuine", "not shown to come from a VM of Azure", checks))
+    };
     let Some(quote) = evidence.quote() else {
         let text = "an HCL report alone covers nothing that its asker chose: it may be a copy";
         let check = Check::failed("quote", Code::QuoteMissing, text);

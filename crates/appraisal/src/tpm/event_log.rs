@@ -51,10 +51,9 @@ fn missing(context: &Context<'_>) -> Option<Check> {
         return None;
     }
     let text = "the policy says how the system must have booted, and there is no event log that tells";
-    Some(
-        Check::failed("boot", Code::EventLogMissing, text)
-            .mend("send the event log with the quote (binary_bios_measurements), or pin registers in reference values"),
-    )
+    Some(Check::failed("boot", Code::EventLogMissing, text).mend(
+        "send the event log with the quote (binary_bios_measurements), or pin registers in reference values",
+    ))
 }
 
 fn name(bank: HashAlgorithm) -> &'static str {

@@ -105,7 +105,8 @@ pub(crate) fn appraise(
         tcb,
         ..Findings::default()
     };
-    findings.claims.tpm = Some(claims(evidence, key, &first.attest, provenance.certificate.as_ref(), context));
+    findings.claims.tpm =
+        Some(claims(evidence, key, &first.attest, provenance.certificate.as_ref(), context));
     if let Some((check, boot)) = check_event_log(evidence.event_log(), &quotes, context) {
         findings.checks.push(check);
         findings.claims.boot = boot;
@@ -136,7 +137,10 @@ fn attributes(area: Option<&PublicArea>) -> Check {
         | ATTRIBUTE_RESTRICTED
         | ATTRIBUTE_SIGN;
     let Some(area) = area else {
-        return Check::skipped(NAME, "only the key was sent: whoever enrolled or certified it knows its attributes");
+        return Check::skipped(
+            NAME,
+            "only the key was sent: whoever enrolled or certified it knows its attributes",
+        );
     };
     if area.attributes & NEEDED == NEEDED && area.attributes & ATTRIBUTE_DECRYPT == 0 {
         return Check::passed(NAME, "the key cannot leave its TPM, and signs only what the TPM made");
@@ -154,7 +158,10 @@ fn firmware(attest: &Attest, context: &Context<'_>) -> (Check, Tcb) {
     let version = Some(format!("firmware {seen:#018x}"));
     let (check, status) = match context.policy.tpm.minimum_firmware {
         None => (
-            Check::passed("firmware", format!("firmware {seen:#x}; the policy names no minimum, and no vendor does")),
+            Check::passed(
+                "firmware",
+                format!("firmware {seen:#x}; the policy names no minimum, and no vendor does"),
+            ),
             None,
         ),
         Some(least) if seen >= least => (

@@ -1,7 +1,7 @@
 //! Why an attestation key is believed to be in a TPM: the policy enrols the key itself, or a CA that the policy names
 //! certified it. A key that vouches for itself is anyone's.
 
-use evidence::tpm::{AttestationKey, Attestation};
+use evidence::tpm::{Attestation, AttestationKey};
 use evidence::{CertificateDer, CrlDer, TpmCollateral, tpm};
 use x509_parser::asn1_rs::{Oid, oid};
 
@@ -45,7 +45,10 @@ pub(super) fn establish(
         return Ok(Provenance {
             path: format!("attestation key, enrolled as {name:?}"),
             checks: vec![Check::passed("provenance", text)],
-            revocation: Check::passed("revocation", "the policy names the key itself: to revoke it, take it off"),
+            revocation: Check::passed(
+                "revocation",
+                "the policy names the key itself: to revoke it, take it off",
+            ),
             origin: Origin::Enrolled(name),
             certificate: None,
         });
@@ -201,20 +204,23 @@ fn refused(
     let (subject, issuer) = (top.subject_name(), top.issuer_name());
     if let Some(root) = root {
         let digest = hex::encode(context.crypto.sha256(&[root.der]));
-        let text = format!("the attestation key is certified under {issuer:?}, which the policy does not name");
+        let text =
+            format!("the attestation key is certified under {issuer:?}, which the policy does not name");
         return Check::failed(NAME, Code::RootNotTrusted, text)
             .expected("a CA under trust_anchors of the policy")
             .observed(format!("{issuer}, SHA-256 {digest}"))
-            .mend("if you trust whoever holds this root to certify keys of TPMs, name it under trust_anchors");
+            .mend(
+                "if you trust whoever holds this root to certify keys of TPMs, name it under trust_anchors",
+            );
     }
     if known {
         let text = format!("{subject} was not signed by {issuer}: altered, forged, or by a CA that may not");
         return Check::failed(NAME, Code::ChainSignatureInvalid, text);
     }
     let text = format!("the certificate of {issuer}, which issued {subject}, is missing");
-    Check::failed(NAME, Code::ChainIncomplete, text)
-        .expected(issuer)
-        .mend("give the issuer's certificate with the Endorsements, or name it under trust_anchors of the policy")
+    Check::failed(NAME, Code::ChainIncomplete, text).expected(issuer).mend(
+        "give the issuer's certificate with the Endorsements, or name it under trust_anchors of the policy",
+    )
 }
 
 /// How many CAs may be below this one (RFC 5280, §4.2.1.9); None when any number.
@@ -265,13 +271,11 @@ impl Way<'_, '_> {
             subject: issuer.subject(),
             key: issuer.key(),
         });
-        let anchor = Issuer {
-            name: self.anchor.name.clone(),
-            subject: &self.anchor.subject,
-            key: &self.anchor.key,
-        };
+        let anchor =
+            Issuer { name: self.anchor.name.clone(), subject: &self.anchor.subject, key: &self.anchor.key };
         let links = self.certificates.iter().zip(issuers.chain([anchor]));
-        let checks: Vec<_> = links.map(|(subject, issuer)| one_issuer(subject, &issuer, crls, context)).collect();
+        let checks: Vec<_> =
+            links.map(|(subject, issuer)| one_issuer(subject, &issuer, crls, context)).collect();
         let text = match checks.iter().any(Check::is_failed) {
             true => "not shown to be free of revocation",
             false => "nothing on the path is known to be revoked",
@@ -301,7 +305,10 @@ fn one_issuer(
                 (Some(revoked), _) => return revoked,
                 (None, Ok(())) => Check::passed(
                     NAME,
-                    format!("list of {} of {}, valid until {}", issuer.name, verified.this_update, verified.next_update),
+                    format!(
+                        "list of {} of {}, valid until {}",
+                        issuer.name, verified.this_update, verified.next_update
+                    ),
                 ),
                 // An expired list is like none.
                 (None, Err(stale)) if stale.code == Some(Code::CrlExpired) && rule != Rule::Refuse => {
@@ -316,7 +323,22 @@ fn one_issuer(
         };
     }
     best.unwrap_or_else(|| {
-        let text = format!("no revocation list of {} was given: a revoked key would not be noticed", issuer.name);
+        let text =
+            format!("no revocation list of {} was given: a revoked key would not be noticed", issuer.name);
         by_rule(rule, NAME, Code::CrlMissing, text).mend("give the CA's list with the Endorsements")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_path_is_read_where_a_ca_has_one() {
+        let length =
+            |der: &[u8]| path_length(&ParsedCertificate::parse(&CertificateDer(der.to_vec())).unwrap());
+        assert_eq!(length(include_bytes!("../../tests/vectors/tpm/swtpm-ca.der")), Some(0));
+        assert_eq!(length(include_bytes!("../../tests/vectors/tpm/swtpm-rsassa-sha256.der")), None);
+        assert_eq!(length(include_bytes!("../../roots/intel-sgx-root-ca.der")), Some(1));
+    }
 }

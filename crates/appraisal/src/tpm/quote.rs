@@ -127,10 +127,8 @@ fn names(registers: &BTreeSet<(HashAlgorithm, u8)>) -> String {
 pub(crate) fn coverage(quotes: &[&Quote], context: &Context<'_>) -> Vec<Check> {
     let policy = &context.policy.tpm;
     let quoted = || quotes.iter().flat_map(|quote| quote.attest.selected());
-    let strong: BTreeSet<u8> = quoted()
-        .filter(|(bank, _)| *bank != HashAlgorithm::Sha1)
-        .map(|(_, register)| register)
-        .collect();
+    let strong: BTreeSet<u8> =
+        quoted().filter(|(bank, _)| *bank != HashAlgorithm::Sha1).map(|(_, register)| register).collect();
     let missing: Vec<_> =
         policy.registers.difference(&strong).map(|register| format!("pcr{register}")).collect();
     let coverage = match missing.is_empty() {

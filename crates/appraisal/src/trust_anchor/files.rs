@@ -68,7 +68,6 @@ fn many(name: &str, enrolled: Vec<Enrolled>) -> Result<Vec<TrustAnchor>, Invalid
         .collect()
 }
 
-
 /// An entry of rust-ccatoken's trust anchor store.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]

@@ -2,8 +2,8 @@
 //! purpose, in which one thing at a time is wrong.
 
 mod amd_rules;
-mod cca_rules;
 mod azure;
+mod cca_rules;
 mod collecting;
 mod composite;
 mod corpus;

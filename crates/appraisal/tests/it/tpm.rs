@@ -2,7 +2,8 @@
 //! its rule is deleted.
 
 use appraisal::{
-    AnchorKey, Assessment, BootPolicy, Code, EndorsementsBuilder, Policy, Rule, TpmPolicy, TrustAnchor, assess,
+    AnchorKey, Assessment, BootPolicy, Code, EndorsementsBuilder, Policy, Rule, TpmPolicy, TrustAnchor,
+    assess,
 };
 use crypto_aws_lc::AwsLc;
 use evidence::eventlog::HashAlgorithm::{self, Sha1, Sha256, Sha384};
@@ -53,8 +54,7 @@ fn swtpm(name: &str, selection: &[(HashAlgorithm, &[u8])]) -> Parts {
     Parts { public: part("pub"), quotes: vec![quote], event_log: None, certificates: vec![] }
 }
 
-const ALL: &[u8] =
-    &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23];
+const ALL: &[u8] = &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23];
 const FIRMWARE: &[u8] = &[0, 1, 2, 3, 4, 5, 6, 7];
 
 #[test]
@@ -139,10 +139,8 @@ fn a_certificate_of_the_key_by_a_named_ca_is_enough() {
 fn gce_quotes_of_three_banks_verify_and_their_log_replays_in_each() {
     let mut builder = EndorsementsBuilder::new();
     builder.add_file_bytes(&read("tpm/go-tpm-tools-tpm_ek_intermediate_2.crt")).unwrap();
-    let policy = Policy {
-        trust_anchors: vec![anchor("tpm/go-tpm-tools-tpm_ek_root_1.cer")],
-        ..Policy::genuine()
-    };
+    let policy =
+        Policy { trust_anchors: vec![anchor("tpm/go-tpm-tools-tpm_ek_root_1.cer")], ..Policy::genuine() };
     for (file, nonce) in [
         ("tpm/go-tpm-tools-gce-cos-85-nonce9009.pb", &[0x90, 9][..]),
         ("tpm/go-tpm-tools-gce-cos-85-no-nonce.pb", &[]),
@@ -223,7 +221,8 @@ fn evidence_that_lacks_a_part_is_refused_for_that() {
 #[test]
 fn a_good_quote_is_accepted_in_production() {
     let presented = Tpm::good().present();
-    let appraised = presented.appraise_under(&presented.policy()).unwrap_or_else(|no| panic!("{}", no.verdict()));
+    let appraised =
+        presented.appraise_under(&presented.policy()).unwrap_or_else(|no| panic!("{}", no.verdict()));
     assert!(!appraised.emulated() && appraised.measurement().is_none());
     assert_eq!(appraised.report_data().as_bytes(), NONCE);
     let claims = appraised.verdict().claims().tpm.as_ref().unwrap();
@@ -397,7 +396,9 @@ fn no_flip_of_a_signed_byte_is_accepted() {
     let accepted = |bytes: &[u8]| {
         Evidence::parse(bytes).is_ok_and(|evidence| {
             let now = appraisal::UnixTime(crate::lab::NOW);
-            assess(&evidence, &presented.endorsements, None, None, &policy, now, &AwsLc).verdict().is_accepted()
+            assess(&evidence, &presented.endorsements, None, None, &policy, now, &AwsLc)
+                .verdict()
+                .is_accepted()
         })
     };
     assert!(accepted(&bytes));

@@ -81,13 +81,25 @@ impl HclReport {
             other => {
                 let expected = "1 (SHA-256), 2 (SHA-384) or 3 (SHA-512)";
                 let seen = other.to_string();
-                return Err(Malformed::unsupported(FORMAT, "report data hash type", start + 12, expected, seen));
+                return Err(Malformed::unsupported(
+                    FORMAT,
+                    "report data hash type",
+                    start + 12,
+                    expected,
+                    seen,
+                ));
             }
         };
         let length = reader.u32("variable data size")? as usize;
         if data_size as usize != length.saturating_add(RUNTIME_HEADER) {
             let expected = format!("{RUNTIME_HEADER} and the {length} bytes of the variable data");
-            return Err(Malformed::value(FORMAT, "runtime data size", start, expected, data_size.to_string()));
+            return Err(Malformed::value(
+                FORMAT,
+                "runtime data size",
+                start,
+                expected,
+                data_size.to_string(),
+            ));
         }
         let runtime_data = reader.take("variable data", length)?.to_vec();
         let rest = reader.rest().len();
@@ -97,7 +109,13 @@ impl HclReport {
             KIND_TDX => Hardware::Tdx(Box::new(TdReport::parse(report)?)),
             other => {
                 let seen = other.to_string();
-                return Err(Malformed::unsupported(FORMAT, "report type", start + 8, "2 (SNP) or 4 (TDX)", seen));
+                return Err(Malformed::unsupported(
+                    FORMAT,
+                    "report type",
+                    start + 8,
+                    "2 (SNP) or 4 (TDX)",
+                    seen,
+                ));
             }
         };
         let claims = RuntimeClaims::parse(&runtime_data)?;

@@ -14,7 +14,7 @@ use crate::eventlog::EventLog;
 use crate::tpm::{Blob, Quote, WireQuote, measured_registers};
 use crate::{CertificateDer, Covered, Malformed, Measurement, Platform, pem, tdx};
 
-pub use hcl::{Hardware, HclReport, RuntimeDigest, RuntimeClaims, TdReport, VmConfiguration};
+pub use hcl::{Hardware, HclReport, RuntimeClaims, RuntimeDigest, TdReport, VmConfiguration};
 
 const FORMAT: &str = "Azure evidence";
 
@@ -55,14 +55,15 @@ impl Attestation {
             Malformed::value(FORMAT, "JSON", 0, "the members of Azure's evidence", error.to_string())
         };
         let text = bytes.trim_ascii_start();
-        let evidence = match serde_json::from_slice::<Wrapped>(text) {
-            Ok(Wrapped { platform, evidence }) => {
-                if !matches!(platform.as_str(), "az-snp" | "az-tdx") {
-                    return Err(Malformed::unsupported(FORMAT, "platform", 0, "az-snp or az-tdx", platform));
-                }
-                evidence
+        let wrapped = text.windows(10).any(|window| window == b"\"evidence\"");
+        let evidence = if wrapped {
+            let Wrapped { platform, evidence } = serde_json::from_slice(text).map_err(malformed)?;
+            if !matches!(platform.as_str(), "az-snp" | "az-tdx") {
+                return Err(Malformed::unsupported(FORMAT, "platform", 0, "az-snp or az-tdx", platform));
             }
-            Err(_) => serde_json::from_slice(text).map_err(malformed)?,
+            evidence
+        } else {
+            serde_json::from_slice(text).map_err(malformed)?
         };
         evidence.read()
     }
@@ -170,15 +171,19 @@ impl Wire {
             Some(text) if text.trim_start().starts_with("-----BEGIN") => pem::certificates(text.as_bytes())?,
             Some(text) => pem::certificates(&Blob::Text(text).base64("vcek")?)?,
         };
-        let td_quote = self
-            .td_quote
-            .map(|quote| tdx::Quote::parse(&quote.base64("td_quote")?))
-            .transpose()?;
+        let td_quote =
+            self.td_quote.map(|quote| tdx::Quote::parse(&quote.base64("td_quote")?)).transpose()?;
         let quote = Some(self.tpm_quote.read()?);
         match (hcl.hardware(), &td_quote, certificates.is_empty()) {
             (Hardware::Snp(_), None, _) | (Hardware::Tdx(_), Some(_), true) => {}
             (Hardware::Tdx(_), None, _) => {
-                return Err(Malformed::value(FORMAT, "td_quote", 0, "a TDX quote beside a TD report", "none"));
+                return Err(Malformed::value(
+                    FORMAT,
+                    "td_quote",
+                    0,
+                    "a TDX quote beside a TD report",
+                    "none",
+                ));
             }
             _ => {
                 let expected = "what belongs to the kind of TEE in the HCL report";

@@ -70,7 +70,13 @@ impl Attest {
         }
         let kind = wire::u16(&mut reader, "type")?;
         if kind != KIND_QUOTE {
-            return Err(Malformed::unsupported(FORMAT, "type", 4, "0x8018 (a quote)", format!("{kind:#06x}")));
+            return Err(Malformed::unsupported(
+                FORMAT,
+                "type",
+                4,
+                "0x8018 (a quote)",
+                format!("{kind:#06x}"),
+            ));
         }
         let qualified_signer = wire::sized(&mut reader, "qualifiedSigner")?.to_vec();
         let extra_offset = reader.offset();
@@ -134,7 +140,13 @@ fn read_selections(reader: &mut Reader<'_>) -> Result<Vec<PcrSelection>, Malform
         let offset = reader.offset();
         let bank = HashAlgorithm::from_id(wire::u16(reader, "pcrSelect hash")?);
         if selections.iter().any(|own| own.bank == bank) {
-            return Err(Malformed::value(FORMAT, "pcrSelect hash", offset, "each bank once", bank.to_string()));
+            return Err(Malformed::value(
+                FORMAT,
+                "pcrSelect hash",
+                offset,
+                "each bank once",
+                bank.to_string(),
+            ));
         }
         let offset = reader.offset();
         let size = reader.u8("sizeofSelect")?;

@@ -186,4 +186,3 @@ fn small<T: TryFrom<u64>>(field: &'static str, value: &Value) -> Result<T, Malfo
 fn other(field: &'static str, expected: &'static str) -> Malformed {
     Malformed::value(FORMAT, field, 0, expected, "another item")
 }
-

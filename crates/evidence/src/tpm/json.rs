@@ -38,9 +38,7 @@ impl Blob {
             Self::Text(text) => text,
         };
         let engine = if text.contains(['-', '_']) { URL_SAFE } else { STANDARD };
-        engine
-            .decode(text)
-            .map_err(|error| Malformed::value(FORMAT, field, 0, "base64", error.to_string()))
+        engine.decode(text).map_err(|error| Malformed::value(FORMAT, field, 0, "base64", error.to_string()))
     }
 }
 
@@ -121,8 +119,9 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Attestation, Malformed> {
 }
 
 fn read<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Malformed> {
-    serde_json::from_slice(bytes)
-        .map_err(|error| Malformed::value(FORMAT, "JSON", 0, "the members of its container", error.to_string()))
+    serde_json::from_slice(bytes).map_err(|error| {
+        Malformed::value(FORMAT, "JSON", 0, "the members of its container", error.to_string())
+    })
 }
 
 /// Trustee, attester `tpm`: the key as SubjectPublicKeyInfo, the quote in the TPM's own structures.

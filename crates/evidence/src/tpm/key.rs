@@ -28,12 +28,10 @@ pub const ATTRIBUTE_DECRYPT: u32 = 1 << 17;
 pub const ATTRIBUTE_SIGN: u32 = 1 << 18;
 
 /// SEQUENCE { OID rsaEncryption, NULL }.
-const RSA_ALGORITHM: &[u8] =
-    &[0x30, 0x0d, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1, 5, 0];
+const RSA_ALGORITHM: &[u8] = &[0x30, 0x0d, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1, 5, 0];
 /// SEQUENCE { OID ecPublicKey, OID prime256v1 }.
-const P256_ALGORITHM: &[u8] = &[
-    0x30, 0x13, 6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7,
-];
+const P256_ALGORITHM: &[u8] =
+    &[0x30, 0x13, 6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7];
 /// SEQUENCE { OID ecPublicKey, OID secp384r1 }.
 const P384_ALGORITHM: &[u8] =
     &[0x30, 0x10, 6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1, 6, 5, 0x2b, 0x81, 4, 0, 0x22];
@@ -164,7 +162,13 @@ impl AttestationKey {
             }
             other => {
                 let expected = "RSASSA, RSAPSS, ECDSA or none";
-                return Err(Malformed::unsupported(FORMAT, "scheme", offset, expected, format!("{other:#06x}")));
+                return Err(Malformed::unsupported(
+                    FORMAT,
+                    "scheme",
+                    offset,
+                    expected,
+                    format!("{other:#06x}"),
+                ));
             }
         }
         let public = match kind {

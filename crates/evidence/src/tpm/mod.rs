@@ -139,10 +139,7 @@ impl Quote {
 impl Attestation {
     /// Whether bytes look like Evidence of this kind: cheap, and no promise that they can be parsed.
     pub(crate) fn recognises(bytes: &[u8]) -> bool {
-        is_attest(bytes)
-            || cbor::recognises(bytes)
-            || protobuf::recognises(bytes)
-            || json::recognises(bytes)
+        is_attest(bytes) || cbor::recognises(bytes) || protobuf::recognises(bytes) || json::recognises(bytes)
     }
 
     /// Parses Evidence of this kind.
@@ -269,29 +266,9 @@ impl Attestation {
 
 /// The registers of a quote by name.
 pub(crate) fn measured_registers(quote: &Quote) -> impl Iterator<Item = (String, String)> + '_ {
-    quote
-        .values
-        .iter()
-        .map(|((bank, register), value)| (format!("pcr{register}.{bank}"), hex::encode(value)))
+    quote.values.iter().map(|((bank, register), value)| (format!("pcr{register}.{bank}"), hex::encode(value)))
 }
 
 fn is_attest(bytes: &[u8]) -> bool {
     wire::unsized_or_whole(bytes).starts_with(&MAGIC)
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn tmp_corpus() {
-        for dir in ["azure", "tpm"] {
-            for entry in std::fs::read_dir(format!("/work/shared/evidence/{dir}")).unwrap() {
-                let path = entry.unwrap().path();
-                let bytes = std::fs::read(&path).unwrap();
-                match crate::Evidence::parse(&bytes) {
-                    Ok(e) => println!("{:?} OK {} covered {} measured {}", path.file_name().unwrap(), e.platform(), e.covered(), e.measured().len()),
-                    Err(e) => println!("{:?} ERR {e}", path.file_name().unwrap()),
-                }
-            }
-        }
-    }
 }

@@ -1,13 +1,13 @@
 //! A TPM with an attestation key on P-256, certified by CA and root: quotes, in which one thing at a time can be wrong.
 
 use appraisal::{
-    AnchorKey, Appraised, Assessment, Code, Crypto as _, Policy, ReferenceValue, ReferenceValues, Refused,
-    TrustAnchor, UnixTime,
+    AnchorKey, Appraised, Code, Crypto as _, Policy, ReferenceValue, ReferenceValues, Refused, TrustAnchor,
+    UnixTime,
 };
 use crypto_aws_lc::AwsLc;
 use evidence::eventlog::HashAlgorithm;
 use evidence::tpm::{Parts, QuoteParts};
-use evidence::{CertificateDer, CrlDer, Covered, Endorsements, Evidence, Platform, TpmCollateral};
+use evidence::{CertificateDer, Covered, CrlDer, Endorsements, Evidence, Platform, TpmCollateral};
 
 use super::{Certified, Curve, Key, NOW, Template, Window, der};
 
@@ -129,7 +129,9 @@ impl Tpm {
         let selected: Vec<_> = self
             .selection
             .iter()
-            .flat_map(|(bank, registers)| registers.iter().map(|register| (*bank, *register, value(*bank, *register))))
+            .flat_map(|(bank, registers)| {
+                registers.iter().map(|register| (*bank, *register, value(*bank, *register)))
+            })
             .collect();
         let all: Vec<u8> = selected.iter().flat_map(|(_, _, value)| value.clone()).collect();
         let message = self.attest(&AwsLc.sha256(&[&all]));
@@ -197,9 +199,4 @@ impl PresentedTpm {
     pub fn refusal(&self) -> Vec<Code> {
         self.refusal_under(&self.policy())
     }
-
-    pub fn look(&self, policy: &Policy) -> Assessment {
-        appraisal::assess(&self.evidence(), &self.endorsements, None, None, policy, UnixTime(NOW), &AwsLc)
-    }
 }
-

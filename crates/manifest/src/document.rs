@@ -38,7 +38,6 @@ wire! {
         snp: OneOrMore = "Snp",
     }
 
-    #[expect(dead_code, reason = "read for its type; infrastructures are not enforced yet")]
     struct Infrastructure {
         cpu_svn: GoBytes = "CPUSVN",
         qe_svn: u64 = "QESVN",
@@ -123,7 +122,7 @@ wire! {
     }
 
     /// What an issued certificate can be asked to contain, of Go's `x509.Certificate`.
-    #[expect(dead_code, reason = "read for its type; certificates are not issued as secrets yet")]
+    #[expect(dead_code, reason = "basic constraints are always valid, whatever the template says")]
     struct Certificate {
         serial_number: Option<u64> = "SerialNumber",
         subject: Option<DistinguishedName> = "Subject",
@@ -141,7 +140,6 @@ wire! {
         email_addresses: Vec<String> = "EmailAddresses",
     }
 
-    #[expect(dead_code, reason = "read for its type; certificates are not issued as secrets yet")]
     struct DistinguishedName {
         country: Vec<String> = "Country",
         organization: Vec<String> = "Organization",
@@ -172,5 +170,6 @@ wire! {
         update_threshold: u64 = "UpdateThreshold",
         recovery_threshold: u64 = "RecoveryThreshold",
         rotate_root_secret: bool = "RotateRootSecret",
+        update_deadline: Option<String> = "UpdateDeadline",
     }
 }

@@ -33,6 +33,14 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
     (duration <= Duration::from_secs(3600)).then_some(duration)
 }
 
+/// `48h`: a whole number of minutes, hours or days, not zero, at most 365 days.
+pub(crate) fn span(text: &str) -> Option<Duration> {
+    let units = [("m", 60), ("h", 3600), ("d", 24 * 3600)];
+    let (count, unit) = units.iter().find_map(|(name, unit)| Some((text.strip_suffix(name)?, *unit)))?;
+    let span = Duration::from_secs(whole(count)?.checked_mul(unit)?);
+    (span <= Duration::from_secs(365 * 24 * 3600)).then_some(span)
+}
+
 fn whole(digits: &str) -> Option<u64> {
     let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
     digits.parse().ok().filter(|number| plain && *number > 0)

@@ -38,6 +38,7 @@
 //! assert_eq!(faults.all()[0].hint.as_deref(), Some("did you mean `Size`?"));
 //! ```
 
+mod certificate;
 mod document;
 mod encoding;
 mod fault;
@@ -53,18 +54,24 @@ mod secret;
 mod settings;
 mod support;
 pub mod template;
+mod tls;
 mod tree;
+mod update;
 mod user;
 mod wire;
 mod yaml;
 
+pub use certificate::{CertificateSecret, CertificateTemplate, End, ExtendedKeyUsage, KeyKind, Subject};
 pub use fault::{Code, Fault, Faults};
 pub use manifest::{InvalidDigest, Manifest, ManifestDigest};
 pub use marble::{Access, Limits, Log, Marble, SubjectName, Workload, WorkloadDigest};
-pub use names::{InvalidName, MarbleName, PackageName, RoleName, SecretName, UserName};
-pub use package::{Accepted, Package};
+pub use names::{InvalidName, MarbleName, PackageName, RecoveryKeyName, RoleName, SecretName, UserName};
+pub use package::{Accepted, AcceptedCode, Package, Signer};
 pub use parameters::{ParameterError, Parameters, Rendered};
 pub use platform::{Family, MinimumTcb, PlatformPolicy, TcbStatus};
 pub use secret::{Secret, SecretKind, SecretSource};
+pub use settings::{Gate, Infrastructure, RecoveryKey, SealMode, Settings};
 pub use template::{Generation, KeyPart, Reference, RenderError, SecretPart, Template, Values};
-pub use user::{Action, Role, User};
+pub use tls::{Incoming, Outgoing, TlsTag};
+pub use update::PackageUpdate;
+pub use user::{Action, Grant, Role, User};

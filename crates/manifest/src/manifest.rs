@@ -17,7 +17,8 @@ use crate::package::{self, Package};
 use crate::path::Path;
 use crate::platform::{self, PlatformPolicy};
 use crate::secret::{self, Secret};
-use crate::settings;
+use crate::settings::{self, Settings};
+use crate::tls;
 use crate::tree::Node;
 use crate::user::{self, Action, Role, User};
 use crate::wire::Wire;
@@ -32,6 +33,7 @@ pub struct Manifest {
     secrets: BTreeMap<SecretName, Secret>,
     roles: BTreeMap<RoleName, Arc<Role>>,
     users: BTreeMap<UserName, User>,
+    settings: Settings,
 }
 
 impl Manifest {
@@ -61,7 +63,8 @@ impl Manifest {
                 faults.add(&at.field(field), Code::Missing, format!("a manifest needs at least one {what}"));
             }
         }
-        settings::check(document, &at, faults);
+        let settings = settings::resolve(document, &at, faults);
+        let tags = tls::resolve(document, &at.field("TLS"), faults);
         let platforms = platform::resolve(document.platforms.as_ref(), &at.field("Platforms"), faults);
         let referenced: BTreeSet<_> =
             document.marbles.values().map(|marble| marble.package.as_str()).collect();
@@ -70,10 +73,10 @@ impl Manifest {
             package::resolve(&document.packages, &referenced, policies, &at.field("Packages"), faults);
         let secrets = secret::resolve(&document.secrets, &at.field("Secrets"), faults);
         let shapes = secret::shapes(&document.secrets);
-        let marbles = marble::resolve(document, &packages, &shapes, &at.field("Marbles"), faults);
+        let marbles = marble::resolve(document, &packages, (&shapes, &tags), &at.field("Marbles"), faults);
         let roles = user::resolve_roles(&document.roles, document, &at.field("Roles"), faults);
         let users = user::resolve_users(&document.users, &document.roles, &roles, &at.field("Users"), faults);
-        Self { digest, platforms, packages, marbles, secrets, roles, users }
+        Self { digest, platforms, packages, marbles, secrets, roles, users, settings }
     }
 
     /// The manifest's identity: SHA-256 of its exact bytes. JSON and YAML of one meaning differ.
@@ -123,6 +126,42 @@ impl Manifest {
     #[must_use]
     pub fn users(&self) -> &BTreeMap<UserName, User> {
         &self.users
+    }
+
+    /// What governs the coordinator itself.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The users who take part in updates of the manifest.
+    pub fn updaters(&self) -> impl Iterator<Item = &User> {
+        self.users.values().filter(|user| user.may_update())
+    }
+
+    /// How many of them an update needs: all, where the manifest says nothing.
+    #[must_use]
+    pub fn update_threshold(&self) -> usize {
+        self.settings.update_threshold.map_or_else(|| self.updaters().count(), |threshold| threshold.get())
+    }
+
+    /// The same manifest, with packages by signer raised to these security versions. Its digest stays: it is that
+    /// of the document, and versions are raised beside it.
+    #[must_use]
+    pub fn with_security_versions(&self, versions: &BTreeMap<PackageName, u16>) -> Self {
+        let mut raised = self.clone();
+        for (name, &version) in versions {
+            if let Some(package) = raised.packages.get_mut(name) {
+                let package = Arc::make_mut(package);
+                package.raise(version);
+            }
+        }
+        for marble in raised.marbles.values_mut() {
+            if let Some(package) = raised.packages.get(&marble.package.name) {
+                marble.package = Arc::clone(package);
+            }
+        }
+        raised
     }
 
     /// The user with this certificate: DER, the first of the chain that the peer presented.

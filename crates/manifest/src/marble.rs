@@ -15,6 +15,7 @@ use crate::package::Package;
 use crate::parameters::{self, Parameters};
 use crate::path::Path;
 use crate::template::Shape;
+use crate::tls::TlsTag;
 use crate::user::exists;
 
 /// A named service of the mesh.
@@ -33,6 +34,8 @@ pub struct Marble {
     pub names: Vec<SubjectName>,
     /// What a Keep runs as this Marble; `None` for a native program that is the package itself.
     pub workload: Option<Workload>,
+    /// Connections that the runtime of a native program encrypts for it.
+    pub tls: Vec<Arc<TlsTag>>,
 }
 
 /// A name in a certificate.
@@ -127,7 +130,7 @@ type Shapes = BTreeMap<SecretName, Option<Shape>>;
 pub(crate) fn resolve(
     document: &wire::Document,
     packages: &BTreeMap<PackageName, Arc<Package>>,
-    secrets: &Shapes,
+    (secrets, tags): (&Shapes, &BTreeMap<String, Arc<TlsTag>>),
     at: &Path<'_>,
     faults: &mut Collector<'_>,
 ) -> BTreeMap<MarbleName, Marble> {
@@ -154,7 +157,18 @@ pub(crate) fn resolve(
         }
         let Some(package) = package else { continue };
         let max_activations = NonZeroU64::new(wire.max_activations);
-        resolved.insert(name.clone(), Marble { name, package, max_activations, parameters, names, workload });
+        let tls: Vec<_> = wire.tls.iter().filter_map(|tag| tags.get(tag)).map(Arc::clone).collect();
+        if workload.is_some() && !tls.is_empty() {
+            let message = "a Keep encrypts every connection of its workload, so no tag has an effect";
+            faults.hint(
+                &here.field("TLS"),
+                Code::NotApplicable,
+                message,
+                "remove it; use `Access` and `Peers`",
+            );
+        }
+        let marble = Marble { name, package, max_activations, parameters, names, workload, tls };
+        resolved.insert(marble.name.clone(), marble);
     }
     resolved
 }

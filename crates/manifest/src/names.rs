@@ -89,6 +89,8 @@ names! {
     UserName, "user", is_label, LABEL_RULE;
     /// The name of a role.
     RoleName, "role", is_label, LABEL_RULE;
+    /// The name of a recovery key, which is its holder's.
+    RecoveryKeyName, "recovery key", is_label, LABEL_RULE;
 }
 
 impl MarbleName {

@@ -12,7 +12,6 @@ use crate::fault::{Code, Collector, shown};
 use crate::names::PackageName;
 use crate::path::Path;
 use crate::platform::{self, PlatformPolicy};
-use crate::support::{self, Feature};
 
 /// Code that may run as a Marble, identified by measurement.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,10 +27,50 @@ pub struct Package {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Accepted {
-    /// Any of these measurements; never empty.
-    pub measurements: BTreeSet<Measurement>,
+    /// How its code is recognised.
+    pub code: AcceptedCode,
     /// What the platform must be like.
     pub policy: Arc<PlatformPolicy>,
+}
+
+/// How code is recognised.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AcceptedCode {
+    /// By measurement: any of these; never empty.
+    Measurements(BTreeSet<Measurement>),
+    /// By who signed it; SGX only.
+    Signer(Signer),
+}
+
+/// Code by its signer (MRSIGNER), at a security version or later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Signer {
+    /// MRSIGNER: the digest of the key that signs the enclave.
+    pub id: Measurement,
+    /// ISVPRODID.
+    pub product: u16,
+    /// The least ISVSVN.
+    pub security_version: u16,
+}
+
+impl Package {
+    /// The least security version of the package, where it is recognised by its signer.
+    #[must_use]
+    pub fn security_version(&self) -> Option<u16> {
+        self.accepted.values().find_map(|accepted| match &accepted.code {
+            AcceptedCode::Signer(signer) => Some(signer.security_version),
+            AcceptedCode::Measurements(_) => None,
+        })
+    }
+
+    pub(crate) fn raise(&mut self, version: u16) {
+        for accepted in self.accepted.values_mut() {
+            if let AcceptedCode::Signer(signer) = &mut accepted.code {
+                signer.security_version = signer.security_version.max(version);
+            }
+        }
+    }
 }
 
 pub(crate) type Policies = BTreeMap<Platform, Arc<PlatformPolicy>>;
@@ -129,7 +168,8 @@ fn accepted(
             let here = at.field("UniqueID");
             let listed = platform_policy(Platform::Sgx, policies, &here, faults);
             let measurement = measurement(Platform::Sgx, &wire.unique_id, &here, faults);
-            let accepted = Accepted { measurements: [measurement?].into(), policy: listed? };
+            let code = AcceptedCode::Measurements([measurement?].into());
+            let accepted = Accepted { code, policy: listed? };
             Some([(Platform::Sgx, accepted)].into())
         }
         (false, false, true) => {
@@ -144,8 +184,9 @@ fn accepted(
             all.into_iter().collect()
         }
         (false, true, false) => {
-            signer_form(wire, at, faults);
-            None
+            let listed = platform_policy(Platform::Sgx, policies, &at.field("SignerID"), faults);
+            let code = AcceptedCode::Signer(signer_form(wire, at, faults)?);
+            Some([(Platform::Sgx, Accepted { code, policy: listed? })].into())
         }
         (false, false, false) => {
             let message = "the package says nothing by which its code could be recognised";
@@ -183,7 +224,8 @@ fn on_platform(
             Some(measurement) => complete &= measurements.insert(measurement) || duplicate(&here, faults),
         }
     }
-    Some(Accepted { measurements, policy: policy? }).filter(|_| complete)
+    let code = AcceptedCode::Measurements(measurements);
+    Some(Accepted { code, policy: policy? }).filter(|_| complete)
 }
 
 fn duplicate(at: &Path<'_>, faults: &mut Collector<'_>) -> bool {
@@ -237,8 +279,7 @@ fn measurement(
     None
 }
 
-/// Checked in full, then refused: appraisal by signer is not built yet.
-fn signer_form(wire: &wire::Package, at: &Path<'_>, faults: &mut Collector<'_>) {
+fn signer_form(wire: &wire::Package, at: &Path<'_>, faults: &mut Collector<'_>) -> Option<Signer> {
     let missing = [
         ("SignerID", wire.signer_id.is_empty()),
         ("ProductID", wire.product_id.is_none()),
@@ -249,8 +290,21 @@ fn signer_form(wire: &wire::Package, at: &Path<'_>, faults: &mut Collector<'_>) 
             "a package is identified by SignerID, ProductID and SecurityVersion together; this is missing";
         faults.add(&at.field(field), Code::Missing, message);
     }
-    if !wire.signer_id.is_empty() {
-        measurement(Platform::Sgx, &wire.signer_id, &at.field("SignerID"), faults);
+    let id = if wire.signer_id.is_empty() {
+        None
+    } else {
+        measurement(Platform::Sgx, &wire.signer_id, &at.field("SignerID"), faults)
+    };
+    let product = wire.product_id.and_then(|number| isv(number, &at.field("ProductID"), faults));
+    let version = wire.security_version.and_then(|number| isv(number, &at.field("SecurityVersion"), faults));
+    Some(Signer { id: id?, product: product?, security_version: version? })
+}
+
+/// ISVPRODID and ISVSVN have 16 bits: a greater number could never be met.
+pub(crate) fn isv(number: u64, at: &Path<'_>, faults: &mut Collector<'_>) -> Option<u16> {
+    let fitting = u16::try_from(number).ok();
+    if fitting.is_none() {
+        faults.add(at, Code::InvalidValue, format!("{number} does not fit into 16 bits"));
     }
-    support::refuse(Feature::SignerPackages, &at.field("SignerID"), faults);
+    fitting
 }

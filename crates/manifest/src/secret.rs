@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
+use crate::certificate::{self, CertificateSecret};
 use crate::document as wire;
 use crate::fault::{Code, Collector, shown, suggestion};
 use crate::names::SecretName;
 use crate::path::Path;
-use crate::support::{self, Feature};
 use crate::template::Shape;
 
 /// HKDF-SHA256 yields at most 255 blocks of 32 bytes (RFC 5869 §2.3).
@@ -26,7 +26,7 @@ pub struct Secret {
 }
 
 /// What a secret is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SecretKind {
     /// A key of so many bytes, 8160 at most.
@@ -36,6 +36,8 @@ pub enum SecretKind {
     },
     /// Bytes that only its user understands; always user-defined.
     Plain,
+    /// A key with a certificate.
+    Certificate(Box<CertificateSecret>),
 }
 
 /// Where the value of a secret comes from, and who has the same one.
@@ -105,8 +107,8 @@ fn kind(wire: &wire::Secret, at: &Path<'_>, faults: &mut Collector<'_>) -> Optio
         return None;
     };
     if shape == Shape::Certificate {
-        certificate(wire, at, faults);
-        return None;
+        return certificate::resolve(wire, at, faults)
+            .map(|secret| SecretKind::Certificate(Box::new(secret)));
     }
     for (field, given) in [("Cert", wire.certificate.is_some()), ("ValidFor", wire.valid_for != 0)] {
         if given {
@@ -141,23 +143,4 @@ fn symmetric(wire: &wire::Secret, at: &Path<'_>, faults: &mut Collector<'_>) -> 
         faults.hint(&at.field("Size"), Code::InvalidValue, message, "256 fits most ciphers");
     }
     Some(SecretKind::SymmetricKey { bytes: bytes? })
-}
-
-/// Checked in full, then refused: certificates are not issued as secrets yet.
-fn certificate(wire: &wire::Secret, at: &Path<'_>, faults: &mut Collector<'_>) {
-    let right_size = match wire.kind.as_str() {
-        "cert-ed25519" => wire.size == 0,
-        "cert-ecdsa" => matches!(wire.size, 224 | 256 | 384 | 521),
-        _ => (2048..=8192).contains(&wire.size) && wire.size.is_multiple_of(8),
-    };
-    if !right_size {
-        let message = format!("{} is not a size that a {} can have", wire.size, wire.kind);
-        let hint = "cert-ed25519: none; cert-ecdsa: 224, 256, 384 or 521; cert-rsa: 2048 to 8192";
-        faults.hint(&at.field("Size"), Code::InvalidValue, message, hint);
-    }
-    if wire.valid_for != 0 && wire.certificate.as_ref().is_some_and(|template| template.not_after.is_some()) {
-        let message = "`Cert.NotAfter` also says how long the certificate is valid";
-        faults.hint(&at.field("ValidFor"), Code::Conflict, message, "keep one of them");
-    }
-    support::refuse(Feature::CertificateSecrets, &at.field("Type"), faults);
 }

@@ -1,7 +1,8 @@
-//! The parts of MarbleRun's manifest that govern the coordinator itself: infrastructures, recovery keys,
-//! TLS tags, configuration. All are checked in full; what this version lacks is then refused.
+//! What governs the coordinator itself: infrastructures, recovery keys, configuration.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use x509_parser::oid_registry::OID_PKCS1_RSAENCRYPTION;
 use x509_parser::prelude::{FromDer, SubjectPublicKeyInfo};
@@ -9,169 +10,244 @@ use x509_parser::prelude::{FromDer, SubjectPublicKeyInfo};
 use crate::document as wire;
 use crate::encoding;
 use crate::fault::{Code, Collector, shown, suggestion};
+use crate::names::RecoveryKeyName;
 use crate::path::Path;
 use crate::support::{self, Feature};
-use crate::user::exists;
 
-pub(crate) fn check(document: &wire::Document, at: &Path<'_>, faults: &mut Collector<'_>) {
-    infrastructures(document, &at.field("Infrastructures"), faults);
-    recovery_keys(&document.recovery_keys, &at.field("RecoveryKeys"), faults);
-    tls_tags(document, &at.field("TLS"), faults);
-    config(document, &at.field("Config"), faults);
+/// What governs the coordinator itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Settings {
+    /// Where Marbles may run, by name; anywhere when empty.
+    pub infrastructures: BTreeMap<String, Infrastructure>,
+    /// Who can bring the state back on another machine. Nobody when empty.
+    pub recovery_keys: BTreeMap<RecoveryKeyName, RecoveryKey>,
+    /// How many of them it takes; all where absent.
+    pub recovery_threshold: Option<NonZeroUsize>,
+    /// How many users an update takes; all who may update where absent.
+    pub update_threshold: Option<NonZeroUsize>,
+    /// After how long an update that lacks acknowledgements is cancelled.
+    pub update_deadline: Duration,
+    /// What the state is sealed to.
+    pub seal_mode: SealMode,
+    /// Interfaces that are off unless named.
+    pub gates: BTreeSet<Gate>,
+    /// Whether an update to this manifest makes a new root secret.
+    pub rotate_root_secret: bool,
 }
 
-fn infrastructures(document: &wire::Document, at: &Path<'_>, faults: &mut Collector<'_>) {
-    for (name, infrastructure) in &document.infrastructures {
+/// What an SGX platform must be, in MarbleRun's words.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Infrastructure {
+    /// The least CPUSVN, component by component.
+    pub cpu_svn: Option<[u8; 16]>,
+    /// The least security version of the quoting enclave.
+    pub qe_svn: u16,
+    /// The least security version of the provisioning certification enclave.
+    pub pce_svn: u16,
+    /// The root of the platform's certificates, DER; Intel's where absent.
+    pub root_ca: Option<Vec<u8>>,
+}
+
+/// The key of someone who holds a share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RecoveryKey {
+    /// RSA, DER `SubjectPublicKeyInfo`.
+    pub public_key: Vec<u8>,
+}
+
+/// What the state is sealed to. All modes of MarbleRun are at least as strict here: state is always bound to the
+/// coordinator's code and launch configuration.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SealMode {
+    /// The coordinator's code, launch configuration and platform.
+    #[default]
+    Sealed,
+    /// Nothing is written: a restart begins anew.
+    Disabled,
+}
+
+/// An interface that is off unless named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Gate {
+    /// The root key signs quotes that were verified.
+    SignQuoteEndpoint,
+    /// Marbles have counters that only rise.
+    MonotonicCounter,
+}
+
+const UPDATE_DEADLINE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Shamir's shares are numbered in one byte.
+const MOST_RECOVERY_KEYS: usize = 255;
+
+pub(crate) fn resolve(document: &wire::Document, at: &Path<'_>, faults: &mut Collector<'_>) -> Settings {
+    let config = &document.config;
+    let here = at.field("Config");
+    Settings {
+        infrastructures: infrastructures(document, &at.field("Infrastructures"), faults),
+        recovery_keys: recovery_keys(&document.recovery_keys, &at.field("RecoveryKeys"), faults),
+        recovery_threshold: recovery_threshold(document, &here.field("RecoveryThreshold"), faults),
+        update_threshold: update_threshold(document, &here.field("UpdateThreshold"), faults),
+        update_deadline: deadline(config.update_deadline.as_deref(), &here.field("UpdateDeadline"), faults),
+        seal_mode: seal_mode(&config.seal_mode, &here.field("SealMode"), faults),
+        gates: gates(&config.feature_gates, &here.field("FeatureGates"), faults),
+        rotate_root_secret: config.rotate_root_secret,
+    }
+}
+
+fn infrastructures(
+    document: &wire::Document,
+    at: &Path<'_>,
+    faults: &mut Collector<'_>,
+) -> BTreeMap<String, Infrastructure> {
+    let mut resolved = BTreeMap::new();
+    for (name, wire) in &document.infrastructures {
         let here = at.key(name);
-        for (field, number) in [("QESVN", infrastructure.qe_svn), ("PCESVN", infrastructure.pce_svn)] {
-            if u16::try_from(number).is_err() {
-                faults.add(
-                    &here.field(field),
-                    Code::InvalidValue,
-                    format!("{number} does not fit into 16 bits"),
-                );
+        let mut number = |number: u64, field| {
+            u16::try_from(number).unwrap_or_else(|_| {
+                let message = format!("{number} does not fit into 16 bits");
+                faults.add(&here.field(field), Code::InvalidValue, message);
+                0
+            })
+        };
+        let (qe_svn, pce_svn) = (number(wire.qe_svn, "QESVN"), number(wire.pce_svn, "PCESVN"));
+        let cpu_svn = match wire.cpu_svn.0.as_slice() {
+            [] => None,
+            bytes => match bytes.try_into() {
+                Ok(svn) => Some(svn),
+                Err(_) => {
+                    let message = format!("{} bytes, not 16", bytes.len());
+                    faults.add(&here.field("CPUSVN"), Code::InvalidValue, message);
+                    None
+                }
+            },
+        };
+        let root_ca = Some(wire.root_ca.0.clone()).filter(|root| !root.is_empty());
+        resolved.insert(name.clone(), Infrastructure { cpu_svn, qe_svn, pce_svn, root_ca });
+    }
+    resolved
+}
+
+fn recovery_keys(
+    keys: &BTreeMap<String, String>,
+    at: &Path<'_>,
+    faults: &mut Collector<'_>,
+) -> BTreeMap<RecoveryKeyName, RecoveryKey> {
+    if keys.len() > MOST_RECOVERY_KEYS {
+        faults.add(at, Code::InvalidValue, format!("{} keys are more than {MOST_RECOVERY_KEYS}", keys.len()));
+    }
+    let mut resolved = BTreeMap::new();
+    let mut known = BTreeSet::new();
+    for (name, text) in keys {
+        let here = at.key(name);
+        let name = match name.parse::<RecoveryKeyName>() {
+            Ok(name) => name,
+            Err(error) => {
+                faults.add(&here, Code::InvalidName, error.to_string());
+                continue;
+            }
+        };
+        match rsa_key(text) {
+            Ok(public_key) => {
+                if !known.insert(public_key.clone()) {
+                    let message = "another holder has the same key, so one person would count as two";
+                    faults.add(&here, Code::DuplicateValue, message);
+                }
+                resolved.insert(name, RecoveryKey { public_key });
+            }
+            Err(message) => {
+                faults.hint(&here, Code::InvalidCertificate, message, "give one RSA public key as PEM");
             }
         }
-        let cpu_svn = &infrastructure.cpu_svn.0;
-        if !cpu_svn.is_empty() && cpu_svn.len() != 16 {
-            faults.add(&here.field("CPUSVN"), Code::InvalidValue, format!("{} bytes, not 16", cpu_svn.len()));
-        }
     }
-    if !document.infrastructures.is_empty() {
-        support::refuse(Feature::Infrastructures, at, faults);
-    }
+    resolved
 }
 
-fn recovery_keys(keys: &BTreeMap<String, String>, at: &Path<'_>, faults: &mut Collector<'_>) {
-    for (name, text) in keys {
-        if let Err(message) = rsa_key(text) {
-            faults.hint(&at.key(name), Code::InvalidCertificate, message, "give one RSA public key as PEM");
-        }
-    }
-    if !keys.is_empty() {
-        support::refuse(Feature::RecoveryKeys, at, faults);
-    }
-}
-
-fn rsa_key(text: &str) -> Result<(), String> {
+fn rsa_key(text: &str) -> Result<Vec<u8>, String> {
     let der = encoding::pem(text, "PUBLIC KEY")?;
     match SubjectPublicKeyInfo::from_der(&der) {
-        Ok(([], key)) if key.algorithm.algorithm == OID_PKCS1_RSAENCRYPTION => Ok(()),
-        Ok(([], _)) => Err("this is not an RSA key".to_owned()),
-        Ok(_) => Err("there are bytes after the key".to_owned()),
-        Err(error) => Err(format!("this is not a public key: {error}")),
+        Ok(([], key)) if key.algorithm.algorithm == OID_PKCS1_RSAENCRYPTION => {}
+        Ok(([], _)) => return Err("this is not an RSA key".to_owned()),
+        Ok(_) => return Err("there are bytes after the key".to_owned()),
+        Err(error) => return Err(format!("this is not a public key: {error}")),
     }
+    Ok(der)
 }
 
-fn tls_tags(document: &wire::Document, at: &Path<'_>, faults: &mut Collector<'_>) {
-    for (name, tag) in &document.tls {
-        let here = at.key(name);
-        let incoming = here.field("Incoming");
-        for (i, entry) in tag.incoming.iter().enumerate() {
-            let here = incoming.index(i);
-            port(entry, &here, faults);
-            if entry.cert.is_empty() && entry.disable_client_auth {
-                let message = "without a `Cert` of its own the connection needs the client's certificate";
-                faults.add(&here.field("DisableClientAuth"), Code::Conflict, message);
-            }
-            if !entry.cert.is_empty() {
-                exists(&entry.cert, "secret", &document.secrets, &here.field("Cert"), faults);
-                if !entry.disable_client_auth {
-                    let message = "a `Cert` of its own needs `DisableClientAuth: true`";
-                    faults.add(&here.field("Cert"), Code::Conflict, message);
-                }
-            }
-        }
-        let outgoing = here.field("Outgoing");
-        for (i, entry) in tag.outgoing.iter().enumerate() {
-            let here = outgoing.index(i);
-            port(entry, &here, faults);
-            if entry.addr.is_empty() {
-                faults.add(&here.field("Addr"), Code::Missing, "an outgoing connection needs an address");
-            }
-        }
+fn recovery_threshold(
+    document: &wire::Document,
+    at: &Path<'_>,
+    faults: &mut Collector<'_>,
+) -> Option<NonZeroUsize> {
+    if document.config.recovery_threshold == 1 {
+        let message = "a threshold of one would let any single key recover the state";
+        faults.add(at, Code::InvalidValue, message);
     }
-    if !document.tls.is_empty() {
-        support::refuse(Feature::TlsTags, at, faults);
-    }
+    threshold(document.config.recovery_threshold, document.recovery_keys.len(), "recovery keys", at, faults)
 }
 
-fn port(entry: &wire::TlsEntry, at: &Path<'_>, faults: &mut Collector<'_>) {
-    let text = &entry.port.0;
-    if text.is_empty() {
-        faults.add(&at.field("Port"), Code::Missing, "a connection needs a port");
-    } else if !text.parse::<u16>().is_ok_and(|port| port != 0) {
-        faults.add(&at.field("Port"), Code::InvalidValue, format!("`{}` is not a port", shown(text)));
-    }
-}
-
-fn config(document: &wire::Document, at: &Path<'_>, faults: &mut Collector<'_>) {
-    let config = &document.config;
-    match config.seal_mode.as_str() {
-        "" | "ProductKey" => {}
-        "UniqueKey" | "Disabled" => support::refuse(Feature::SealMode, &at.field("SealMode"), faults),
-        other => word(
-            other,
-            "a seal mode",
-            &["ProductKey", "UniqueKey", "Disabled"],
-            &at.field("SealMode"),
-            faults,
-        ),
-    }
-    let gates = at.field("FeatureGates");
-    for (i, gate) in config.feature_gates.iter().enumerate() {
-        const KNOWN: [&str; 3] = ["SignQuoteEndpoint", "MonotonicCounter", "AzureHSMSealing"];
-        if !KNOWN.iter().any(|known| known.eq_ignore_ascii_case(gate)) {
-            word(gate, "a feature gate", &KNOWN, &gates.index(i), faults);
-        }
-    }
-    if !config.feature_gates.is_empty() {
-        support::refuse(Feature::Gates, &gates, faults);
-    }
-    thresholds(document, at, faults);
-    if config.rotate_root_secret {
-        support::refuse(Feature::RotateRootSecret, &at.field("RotateRootSecret"), faults);
-    }
-}
-
-fn thresholds(document: &wire::Document, at: &Path<'_>, faults: &mut Collector<'_>) {
-    let config = &document.config;
+fn update_threshold(
+    document: &wire::Document,
+    at: &Path<'_>,
+    faults: &mut Collector<'_>,
+) -> Option<NonZeroUsize> {
     let updaters = document.users.values().filter(|user| {
         user.roles.iter().filter_map(|role| document.roles.get(role)).any(|role| {
             role.resource_type == "Manifest"
                 && role.actions.iter().any(|action| action.eq_ignore_ascii_case("UpdateManifest"))
         })
     });
-    let limits = [
-        (
-            "UpdateThreshold",
-            config.update_threshold,
-            updaters.count(),
-            "users who may update",
-            Feature::UpdateThreshold,
-        ),
-        (
-            "RecoveryThreshold",
-            config.recovery_threshold,
-            document.recovery_keys.len(),
-            "recovery keys",
-            Feature::RecoveryThreshold,
-        ),
-    ];
-    for (field, threshold, available, what, feature) in limits.into_iter().filter(|limit| limit.1 != 0) {
-        let here = at.field(field);
-        if threshold > available as u64 {
-            faults.add(&here, Code::InvalidValue, format!("{threshold} is more than the {available} {what}"));
-        }
-        if feature == Feature::RecoveryThreshold && threshold == 1 {
-            faults.add(
-                &here,
-                Code::InvalidValue,
-                "a threshold of one would let any single key recover the state",
-            );
-        }
-        support::refuse(feature, &here, faults);
+    threshold(document.config.update_threshold, updaters.count(), "users who may update", at, faults)
+}
+
+fn threshold(
+    threshold: u64,
+    available: usize,
+    what: &str,
+    at: &Path<'_>,
+    faults: &mut Collector<'_>,
+) -> Option<NonZeroUsize> {
+    if threshold > available as u64 {
+        faults.add(at, Code::InvalidValue, format!("{threshold} is more than the {available} {what}"));
     }
+    NonZeroUsize::new(usize::try_from(threshold).unwrap_or(usize::MAX))
+}
+
+fn deadline(text: Option<&str>, at: &Path<'_>, faults: &mut Collector<'_>) -> Duration {
+    let Some(text) = text else { return UPDATE_DEADLINE };
+    encoding::span(text).unwrap_or_else(|| {
+        let message = format!("`{}` is not a time of at most 365 days", shown(text));
+        faults.hint(at, Code::InvalidValue, message, "write `48h`; units are m, h and d");
+        UPDATE_DEADLINE
+    })
+}
+
+fn seal_mode(text: &str, at: &Path<'_>, faults: &mut Collector<'_>) -> SealMode {
+    match text {
+        "" | "ProductKey" | "UniqueKey" => SealMode::Sealed,
+        "Disabled" => SealMode::Disabled,
+        other => {
+            word(other, "a seal mode", &["ProductKey", "UniqueKey", "Disabled"], at, faults);
+            SealMode::Sealed
+        }
+    }
+}
+
+fn gates(list: &[String], at: &Path<'_>, faults: &mut Collector<'_>) -> BTreeSet<Gate> {
+    let mut gates = BTreeSet::new();
+    for (i, gate) in list.iter().enumerate() {
+        match gate.to_ascii_lowercase().as_str() {
+            "signquoteendpoint" => drop(gates.insert(Gate::SignQuoteEndpoint)),
+            "monotoniccounter" => drop(gates.insert(Gate::MonotonicCounter)),
+            "azurehsmsealing" => support::refuse(Feature::AzureHsmSealing, &at.index(i), faults),
+            _ => {
+                word(gate, "a feature gate", &["SignQuoteEndpoint", "MonotonicCounter"], &at.index(i), faults)
+            }
+        }
+    }
+    gates
 }
 
 fn word(text: &str, what: &str, known: &[&str], at: &Path<'_>, faults: &mut Collector<'_>) {

@@ -8,33 +8,13 @@ use crate::path::Path;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Feature {
-    Infrastructures,
-    RecoveryKeys,
-    TlsTags,
-    SealMode,
-    Gates,
-    UpdateThreshold,
-    RecoveryThreshold,
-    RotateRootSecret,
-    CertificateSecrets,
-    SignerPackages,
-    UpdateManifest,
-    UpdateSecurityVersion,
+    AzureHsmSealing,
+    CurveP224,
 }
 
 pub(crate) const NOT_YET_SUPPORTED: &[(Feature, &str)] = &[
-    (Feature::Infrastructures, "this version does not enforce infrastructures"),
-    (Feature::RecoveryKeys, "this version has no recovery with recovery keys"),
-    (Feature::TlsTags, "this version has no transparent TLS by tags"),
-    (Feature::SealMode, "this version always seals its state in the same way"),
-    (Feature::Gates, "this version has none of the features behind gates"),
-    (Feature::UpdateThreshold, "this version cannot update a manifest"),
-    (Feature::RecoveryThreshold, "this version has no recovery with recovery keys"),
-    (Feature::RotateRootSecret, "this version cannot update a manifest"),
-    (Feature::CertificateSecrets, "this version issues no certificates as secrets"),
-    (Feature::SignerPackages, "this version recognises code by its measurement only"),
-    (Feature::UpdateManifest, "this version cannot update a manifest"),
-    (Feature::UpdateSecurityVersion, "this version cannot update a manifest"),
+    (Feature::AzureHsmSealing, "this version cannot seal with Azure's HSM"),
+    (Feature::CurveP224, "this version makes no keys on P-224"),
 ];
 
 /// Refuses a feature if it is on the list.

@@ -7,10 +7,9 @@ use evidence::CertificateDer;
 
 use crate::document as wire;
 use crate::fault::{Code, Collector, nearest, shown, suggestion};
-use crate::names::{RoleName, SecretName, UserName};
+use crate::names::{PackageName, RoleName, SecretName, UserName};
 use crate::path::Path;
 use crate::platform::certificate;
-use crate::support::{self, Feature};
 
 /// A person or program outside the mesh that the manifest knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,20 +27,53 @@ impl User {
     /// Whether one of the user's roles grants this action on this secret.
     #[must_use]
     pub fn may(&self, action: Action, secret: &SecretName) -> bool {
-        self.roles.values().any(|role| role.actions.contains(&action) && role.secrets.contains(secret))
+        self.grants().any(|grant| match grant {
+            Grant::Secrets { actions, secrets } => actions.contains(&action) && secrets.contains(secret),
+            Grant::Packages(_) | Grant::Manifest => false,
+        })
+    }
+
+    /// Whether one of the user's roles lets it raise the security version of this package.
+    #[must_use]
+    pub fn may_raise(&self, package: &str) -> bool {
+        self.grants().any(|grant| matches!(grant, Grant::Packages(packages) if packages.contains(package)))
+    }
+
+    /// Whether one of the user's roles lets it take part in updates of the manifest.
+    #[must_use]
+    pub fn may_update(&self) -> bool {
+        self.grants().any(|grant| *grant == Grant::Manifest)
+    }
+
+    fn grants(&self) -> impl Iterator<Item = &Grant> {
+        self.roles.values().map(|role| &role.grant)
     }
 }
 
-/// A set of actions on a set of secrets.
+/// What whoever has it may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Role {
     /// Its name.
     pub name: RoleName,
     /// What it permits.
-    pub actions: BTreeSet<Action>,
-    /// On what.
-    pub secrets: BTreeSet<SecretName>,
+    pub grant: Grant,
+}
+
+/// What a role permits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Grant {
+    /// A set of actions on a set of secrets.
+    Secrets {
+        /// What.
+        actions: BTreeSet<Action>,
+        /// On what.
+        secrets: BTreeSet<SecretName>,
+    },
+    /// Raising the security version of these packages.
+    Packages(BTreeSet<PackageName>),
+    /// Taking part in updates of the manifest.
+    Manifest,
 }
 
 /// What a user can be permitted to do.
@@ -65,28 +97,15 @@ pub(crate) fn resolve_roles(
         let here = at.key(name);
         let name =
             name.parse::<RoleName>().map_err(|error| faults.add(&here, Code::InvalidName, error.to_string()));
-        let secrets = match wire.resource_type.as_str() {
+        let grant = match wire.resource_type.as_str() {
             "Secrets" => secrets_role(wire, &document.secrets, &here, faults),
-            "Packages" => {
-                for (i, package) in wire.resource_names.iter().enumerate() {
-                    exists(
-                        package,
-                        "package",
-                        &document.packages,
-                        &here.field("ResourceNames").index(i),
-                        faults,
-                    );
-                }
-                only_action(wire, "UpdateSecurityVersion", Feature::UpdateSecurityVersion, &here, faults);
-                continue;
-            }
+            "Packages" => packages_role(wire, &document.packages, &here, faults),
             "Manifest" => {
                 if !wire.resource_names.is_empty() {
                     let message = "there is one manifest, so it is not named";
                     faults.add(&here.field("ResourceNames"), Code::NotApplicable, message);
                 }
-                only_action(wire, "UpdateManifest", Feature::UpdateManifest, &here, faults);
-                continue;
+                only_action(wire, "UpdateManifest", &here, faults).then_some(Grant::Manifest)
             }
             other => {
                 let message = format!("`{}` is not a type of resource", shown(other));
@@ -96,8 +115,8 @@ pub(crate) fn resolve_roles(
                 continue;
             }
         };
-        if let (Ok(name), Some((actions, secrets))) = (name, secrets) {
-            resolved.insert(name.clone(), Arc::new(Role { name, actions, secrets }));
+        if let (Ok(name), Some(grant)) = (name, grant) {
+            resolved.insert(name.clone(), Arc::new(Role { name, grant }));
         }
     }
     resolved
@@ -108,7 +127,7 @@ fn secrets_role(
     secrets: &BTreeMap<String, wire::Secret>,
     at: &Path<'_>,
     faults: &mut Collector<'_>,
-) -> Option<(BTreeSet<Action>, BTreeSet<SecretName>)> {
+) -> Option<Grant> {
     let mut actions = BTreeSet::new();
     for (i, action) in wire.actions.iter().enumerate() {
         match action.to_ascii_lowercase().as_str() {
@@ -145,10 +164,26 @@ fn secrets_role(
         }
         names.extend(name.parse::<SecretName>().ok());
     }
-    Some((actions, names))
+    Some(Grant::Secrets { actions, secrets: names })
 }
 
-fn only_action(wire: &wire::Role, known: &str, feature: Feature, at: &Path<'_>, faults: &mut Collector<'_>) {
+fn packages_role(
+    wire: &wire::Role,
+    packages: &BTreeMap<String, wire::Package>,
+    at: &Path<'_>,
+    faults: &mut Collector<'_>,
+) -> Option<Grant> {
+    let mut names = BTreeSet::new();
+    let list = at.field("ResourceNames");
+    for (i, package) in wire.resource_names.iter().enumerate() {
+        exists(package, "package", packages, &list.index(i), faults);
+        names.extend(package.parse::<PackageName>().ok());
+    }
+    only_action(wire, "UpdateSecurityVersion", at, faults).then_some(Grant::Packages(names))
+}
+
+/// Whether the role names its one action; others are faults. Without any action a role grants nothing.
+fn only_action(wire: &wire::Role, known: &str, at: &Path<'_>, faults: &mut Collector<'_>) -> bool {
     for (i, action) in wire.actions.iter().enumerate() {
         if !action.eq_ignore_ascii_case(known) {
             let message = format!("`{}` is not an action on this type of resource", shown(action));
@@ -157,7 +192,7 @@ fn only_action(wire: &wire::Role, known: &str, feature: Feature, at: &Path<'_>, 
             });
         }
     }
-    support::refuse(feature, &at.field("Actions"), faults);
+    !wire.actions.is_empty()
 }
 
 /// Refuses a name that refers to nothing.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use evidence::Platform;
 use manifest::{
-    Access, Action, Code, Faults, KeyPart, Log, Manifest, ManifestDigest, Reference, SecretKind,
-    SecretSource, SubjectName, TcbStatus, Values,
+    AcceptedCode, Access, Action, Code, End, Faults, KeyKind, KeyPart, Log, Manifest, ManifestDigest,
+    PackageUpdate, Reference, SealMode, SecretKind, SecretSource, SubjectName, TcbStatus, Values,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -142,7 +142,8 @@ fn a_marblerun_manifest_keeps_its_meaning() {
 
     let marble = manifest.marble("backend_first").expect("a Marble");
     let accepted = &marble.package.accepted[&Platform::Sgx];
-    assert_eq!(accepted.measurements.iter().map(ToString::to_string).collect::<Vec<_>>(), [sgx()]);
+    let AcceptedCode::Measurements(measurements) = &accepted.code else { panic!() };
+    assert_eq!(measurements.iter().map(ToString::to_string).collect::<Vec<_>>(), [sgx()]);
     assert!(accepted.policy.accepted_tcb_statuses.contains(&TcbStatus::SwHardeningNeeded));
     assert!(accepted.policy.emulated_roots.is_empty());
     assert_eq!(marble.max_activations.map(u64::from), Some(2));
@@ -154,8 +155,8 @@ fn a_marblerun_manifest_keeps_its_meaning() {
     assert_eq!(secrets["own_key"].source, SecretSource::PerInstance);
     assert!(matches!(secrets["own_key"].kind, SecretKind::SymmetricKey { bytes } if bytes.get() == 32));
     assert_eq!(
-        (secrets["api_key"].source, secrets["api_key"].kind),
-        (SecretSource::UserDefined, SecretKind::Plain)
+        (secrets["api_key"].source, &secrets["api_key"].kind),
+        (SecretSource::UserDefined, &SecretKind::Plain)
     );
 }
 
@@ -383,15 +384,11 @@ fn packages_identify_their_code_in_one_way() {
     assert_eq!(faults(&package(json!({"UniqueID": sgx(), "ProductID": 1}))), ["Packages.backend CONFLICT"]);
     assert_eq!(
         faults(&package(json!({"SignerID": sgx()}))),
-        [
-            "Packages.backend.ProductID MISSING",
-            "Packages.backend.SecurityVersion MISSING",
-            "Packages.backend.SignerID NOT_YET_SUPPORTED"
-        ]
+        ["Packages.backend.ProductID MISSING", "Packages.backend.SecurityVersion MISSING",]
     );
     assert_eq!(
         faults(&package(json!({"SignerID": "zz", "ProductID": 1, "SecurityVersion": 0}))),
-        ["Packages.backend.SignerID INVALID_MEASUREMENT", "Packages.backend.SignerID NOT_YET_SUPPORTED"]
+        ["Packages.backend.SignerID INVALID_MEASUREMENT"]
     );
     assert_eq!(faults(&package(json!({"Measurements": {"Sgx": [sgx(), "3c".repeat(32)]}}))), [""; 0]);
 }
@@ -704,8 +701,25 @@ fn secrets_are_what_they_can_be() {
         (json!({"Type": "symmetric-key", "Size": 128, "Cert": {}}), at("Cert", "NOT_APPLICABLE")),
         (json!({"Type": "symmetric-key", "Size": 128, "Private": "aGk="}), at("Private", "UNSAFE")),
         (json!({"Type": "plain", "UserDefined": true, "Size": 8}), at("Size", "NOT_APPLICABLE")),
-        (json!({"Type": "cert-ed25519"}), at("Type", "NOT_YET_SUPPORTED")),
-        (json!({"Type": "cert-rsa", "Size": 2048, "ValidFor": 7}), at("Type", "NOT_YET_SUPPORTED")),
+        (json!({"Type": "cert-ed25519", "Size": 256}), at("Size", "INVALID_VALUE")),
+        (json!({"Type": "cert-rsa", "Size": 1024}), at("Size", "INVALID_VALUE")),
+        (json!({"Type": "cert-ecdsa", "Size": 224}), at("Size", "NOT_YET_SUPPORTED")),
+        (json!({"Type": "cert-ed25519", "ValidFor": 40_000}), at("ValidFor", "INVALID_VALUE")),
+        (
+            json!({"Type": "cert-ed25519", "Cert": {"SerialNumber": 1}}),
+            at("Cert.SerialNumber", "NOT_APPLICABLE"),
+        ),
+        (json!({"Type": "cert-ed25519", "Cert": {"Issuer": {}}}), at("Cert.Issuer", "NOT_APPLICABLE")),
+        (json!({"Type": "cert-ed25519", "Cert": {"KeyUsage": 512}}), at("Cert.KeyUsage", "INVALID_VALUE")),
+        (
+            json!({"Type": "cert-ed25519", "Cert": {"ExtKeyUsage": [7]}}),
+            at("Cert.ExtKeyUsage[0]", "INVALID_VALUE"),
+        ),
+        (
+            json!({"Type": "cert-ed25519", "Cert": {"DNSNames": ["A"]}}),
+            at("Cert.DNSNames[0]", "INVALID_NAME"),
+        ),
+        (json!({"Type": "cert-ed25519", "Cert": {"NotAfter": "soon"}}), at("Cert.NotAfter", "INVALID_VALUE")),
     ] {
         refused(marblerun(), "/Secrets/new", secret, &[&expected]);
     }
@@ -714,11 +728,7 @@ fn secrets_are_what_they_can_be() {
         marblerun(),
         "/Secrets/new",
         json!({"Type": "cert-ecdsa", "Size": 255, "ValidFor": 1, "Cert": {"NotAfter": "2030-01-01T00:00:00Z"}}),
-        &[
-            "Secrets.new.Size INVALID_VALUE",
-            "Secrets.new.ValidFor CONFLICT",
-            "Secrets.new.Type NOT_YET_SUPPORTED",
-        ],
+        &["Secrets.new.Size INVALID_VALUE", "Secrets.new.ValidFor CONFLICT"],
     );
 }
 
@@ -777,22 +787,13 @@ fn roles_grant_only_what_their_secrets_permit() {
         refused(marblerun(), pointer, value, &[expected]);
     }
     let role = json!({"ResourceType": "Manifest", "ResourceNames": ["x"], "Actions": ["updatemanifest"]});
-    refused(
-        marblerun(),
-        "/Roles/new",
-        role,
-        &["Roles.new.ResourceNames NOT_APPLICABLE", "Roles.new.Actions NOT_YET_SUPPORTED"],
-    );
+    refused(marblerun(), "/Roles/new", role, &["Roles.new.ResourceNames NOT_APPLICABLE"]);
     let role = json!({"ResourceType": "Packages", "ResourceNames": ["x"], "Actions": ["Update"]});
     refused(
         marblerun(),
         "/Roles/new",
         role,
-        &[
-            "Roles.new.ResourceNames[0] UNKNOWN_REFERENCE",
-            "Roles.new.Actions[0] INVALID_VALUE",
-            "Roles.new.Actions NOT_YET_SUPPORTED",
-        ],
+        &["Roles.new.ResourceNames[0] UNKNOWN_REFERENCE", "Roles.new.Actions[0] INVALID_VALUE"],
     );
 }
 
@@ -814,27 +815,34 @@ fn authorisation_is_by_exact_certificate_and_needs_every_secret() {
 
 #[test]
 fn what_would_be_ignored_is_refused() {
-    let tag = json!({"web": {"Incoming": [{"Port": "443"}], "Outgoing": [{"Port": 80, "Addr": "db"}]}});
     for (pointer, value, expected) in [
-        ("/Infrastructures", json!({"azure": {"QESVN": 2, "CPUSVN": vec![0; 16]}}), "Infrastructures"),
-        ("/RecoveryKeys", json!({"a": RSA}), "RecoveryKeys"),
-        ("/TLS", tag, "TLS"),
-        ("/Config/SealMode", json!("UniqueKey"), "Config.SealMode"),
-        ("/Config/SealMode", json!("Disabled"), "Config.SealMode"),
-        ("/Config/FeatureGates", json!(["monotoniccounter"]), "Config.FeatureGates"),
-        ("/Config/RotateRootSecret", json!(true), "Config.RotateRootSecret"),
+        ("/Config/FeatureGates", json!(["AzureHSMSealing"]), "Config.FeatureGates[0] NOT_YET_SUPPORTED"),
+        (
+            "/TLS",
+            json!({"t": {"Incoming": [{"Port": "1", "Addr": "x"}]}}),
+            "TLS.t.Incoming[0].Addr NOT_APPLICABLE",
+        ),
+        (
+            "/TLS",
+            json!({"t": {"Outgoing": [{"Port": "1", "Addr": "x", "Cert": "own_key"}]}}),
+            "TLS.t.Outgoing[0].Cert NOT_APPLICABLE",
+        ),
     ] {
-        refused(marblerun(), pointer, value, &[&format!("{expected} NOT_YET_SUPPORTED")]);
+        refused(marblerun(), pointer, value, &[expected]);
     }
+    refused(keeps(), "/TLS", json!({"web": {}}), &[""; 0]);
+    let tagged = with(keeps(), "/TLS", json!({"web": {}}));
+    refused(tagged, "/Marbles/tally/TLS", json!(["web"]), &["Marbles.tally.TLS NOT_APPLICABLE"]);
 }
 
 #[test]
-fn what_is_not_yet_supported_is_checked_all_the_same() {
+fn settings_are_checked() {
     for (pointer, value, expected) in [
         ("/Infrastructures", json!({"a": {"QESVN": 65_536}}), "Infrastructures.a.QESVN INVALID_VALUE"),
         ("/Infrastructures", json!({"a": {"CPUSVN": "AAAA"}}), "Infrastructures.a.CPUSVN INVALID_VALUE"),
         ("/RecoveryKeys", json!({"a": EC}), "RecoveryKeys.a INVALID_CERTIFICATE"),
         ("/RecoveryKeys", json!({"a": ALICE}), "RecoveryKeys.a INVALID_CERTIFICATE"),
+        ("/RecoveryKeys", json!({"a": RSA, "b": RSA}), "RecoveryKeys.b DUPLICATE_VALUE"),
         ("/TLS", json!({"t": {"Incoming": [{}]}}), "TLS.t.Incoming[0].Port MISSING"),
         ("/TLS", json!({"t": {"Incoming": [{"Port": "x"}]}}), "TLS.t.Incoming[0].Port INVALID_VALUE"),
         ("/TLS", json!({"t": {"Outgoing": [{"Port": "1"}]}}), "TLS.t.Outgoing[0].Addr MISSING"),
@@ -845,7 +853,7 @@ fn what_is_not_yet_supported_is_checked_all_the_same() {
         ),
         (
             "/TLS",
-            json!({"t": {"Incoming": [{"Port": "1", "Cert": "own_key"}]}}),
+            json!({"t": {"Incoming": [{"Port": "1", "Cert": "own_key", "DisableClientAuth": true}]}}),
             "TLS.t.Incoming[0].Cert CONFLICT",
         ),
         (
@@ -855,25 +863,92 @@ fn what_is_not_yet_supported_is_checked_all_the_same() {
         ),
         ("/Config/FeatureGates", json!(["x"]), "Config.FeatureGates[0] INVALID_VALUE"),
         ("/Config/UpdateThreshold", json!(1), "Config.UpdateThreshold INVALID_VALUE"),
+        ("/Config/UpdateDeadline", json!("soon"), "Config.UpdateDeadline INVALID_VALUE"),
         ("/Config/RecoveryThreshold", json!(2), "Config.RecoveryThreshold INVALID_VALUE"),
+        ("/Config/SealMode", json!("productkey"), "Config.SealMode INVALID_VALUE"),
     ] {
-        let found = faults(&with(marblerun(), pointer, value.clone()));
-        assert_eq!(found.len(), 2, "{pointer} = {value}: {found:?}");
-        assert_eq!(found[0], expected);
-        assert!(found[1].ends_with("NOT_YET_SUPPORTED"), "{found:?}");
+        refused(marblerun(), pointer, value, &[expected]);
     }
-    refused(marblerun(), "/Config/SealMode", json!("productkey"), &["Config.SealMode INVALID_VALUE"]);
     let document = with(marblerun(), "/RecoveryKeys", json!({"a": RSA}));
-    refused(
-        document,
-        "/Config/RecoveryThreshold",
-        json!(1),
-        &[
-            "RecoveryKeys NOT_YET_SUPPORTED",
-            "Config.RecoveryThreshold INVALID_VALUE",
-            "Config.RecoveryThreshold NOT_YET_SUPPORTED",
-        ],
-    );
+    refused(document, "/Config/RecoveryThreshold", json!(1), &["Config.RecoveryThreshold INVALID_VALUE"]);
+}
+
+#[test]
+fn settings_are_typed() {
+    let mut document = marblerun();
+    for (pointer, value) in [
+        ("/Infrastructures", json!({"azure": {"QESVN": 2, "CPUSVN": vec![1; 16]}})),
+        ("/RecoveryKeys", json!({"holder": RSA})),
+        ("/Secrets/cert", json!({"Type": "cert-ecdsa", "Size": 256, "ValidFor": 7, "Shared": true})),
+        (
+            "/TLS",
+            json!({"web": {
+                "Incoming": [{"Port": "443", "Cert": "cert", "DisableClientAuth": true}, {"Port": 8443}],
+                "Outgoing": [{"Port": 80, "Addr": "db"}]
+            }}),
+        ),
+        ("/Marbles/frontend/TLS", json!(["web"])),
+        ("/Config/SealMode", json!("Disabled")),
+        ("/Config/FeatureGates", json!(["monotoniccounter", "SignQuoteEndpoint"])),
+        ("/Config/UpdateDeadline", json!("48h")),
+        ("/Roles/admin", json!({"ResourceType": "Manifest", "Actions": ["updatemanifest"]})),
+        ("/Users/alice/Roles", json!(["admin"])),
+        ("/Config/UpdateThreshold", json!(1)),
+        ("/Packages/backend", json!({"SignerID": sgx(), "ProductID": 3, "SecurityVersion": 2})),
+        (
+            "/Roles/raiser",
+            json!({"ResourceType": "Packages", "ResourceNames": ["backend"], "Actions": ["UpdateSecurityVersion"]}),
+        ),
+        ("/Users/bob/Roles", json!(["raiser"])),
+    ] {
+        document = with(document, pointer, value);
+    }
+    let manifest = parse(&document).unwrap_or_else(|faults| panic!("{faults}"));
+    let settings = manifest.settings();
+    assert_eq!(settings.infrastructures["azure"].cpu_svn, Some([1; 16]));
+    assert!(settings.recovery_keys["holder"].public_key.len() > 256);
+    assert_eq!((settings.seal_mode, settings.gates.len()), (SealMode::Disabled, 2));
+    assert_eq!(settings.update_deadline, Duration::from_secs(48 * 3600));
+    assert_eq!(manifest.update_threshold(), 1);
+    let (alice, bob) = (&manifest.users()["alice"], &manifest.users()["bob"]);
+    assert_eq!((alice.may_update(), alice.may_raise("backend")), (true, false));
+    assert_eq!((bob.may_update(), bob.may_raise("backend"), bob.may_raise("other")), (false, true, false));
+    let tag = &manifest.marble("frontend").expect("a Marble").tls[0];
+    assert_eq!(tag.incoming[0].certificate.as_ref().map(|name| name.as_str()), Some("cert"));
+    assert_eq!((tag.incoming[1].port, &tag.incoming[1].certificate), (8443, &None));
+    assert_eq!((tag.outgoing[0].address.as_str(), tag.outgoing[0].port), ("db", 80));
+    let SecretKind::Certificate(certificate) = &manifest.secrets()["cert"].kind else { panic!() };
+    assert_eq!((certificate.key, certificate.template.end), (KeyKind::P256, End::Days(7)));
+    assert_eq!(certificate.template.dns_names, ["localhost"]);
+    assert_eq!(certificate.template.key_usage, 33);
+
+    let AcceptedCode::Signer(signer) = &manifest.packages()["backend"].accepted[&Platform::Sgx].code else {
+        panic!()
+    };
+    assert_eq!((signer.product, signer.security_version), (3, 2));
+    let update = |version: Value| {
+        let text = json!({"Packages": {"backend": {"SecurityVersion": version}}}).to_string();
+        assert!(PackageUpdate::is_one(text.as_bytes()));
+        PackageUpdate::parse(text.as_bytes(), &manifest)
+    };
+    let raised = manifest.with_security_versions(&update(json!(4)).expect("an update").0);
+    assert_eq!(raised.packages()["backend"].security_version(), Some(4));
+    assert_eq!(raised.marble("frontend").expect("a Marble").package.security_version(), Some(4));
+    assert_eq!(raised.digest(), manifest.digest());
+    assert_eq!(update(json!(1)).expect_err("lower").all()[0].code, Code::Conflict);
+    assert_eq!(update(Value::Null).expect_err("none").all()[0].code, Code::Missing);
+    for (package, code) in [
+        (json!({"other": {"SecurityVersion": 3}}), Code::UnknownReference),
+        (json!({"backend": {"SecurityVersion": 3, "Debug": true}}), Code::NotApplicable),
+        (json!({}), Code::Missing),
+    ] {
+        let text = json!({"Packages": package}).to_string();
+        assert_eq!(
+            PackageUpdate::parse(text.as_bytes(), &manifest).expect_err("a fault").all()[0].code,
+            code
+        );
+    }
+    assert!(!PackageUpdate::is_one(document.to_string().as_bytes()));
 }
 
 #[test]

@@ -1,8 +1,8 @@
-//! Generates the Rust side of `proto/mesh.proto` without a system protoc.
+//! Generates the Rust side of the interfaces in `proto` without a system protoc.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    println!("cargo:rerun-if-changed=proto/mesh.proto");
-    let descriptors = protox::compile(["proto/mesh.proto"], ["proto"])?;
+    println!("cargo:rerun-if-changed=proto");
+    let descriptors = protox::compile(["proto/mesh.proto", "proto/marble.proto"], ["proto"])?;
     tonic_prost_build::configure().compile_fds(descriptors)?;
     Ok(())
 }

@@ -100,6 +100,7 @@ pub use reference::{InvalidReference, ReferenceFile, ReferenceValue, ReferenceVa
 pub use status::TcbStatus;
 pub use time::{InvalidTime, UnixTime};
 pub use tpm::{TpmClaims, TpmPolicy};
+pub use trust::INTEL_ROOT_CA;
 pub use trust_anchor::{AnchorKey, InvalidAnchor, TrustAnchor};
 pub use verdict::{
     Check, Decision, OpenAdvisory, Origin, Outcome, PlatformIdentity, Reason, Shortfall, Tcb, TcbPart,

@@ -30,6 +30,19 @@ pub enum TcbStatus {
 }
 
 impl TcbStatus {
+    /// All of them, best first.
+    pub const ALL: [Self; 9] = [
+        Self::UpToDate,
+        Self::SWHardeningNeeded,
+        Self::ConfigurationNeeded,
+        Self::ConfigurationAndSWHardeningNeeded,
+        Self::TDRelaunchAdvised,
+        Self::TDRelaunchAdvisedConfigurationNeeded,
+        Self::OutOfDate,
+        Self::OutOfDateConfigurationNeeded,
+        Self::Revoked,
+    ];
+
     /// The vendor's word.
     pub const fn as_str(self) -> &'static str {
         match self {

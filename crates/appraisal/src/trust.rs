@@ -55,6 +55,9 @@ struct VendorRoots {
     none: Vec<Anchor>,
 }
 
+/// Intel's root for SGX and TDX, DER.
+pub const INTEL_ROOT_CA: &[u8] = include_bytes!("../roots/intel-sgx-root-ca.der");
+
 /// The provenance of these files is in `roots/README.md`. One that could not be read would be missing here,
 /// and nothing would chain to it; a test sees to it that none is.
 static VENDOR_ROOTS: LazyLock<VendorRoots> = LazyLock::new(|| {
@@ -63,7 +66,7 @@ static VENDOR_ROOTS: LazyLock<VendorRoots> = LazyLock::new(|| {
         none: Vec::new(),
         nvidia_devices: read(include_bytes!("../roots/nvidia-device-identity-ca.der")).into_iter().collect(),
         nvidia_rims: read(include_bytes!("../roots/nvidia-corim-signing-root-ca.der")).into_iter().collect(),
-        intel: read(include_bytes!("../roots/intel-sgx-root-ca.der")).into_iter().collect(),
+        intel: read(INTEL_ROOT_CA).into_iter().collect(),
         amd: [
             include_bytes!("../roots/ark-milan.der").as_slice(),
             include_bytes!("../roots/ark-genoa.der"),

@@ -29,6 +29,8 @@ pub struct CoordinatorClaims {
     pub root: ByteBuf,
     /// SHA-256 of the SubjectPublicKeyInfo of the owner, who alone may set the first manifest.
     pub owner: ByteArray<32>,
+    /// What it can do now.
+    pub mode: CoordinatorMode,
     /// The generation of manifest and intermediate CA; 0 while there is no manifest.
     pub epoch: u64,
     /// SHA-256 of the manifest's exact bytes.
@@ -39,6 +41,18 @@ pub struct CoordinatorClaims {
     pub log_length: u64,
     /// The certificate of the current epoch's intermediate CA, DER; absent while there is no manifest.
     pub intermediate: Option<ByteBuf>,
+}
+
+/// What a coordinator can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CoordinatorMode {
+    /// Its state is sealed to another TEE: it waits for shares, and its root is one of the moment.
+    Recovering,
+    /// It has no manifest yet.
+    AcceptingManifest,
+    /// A manifest is in force.
+    Running,
 }
 
 /// Claims are carried as the exact bytes that were hashed.

@@ -38,6 +38,20 @@ pub fn server(
     Ok(Arc::new(config))
 }
 
+/// The listening side of a gRPC interface: a client certificate is required, and only its key is proven.
+pub fn grpc_server(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    clock: Clock,
+) -> Result<Arc<ServerConfig>, Error> {
+    let mut config = config::server(clock)?
+        .with_client_cert_verifier(KeyOnly::new(ClientCertificate::Required))
+        .with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config::harden_server(&mut config);
+    Ok(Arc::new(config))
+}
+
 /// For the first contact: the server proves its key and nothing else. Send nothing that matters before
 /// the Evidence over that key is appraised.
 pub fn unverified_client(identity: Option<&UserIdentity>, clock: Clock) -> Result<Arc<ClientConfig>, Error> {

@@ -7,16 +7,29 @@
 //! ```
 
 mod activation;
+mod epoch;
 mod event;
+mod history;
+mod identity;
+mod native;
+pub mod recovery;
 mod refusal;
+mod render;
 mod secrets;
 mod state;
+mod update;
+mod value;
 
 pub use activation::{Activation, Certified};
 pub use event::Event;
+pub use history::Entry;
+pub use identity::IdentityKey;
+pub use native::{NativeActivation, NativePeer, activate_native, native_expectations, raise_counter};
 pub use refusal::Refusal;
 pub use secrets::NewSecret;
-pub use state::{Mesh, State};
+pub use state::{Mesh, Pending, State};
+pub use update::{Progress, acknowledge, cancel, lapse, update};
+pub use value::SecretValue;
 
 use std::collections::BTreeMap;
 
@@ -41,25 +54,25 @@ impl Caller {
 }
 
 /// The mesh begins: a root CA and the secret from which single instances' secrets are derived.
-pub fn found(emulated: bool, now: UnixTime) -> Result<Event, Refusal> {
+pub fn found(emulated: bool, identity: &IdentityKey, now: UnixTime) -> Result<Event, Refusal> {
     let root = Authority::root(emulated, now)?;
     Ok(Event::Founded {
-        root_key: ByteBuf::from(root.key().to_vec()),
-        root_certificate: ByteBuf::from(root.certificate().to_vec()),
+        root: epoch::sealed(&root, identity)?,
         root_secret: ByteArray::new(secrets::random32()?),
         emulated,
         at: event::seconds(now),
     })
 }
 
-/// The first manifest, by the owner that the measured configuration names and by nobody else.
+/// The first manifest, by the owner that the measured configuration names and by nobody else. Gives the shares of
+/// the recovery keys, if there are any: they are in the answer and nowhere else.
 pub fn set_manifest(
     state: &State,
     owner: &SpkiDigest,
     caller: &Caller,
     bytes: Vec<u8>,
     now: UnixTime,
-) -> Result<Event, Refusal> {
+) -> Result<(Event, Option<recovery::Shares>), Refusal> {
     let presented = SpkiDigest::of_certificate(caller.certificate()?).map_err(|_| Refusal::UnknownUser)?;
     if presented != *owner {
         return Err(Refusal::NotOwner { expected: *owner, seen: presented });
@@ -68,14 +81,37 @@ pub fn set_manifest(
         return Err(Refusal::ManifestAlreadySet { epoch: mesh.epoch() });
     }
     let manifest = Manifest::parse(&bytes)?;
-    let epoch = 1;
-    let intermediate = state.root().intermediate(epoch, state.emulated(), now)?;
-    Ok(Event::ManifestSet {
-        generated: secrets::generate(&manifest)?,
+    let (epoch, intermediate) = epoch::next(state, now)?;
+    let recovery_secret = recovery::secret(&manifest)?;
+    let shares = recovery_secret.as_ref().map(|secret| recovery::shares(&manifest, secret)).transpose()?;
+    let event = Event::ManifestSet {
+        generated: secrets::generate(&manifest, &intermediate, now, |_| true)?,
         manifest: ByteBuf::from(bytes),
         epoch,
-        intermediate_key: ByteBuf::from(intermediate.key().to_vec()),
-        intermediate_certificate: ByteBuf::from(intermediate.certificate().to_vec()),
+        recovery_secret: recovery_secret.map(|secret| ByteArray::new(*secret)),
+        at: event::seconds(now),
+    };
+    Ok((event, shares))
+}
+
+/// After a recovery: a new root and a new epoch, for the CA keys stayed in the TEE that is lost.
+pub fn recovered(
+    state: &State,
+    holders: Vec<String>,
+    emulated: bool,
+    now: UnixTime,
+) -> Result<Event, Refusal> {
+    let mesh = state.running()?;
+    let root = Authority::root(emulated, now)?;
+    let identity = state.identity();
+    let (epoch, intermediate) = epoch::below(&root, identity, mesh.epoch() + 1, emulated, now)?;
+    let certificate = |secret: &manifest::Secret| matches!(secret.kind, manifest::SecretKind::Certificate(_));
+    Ok(Event::Recovered {
+        holders,
+        root: epoch::sealed(&root, identity)?,
+        generated: secrets::generate(mesh.manifest(), &intermediate, now, certificate)?,
+        epoch,
+        emulated,
         at: event::seconds(now),
     })
 }
@@ -99,4 +135,4 @@ pub fn read_secrets(
     secrets::read(state, caller, names)
 }
 
-pub use activation::{activate, expectations, renew};
+pub use activation::{activate, add_emulated_roots, expectations, renew};

@@ -6,8 +6,10 @@
 //!
 //! ```
 //! use appraisal::UnixTime;
-//! use coordinator::core::{State, found};
-//! let state = State::step(None, found(true, UnixTime(1_790_000_000)).unwrap()).unwrap();
+//! use coordinator::core::{IdentityKey, State, found};
+//! let identity = IdentityKey::generate().unwrap();
+//! let founded = found(true, &identity, UnixTime(1_790_000_000)).unwrap();
+//! let state = State::begin(founded, identity).unwrap();
 //! assert!(state.mesh().is_none(), "a mesh begins without a manifest");
 //! ```
 

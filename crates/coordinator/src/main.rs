@@ -6,7 +6,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 use anyhow::{Context, Result};
 use attested_tls::{clock, launch::CoordinatorConfiguration};
 use clap::Parser;
-use coordinator::service::{Coordinator, HostHints};
+use coordinator::service::{Coordinator, HostHints, Listeners};
 use tokio::{net::TcpListener, signal::unix};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -23,6 +23,15 @@ struct Hints {
     /// Where the mesh API listens
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:2001")]
     mesh_address: SocketAddr,
+    /// Where native programs join by MarbleRun's protocol; nowhere unless given
+    #[arg(long, value_name = "IP:PORT")]
+    marble_address: Option<SocketAddr>,
+    /// Where Prometheus finds metrics, in the clear; nowhere unless given
+    #[arg(long, value_name = "IP:PORT")]
+    metrics_address: Option<SocketAddr>,
+    /// Files or folders of Endorsements for native programs (collateral, certificates, revocation lists)
+    #[arg(long, value_name = "PATH")]
+    endorsements: Vec<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -52,15 +61,21 @@ fn main() -> ExitCode {
 async fn run(hints: Hints) -> Result<()> {
     let tee: Arc<dyn attester::Tee> = Arc::from(attester::detect()?);
     let configuration = CoordinatorConfiguration::from_json(tee.launch_configuration())?;
-    let hints = HostHints {
-        state: hints.state,
-        client_address: hints.client_address,
-        mesh_address: hints.mesh_address,
+    let state = HostHints { state: hints.state, endorsements: hints.endorsements };
+    let coordinator = Coordinator::open(tee, configuration, &state, clock::system())?;
+    let listeners = Listeners {
+        client: listen(hints.client_address).await?,
+        mesh: listen(hints.mesh_address).await?,
+        marbles: listen_if(hints.marble_address).await?,
+        metrics: listen_if(hints.metrics_address).await?,
     };
-    let coordinator = Coordinator::open(tee, configuration, &hints, clock::system())?;
-    let client = listen(hints.client_address).await?;
-    let mesh = listen(hints.mesh_address).await?;
-    tracing::info!(client = %client.local_addr()?, mesh = %mesh.local_addr()?, "serving");
+    let (client, mesh) = (listeners.client.local_addr()?, listeners.mesh.local_addr()?);
+    let marbles = listeners.marbles.as_ref().and_then(|listener| listener.local_addr().ok());
+    let metrics = listeners.metrics.as_ref().and_then(|listener| listener.local_addr().ok());
+    tracing::info!(
+        client = %client, mesh = %mesh, marbles = marbles.map(|it| it.to_string()),
+        metrics = metrics.map(|it| it.to_string()), "serving"
+    );
 
     let shutdown = CancellationToken::new();
     let trigger = shutdown.clone();
@@ -68,12 +83,19 @@ async fn run(hints: Hints) -> Result<()> {
         terminated().await;
         trigger.cancel();
     });
-    coordinator.serve(client, mesh, shutdown).await?;
+    coordinator.serve(listeners, shutdown).await?;
     Ok(())
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+}
+
+async fn listen_if(address: Option<SocketAddr>) -> Result<Option<TcpListener>> {
+    match address {
+        Some(address) => listen(address).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 async fn terminated() {

@@ -4,7 +4,10 @@
 mod certificate;
 mod client_api;
 mod envelope;
+mod marble_api;
 mod mesh_api;
+mod metrics;
+mod recovery;
 
 use std::{
     net::SocketAddr,
@@ -13,33 +16,40 @@ use std::{
     time::Duration,
 };
 
+use appraisal::{Capacity, Verifier};
+
 use attested_tls::{
-    claims::CoordinatorClaims,
+    claims::{CoordinatorClaims, CoordinatorMode},
     clock::Clock,
     key::{KeyError, TeeKey},
     launch::CoordinatorConfiguration,
 };
 use attester::Tee;
+use manifest::SealMode;
 use serde_bytes::{ByteArray, ByteBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Notify,
+};
 use tokio_util::sync::CancellationToken;
 
+use self::metrics::Metrics;
 use crate::{
-    core::{self, Event, Refusal, State},
-    store::{Head, Store, StoreError},
+    authority::Authority,
+    core::{self, Event, Refusal, State, recovery::Descriptor},
+    store::{Head, Opened, Opening, Shares, Store, StoreError},
 };
 
+const BETWEEN_LAPSES: Duration = Duration::from_secs(30);
 const AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(50);
 
 /// What the host chooses; none of it decides anything.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct HostHints {
     /// Where the sealed state lies.
     pub state: PathBuf,
-    /// Where the client API listens.
-    pub client_address: SocketAddr,
-    /// Where the mesh API listens.
-    pub mesh_address: SocketAddr,
+    /// Files and folders of Endorsements for native programs; all of them signed by vendors.
+    pub endorsements: Vec<PathBuf>,
 }
 
 /// A state and its place in the log.
@@ -50,19 +60,51 @@ struct Snapshot {
     length: u64,
 }
 
+/// What the coordinator can do now.
+#[derive(Clone)]
+enum Mode {
+    /// The state is open.
+    Open(Snapshot),
+    /// The state is sealed to another TEE. Until shares open it, this coordinator has a root of its own, which signs
+    /// nothing but the client API's certificate.
+    Locked { root: Arc<Authority> },
+}
+
 /// A running coordinator.
 pub struct Coordinator {
     tee: Arc<dyn Tee>,
     clock: Clock,
     configuration: CoordinatorConfiguration,
-    store: Mutex<Store>,
-    published: RwLock<Snapshot>,
+    endorsements: Vec<PathBuf>,
+    /// Whoever has it decides; absent while the state is locked.
+    store: Mutex<Option<Store>>,
+    locked: Mutex<Option<recovery::Locked>>,
+    mode: RwLock<Mode>,
+    /// Told when the root changes.
+    root_changed: Notify,
+    verifier: Verifier,
+    metrics: Metrics,
     client_key: TeeKey,
     mesh_key: Arc<TeeKey>,
+    marble_key: TeeKey,
+}
+
+/// What was decided: events, new shares if the recovery keys changed, and the answer.
+struct Decided<T> {
+    events: Vec<Event>,
+    shares: Option<Descriptor>,
+    answer: T,
+}
+
+impl<T> Decided<T> {
+    fn one(event: Event, answer: T) -> Self {
+        Self { events: vec![event], shares: None, answer }
+    }
 }
 
 impl Coordinator {
-    /// Unseals the state below `hints.state`, or founds a mesh where there is none.
+    /// Unseals the state below `hints.state`, or founds a mesh where there is none. A state that is sealed to another
+    /// TEE waits for recovery.
     pub fn open(
         tee: Arc<dyn Tee>,
         configuration: CoordinatorConfiguration,
@@ -70,72 +112,217 @@ impl Coordinator {
         clock: Clock,
     ) -> Result<Arc<Self>, StartError> {
         std::fs::create_dir_all(&hints.state).map_err(StartError::Directory)?;
-        let (mut store, records) = Store::open(&hints.state.join("state.redb"), tee.as_ref())?;
-        let state = match State::replay(&records)? {
-            Some(state) => state,
-            None => {
-                let event = core::found(tee.emulated(), clock())?;
-                store.append(&[event.to_record()])?;
-                State::step(None, event).map_err(StartError::Founding)?
+        let (store, locked, mode) = match Store::open(&hints.state.join("state.redb"), tee.as_ref())? {
+            Opening::Open(opened) => {
+                let (store, snapshot) = begin(opened, tee.as_ref(), &clock)?;
+                (Some(store), None, Mode::Open(snapshot))
+            }
+            Opening::Locked(locked) => {
+                tracing::warn!(
+                    code = "RECOVERY_PENDING",
+                    "the state is sealed to another TEE and waits for recovery"
+                );
+                let root = Arc::new(Authority::root(tee.emulated(), clock())?);
+                (None, Some(recovery::Locked::new(locked)), Mode::Locked { root })
             }
         };
-        let published =
-            RwLock::new(Snapshot { state: Arc::new(state), head: store.head(), length: store.length() });
         Ok(Arc::new(Self {
             tee,
             clock,
             configuration,
+            endorsements: hints.endorsements.clone(),
             store: Mutex::new(store),
-            published,
+            locked: Mutex::new(locked),
+            mode: RwLock::new(mode),
+            root_changed: Notify::new(),
+            verifier: Verifier::new(crypto_aws_lc::AwsLc, Capacity::default()),
+            metrics: Metrics::default(),
             client_key: TeeKey::generate()?,
             mesh_key: Arc::new(TeeKey::generate()?),
+            marble_key: TeeKey::generate()?,
         }))
     }
 
-    /// Serves both interfaces until `shutdown`.
+    /// Serves all interfaces until `shutdown`.
     pub async fn serve(
         self: Arc<Self>,
-        client: TcpListener,
-        mesh: TcpListener,
+        listeners: Listeners,
         shutdown: CancellationToken,
     ) -> Result<(), StartError> {
-        let client_api = client_api::serve(self.clone(), client, shutdown.clone());
-        let mesh_api = mesh_api::serve(self, mesh, shutdown);
-        tokio::try_join!(client_api, mesh_api).map(|_| ())
+        let client_api = client_api::serve(self.clone(), listeners.client, shutdown.clone());
+        let mesh_api = mesh_api::serve(self.clone(), listeners.mesh, shutdown.clone());
+        let marble_api = async {
+            match listeners.marbles {
+                Some(listener) => marble_api::serve(self.clone(), listener, shutdown.clone()).await,
+                None => Ok(()),
+            }
+        };
+        let metrics = async {
+            match listeners.metrics {
+                Some(listener) => metrics::serve(self.clone(), listener, shutdown.clone()).await,
+                None => Ok(()),
+            }
+        };
+        let lapses = self.clone().cancel_lapsed_updates(shutdown.clone());
+        tokio::try_join!(client_api, mesh_api, marble_api, metrics, lapses).map(|_| ())
     }
 
-    fn snapshot(&self) -> Snapshot {
-        self.published.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// A proposed manifest that nobody agreed to in time is taken away, whether anyone asks or not.
+    async fn cancel_lapsed_updates(self: Arc<Self>, shutdown: CancellationToken) -> Result<(), StartError> {
+        while tokio::time::timeout(BETWEEN_LAPSES, shutdown.cancelled()).await.is_err() {
+            let coordinator = self.clone();
+            let lapse = tokio::task::spawn_blocking(move || {
+                let now = (coordinator.clock)();
+                let due = |snapshot: &Snapshot| core::lapse(&snapshot.state, now).is_some();
+                if !coordinator.snapshot().is_ok_and(|snapshot| due(&snapshot)) {
+                    return Ok(());
+                }
+                coordinator.commit(|state| {
+                    let events = core::lapse(state, now).into_iter().collect();
+                    Ok(Decided { events, shares: None, answer: () })
+                })
+            });
+            if let Ok(Err(refusal)) = lapse.await {
+                tracing::warn!(
+                    code = refusal.code(),
+                    "an update whose deadline passed could not be cancelled"
+                );
+            }
+        }
+        Ok(())
     }
 
-    /// Decides on the newest state, makes the event durable, publishes the new state, and returns what
+    /// MarbleRun's code and words for the state.
+    fn status(&self) -> (u64, &'static str) {
+        match self.mode() {
+            Mode::Locked { .. } => {
+                (1, "Coordinator is in recovery mode. Upload the recovery secrets to unseal the saved state.")
+            }
+            Mode::Open(snapshot) if snapshot.state.mesh().is_none() => {
+                (2, "Coordinator is ready to accept a manifest.")
+            }
+            Mode::Open(_) => (3, "Coordinator is running correctly and ready to accept marbles."),
+        }
+    }
+
+    fn mode(&self) -> Mode {
+        self.mode.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn snapshot(&self) -> Result<Snapshot, Refusal> {
+        match self.mode() {
+            Mode::Open(snapshot) => Ok(snapshot),
+            Mode::Locked { .. } => Err(self.recovering()),
+        }
+    }
+
+    fn recovering(&self) -> Refusal {
+        let locked = self.locked.lock().unwrap_or_else(PoisonError::into_inner);
+        match locked.as_ref().and_then(recovery::Locked::remaining) {
+            Some(remaining) => Refusal::Recovering { remaining },
+            None => Refusal::Unrecoverable,
+        }
+    }
+
+    /// The root that the client API's certificate is below.
+    fn root(&self) -> Arc<Authority> {
+        match self.mode() {
+            Mode::Open(snapshot) => Arc::new(snapshot.state.root().clone()),
+            Mode::Locked { root } => root,
+        }
+    }
+
+    /// Decides on the newest state, makes the events durable, publishes the new state, and returns what
     /// `decide` had to say. One at a time; blocks for a disk write.
-    fn commit<T>(&self, decide: impl FnOnce(&State) -> Result<(Event, T), Refusal>) -> Result<T, Refusal> {
+    fn commit<T>(&self, decide: impl FnOnce(&State) -> Result<Decided<T>, Refusal>) -> Result<T, Refusal> {
         let mut store =
             self.store.lock().map_err(|_| Refusal::Internal("an earlier commit failed".into()))?;
-        let current = self.snapshot().state;
-        let (event, answer) = decide(&current)?;
-        store.append(&[event.to_record()]).map_err(|error| Refusal::Internal(error.to_string()))?;
-        let state = State::step(Some(current.as_ref().clone()), event).map_err(Refusal::Internal)?;
-        *self.published.write().unwrap_or_else(PoisonError::into_inner) =
-            Snapshot { state: Arc::new(state), head: store.head(), length: store.length() };
+        let current = self.snapshot()?.state;
+        let store = store.as_mut().ok_or_else(|| self.recovering())?;
+        let Decided { events, shares, answer } = decide(&current)?;
+        if events.is_empty() {
+            return Ok(answer);
+        }
+        let records: Vec<_> = events.iter().map(Event::to_record).collect();
+        let mut state = current.as_ref().clone();
+        for event in events {
+            state = state.step(event).map_err(Refusal::Internal)?;
+        }
+        let secret = state.mesh().and_then(core::Mesh::recovery_secret);
+        let shares = match (&shares, secret) {
+            (Some(descriptor), Some(secret)) => Shares::Replace(descriptor, secret),
+            (None, Some(_)) => Shares::Keep,
+            (_, None) => Shares::Remove,
+        };
+        store.append(&records, shares).map_err(|error| Refusal::Internal(error.to_string()))?;
+        let disabled = |mesh: &core::Mesh| mesh.manifest().settings().seal_mode == SealMode::Disabled;
+        if state.mesh().is_some_and(disabled) {
+            store.forget().map_err(|error| Refusal::Internal(error.to_string()))?;
+        }
+        self.publish(Snapshot { state: Arc::new(state), head: store.head(), length: store.length() });
         Ok(answer)
+    }
+
+    fn publish(&self, snapshot: Snapshot) {
+        *self.mode.write().unwrap_or_else(PoisonError::into_inner) = Mode::Open(snapshot);
     }
 
     /// What this coordinator says of itself in its Evidence.
     fn claims(&self) -> CoordinatorClaims {
-        let snapshot = self.snapshot();
-        let mesh = snapshot.state.mesh();
-        CoordinatorClaims {
-            root: ByteBuf::from(snapshot.state.root().certificate().to_vec()),
-            owner: ByteArray::new(self.configuration.owner.0),
-            epoch: mesh.map_or(0, core::Mesh::epoch),
-            manifest: mesh.map(|mesh| ByteArray::new(mesh.manifest_digest())),
-            log_head: ByteArray::new(snapshot.head),
-            log_length: snapshot.length,
-            intermediate: mesh.map(|mesh| ByteBuf::from(mesh.intermediate().certificate().to_vec())),
+        let owner = ByteArray::new(self.configuration.owner.0);
+        match self.mode() {
+            Mode::Locked { root } => CoordinatorClaims {
+                root: ByteBuf::from(root.certificate().to_vec()),
+                owner,
+                mode: CoordinatorMode::Recovering,
+                epoch: 0,
+                manifest: None,
+                log_head: ByteArray::new([0; 32]),
+                log_length: 0,
+                intermediate: None,
+            },
+            Mode::Open(snapshot) => {
+                let mesh = snapshot.state.mesh();
+                CoordinatorClaims {
+                    root: ByteBuf::from(snapshot.state.root().certificate().to_vec()),
+                    owner,
+                    mode: mesh.map_or(CoordinatorMode::AcceptingManifest, |_| CoordinatorMode::Running),
+                    epoch: mesh.map_or(0, core::Mesh::epoch),
+                    manifest: mesh.map(|mesh| ByteArray::new(mesh.manifest_digest())),
+                    log_head: ByteArray::new(snapshot.head),
+                    log_length: snapshot.length,
+                    intermediate: mesh.map(|mesh| ByteBuf::from(mesh.intermediate().certificate().to_vec())),
+                }
+            }
         }
     }
+}
+
+/// The state of a log that was opened; a new mesh, where it is empty.
+fn begin(opened: Opened, tee: &dyn Tee, clock: &Clock) -> Result<(Store, Snapshot), StartError> {
+    let Opened { mut store, records, identity } = opened;
+    let state = match State::replay(&records, &identity)? {
+        Some(state) => state,
+        None => {
+            let event = core::found(tee.emulated(), &identity, clock())?;
+            store.append(&[event.to_record()], Shares::Keep)?;
+            State::begin(event, identity).map_err(StartError::Founding)?
+        }
+    };
+    let snapshot = Snapshot { state: Arc::new(state), head: store.head(), length: store.length() };
+    Ok((store, snapshot))
+}
+
+/// Where the coordinator listens.
+pub struct Listeners {
+    /// The client API.
+    pub client: TcpListener,
+    /// The mesh API, for Keeps.
+    pub mesh: TcpListener,
+    /// MarbleRun's Marble API, for native programs.
+    pub marbles: Option<TcpListener>,
+    /// Metrics, in the clear.
+    pub metrics: Option<TcpListener>,
 }
 
 /// An accepted connection, answering at once instead of waiting for more to send. When none could be
@@ -172,6 +359,9 @@ pub enum StartError {
     /// A certificate of our own.
     #[error(transparent)]
     Authority(#[from] crate::authority::AuthorityError),
+    /// The listener for metrics.
+    #[error("metrics cannot be served")]
+    Metrics(#[source] std::io::Error),
     /// TLS settings.
     #[error("the TLS configuration is refused")]
     Tls(#[from] rustls::Error),

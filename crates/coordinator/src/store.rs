@@ -7,7 +7,10 @@
 //! outside the host (design.md promise 5), and until there is one the log's head in the coordinator's
 //! Evidence is what a client can compare.
 
-use std::{panic::AssertUnwindSafe, path::Path};
+use std::{
+    panic::AssertUnwindSafe,
+    path::{Path, PathBuf},
+};
 
 use attester::{AttesterError, Tee};
 use aws_lc_rs::{
@@ -15,13 +18,23 @@ use aws_lc_rs::{
     digest::{Context, SHA256},
     rand::{SecureRandom, SystemRandom},
 };
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 use zeroize::Zeroizing;
+
+use crate::core::{IdentityKey, recovery::Descriptor};
 
 const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
 const KEYS: TableDefinition<&str, &[u8]> = TableDefinition::new("keys");
+/// Opens the log; sealed to the TEE.
 const DATA_KEY: &str = "data-key";
+/// Opens the CA keys in the log; sealed to the TEE, and given to nobody else.
+const IDENTITY_KEY: &str = "identity-key";
+/// Who can recover the log, in the clear, and the data key under what their shares give.
+const RECOVERY: &str = "recovery";
 const SEALING_CONTEXT: &str = "coordinator/state/1";
+const RECOVERY_CONTEXT: &[u8] = b"coordinator/recovery/1";
 
 /// Hash of the newest record, chained over all before it; zeros for an empty log.
 pub type Head = [u8; 32];
@@ -31,22 +44,68 @@ pub type Records = Vec<Zeroizing<Vec<u8>>>;
 
 /// The sealed log.
 pub struct Store {
-    database: Database,
+    /// Absent where the manifest says that nothing be written.
+    database: Option<Database>,
+    path: PathBuf,
+    data_key: Zeroizing<[u8; 32]>,
     key: LessSafeKey,
     head: Head,
     length: u64,
 }
 
+/// A log that was opened.
+pub struct Opened {
+    /// The log.
+    pub store: Store,
+    /// What is in it.
+    pub records: Records,
+    /// Opens the CA keys in it, those of this TEE.
+    pub identity: IdentityKey,
+}
+
+/// A log that is sealed to another TEE.
+pub struct Locked {
+    database: Database,
+    path: PathBuf,
+    recovery: Option<Recovery>,
+}
+
+/// What opening gives.
+pub enum Opening {
+    /// A log of this TEE, perhaps a new one.
+    Open(Opened),
+    /// A log of another TEE, which shares may open.
+    Locked(Locked),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Recovery {
+    descriptor: Descriptor,
+    /// The data key under the recovery secret.
+    data_key: ByteBuf,
+}
+
+/// What becomes of the shares with an append.
+pub enum Shares<'a> {
+    /// They stay.
+    Keep,
+    /// There are new ones, for this secret.
+    Replace(&'a Descriptor, &'a [u8; 32]),
+    /// Nobody can recover the log any more.
+    Remove,
+}
+
 impl Store {
-    /// Opens the log in `path`, or begins one, and returns the records in it, oldest first. A log that
-    /// cannot be unsealed or that was changed is an error, never an empty log.
-    pub fn open(path: &Path, tee: &dyn Tee) -> Result<(Self, Records), StoreError> {
+    /// Opens the log in `path`, or begins one. A log that was changed is an error, never an empty log; one that is
+    /// sealed to another TEE is locked.
+    pub fn open(path: &Path, tee: &dyn Tee) -> Result<Opening, StoreError> {
         // redb asserts that its pages are as it wrote them, and the host can write others.
         std::panic::catch_unwind(AssertUnwindSafe(|| Self::open_intact(path, tee)))
             .unwrap_or(Err(StoreError::Damaged))
     }
 
-    fn open_intact(path: &Path, tee: &dyn Tee) -> Result<(Self, Records), StoreError> {
+    fn open_intact(path: &Path, tee: &dyn Tee) -> Result<Opening, StoreError> {
         let sealing = tee.sealing_key(SEALING_CONTEXT)?;
         let sealing = aead_key(sealing.as_bytes())?;
         if !path.try_exists().map_err(opening)? {
@@ -54,28 +113,79 @@ impl Store {
         }
         let database = Database::open(path).map_err(opening)?;
         // A log without its key can only be a destroyed one: never take it for a new one.
-        let sealed = sealed_data_key(&database)?.ok_or(StoreError::KeyMissing)?;
-        let key = open(&sealing, SEALING_CONTEXT.as_bytes(), &sealed).ok_or(StoreError::Unseal)?;
-        let mut store = Self { database, key: aead_key(&key)?, head: [0; 32], length: 0 };
-        let records = store.replay()?;
-        Ok((store, records))
+        let sealed = entry(&database, DATA_KEY)?.ok_or(StoreError::KeyMissing)?;
+        let identity = entry(&database, IDENTITY_KEY)?.ok_or(StoreError::KeyMissing)?;
+        let keys = unseal(&sealing, DATA_KEY, &sealed).zip(unseal(&sealing, IDENTITY_KEY, &identity));
+        let Some((data_key, identity)) = keys else {
+            let recovery = entry(&database, RECOVERY)?
+                .map(|record| ciborium::from_reader(record.as_slice()).map_err(|_| StoreError::Damaged));
+            return Ok(Opening::Locked(Locked {
+                database,
+                path: path.to_owned(),
+                recovery: recovery.transpose()?,
+            }));
+        };
+        let log = replay(&database, &aead_key(data_key.as_slice())?)?;
+        Self::opened(database, path.to_owned(), data_key, IdentityKey::new(identity), log).map(Opening::Open)
+    }
+
+    fn opened(
+        database: Database,
+        path: PathBuf,
+        data_key: Zeroizing<[u8; 32]>,
+        identity: IdentityKey,
+        log: Log,
+    ) -> Result<Opened, StoreError> {
+        let key = aead_key(data_key.as_slice())?;
+        let Log { records, head, length } = log;
+        let store = Self { database: Some(database), path, data_key, key, head, length };
+        Ok(Opened { store, records, identity })
     }
 
     /// Appends `records` in one transaction and returns when they are durable.
-    pub fn append(&mut self, records: &[Zeroizing<Vec<u8>>]) -> Result<(), StoreError> {
+    pub fn append(&mut self, records: &[Zeroizing<Vec<u8>>], shares: Shares<'_>) -> Result<(), StoreError> {
         let (mut head, mut length) = (self.head, self.length);
-        let transaction = self.database.begin_write()?;
+        let transaction = self.database.as_ref().map(Database::begin_write).transpose()?;
         {
-            let mut log = transaction.open_table(LOG)?;
+            let mut log = transaction.as_ref().map(|transaction| transaction.open_table(LOG)).transpose()?;
             for record in records {
                 let sealed = seal(&self.key, &position(length, &head), record)?;
-                log.insert(length, sealed.as_slice())?;
+                if let Some(log) = &mut log {
+                    log.insert(length, sealed.as_slice())?;
+                }
                 head = chain(&head, length, &sealed);
                 length += 1;
             }
         }
-        transaction.commit()?;
+        if let Some(transaction) = transaction {
+            self.write_shares(&transaction, shares)?;
+            transaction.commit()?;
+        }
         (self.head, self.length) = (head, length);
+        Ok(())
+    }
+
+    fn write_shares(&self, transaction: &WriteTransaction, shares: Shares<'_>) -> Result<(), StoreError> {
+        let mut keys = transaction.open_table(KEYS)?;
+        match shares {
+            Shares::Keep => {}
+            Shares::Remove => drop(keys.remove(RECOVERY)?),
+            Shares::Replace(descriptor, secret) => {
+                let data_key = seal(&aead_key(secret)?, RECOVERY_CONTEXT, self.data_key.as_slice())?;
+                let record = Recovery { descriptor: descriptor.clone(), data_key: ByteBuf::from(data_key) };
+                let mut bytes = Vec::new();
+                ciborium::into_writer(&record, &mut bytes).map_err(|_| StoreError::Crypto)?;
+                keys.insert(RECOVERY, bytes.as_slice())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// From now on nothing is written, and what was is removed.
+    pub fn forget(&mut self) -> Result<(), StoreError> {
+        if self.database.take().is_some() {
+            std::fs::remove_file(&self.path).map_err(opening)?;
+        }
         Ok(())
     }
 
@@ -87,25 +197,6 @@ impl Store {
     /// How many records there are.
     pub fn length(&self) -> u64 {
         self.length
-    }
-
-    fn replay(&mut self) -> Result<Records, StoreError> {
-        let transaction = self.database.begin_read()?;
-        let log = transaction.open_table(LOG)?;
-        let mut records = Vec::new();
-        for entry in log.iter()? {
-            let (index, sealed) = entry?;
-            let (index, sealed) = (index.value(), sealed.value());
-            if index != self.length {
-                return Err(StoreError::Record { index: self.length, what: "is missing" });
-            }
-            let record = open(&self.key, &position(index, &self.head), sealed)
-                .ok_or(StoreError::Record { index, what: "was changed or belongs elsewhere" })?;
-            self.head = chain(&self.head, index, sealed);
-            self.length += 1;
-            records.push(record);
-        }
-        Ok(records)
     }
 }
 
@@ -152,13 +243,113 @@ fn open(key: &LessSafeKey, aad: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8
     Some(body)
 }
 
-fn sealed_data_key(database: &Database) -> Result<Option<Vec<u8>>, StoreError> {
+fn entry(database: &Database, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
     let transaction = database.begin_read()?;
     match transaction.open_table(KEYS) {
-        Ok(keys) => Ok(keys.get(DATA_KEY)?.map(|sealed| sealed.value().to_vec())),
+        Ok(keys) => Ok(keys.get(name)?.map(|sealed| sealed.value().to_vec())),
         Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+fn unseal(sealing: &LessSafeKey, name: &str, sealed: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
+    let key = open(sealing, &context(name), sealed)?;
+    Some(Zeroizing::new(key.as_slice().try_into().ok()?))
+}
+
+/// Associated data of a sealed key: what it is for.
+fn context(name: &str) -> Vec<u8> {
+    [SEALING_CONTEXT, "/", name].concat().into_bytes()
+}
+
+fn random_key() -> Result<Zeroizing<[u8; 32]>, StoreError> {
+    let mut key = Zeroizing::new([0; 32]);
+    SystemRandom::new().fill(key.as_mut()).map_err(|_| StoreError::Crypto)?;
+    Ok(key)
+}
+
+impl Locked {
+    /// Who can recover it; nobody where absent.
+    pub fn descriptor(&self) -> Option<&Descriptor> {
+        self.recovery.as_ref().map(|recovery| &recovery.descriptor)
+    }
+
+    /// Reads the whole log with the recovery secret. Changes nothing.
+    pub fn read(&self, secret: &[u8; 32]) -> Result<Unlocked, StoreError> {
+        std::panic::catch_unwind(AssertUnwindSafe(|| {
+            let recovery = self.recovery.as_ref().ok_or(StoreError::Unseal)?;
+            let key =
+                open(&aead_key(secret)?, RECOVERY_CONTEXT, &recovery.data_key).ok_or(StoreError::Unseal)?;
+            let data_key: [u8; 32] = key.as_slice().try_into().map_err(|_| StoreError::Damaged)?;
+            let data_key = Zeroizing::new(data_key);
+            let log = replay(&self.database, &aead_key(data_key.as_slice())?)?;
+            Ok(Unlocked { data_key, log })
+        }))
+        .unwrap_or(Err(StoreError::Damaged))
+    }
+
+    /// Seals the log's keys to this TEE, with a new key for CA keys: those in the log stay closed.
+    pub fn adopt(self, unlocked: Unlocked, tee: &dyn Tee) -> Result<Opened, StoreError> {
+        let sealing = tee.sealing_key(SEALING_CONTEXT)?;
+        let sealing = aead_key(sealing.as_bytes())?;
+        let identity = random_key()?;
+        let transaction = self.database.begin_write()?;
+        write_keys(&transaction, &sealing, &unlocked.data_key, &identity)?;
+        transaction.commit()?;
+        let Unlocked { data_key, log } = unlocked;
+        Store::opened(self.database, self.path, data_key, IdentityKey::new(identity), log)
+    }
+}
+
+/// A log that shares opened, before anything is changed.
+pub struct Unlocked {
+    data_key: Zeroizing<[u8; 32]>,
+    log: Log,
+}
+
+impl Unlocked {
+    /// What is in it.
+    pub fn records(&self) -> &Records {
+        &self.log.records
+    }
+}
+
+struct Log {
+    records: Records,
+    head: Head,
+    length: u64,
+}
+
+fn replay(database: &Database, key: &LessSafeKey) -> Result<Log, StoreError> {
+    let (mut records, mut head, mut length) = (Vec::new(), [0; 32], 0);
+    let transaction = database.begin_read()?;
+    let log = transaction.open_table(LOG)?;
+    for entry in log.iter()? {
+        let (index, sealed) = entry?;
+        let (index, sealed) = (index.value(), sealed.value());
+        if index != length {
+            return Err(StoreError::Record { index: length, what: "is missing" });
+        }
+        let record = open(key, &position(index, &head), sealed)
+            .ok_or(StoreError::Record { index, what: "was changed or belongs elsewhere" })?;
+        head = chain(&head, index, sealed);
+        length += 1;
+        records.push(record);
+    }
+    Ok(Log { records, head, length })
+}
+
+fn write_keys(
+    transaction: &WriteTransaction,
+    sealing: &LessSafeKey,
+    data_key: &Zeroizing<[u8; 32]>,
+    identity: &Zeroizing<[u8; 32]>,
+) -> Result<(), StoreError> {
+    let mut keys = transaction.open_table(KEYS)?;
+    for (name, key) in [(DATA_KEY, data_key), (IDENTITY_KEY, identity)] {
+        keys.insert(name, seal(sealing, &context(name), key.as_slice())?.as_slice())?;
+    }
+    Ok(())
 }
 
 /// A new log with a random data key, sealed. It is made whole under another name and then renamed, so that a
@@ -169,15 +360,10 @@ fn begin(path: &Path, sealing: &LessSafeKey) -> Result<(), StoreError> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(opening(error)),
         _ => {}
     }
-    let mut key = Zeroizing::new([0; 32]);
-    SystemRandom::new().fill(key.as_mut()).map_err(|_| StoreError::Crypto)?;
-    let sealed = seal(sealing, SEALING_CONTEXT.as_bytes(), key.as_ref())?;
     let database = Database::create(&draft).map_err(opening)?;
     let transaction = database.begin_write()?;
-    {
-        transaction.open_table(LOG)?;
-        transaction.open_table(KEYS)?.insert(DATA_KEY, sealed.as_slice())?;
-    }
+    transaction.open_table(LOG)?;
+    write_keys(&transaction, sealing, &random_key()?, &random_key()?)?;
     transaction.commit()?;
     drop(database);
     std::fs::rename(&draft, path).map_err(opening)?;
@@ -198,11 +384,8 @@ pub enum StoreError {
     /// The TEE gave no sealing key.
     #[error("this TEE gave no sealing key")]
     Sealing(#[from] AttesterError),
-    /// The data key is sealed for someone else.
-    #[error(
-        "the state is sealed to another coordinator: its code, its launch configuration or its machine differs, \
-         or the file was changed"
-    )]
+    /// The recovery secret is not that of this log.
+    #[error("what the shares give together does not open the state: the file was changed")]
     Unseal,
     /// Records without a key.
     #[error("the state file has records and no key: it was damaged or tampered with")]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
-use crate::certificate::{self, CertificateSecret};
+use crate::certificate::{self, CertificateSecret, KeyKind};
 use crate::document as wire;
 use crate::fault::{Code, Collector, shown, suggestion};
 use crate::names::SecretName;
@@ -38,6 +38,38 @@ pub enum SecretKind {
     Plain,
     /// A key with a certificate.
     Certificate(Box<CertificateSecret>),
+}
+
+impl SecretKind {
+    /// MarbleRun's word for it.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::SymmetricKey { .. } => "symmetric-key",
+            Self::Plain => "plain",
+            Self::Certificate(certificate) => match certificate.key {
+                KeyKind::Rsa(_) => "cert-rsa",
+                KeyKind::P256 | KeyKind::P384 | KeyKind::P521 => "cert-ecdsa",
+                KeyKind::Ed25519 => "cert-ed25519",
+            },
+        }
+    }
+
+    /// Its size in bits; 0 where it has none.
+    #[must_use]
+    pub fn bits(&self) -> u64 {
+        match self {
+            Self::SymmetricKey { bytes } => u64::from(bytes.get()) * 8,
+            Self::Plain => 0,
+            Self::Certificate(certificate) => match certificate.key {
+                KeyKind::Rsa(bits) => u64::from(bits),
+                KeyKind::P256 => 256,
+                KeyKind::P384 => 384,
+                KeyKind::P521 => 521,
+                KeyKind::Ed25519 => 0,
+            },
+        }
+    }
 }
 
 /// Where the value of a secret comes from, and who has the same one.

@@ -14,3 +14,9 @@ mod generated {
 }
 
 pub use generated::*;
+
+/// MarbleRun's Marble API (`proto/marble.proto`), generated. Its peers are native programs.
+#[expect(missing_docs, reason = "generated code")]
+pub mod marble {
+    tonic::include_proto!("rpc");
+}

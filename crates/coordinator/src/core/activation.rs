@@ -1,23 +1,18 @@
 //! Admitting Keeps as Marbles: what their Evidence must meet, and what they get.
 
-use std::collections::BTreeMap;
-
-use appraisal::{EmulatedRoot, Policy, ReferenceValue, SnpMinimum, TcbStatus, UnixTime};
+use appraisal::{Appraised, EmulatedRoot, Policy, ReferenceValue, SnpMinimum, TcbStatus, UnixTime};
 use attested_tls::{
     channel::{AttestedPeer, Expectations},
     claims::{Claims, KeepClaims},
     marble::MarbleIdentity,
 };
-use evidence::{Measurement, Platform};
-use manifest::{
-    Access, Generation, KeyPart, Log, Manifest, Marble, PlatformPolicy, Reference, Rendered, SecretKind,
-    SecretPart, SecretSource, Values, Workload,
-};
+use evidence::Platform;
+use manifest::{AcceptedCode, Access, Log, Manifest, Marble, PlatformPolicy, Signer, Workload};
 use rustls::pki_types::CertificateDer;
 use serde_bytes::ByteArray;
 use zeroize::Zeroizing;
 
-use super::{Event, Mesh, Refusal, State, event, secrets};
+use super::{Event, Mesh, Refusal, State, event, render};
 
 /// What an admitted Keep is given. Its existence says that the Evidence of the peer was appraised.
 pub struct Activation {
@@ -37,8 +32,14 @@ pub struct Activation {
     pub destinations: Vec<String>,
     /// Whether its output may be shown to the host.
     pub log_to_host: bool,
-    instance: [u8; 32],
-    epoch: u64,
+    admission: Admission,
+}
+
+/// The part of an activation that must not race: whether on the newest state the Marble may still be activated.
+pub(super) struct Admission {
+    pub(super) marble: String,
+    pub(super) instance: [u8; 32],
+    pub(super) epoch: u64,
 }
 
 /// A certificate with its chain.
@@ -56,6 +57,11 @@ pub fn expectations(state: &State, platform: Platform, claims: &[u8]) -> Result<
     let claims = KeepClaims::from_bytes(claims)?;
     let mesh = state.running()?;
     let marble = marble(mesh, &claims.marble)?;
+    accepted(mesh, marble, platform)
+}
+
+/// Policy and reference values for a Marble on `platform`.
+pub(super) fn accepted(mesh: &Mesh, marble: &Marble, platform: Platform) -> Result<Expectations, Refusal> {
     let package = &marble.package;
     let mut policy = Policy::production();
     policy.name = format!("Marble {}, epoch {}", marble.name, mesh.epoch());
@@ -65,20 +71,36 @@ pub fn expectations(state: &State, platform: Platform, claims: &[u8]) -> Result<
     };
     apply(&mut policy, &accepted.policy)?;
     let label = format!("package {} of the manifest", package.name);
-    let reference =
-        |measurement: &Measurement| ReferenceValue::program(label.clone(), platform, measurement.clone());
-    Ok(Expectations { policy, measurements: accepted.measurements.iter().map(reference).collect() })
+    let measurements = match &accepted.code {
+        AcceptedCode::Measurements(measurements) => measurements
+            .iter()
+            .map(|measurement| ReferenceValue::program(label.clone(), platform, measurement.clone()))
+            .collect(),
+        AcceptedCode::Signer(signer) => vec![signed(label, platform, signer)],
+    };
+    Ok(Expectations { policy, measurements })
+}
+
+fn signed(label: String, platform: Platform, signer: &Signer) -> ReferenceValue {
+    ReferenceValue {
+        label,
+        platform,
+        measurement: None,
+        launch_configuration: None,
+        registers: [
+            ("mrsigner".to_owned(), signer.id.to_string()),
+            ("isv_prod_id".to_owned(), signer.product.to_string()),
+        ]
+        .into(),
+        minimum: [("isv_svn".to_owned(), u64::from(signer.security_version))].into(),
+    }
 }
 
 /// The manifest's words about a platform in those of the appraisal policy. Advisories are not among them:
 /// [`advisories`] compares them with the verdict.
 fn apply(policy: &mut Policy, wanted: &PlatformPolicy) -> Result<(), Refusal> {
     let internal = |error: &dyn std::fmt::Display| Refusal::Internal(error.to_string());
-    for root in &wanted.emulated_roots {
-        policy
-            .emulated_roots
-            .push(EmulatedRoot::new("named in the manifest", &root.0).map_err(|e| internal(&e))?);
-    }
+    emulated_roots(policy, wanted)?;
     for family in &wanted.denied_families {
         policy.denied_families.insert(family.as_str().parse().map_err(|error| internal(&error))?);
     }
@@ -94,6 +116,26 @@ fn apply(policy: &mut Policy, wanted: &PlatformPolicy) -> Result<(), Refusal> {
     });
     policy.minimum.tcb_evaluation_data_number = wanted.minimum_tcb_evaluation_number;
     Ok(())
+}
+
+fn emulated_roots(policy: &mut Policy, wanted: &PlatformPolicy) -> Result<(), Refusal> {
+    for root in &wanted.emulated_roots {
+        let root = EmulatedRoot::new("named in the manifest", &root.0);
+        policy.emulated_roots.push(root.map_err(|error| Refusal::Internal(error.to_string()))?);
+    }
+    Ok(())
+}
+
+/// The manifest's emulated roots of a platform, for a policy of another origin.
+pub fn add_emulated_roots(
+    manifest: &Manifest,
+    platform: Platform,
+    policy: &mut Policy,
+) -> Result<(), Refusal> {
+    match manifest.platforms().get(&platform) {
+        Some(wanted) => emulated_roots(policy, wanted),
+        None => Ok(()),
+    }
 }
 
 fn status(word: manifest::TcbStatus) -> TcbStatus {
@@ -112,12 +154,12 @@ fn status(word: manifest::TcbStatus) -> TcbStatus {
 /// Advisories that are open on the peer's platform must be among those that the manifest accepts, where it
 /// names any. As in MarbleRun, that is asked on `SWHardeningNeeded` only: other statuses are not accepted, or
 /// accepted as they are.
-fn advisories(marble: &Marble, peer: &AttestedPeer) -> Result<(), Refusal> {
-    let accepted = marble.package.accepted.get(&peer.appraised.platform());
+pub(super) fn advisories(marble: &Marble, appraised: &Appraised) -> Result<(), Refusal> {
+    let accepted = marble.package.accepted.get(&appraised.platform());
     let Some(accepted) = accepted.and_then(|accepted| accepted.policy.accepted_advisories.as_ref()) else {
         return Ok(());
     };
-    let tcb = peer.appraised.verdict().tcb();
+    let tcb = appraised.verdict().tcb();
     let open = |advisory: &&String| !accepted.contains(&advisory.to_ascii_uppercase());
     let unaccepted: Vec<_> = tcb.advisories.iter().filter(open).cloned().collect();
     if tcb.status == Some(TcbStatus::SWHardeningNeeded) && !unaccepted.is_empty() {
@@ -136,7 +178,13 @@ pub fn activate(
     let (mesh, marble, workload) = admissible(state, peer, appraised_in)?;
     let digest = workload.digest.0;
     let certified = certify(state, mesh, marble, peer, now)?;
-    let parameters = render(state, mesh, marble, peer, &certified)?;
+    let own = render::Own {
+        instance: &peer.key.0,
+        certificate: &certified.chain[0],
+        public_key: &peer.public_key,
+        private_key: None,
+    };
+    let parameters = parameters(marble, render::render(state, mesh, marble, &own, now)?)?;
     let limits = workload.limits;
     Ok(Activation {
         marble: marble.name.to_string(),
@@ -152,15 +200,19 @@ pub fn activate(
         destinations: destinations(mesh.manifest()),
         log_to_host: workload.log == Log::Host,
         certified,
-        instance: peer.key.0,
-        epoch: mesh.epoch(),
+        admission: Admission { marble: marble.name.to_string(), instance: peer.key.0, epoch: mesh.epoch() },
     })
 }
 
 impl Activation {
-    /// The event, if on the newest state the Marble may still be activated: the part of the decision that
-    /// must not race.
+    /// The event, if on the newest state the Marble may still be activated.
     pub fn admit(&self, state: &State, now: UnixTime) -> Result<Event, Refusal> {
+        self.admission.admit(state, now)
+    }
+}
+
+impl Admission {
+    pub(super) fn admit(&self, state: &State, now: UnixTime) -> Result<Event, Refusal> {
         let mesh = state.running()?;
         current(mesh, self.epoch)?;
         let marble = marble(mesh, &self.marble)?;
@@ -199,7 +251,7 @@ fn admissible<'s>(
     current(mesh, appraised_in)?;
     let claims = KeepClaims::from_bytes(&peer.claims)?;
     let marble = marble(mesh, &claims.marble)?;
-    advisories(marble, peer)?;
+    advisories(marble, &peer.appraised)?;
     let seen = claims.workload.into_array();
     match &marble.workload {
         Some(workload) if workload.digest.0 == seen => Ok((mesh, marble, workload)),
@@ -211,7 +263,7 @@ fn admissible<'s>(
     }
 }
 
-fn marble<'m>(mesh: &'m Mesh, name: &str) -> Result<&'m Marble, Refusal> {
+pub(super) fn marble<'m>(mesh: &'m Mesh, name: &str) -> Result<&'m Marble, Refusal> {
     mesh.manifest().marble(name).ok_or_else(|| Refusal::UnknownMarble { marble: name.to_owned() })
 }
 
@@ -271,32 +323,14 @@ fn destinations(manifest: &Manifest) -> Vec<String> {
     manifest.marbles().values().filter(lets_in).map(|other| other.name.to_string()).collect()
 }
 
-fn render(
-    state: &State,
-    mesh: &Mesh,
-    marble: &Marble,
-    peer: &AttestedPeer,
-    certified: &Certified,
-) -> Result<mesh_api::Parameters, Refusal> {
-    let mut derived = BTreeMap::new();
-    for reference in marble.parameters.references() {
-        if let Reference::Secret { name, .. } = reference
-            && let Some(secret) = mesh.manifest().secrets().get(name)
-            && let (SecretKind::SymmetricKey { bytes }, SecretSource::PerInstance) =
-                (secret.kind, secret.source)
-        {
-            let value =
-                secrets::derive(state, name, bytes.get() as usize, marble.name.as_str(), &peer.key.0)?;
-            derived.insert(name.to_string(), value);
-        }
-    }
-    let values = Known { state, mesh, peer, certified, derived };
-    let refused = |reason: String| Refusal::Parameters { marble: marble.name.to_string(), reason };
-    let rendered: Rendered =
-        marble.parameters.render(&values).map_err(|error| refused(format!("{error}: {}", error.source)))?;
+fn parameters(marble: &Marble, parameters: render::Parameters<'_>) -> Result<mesh_api::Parameters, Refusal> {
+    let rendered = parameters.rendered;
     let text = |(name, value): (String, Zeroizing<Vec<u8>>)| match String::from_utf8(value.to_vec()) {
         Ok(value) => Ok((name, value)),
-        Err(_) => Err(refused(format!("environment variable {name} would not be UTF-8"))),
+        Err(_) => Err(Refusal::Parameters {
+            marble: marble.name.to_string(),
+            reason: format!("environment variable {name} would not be UTF-8"),
+        }),
     };
     Ok(mesh_api::Parameters {
         files: rendered.files.into_iter().map(|(path, content)| (path, content.to_vec())).collect(),
@@ -305,33 +339,17 @@ fn render(
     })
 }
 
-/// What templates can refer to. A Marble's private key is not among it: it never leaves its TEE.
-struct Known<'a> {
-    state: &'a State,
-    mesh: &'a Mesh,
-    peer: &'a AttestedPeer,
-    certified: &'a Certified,
-    derived: BTreeMap<String, Zeroizing<Vec<u8>>>,
-}
-
-impl Values for Known<'_> {
-    fn value(&self, reference: &Reference) -> Option<&[u8]> {
-        match reference {
-            Reference::RootCa | Reference::CoordinatorIntermediate => {
-                Some(self.mesh.intermediate().certificate())
-            }
-            Reference::CoordinatorRoot => Some(self.state.root().certificate()),
-            Reference::MarbleCertificate(KeyPart::Certificate) => {
-                self.certified.chain.first().map(AsRef::as_ref)
-            }
-            Reference::MarbleCertificate(KeyPart::Public) => Some(&self.peer.public_key),
-            Reference::MarbleCertificate(KeyPart::Private) => None,
-            Reference::Secret { generation: Generation::Current, name, part: SecretPart::Value } => self
-                .derived
-                .get(name.as_str())
-                .map(|value| value.as_slice())
-                .or_else(|| self.mesh.secret(name.as_str())),
-            Reference::Secret { .. } => None,
-        }
+/// The Marble and instance that a caller is, by a certificate of this epoch that this coordinator issued.
+pub(super) fn instance_of(
+    mesh: &Mesh,
+    caller: &super::Caller,
+    now: UnixTime,
+) -> Result<(String, [u8; 32]), Refusal> {
+    let certificate = caller.certificate()?;
+    let identity = mesh.intermediate().marble_of(certificate, now).ok_or(Refusal::NotAMarble)?;
+    if identity.epoch != mesh.epoch() || identity.manifest != mesh.manifest_digest() {
+        return Err(Refusal::NotAMarble);
     }
+    let instance = render::instance_of_certificate(certificate)?;
+    Ok((identity.marble, instance))
 }

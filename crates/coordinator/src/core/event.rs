@@ -1,71 +1,135 @@
 //! What is written to the log: facts that were decided, each complete in itself, so that replaying them
 //! gives the state without deciding anything again.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use appraisal::UnixTime;
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteArray, ByteBuf};
-use std::collections::BTreeMap;
 use zeroize::Zeroizing;
 
+use super::SecretValue;
 use crate::store::StoreError;
 
-/// One decided fact.
+/// One decided fact. `at` is seconds since 1970.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "fields that are what their name says")]
 pub enum Event {
     /// The mesh begins.
     Founded {
-        /// PKCS #8 of the root CA.
-        root_key: ByteBuf,
-        /// DER.
-        root_certificate: ByteBuf,
+        /// The root CA.
+        root: SealedAuthority,
         /// From which secrets of single instances are derived.
         root_secret: ByteArray<32>,
         /// Whether the coordinator's own platform is emulated.
         emulated: bool,
-        /// Seconds.
         at: i64,
     },
-    /// A manifest came into force, and with it an epoch.
+    /// The first manifest came into force, and with it the first epoch.
     ManifestSet {
         /// The exact bytes.
         manifest: ByteBuf,
-        /// Counted from 1.
-        epoch: u64,
-        /// PKCS #8 of the epoch's intermediate CA.
-        intermediate_key: ByteBuf,
-        /// DER.
-        intermediate_certificate: ByteBuf,
+        epoch: Epoch,
         /// Secrets that were generated for all instances.
-        generated: BTreeMap<String, ByteBuf>,
-        /// Seconds.
+        generated: BTreeMap<String, SecretValue>,
+        /// What the shares of the recovery keys give together.
+        recovery_secret: Option<ByteArray<32>>,
         at: i64,
     },
     /// A user uploaded secrets.
     SecretsWritten {
         /// The user's name in the manifest.
         user: String,
-        /// Values.
-        secrets: BTreeMap<String, ByteBuf>,
-        /// Seconds.
+        secrets: BTreeMap<String, SecretValue>,
         at: i64,
     },
-    /// A Keep became an instance of a Marble.
+    /// A Keep, or a native program, became an instance of a Marble.
     Activated {
-        /// Which Marble.
         marble: String,
-        /// The digest of the instance's key.
+        /// The digest of the instance's key, or of its UUID.
         instance: ByteArray<32>,
-        /// Seconds.
         at: i64,
     },
     /// An instance got a new certificate.
     Renewed {
         /// The digest of the instance's key.
         instance: ByteArray<32>,
-        /// Seconds.
         at: i64,
     },
+    /// A user raised security versions of packages; a new epoch began.
+    VersionsRaised {
+        user: String,
+        versions: BTreeMap<String, u16>,
+        epoch: Epoch,
+        /// Certificates of the new epoch's CA.
+        generated: BTreeMap<String, SecretValue>,
+        at: i64,
+    },
+    /// A user proposed a manifest.
+    UpdateProposed {
+        user: String,
+        /// The exact bytes.
+        manifest: ByteBuf,
+        /// Packages whose security version may fall by it.
+        downgrades: BTreeSet<String>,
+        deadline: i64,
+        at: i64,
+    },
+    /// Another user agreed to it.
+    UpdateAcknowledged { user: String, at: i64 },
+    /// The proposed manifest is off.
+    UpdateCancelled {
+        /// Who cancelled it; nobody, where its deadline passed.
+        user: Option<String>,
+        at: i64,
+    },
+    /// The proposed manifest came into force, and with it an epoch.
+    ManifestUpdated {
+        user: String,
+        epoch: Epoch,
+        /// Secrets that were generated anew.
+        generated: BTreeMap<String, SecretValue>,
+        /// Those of them whose old value is the previous one now; of the others the new one is.
+        rotated: BTreeSet<String>,
+        root_secret: Option<ByteArray<32>>,
+        recovery_secret: Option<ByteArray<32>>,
+        at: i64,
+    },
+    /// A counter of an instance was raised.
+    CounterRaised { marble: String, instance: ByteArray<32>, name: String, value: u64 },
+    /// The state was brought back by holders of recovery keys, into a TEE that had not the CA keys.
+    Recovered {
+        /// Whose shares.
+        holders: Vec<String>,
+        root: SealedAuthority,
+        epoch: Epoch,
+        generated: BTreeMap<String, SecretValue>,
+        emulated: bool,
+        at: i64,
+    },
+}
+
+/// A CA.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SealedAuthority {
+    /// PKCS #8, sealed to the TEE that made it.
+    pub key: ByteBuf,
+    /// DER.
+    pub certificate: ByteBuf,
+}
+
+/// A generation of the manifest, with its CA.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Epoch {
+    /// Counted from 1.
+    pub number: u64,
+    /// The CA, below the root.
+    pub intermediate: SealedAuthority,
+    /// The same key and name, signed by itself: what MarbleRun's Marbles trust. DER.
+    pub marble_root: ByteBuf,
 }
 
 impl Event {

@@ -2,7 +2,7 @@
 
 use attested_tls::{claims::MalformedClaims, key::SpkiDigest};
 use evidence::Platform;
-use manifest::Faults;
+use manifest::{Faults, ManifestDigest};
 use serde_json::{Value, json};
 
 use crate::authority::AuthorityError;
@@ -27,15 +27,115 @@ pub enum Refusal {
         seen: SpkiDigest,
     },
     /// A user without the right.
-    #[error("user {user:?} has no role that grants {action} on secret {secret:?}")]
+    #[error("user {user:?} has no role that grants {action} on {resource}")]
     NotGranted {
         /// Who.
         user: String,
         /// What.
         action: &'static str,
         /// On what.
-        secret: String,
+        resource: String,
     },
+    /// A user without the right, which is on nothing in particular.
+    #[error("user {user:?} has no role that grants {action}")]
+    NotAllowed {
+        /// Who.
+        user: String,
+        /// What.
+        action: &'static str,
+    },
+    /// One update at a time.
+    #[error("an update is already in progress: acknowledge it to apply it, or cancel it to start another")]
+    UpdatePending,
+    /// Nothing to acknowledge or cancel.
+    #[error("no update is in progress")]
+    NoUpdate,
+    /// Not what was proposed.
+    #[error("the manifest is not the one that is proposed: SHA-256 {pending} is, and {seen} was sent")]
+    OtherUpdate {
+        /// Proposed.
+        pending: ManifestDigest,
+        /// Sent.
+        seen: ManifestDigest,
+    },
+    /// What was once required would be required no more.
+    #[error(
+        "the security version of package {package:?} would fall from {in_force} to {proposed}: if that is meant, \
+         name the package under `downgrades`"
+    )]
+    Downgrade {
+        /// Which package.
+        package: String,
+        /// Now.
+        in_force: u16,
+        /// By the proposal.
+        proposed: u16,
+    },
+    /// None of the manifest's infrastructures.
+    #[error("the platform meets none of the manifest's infrastructures ({}), so Marble {marble:?} is refused", accepted.join(", "))]
+    Infrastructure {
+        /// Which Marble.
+        marble: String,
+        /// By the manifest.
+        accepted: Vec<String>,
+    },
+    /// An interface that the manifest does not open.
+    #[error("the manifest does not name {gate} under Config.FeatureGates")]
+    GateClosed {
+        /// Which.
+        gate: &'static str,
+    },
+    /// The caller's certificate is no Marble's of this epoch.
+    #[error("the client certificate is not that of a Marble of this epoch")]
+    NotAMarble,
+    /// A counter's name is too long.
+    #[error("a counter's name has at most 256 bytes")]
+    CounterName,
+    /// The state waits to be recovered.
+    #[error(
+        "the state is sealed to another TEE and waits to be recovered: upload {remaining} more recovery secrets"
+    )]
+    Recovering {
+        /// How many shares are missing.
+        remaining: usize,
+    },
+    /// Nothing waits to be recovered.
+    #[error("nothing waits to be recovered: the state is open")]
+    NotRecovering,
+    /// Nobody can recover the state.
+    #[error(
+        "the state is sealed to another TEE, and its manifest named no recovery keys: bring back the machine and the \
+         program that sealed it, or move the state away to begin anew"
+    )]
+    Unrecoverable,
+    /// A share that nobody has.
+    #[error("this is no recovery secret of this state, and no holder's key signed it")]
+    ShareUnknown,
+    /// Signed by a holder, and not that holder's.
+    #[error(
+        "holder {holder:?} signed this recovery secret, and it is not the one that was given to {holder:?}"
+    )]
+    ShareWrong {
+        /// Who signed.
+        holder: String,
+    },
+    /// A holder's, and not signed by that holder.
+    #[error(
+        "this is the recovery secret of holder {holder:?}, and it was not signed with the key of {holder:?}"
+    )]
+    ShareNotSigned {
+        /// Whose.
+        holder: String,
+    },
+    /// Given before.
+    #[error("holder {holder:?} has given this recovery secret before")]
+    ShareRepeated {
+        /// Whose.
+        holder: String,
+    },
+    /// Enough shares, and they do not open the state.
+    #[error("the recovery secrets together do not open the state: {0}")]
+    RecoveryFailed(String),
     /// Nothing to act on yet.
     #[error("no manifest has been set yet")]
     NoManifest,
@@ -132,6 +232,20 @@ pub enum Refusal {
         /// Which value is missing, never a value.
         reason: String,
     },
+    /// Too many costly requests at once.
+    #[error("too many requests that need the TEE are under way: try again in a moment")]
+    Busy,
+    /// How the state is kept is decided once.
+    #[error(
+        "Config.SealMode cannot change while the mesh lives: what is kept, or not, was decided by the first manifest"
+    )]
+    SealModeFixed,
+    /// A quote that is not genuine, or is revoked.
+    #[error("the quote is refused: {}", codes.join(", "))]
+    QuoteRefused {
+        /// Of the verdict.
+        codes: Vec<String>,
+    },
     /// Our own fault.
     #[error("the coordinator failed: {0}")]
     Internal(String),
@@ -150,7 +264,23 @@ impl Refusal {
             Self::NoCertificate => "CLIENT_CERTIFICATE_REQUIRED",
             Self::UnknownUser => "USER_UNKNOWN",
             Self::NotOwner { .. } => "OWNER_REQUIRED",
-            Self::NotGranted { .. } => "NOT_GRANTED",
+            Self::NotGranted { .. } | Self::NotAllowed { .. } => "NOT_GRANTED",
+            Self::UpdatePending => "UPDATE_PENDING",
+            Self::NoUpdate => "UPDATE_ABSENT",
+            Self::OtherUpdate { .. } => "UPDATE_MISMATCH",
+            Self::Downgrade { .. } => "SECURITY_VERSION_DOWNGRADE",
+            Self::Infrastructure { .. } => "INFRASTRUCTURE_NOT_ACCEPTED",
+            Self::GateClosed { .. } => "FEATURE_GATE_CLOSED",
+            Self::NotAMarble => "MARBLE_CERTIFICATE_REQUIRED",
+            Self::CounterName => "COUNTER_NAME_TOO_LONG",
+            Self::Recovering { .. } => "RECOVERY_PENDING",
+            Self::NotRecovering => "RECOVERY_NOT_PENDING",
+            Self::Unrecoverable => "RECOVERY_IMPOSSIBLE",
+            Self::ShareUnknown => "SHARE_UNKNOWN",
+            Self::ShareWrong { .. } => "SHARE_WRONG",
+            Self::ShareNotSigned { .. } => "SHARE_NOT_SIGNED",
+            Self::ShareRepeated { .. } => "SHARE_REPEATED",
+            Self::RecoveryFailed(_) => "RECOVERY_FAILED",
             Self::NoManifest => "MANIFEST_NOT_SET",
             Self::ManifestAlreadySet { .. } => "MANIFEST_ALREADY_SET",
             Self::Manifest(_) => "MANIFEST_REFUSED",
@@ -165,6 +295,9 @@ impl Refusal {
             Self::ActivationsExhausted { .. } => "ACTIVATIONS_EXHAUSTED",
             Self::NotActivated { .. } => "NOT_ACTIVATED",
             Self::Parameters { .. } => "PARAMETERS_INCOMPLETE",
+            Self::Busy => "TOO_MANY_REQUESTS",
+            Self::SealModeFixed => "SEAL_MODE_FIXED",
+            Self::QuoteRefused { .. } => "QUOTE_REFUSED",
             Self::Internal(_) => "INTERNAL",
         }
     }

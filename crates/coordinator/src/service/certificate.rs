@@ -11,15 +11,15 @@ use crate::authority::CLIENT_API_LIFETIME;
 
 /// TLS settings with a fresh certificate.
 pub(super) fn issue(coordinator: &Coordinator) -> Result<Arc<ServerConfig>, StartError> {
-    let state = coordinator.snapshot().state;
+    let root = coordinator.root();
     let key = &coordinator.client_key;
-    let leaf = state.root().certify_client_api(
+    let leaf = root.certify_client_api(
         &key.public_key_info(),
         &coordinator.configuration.names,
-        state.emulated(),
+        coordinator.tee.emulated(),
         (coordinator.clock)(),
     )?;
-    let chain = vec![leaf.certificate, state.root().certificate().clone()];
+    let chain = vec![leaf.certificate, root.certificate().clone()];
     Ok(attested_tls::service::server(chain, key.private_key(), coordinator.clock.clone())?)
 }
 
@@ -27,7 +27,8 @@ pub(super) fn issue(coordinator: &Coordinator) -> Result<Arc<ServerConfig>, Star
 pub(super) async fn keep_fresh(coordinator: Arc<Coordinator>, current: watch::Sender<Arc<ServerConfig>>) {
     let half = Duration::from_secs(CLIENT_API_LIFETIME.whole_seconds().unsigned_abs() / 2);
     loop {
-        tokio::time::sleep(half).await;
+        // At half its life, or when the root it is below is another one.
+        let _ = tokio::time::timeout(half, coordinator.root_changed.notified()).await;
         match issue(&coordinator) {
             Ok(fresh) => current.send_replace(fresh),
             Err(error) => {

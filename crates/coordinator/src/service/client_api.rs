@@ -1,29 +1,29 @@
 //! The client API over HTTPS. Paths and envelopes of version 2 are MarbleRun's, so that its clients work;
 //! `/api/v3` is ours. Who calls is the leaf certificate of the connection.
 
-use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
+mod marbles;
+mod reads;
+mod recovery;
+mod v1;
+mod writes;
 
-use appraisal::binding::Role;
-use attested_tls::{claims::Claims, statement::Statement};
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
 use axum::{
-    Extension, Router,
+    Router,
     body::{Body, Bytes},
-    extract::{
-        DefaultBodyLimit, Query, State,
-        rejection::{BytesRejection, QueryRejection},
-    },
-    http::{Request, StatusCode, header},
+    extract::{DefaultBodyLimit, State, rejection::BytesRejection},
+    http::{Request, StatusCode},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
-use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
     service::TowerToHyperService,
 };
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
@@ -36,7 +36,7 @@ use super::{
     Coordinator, StartError, certificate,
     envelope::{failure, success},
 };
-use crate::core::{self, Caller, NewSecret, Refusal};
+use crate::core::{Caller, Refusal};
 
 /// A manifest of 1 MiB in base64, with room for the JSON around it.
 const MAX_BODY: usize = 1536 * 1024;
@@ -48,10 +48,21 @@ type Shared = State<Arc<Coordinator>>;
 
 fn router(coordinator: Arc<Coordinator>) -> Router {
     Router::new()
-        .route("/api/v2/status", get(status))
-        .route("/api/v2/manifest", get(manifest).post(set_manifest))
-        .route("/api/v2/secrets", get(read_secrets).post(write_secrets))
-        .route("/api/v3/evidence", get(evidence))
+        .merge(v1::routes())
+        .route("/api/v2/status", get(reads::status))
+        .route("/api/v2/quote", get(reads::quote))
+        .route("/api/v2/manifest", get(reads::manifest).post(writes::set_manifest))
+        .route("/api/v2/update", get(reads::update_log).post(writes::update))
+        .route("/api/v2/update-manifest", get(reads::pending).post(writes::acknowledge))
+        .route("/api/v2/update-cancel", post(writes::cancel))
+        .route("/api/v2/secrets", get(reads::secrets).post(writes::secrets))
+        .route("/api/v2/recover", post(recovery::recover))
+        .route("/api/v2/recover/public-key", get(recovery::public_key))
+        .route("/api/v2/sign-quote", post(marbles::sign_quote))
+        .route("/api/v2/monotonic-counter", post(marbles::raise_counter))
+        .route("/api/v3/evidence", get(reads::evidence))
+        .route("/livez", get(reads::live))
+        .route("/readyz", get(reads::ready))
         .fallback(|| async {
             failure(StatusCode::NOT_FOUND, "NOT_FOUND", "there is nothing at this path", Value::Null)
         })
@@ -63,8 +74,20 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
                 Value::Null,
             )
         })
+        .layer(axum::middleware::from_fn_with_state(coordinator.clone(), counted))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(coordinator)
+}
+
+/// Counts answers by class; nothing of the request is kept.
+async fn counted(
+    State(coordinator): Shared,
+    request: axum::extract::Request,
+    next: axum::middleware::Next,
+) -> Response {
+    let response = next.run(request).await;
+    coordinator.metrics.answered(response.status().as_u16());
+    response
 }
 
 pub(super) async fn serve(
@@ -122,120 +145,6 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router, sh
     }
 }
 
-async fn status(State(coordinator): Shared) -> Response {
-    // MarbleRun's codes: 2 accepts a manifest, 3 accepts Marbles.
-    let (code, message) = match coordinator.snapshot().state.mesh() {
-        None => (2, "Coordinator is ready to accept a manifest."),
-        Some(_) => (3, "Coordinator is running correctly and ready to accept marbles."),
-    };
-    success(json!({ "code": code, "message": message }))
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct EvidenceQuery {
-    nonce: String,
-}
-
-/// Evidence over the key of this very connection's certificate and the caller's nonce (S-01, S-15).
-async fn evidence(
-    State(coordinator): Shared,
-    query: Result<Query<EvidenceQuery>, QueryRejection>,
-) -> Response {
-    let mut nonce = [0; 32];
-    let usable = query.is_ok_and(|Query(query)| hex::decode_to_slice(query.nonce, &mut nonce).is_ok());
-    if !usable {
-        let message = "`nonce` is needed: 32 fresh random bytes as 64 hex digits";
-        return failure(StatusCode::BAD_REQUEST, "NONCE_MALFORMED", message, Value::Null);
-    }
-    let statement = blocking(move || {
-        let claims = coordinator.claims().to_bytes();
-        let key = coordinator.client_key.digest();
-        Statement::issue(coordinator.tee.as_ref(), Role::Coordinator, key, &nonce, claims)
-            .map_err(|error| Refusal::Internal(error.to_string()))
-    })
-    .await;
-    match statement {
-        Ok(statement) => ([(header::CONTENT_TYPE, "application/cbor")], statement.to_bytes()).into_response(),
-        Err(refusal) => refusal.into_response(),
-    }
-}
-
-async fn manifest(State(coordinator): Shared) -> Response {
-    let state = coordinator.snapshot().state;
-    let Some(mesh) = state.mesh() else { return Refusal::NoManifest.into_response() };
-    match state.root().sign(mesh.manifest_bytes()) {
-        Ok(signature) => success(json!({
-            "manifest": BASE64.encode(mesh.manifest_bytes()),
-            "manifestFingerprint": hex::encode(mesh.manifest_digest()),
-            "manifestSignatureRootECDSA": BASE64.encode(signature),
-        })),
-        Err(error) => Refusal::from(error).into_response(),
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ManifestBody {
-    manifest: String,
-}
-
-async fn set_manifest(
-    State(coordinator): Shared,
-    Extension(caller): Extension<Caller>,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
-    let body: ManifestBody = match parse(body) {
-        Ok(body) => body,
-        Err(response) => return *response,
-    };
-    let Ok(bytes) = BASE64.decode(body.manifest) else { return malformed("`manifest` is not base64") };
-    answer(blocking(move || {
-        let now = (coordinator.clock)();
-        let owner = coordinator.configuration.owner;
-        coordinator.commit(|state| Ok((core::set_manifest(state, &owner, &caller, bytes, now)?, ())))?;
-        let claims = coordinator.claims();
-        tracing::info!(code = "MANIFEST_SET", epoch = claims.epoch, "a manifest is in force");
-        Ok(json!({ "RecoverySecrets": null }))
-    }))
-    .await
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SecretsBody {
-    secrets: BTreeMap<String, NewSecret>,
-}
-
-async fn write_secrets(
-    State(coordinator): Shared,
-    Extension(caller): Extension<Caller>,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
-    let body: SecretsBody = match parse(body) {
-        Ok(body) => body,
-        Err(response) => return *response,
-    };
-    answer(blocking(move || {
-        let now = (coordinator.clock)();
-        coordinator.commit(|state| Ok((core::write_secrets(state, &caller, body.secrets, now)?, ())))?;
-        Ok(Value::Null)
-    }))
-    .await
-}
-
-async fn read_secrets(
-    State(coordinator): Shared,
-    Extension(caller): Extension<Caller>,
-    Query(query): Query<Vec<(String, String)>>,
-) -> Response {
-    let names: Vec<_> = query.into_iter().filter(|(key, _)| key == "s").map(|(_, name)| name).collect();
-    match core::read_secrets(&coordinator.snapshot().state, &caller, &names) {
-        Ok(secrets) => success(json!({ "secrets": secrets })),
-        Err(refusal) => refusal.into_response(),
-    }
-}
-
 fn parse<T: for<'de> Deserialize<'de>>(body: Result<Bytes, BytesRejection>) -> Result<T, Box<Response>> {
     let body = body.map_err(|rejection| {
         if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
@@ -255,6 +164,23 @@ fn parse<T: for<'de> Deserialize<'de>>(body: Result<Bytes, BytesRejection>) -> R
 
 fn malformed(message: &str) -> Response {
     failure(StatusCode::BAD_REQUEST, "BODY_MALFORMED", message, Value::Null)
+}
+
+/// Asking the TEE and verifying quotes cost milliseconds of a core, for anyone who asks: so many at a time.
+const MAX_COSTLY: usize = 32;
+
+/// As [`blocking`], for what is costly; refused with 429 when too much of it is under way.
+async fn costly<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
+    static PLACES: Semaphore = Semaphore::const_new(MAX_COSTLY);
+    let _place = PLACES.try_acquire().map_err(|_| Refusal::Busy)?;
+    blocking(work).await
+}
+
+fn base64(text: &str, field: &str) -> Result<Vec<u8>, Box<Response>> {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    STANDARD.decode(text).map_err(|_| Box::new(malformed(&format!("`{field}` is not base64"))))
 }
 
 async fn blocking<T: Send + 'static>(

@@ -34,22 +34,40 @@ pub fn failure(status: StatusCode, code: &str, message: &str, details: Value) ->
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let status = match &self {
-            Refusal::NoCertificate | Refusal::UnknownUser => StatusCode::UNAUTHORIZED,
-            Refusal::NotOwner { .. } | Refusal::NotGranted { .. } => StatusCode::FORBIDDEN,
-            Refusal::NoManifest => StatusCode::NOT_FOUND,
-            Refusal::ManifestAlreadySet { .. } => StatusCode::CONFLICT,
-            Refusal::Manifest(_) | Refusal::SecretShape { .. } | Refusal::NoSecrets => {
-                StatusCode::UNPROCESSABLE_ENTITY
-            }
-            Refusal::UnknownMarble { .. }
+            Refusal::NoCertificate | Refusal::UnknownUser | Refusal::NotAMarble => StatusCode::UNAUTHORIZED,
+            Refusal::NotOwner { .. }
+            | Refusal::NotGranted { .. }
+            | Refusal::NotAllowed { .. }
+            | Refusal::GateClosed { .. }
+            | Refusal::UnknownMarble { .. }
             | Refusal::Platform { .. }
             | Refusal::Advisories { .. }
+            | Refusal::Infrastructure { .. }
             | Refusal::ClaimsMalformed(_)
             | Refusal::Workload { .. }
             | Refusal::StaleAppraisal { .. }
             | Refusal::ActivationsExhausted { .. }
             | Refusal::NotActivated { .. } => StatusCode::FORBIDDEN,
-            Refusal::Parameters { .. } => StatusCode::CONFLICT,
+            Refusal::NoManifest | Refusal::NoUpdate => StatusCode::NOT_FOUND,
+            Refusal::ManifestAlreadySet { .. }
+            | Refusal::UpdatePending
+            | Refusal::OtherUpdate { .. }
+            | Refusal::Parameters { .. }
+            | Refusal::NotRecovering
+            | Refusal::ShareRepeated { .. } => StatusCode::CONFLICT,
+            Refusal::Manifest(_)
+            | Refusal::SecretShape { .. }
+            | Refusal::NoSecrets
+            | Refusal::Downgrade { .. }
+            | Refusal::SealModeFixed
+            | Refusal::CounterName
+            | Refusal::QuoteRefused { .. }
+            | Refusal::ShareUnknown
+            | Refusal::ShareWrong { .. }
+            | Refusal::ShareNotSigned { .. }
+            | Refusal::RecoveryFailed(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Refusal::Busy => StatusCode::TOO_MANY_REQUESTS,
+            Refusal::Recovering { .. } | Refusal::Unrecoverable => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         failure(status, self.code(), &self.to_string(), self.details())

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, service::Routes};
 use tower::Service;
 
-use super::{Coordinator, StartError};
+use super::{Coordinator, Decided, StartError};
 use crate::core::{self, Activation, Certified, Refusal, State};
 
 const MAX_CONNECTIONS: usize = 1024;
@@ -66,7 +66,13 @@ async fn connection(coordinator: Arc<Coordinator>, stream: TcpStream, shutdown: 
         tee: coordinator.tee.clone(),
         clock: coordinator.clock.clone(),
     };
-    let policy = Policy { state: coordinator.snapshot().state };
+    let state = match coordinator.snapshot() {
+        Ok(snapshot) => snapshot.state,
+        Err(refusal) => {
+            return tracing::warn!(decision = "refused", codes = refusal.code(), "a Keep was not admitted");
+        }
+    };
+    let policy = Policy { state };
     let epoch = policy.state.mesh().map_or(0, core::Mesh::epoch);
     match channel::accept(stream, &party, coordinator.claims().to_bytes(), &policy).await {
         Ok(attested) => serve_attested(coordinator, attested, epoch, shutdown).await,
@@ -141,12 +147,13 @@ impl Mesh for MeshService {
     ) -> Result<Response<ActivateResponse>, Status> {
         let admitted = admitted(&request)?;
         let coordinator = self.coordinator.clone();
-        blocking(move || {
+        let metrics = self.coordinator.clone();
+        let answer = blocking(move || {
             let now = (coordinator.clock)();
             // Rendering and signing happen on a snapshot, without a lock; the commit repeats the cheap part.
-            let state = coordinator.snapshot().state;
+            let state = coordinator.snapshot()?.state;
             let activation = core::activate(&state, &admitted.peer, admitted.epoch, now)?;
-            coordinator.commit(|state| Ok((activation.admit(state, now)?, ())))?;
+            coordinator.commit(|state| Ok(Decided::one(activation.admit(state, now)?, ())))?;
             let verdict = admitted.peer.appraised.verdict();
             tracing::info!(
                 decision = "admitted", marble = activation.marble, platform = %admitted.peer.appraised.platform(),
@@ -155,7 +162,9 @@ impl Mesh for MeshService {
             );
             Ok(activation_response(activation))
         })
-        .await
+        .await;
+        metrics.metrics.activation(answer.is_ok());
+        answer
     }
 
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
@@ -163,8 +172,10 @@ impl Mesh for MeshService {
         let coordinator = self.coordinator.clone();
         blocking(move || {
             let now = (coordinator.clock)();
-            let certified =
-                coordinator.commit(|state| core::renew(state, &admitted.peer, admitted.epoch, now))?;
+            let certified = coordinator.commit(|state| {
+                let (event, certified) = core::renew(state, &admitted.peer, admitted.epoch, now)?;
+                Ok(Decided::one(event, certified))
+            })?;
             Ok(RenewResponse { certificate: Some(certificate(certified)) })
         })
         .await

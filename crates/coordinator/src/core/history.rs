@@ -1,0 +1,91 @@
+//! The update log: what happened to manifest and secrets, in the words that MarbleRun's readers know.
+
+use appraisal::UnixTime;
+use manifest::ManifestDigest;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::{Event, State};
+
+/// One line.
+#[derive(Clone, Debug, Serialize)]
+pub struct Entry {
+    /// RFC 3339.
+    time: String,
+    /// What happened.
+    update: &'static str,
+    #[serde(flatten)]
+    details: Map<String, Value>,
+}
+
+impl Entry {
+    /// The lines for an event, given the state before it; none for what is no change of manifest or secrets.
+    pub(super) fn of(event: &Event, before: &State) -> Vec<Self> {
+        if let (Event::SecretsWritten { user, secrets, at }, Some(mesh)) = (event, before.mesh()) {
+            let line = |name: &String| {
+                let kind = mesh.manifest().secrets().get(name.as_str()).map(|secret| secret.kind.as_str());
+                Self::new(*at, "Secret set", json!({ "user": user, "secret": name, "type": kind }))
+            };
+            return secrets.keys().map(line).collect();
+        }
+        Self::single(event, before).into_iter().collect()
+    }
+
+    fn new(at: i64, update: &'static str, details: Value) -> Self {
+        let details = if let Value::Object(details) = details { details } else { Map::new() };
+        Self { time: UnixTime(at).to_string(), update, details }
+    }
+
+    fn single(event: &Event, before: &State) -> Option<Self> {
+        let missing = |by: &str| {
+            let mesh = before.mesh()?;
+            let mut users = super::update::missing(mesh);
+            users.retain(|user| user != by);
+            Some(users)
+        };
+        let (at, update, details) = match event {
+            Event::ManifestSet { manifest, at, .. } => {
+                (at, "Initial manifest set", json!({ "manifestFingerprint": digest(manifest) }))
+            }
+            Event::VersionsRaised { user, versions, at, .. } => {
+                (at, "SecurityVersion increased", json!({ "user": user, "versions": versions }))
+            }
+            Event::UpdateProposed { user, manifest, deadline, at, .. } => (
+                at,
+                "Complete Manifest update initiated by user",
+                json!({
+                    "user": user, "manifestFingerprint": digest(manifest), "deadline": UnixTime(*deadline).to_string(),
+                }),
+            ),
+            Event::UpdateAcknowledged { user, at } => (
+                at,
+                "Complete Manifest update acknowledged by user",
+                json!({ "user": user, "missingUsers": missing(user) }),
+            ),
+            Event::UpdateCancelled { user: Some(user), at } => {
+                (at, "Complete Manifest update cancelled by user", json!({ "user": user }))
+            }
+            Event::UpdateCancelled { user: None, at } => {
+                (at, "Complete Manifest update cancelled: its deadline passed", json!({}))
+            }
+            Event::ManifestUpdated { user, epoch, root_secret, at, .. } => (
+                at,
+                "Complete Manifest updated",
+                json!({ "user": user, "epoch": epoch.number, "rootSecretRotated": root_secret.is_some() }),
+            ),
+            Event::Recovered { holders, epoch, at, .. } => {
+                (at, "State recovered", json!({ "holders": holders, "epoch": epoch.number }))
+            }
+            Event::Founded { .. }
+            | Event::SecretsWritten { .. }
+            | Event::Activated { .. }
+            | Event::Renewed { .. }
+            | Event::CounterRaised { .. } => return None,
+        };
+        Some(Self::new(*at, update, details))
+    }
+}
+
+fn digest(manifest: &[u8]) -> String {
+    ManifestDigest::of(manifest).to_string()
+}

@@ -1,0 +1,217 @@
+//! Native programs that join as MarbleRun's Marbles do: one request with a quote over the client's certificate, one
+//! answer with files, environment and arguments (reference: MarbleRun's Marble API).
+
+use std::collections::BTreeMap;
+
+use appraisal::{Appraised, UnixTime};
+use attested_tls::{channel::Expectations, marble::MarbleIdentity};
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use evidence::Platform;
+use manifest::{Infrastructure, Marble};
+use serde_bytes::ByteArray;
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::{Event, Mesh, Refusal, State, activation, render};
+
+/// A native program that was appraised.
+pub struct NativePeer<'a> {
+    /// The proof.
+    pub appraised: &'a Appraised,
+    /// The Marble that it is to be.
+    pub marble: &'a str,
+    /// What its host calls the instance. Secrets of single instances follow from it, so an instance is whatever its
+    /// host says, among programs of the same Marble.
+    pub uuid: &'a str,
+}
+
+/// What an admitted native program is given.
+pub struct NativeActivation {
+    /// Files by path.
+    pub files: BTreeMap<String, Vec<u8>>,
+    /// Environment variables, the mesh's own among them.
+    pub env: BTreeMap<String, Vec<u8>>,
+    /// All arguments.
+    pub argv: Vec<String>,
+    admission: activation::Admission,
+}
+
+/// Policy and reference values for a program on `platform` that says to be this Marble.
+pub fn native_expectations(state: &State, platform: Platform, marble: &str) -> Result<Expectations, Refusal> {
+    let mesh = state.running()?;
+    let marble = activation::marble(mesh, marble)?;
+    if marble.workload.is_some() {
+        return Err(Refusal::Parameters {
+            marble: marble.name.to_string(),
+            reason: "a Keep runs it: it cannot join by MarbleRun's protocol".into(),
+        });
+    }
+    activation::accepted(mesh, marble, platform)
+}
+
+/// Admits an appraised program.
+pub fn activate_native(
+    state: &State,
+    peer: &NativePeer<'_>,
+    now: UnixTime,
+) -> Result<NativeActivation, Refusal> {
+    let mesh = state.running()?;
+    let marble = activation::marble(mesh, peer.marble)?;
+    activation::advisories(marble, peer.appraised)?;
+    infrastructure(mesh, marble, peer.appraised)?;
+    let instance = render::uuid_instance(peer.uuid);
+    let identity = MarbleIdentity {
+        marble: marble.name.to_string(),
+        epoch: mesh.epoch(),
+        manifest: mesh.manifest_digest(),
+        emulated: state.emulated() || peer.appraised.emulated(),
+    };
+    let names: Vec<_> = marble.names.iter().map(ToString::to_string).collect();
+    let domain = state.trust_domain();
+    let (leaf, key) = mesh.intermediate().certify_native(&identity, (&domain, peer.uuid), &names, now)?;
+    let own = render::Own {
+        instance: &instance,
+        certificate: &leaf.certificate,
+        public_key: &render::public_key(&leaf.certificate)?,
+        private_key: Some(&key),
+    };
+    let parameters = render::render(state, mesh, marble, &own, now)?;
+    let mut env: BTreeMap<_, _> =
+        parameters.rendered.env.iter().map(|(name, value)| (name.clone(), value.to_vec())).collect();
+    env.extend(predefined(state, mesh, &leaf.certificate, &key));
+    if !marble.tls.is_empty() {
+        let config = tls_config(mesh, marble, &parameters, &leaf.certificate, &key)?;
+        env.insert("MARBLE_TTLS_CONFIG".into(), config);
+    }
+    Ok(NativeActivation {
+        files: parameters.rendered.files.iter().map(|(path, value)| (path.clone(), value.to_vec())).collect(),
+        env,
+        argv: parameters.rendered.argv.clone(),
+        admission: activation::Admission { marble: marble.name.to_string(), instance, epoch: mesh.epoch() },
+    })
+}
+
+impl NativeActivation {
+    /// The event, if on the newest state the Marble may still be activated.
+    pub fn admit(&self, state: &State, now: UnixTime) -> Result<Event, Refusal> {
+        self.admission.admit(state, now)
+    }
+}
+
+/// S-38: infrastructures are enforced. Any of those that the manifest names must be met.
+fn infrastructure(mesh: &Mesh, marble: &Marble, appraised: &Appraised) -> Result<(), Refusal> {
+    let infrastructures = &mesh.manifest().settings().infrastructures;
+    if infrastructures.is_empty() {
+        return Ok(());
+    }
+    let seen = appraised.verdict().claims().sgx.as_ref().map(|sgx| &sgx.platform);
+    let meets = |wanted: &Infrastructure| {
+        seen.is_some_and(|seen| {
+            seen.pce_svn >= wanted.pce_svn
+                && seen.qe_svn >= wanted.qe_svn
+                && wanted.cpu_svn.is_none_or(|least| {
+                    seen.cpu_svn.iter().zip(least).all(|(component, least)| *component >= least)
+                })
+                && wanted.root_ca.as_ref().is_none_or(|root| root == appraisal::INTEL_ROOT_CA)
+        })
+    };
+    if infrastructures.values().any(meets) {
+        return Ok(());
+    }
+    Err(Refusal::Infrastructure {
+        marble: marble.name.to_string(),
+        accepted: infrastructures.keys().cloned().collect(),
+    })
+}
+
+fn pem(label: &str, der: &[u8]) -> Zeroizing<String> {
+    let body = Zeroizing::new(BASE64.encode(der));
+    let lines = body.as_bytes().chunks(64).map(|line| str::from_utf8(line).unwrap_or_default());
+    let mut text = Zeroizing::new(format!("-----BEGIN {label}-----\n"));
+    for line in lines {
+        text.push_str(line);
+        text.push('\n');
+    }
+    text.push_str(&format!("-----END {label}-----\n"));
+    text
+}
+
+fn predefined(
+    state: &State,
+    mesh: &Mesh,
+    certificate: &[u8],
+    key: &Zeroizing<Vec<u8>>,
+) -> [(String, Vec<u8>); 4] {
+    let chain = [certificate, mesh.intermediate().certificate()]
+        .map(|der| pem("CERTIFICATE", der).to_string())
+        .concat();
+    [
+        ("MARBLE_PREDEFINED_ROOT_CA".into(), pem("CERTIFICATE", mesh.marble_root()).as_bytes().to_vec()),
+        ("MARBLE_PREDEFINED_MARBLE_CERTIFICATE_CHAIN".into(), chain.into_bytes()),
+        ("MARBLE_PREDEFINED_PRIVATE_KEY".into(), pem("PRIVATE KEY", key).as_bytes().to_vec()),
+        (
+            "MARBLE_PREDEFINED_COORDINATOR_ROOT_CA".into(),
+            pem("CERTIFICATE", state.root().certificate()).as_bytes().to_vec(),
+        ),
+    ]
+}
+
+/// What the runtimes EGo and Edgeless RT read: which connections to encrypt, and with what.
+fn tls_config(
+    mesh: &Mesh,
+    marble: &Marble,
+    parameters: &render::Parameters<'_>,
+    certificate: &[u8],
+    key: &Zeroizing<Vec<u8>>,
+) -> Result<Vec<u8>, Refusal> {
+    let root = pem("CERTIFICATE", mesh.marble_root());
+    let own = (pem("CERTIFICATE", certificate), pem("PRIVATE KEY", key));
+    let mut incoming = serde_json::Map::new();
+    let mut outgoing = serde_json::Map::new();
+    for tag in &marble.tls {
+        for entry in &tag.incoming {
+            let (chain, key, authenticated) = match &entry.certificate {
+                None => (own.0.clone(), own.1.clone(), true),
+                Some(name) => {
+                    let (certificate, private) = parameters.certificate(name)?;
+                    (pem("CERTIFICATE", certificate), pem("PRIVATE KEY", private), false)
+                }
+            };
+            let value =
+                json!({ "cacrt": *root, "clicrt": *chain, "clikey": *key, "clientAuth": authenticated });
+            incoming.insert(format!("*:{}", entry.port), value);
+        }
+        for entry in &tag.outgoing {
+            let value = json!({ "cacrt": *root, "clicrt": *own.0, "clikey": *own.1 });
+            outgoing.insert(format!("{}:{}", entry.address, entry.port), value);
+        }
+    }
+    Ok(json!({ "tls": { "Incoming": incoming, "Outgoing": outgoing } }).to_string().into_bytes())
+}
+
+/// A counter of an instance, which only rises: gives the value before.
+pub fn raise_counter(
+    state: &State,
+    caller: &super::Caller,
+    name: &str,
+    value: u64,
+    now: UnixTime,
+) -> Result<(Option<Event>, u64), Refusal> {
+    let mesh = state.running()?;
+    if !mesh.manifest().settings().gates.contains(&manifest::Gate::MonotonicCounter) {
+        return Err(Refusal::GateClosed { gate: "MonotonicCounter" });
+    }
+    let (marble, instance) = activation::instance_of(mesh, caller, now)?;
+    if name.len() > 256 {
+        return Err(Refusal::CounterName);
+    }
+    let key = (marble.clone(), instance, name.to_owned());
+    let before = mesh.counter(&key);
+    let event = (value > before).then(|| Event::CounterRaised {
+        marble,
+        instance: ByteArray::new(instance),
+        name: name.to_owned(),
+        value,
+    });
+    Ok((event, before))
+}

@@ -1,0 +1,49 @@
+//! Bringing the state back: holders upload their shares, signed.
+
+use axum::{
+    body::Bytes,
+    extract::{State, rejection::BytesRejection},
+    response::Response,
+};
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{Shared, answer, base64, costly, parse};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct RecoverBody {
+    recovery_secret: String,
+    recovery_secret_signature: String,
+}
+
+pub(super) async fn recover(State(coordinator): Shared, body: Result<Bytes, BytesRejection>) -> Response {
+    let parsed = parse(body).and_then(|body: RecoverBody| {
+        let signature = base64(&body.recovery_secret_signature, "recoverySecretSignature")?;
+        Ok((base64(&body.recovery_secret, "recoverySecret")?, signature))
+    });
+    let (share, signature) = match parsed {
+        Ok(parsed) => parsed,
+        Err(response) => return *response,
+    };
+    answer(costly(move || {
+        let remaining = coordinator.recover(&share, &signature)?;
+        let message = match remaining {
+            0 => "Recovery successful.".to_owned(),
+            _ => format!(
+                "Secret was processed successfully. Upload the next secret. Remaining secrets: {remaining}"
+            ),
+        };
+        Ok(json!({ "remaining": remaining, "message": message }))
+    }))
+    .await
+}
+
+pub(super) async fn public_key(State(coordinator): Shared) -> Response {
+    answer(costly(move || {
+        let key = coordinator.recovery_key()?;
+        Ok(json!({ "algorithm": "RSA", "ephemeralPublicKey": BASE64.encode(key) }))
+    }))
+    .await
+}

@@ -1,0 +1,259 @@
+//! MarbleRun's Marble API: native programs (EGo, Edgeless RT, Gramine, Occlum) join as they are. The quote covers the
+//! TLS certificate of the very connection; what the program is told goes over that connection and nowhere else.
+
+use std::{sync::Arc, time::Duration};
+
+use appraisal::{Appraised, EndorsementsBuilder, ReferenceValues};
+use attested_tls::key::sha256;
+use evidence::{Covered, Endorsements, Evidence, ReportData};
+use hyper::server::conn::http2;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use mesh_api::marble::{
+    ActivationReq, ActivationResp, Parameters,
+    marble_server::{Marble, MarbleServer},
+};
+use rustls::ServerConfig;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Request, Response, Status, service::Routes};
+use tower::Service;
+
+use super::{Coordinator, Decided, StartError};
+use crate::core::{self, NativePeer, Refusal, State};
+
+const MAX_CONNECTIONS: usize = 1024;
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A quote with its certificates, and a request for a certificate.
+const MAX_REQUEST: usize = 256 * 1024;
+
+/// The client's certificate, DER, whose key signed the handshake.
+#[derive(Clone)]
+struct ClientCertificate(Arc<Vec<u8>>);
+
+fn tls(coordinator: &Coordinator) -> Result<Arc<ServerConfig>, StartError> {
+    let root = coordinator.root();
+    let key = &coordinator.marble_key;
+    let leaf = root.certify_client_api(
+        &key.public_key_info(),
+        &coordinator.configuration.names,
+        coordinator.tee.emulated(),
+        (coordinator.clock)(),
+    )?;
+    let chain = vec![leaf.certificate, root.certificate().clone()];
+    Ok(attested_tls::service::grpc_server(chain, key.private_key(), coordinator.clock.clone())?)
+}
+
+pub(super) async fn serve(
+    coordinator: Arc<Coordinator>,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> Result<(), StartError> {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            accepted = listener.accept() => accepted,
+        };
+        let Some(stream) = super::usable(accepted).await else { continue };
+        let Ok(place) = places.clone().try_acquire_owned() else { continue };
+        let coordinator = coordinator.clone();
+        tokio::spawn(async move {
+            let _place = place;
+            if let Err(error) = connection(coordinator, stream).await {
+                tracing::debug!(error = %error, "a Marble's connection ended with an error");
+            }
+        });
+    }
+}
+
+/// One connection, one request: each has a certificate of its own that is valid as long as the root is.
+async fn connection(
+    coordinator: Arc<Coordinator>,
+    stream: TcpStream,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let acceptor = TlsAcceptor::from(tls(&coordinator)?);
+    let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await??;
+    let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let certificate = leaf.map(|leaf| ClientCertificate(Arc::new(leaf.to_vec())));
+    let server = MarbleServer::new(MarbleService { coordinator }).max_decoding_message_size(MAX_REQUEST);
+    let routes = Routes::new(server);
+    let service = tower::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        if let Some(certificate) = &certificate {
+            request.extensions_mut().insert(certificate.clone());
+        }
+        let mut routes = routes.clone();
+        async move { routes.call(request).await }
+    });
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder.timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(20)).max_concurrent_streams(4);
+    builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)).await?;
+    Ok(())
+}
+
+struct MarbleService {
+    coordinator: Arc<Coordinator>,
+}
+
+#[tonic::async_trait]
+impl Marble for MarbleService {
+    async fn activate(&self, request: Request<ActivationReq>) -> Result<Response<ActivationResp>, Status> {
+        let certificate = request.extensions().get::<ClientCertificate>().cloned();
+        let coordinator = self.coordinator.clone();
+        let request = request.into_inner();
+        let work = tokio::task::spawn_blocking(move || {
+            let answer = activate(&coordinator, certificate, &request);
+            coordinator.metrics.activation(answer.is_ok());
+            answer
+        });
+        work.await.unwrap_or_else(|_| Err(Status::cancelled("the request was cancelled"))).map(Response::new)
+    }
+}
+
+fn activate(
+    coordinator: &Coordinator,
+    certificate: Option<ClientCertificate>,
+    request: &ActivationReq,
+) -> Result<ActivationResp, Status> {
+    let state = coordinator.snapshot().map_err(|refusal| status(&refusal))?.state;
+    if state.mesh().is_none() {
+        return Err(Status::failed_precondition("cannot accept marbles in current state"));
+    }
+    let Some(ClientCertificate(certificate)) = certificate else {
+        return Err(Status::unauthenticated("couldn't get marble TLS certificate"));
+    };
+    let appraised = appraise(coordinator, &state, &certificate, request)?;
+    let uuid = uuid(&request.uuid)?;
+    let now = (coordinator.clock)();
+    let peer = NativePeer { appraised: &appraised, marble: &request.marble_type, uuid: &uuid };
+    let activation = core::activate_native(&state, &peer, now).map_err(|refusal| refused(&refusal))?;
+    coordinator
+        .commit(|state| Ok(Decided::one(activation.admit(state, now)?, ())))
+        .map_err(|refusal| refused(&refusal))?;
+    tracing::info!(
+        decision = "admitted", marble = request.marble_type, platform = %appraised.platform(),
+        emulated = appraised.emulated(), verdict = %appraised.verdict().render(false), "a Marble was activated"
+    );
+    Ok(ActivationResp {
+        parameters: Some(Parameters {
+            files: activation.files.into_iter().collect(),
+            env: activation.env.into_iter().collect(),
+            argv: activation.argv,
+        }),
+    })
+}
+
+fn appraise(
+    coordinator: &Coordinator,
+    state: &State,
+    certificate: &[u8],
+    request: &ActivationReq,
+) -> Result<Appraised, Status> {
+    let denied = |reason: &dyn std::fmt::Display| {
+        Status::permission_denied(format!("marble verification failed: {reason}"))
+    };
+    if state.mesh().and_then(|mesh| mesh.manifest().marble(&request.marble_type)).is_none() {
+        tracing::warn!(decision = "refused", codes = "MARBLE_UNKNOWN", "a Marble was refused");
+        return Err(denied(&"unknown marble type requested"));
+    }
+    let evidence = Evidence::parse(without_header(&request.quote))
+        .map_err(|error| denied(&format_args!("invalid quote: {error}")))?;
+    let expectations = core::native_expectations(state, evidence.platform(), &request.marble_type)
+        .map_err(|refusal| denied(&refusal))?;
+    let mut covered = [0; 64];
+    covered[..32].copy_from_slice(&sha256(certificate));
+    let reference =
+        ReferenceValues { report_data: Covered::new(covered), measurements: expectations.measurements };
+    let now = (coordinator.clock)();
+    let endorsements = coordinator.endorsements(&evidence);
+    coordinator.verifier.appraise(&evidence, &endorsements, &reference, &expectations.policy, now).map_err(
+        |refused| {
+            let codes: Vec<_> = refused.codes().iter().map(ToString::to_string).collect();
+            let codes = codes.join(",");
+            tracing::warn!(
+                decision = "refused", codes, verdict = %refused.verdict().render(false), "a Marble's Evidence was refused"
+            );
+            denied(&format_args!("invalid quote: {codes}"))
+        },
+    )
+}
+
+/// Open Enclave's header before a quote: version 1, type 2 (SGX), length; all little-endian.
+pub(super) fn without_header(quote: &[u8]) -> &[u8] {
+    match quote.split_first_chunk::<16>() {
+        Some((header, rest)) if header[..8] == [1, 0, 0, 0, 2, 0, 0, 0] => rest,
+        _ => quote,
+    }
+}
+
+/// A UUID in the usual form, in lower case.
+fn uuid(text: &str) -> Result<String, Status> {
+    let form = |(index, byte): (usize, u8)| match index {
+        8 | 13 | 18 | 23 => byte == b'-',
+        _ => byte.is_ascii_hexdigit(),
+    };
+    if text.len() == 36 && text.bytes().enumerate().all(form) {
+        return Ok(text.to_ascii_lowercase());
+    }
+    Err(Status::invalid_argument("the UUID is not of the form xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx"))
+}
+
+fn refused(refusal: &Refusal) -> Status {
+    tracing::warn!(decision = "refused", codes = refusal.code(), "a Marble was refused");
+    status(refusal)
+}
+
+fn status(refusal: &Refusal) -> Status {
+    let (code, text) = match refusal {
+        Refusal::NoManifest | Refusal::Recovering { .. } | Refusal::Unrecoverable => {
+            (Code::FailedPrecondition, format!("cannot accept marbles in current state: {refusal}"))
+        }
+        Refusal::Parameters { .. } | Refusal::Internal(_) => (Code::Internal, refusal.to_string()),
+        Refusal::ActivationsExhausted { marble, limit } => (
+            Code::PermissionDenied,
+            format!(
+                "marble verification failed: reached max activations count ({limit}) for marble type {marble:?}"
+            ),
+        ),
+        _ => (Code::PermissionDenied, format!("marble verification failed: {refusal}")),
+    };
+    Status::with_details(code, text, refusal.code().as_bytes().to_vec().into())
+}
+
+impl Coordinator {
+    /// Endorsements for Evidence that comes without: those of this machine's own platform, and what the host has laid
+    /// into its folders. Vendors signed all of them, so the host can withhold some and forge none.
+    pub(super) fn endorsements(&self, evidence: &Evidence) -> Endorsements {
+        let mut builder = EndorsementsBuilder::new();
+        if self.tee.platform() == evidence.platform()
+            && let Ok(own) = self.tee.evidence(&ReportData([0; 64]))
+            && let Ok(own) = Endorsements::from_bytes(&own.endorsements)
+        {
+            builder.add(own);
+        }
+        for path in &self.endorsements {
+            for file in files(path) {
+                if let Ok(bytes) = std::fs::read(&file)
+                    && builder.add_file_bytes(&bytes).is_err()
+                {
+                    tracing::warn!(file = %file.display(), "a file among the Endorsements is of no known kind");
+                }
+            }
+        }
+        builder.fit(evidence, (self.clock)())
+    }
+}
+
+/// The file, or the files of the folder.
+fn files(path: &std::path::Path) -> Vec<std::path::PathBuf> {
+    match std::fs::read_dir(path) {
+        Ok(entries) => entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect(),
+        Err(_) => vec![path.to_owned()],
+    }
+}

@@ -1,0 +1,130 @@
+//! Recovery at work: shares come in, and when there are enough the state is opened, checked against its own
+//! manifest, sealed to this TEE, and given a new root.
+
+use std::sync::PoisonError;
+
+use aws_lc_rs::{
+    encoding::AsDer,
+    rsa::{KeySize, OAEP_SHA256_MGF1SHA256, OaepPrivateDecryptingKey, PrivateDecryptingKey},
+};
+use zeroize::Zeroizing;
+
+use super::{Coordinator, Mode, Snapshot};
+use crate::{
+    core::{self, Refusal, State, recovery::Progress},
+    store::{self, Opened, Shares, Unlocked},
+};
+
+/// A state that waits for shares.
+pub(super) struct Locked {
+    store: store::Locked,
+    progress: Option<Progress>,
+    /// To which holders may encrypt their shares for this coordinator alone.
+    ephemeral: Option<PrivateDecryptingKey>,
+}
+
+impl Locked {
+    pub(super) fn new(store: store::Locked) -> Self {
+        let progress = store.descriptor().cloned().map(Progress::new);
+        Self { store, progress, ephemeral: None }
+    }
+
+    /// How many shares are missing; `None` where nobody has any.
+    pub(super) fn remaining(&self) -> Option<usize> {
+        self.progress.as_ref().map(Progress::remaining)
+    }
+
+    fn decrypt(&self, bytes: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let key = OaepPrivateDecryptingKey::new(self.ephemeral.clone()?).ok()?;
+        let mut out = Zeroizing::new(vec![0; key.min_output_size()]);
+        let length = key.decrypt(&OAEP_SHA256_MGF1SHA256, bytes, &mut out, None).ok()?.len();
+        out.truncate(length);
+        Some(out)
+    }
+}
+
+/// No share is longer: a secret, or a point of Shamir's polynomial.
+const LONGEST_SHARE: usize = 33;
+
+impl Coordinator {
+    /// The public part, DER, of a key that lives until the state is open.
+    pub(super) fn recovery_key(&self) -> Result<Vec<u8>, Refusal> {
+        let failed = || Refusal::Internal("a key could not be made".into());
+        let mut locked = self.locked.lock().unwrap_or_else(PoisonError::into_inner);
+        let locked = locked.as_mut().ok_or(Refusal::NotRecovering)?;
+        if locked.ephemeral.is_none() {
+            locked.ephemeral = Some(PrivateDecryptingKey::generate(KeySize::Rsa4096).map_err(|_| failed())?);
+        }
+        let key = locked.ephemeral.as_ref().ok_or_else(failed)?;
+        Ok(key.public_key().as_der().map_err(|_| failed())?.as_ref().to_vec())
+    }
+
+    /// Takes a share: as it is, or encrypted to [`Coordinator::recovery_key`]. Gives the number that is missing; at 0
+    /// the state is open.
+    pub(super) fn recover(&self, share: &[u8], signature: &[u8]) -> Result<usize, Refusal> {
+        let mut guard = self.locked.lock().unwrap_or_else(PoisonError::into_inner);
+        let locked = guard.as_mut().ok_or(Refusal::NotRecovering)?;
+        let share = if share.len() <= LONGEST_SHARE {
+            Zeroizing::new(share.to_vec())
+        } else {
+            locked.decrypt(share).ok_or(Refusal::ShareUnknown)?
+        };
+        let progress = locked.progress.as_mut().ok_or(Refusal::Unrecoverable)?;
+        progress.upload(share, signature)?;
+        let remaining = progress.remaining();
+        let Some(secret) = progress.secret() else { return Ok(remaining) };
+        let holders = progress.holders();
+        match unlock(&locked.store, &secret) {
+            Ok(unlocked) => {
+                let Some(locked) = guard.take() else { return Err(Refusal::NotRecovering) };
+                self.adopt(locked.store, unlocked, holders)?;
+                Ok(0)
+            }
+            Err(refusal) => {
+                // The shares were right and the state is not theirs: whoever changed the file must not block it.
+                locked.progress = locked.store.descriptor().cloned().map(Progress::new);
+                Err(refusal)
+            }
+        }
+    }
+
+    fn adopt(&self, store: store::Locked, unlocked: Unlocked, holders: Vec<String>) -> Result<(), Refusal> {
+        let failed = |error: &dyn std::fmt::Display| Refusal::RecoveryFailed(error.to_string());
+        let opened = store.adopt(unlocked, self.tee.as_ref()).map_err(|error| failed(&error))?;
+        let Opened { mut store, records, identity } = opened;
+        let state = State::replay(&records, &identity).map_err(|error| failed(&error))?;
+        let state = state.ok_or_else(|| failed(&"the log is empty"))?;
+        let event = core::recovered(&state, holders, self.tee.emulated(), (self.clock)())?;
+        store.append(&[event.to_record()], Shares::Keep).map_err(|error| failed(&error))?;
+        let state = state.step(event).map_err(Refusal::Internal)?;
+        let snapshot = Snapshot { state: state.into(), head: store.head(), length: store.length() };
+        *self.store.lock().map_err(|_| Refusal::Internal("an earlier commit failed".into()))? = Some(store);
+        *self.mode.write().unwrap_or_else(PoisonError::into_inner) = Mode::Open(snapshot);
+        self.root_changed.notify_one();
+        tracing::warn!(code = "RECOVERED", "the state was recovered: it has a new root and a new epoch");
+        Ok(())
+    }
+}
+
+/// Opens the log and asks its own manifest whether these are its holders: what lies beside the log is the host's.
+fn unlock(store: &store::Locked, secret: &[u8; 32]) -> Result<Unlocked, Refusal> {
+    let failed = |error: &dyn std::fmt::Display| Refusal::RecoveryFailed(error.to_string());
+    let unlocked = store.read(secret).map_err(|error| failed(&error))?;
+    let nobody = core::IdentityKey::generate()?;
+    let state = State::replay(unlocked.records(), &nobody).map_err(|error| failed(&error))?;
+    let mesh = state.as_ref().and_then(State::mesh).ok_or_else(|| failed(&"it has no manifest"))?;
+    let descriptor = store.descriptor().ok_or(Refusal::Unrecoverable)?;
+    let keys = &mesh.manifest().settings().recovery_keys;
+    let same = descriptor.threshold == core::recovery::threshold(mesh.manifest())
+        && descriptor.holders.len() == keys.len()
+        && keys.iter().all(|(name, key)| {
+            descriptor
+                .holders
+                .get(name.as_str())
+                .is_some_and(|holder| **holder.public_key == key.public_key[..])
+        });
+    if !same || mesh.recovery_secret().is_none_or(|known| **known != *secret) {
+        return Err(failed(&"the holders beside it are not those of its manifest"));
+    }
+    Ok(unlocked)
+}

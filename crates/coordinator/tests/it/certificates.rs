@@ -153,10 +153,11 @@ async fn activated_marbles_can_connect() {
 #[test]
 fn authorities_survive_sealing() {
     let root = Authority::root(true, NOW).unwrap();
-    let again = Authority::from_parts(root.key().clone(), root.certificate().to_vec()).unwrap();
+    let again =
+        Authority::from_parts(Some(root.key().unwrap().clone()), root.certificate().to_vec()).unwrap();
     assert_eq!(again.fingerprint(), root.fingerprint());
-    assert!(Authority::from_parts(root.key().clone(), b"nonsense".to_vec()).is_err());
-    assert!(Authority::from_parts(b"nonsense".to_vec().into(), root.certificate().to_vec()).is_err());
+    assert!(Authority::from_parts(Some(root.key().unwrap().clone()), b"nonsense".to_vec()).is_err());
+    assert!(Authority::from_parts(Some(b"nonsense".to_vec().into()), root.certificate().to_vec()).is_err());
 }
 
 #[test]

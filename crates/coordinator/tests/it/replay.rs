@@ -12,7 +12,7 @@ use testkit::tee::NOW;
 use zeroize::Zeroizing;
 
 use crate::world::{
-    ASKER, FRONTEND, TALLY, caller, founded, later, manifest, peer, people, running, step, upload,
+    ASKER, FRONTEND, TALLY, caller, founded, identity, later, manifest, peer, people, running, step, upload,
 };
 
 #[derive(Debug, Clone)]
@@ -62,7 +62,7 @@ fn decide(state: &State, command: &Command, now: i64) -> Result<Event, Refusal> 
             let person = if *owner { &people.owner } else { &people.stranger };
             let bytes =
                 if *good { manifest().to_string().into_bytes() } else { b"{\"Marbles\": 1}".to_vec() };
-            set_manifest(state, people.owner.digest(), &caller(person), bytes, now)
+            set_manifest(state, people.owner.digest(), &caller(person), bytes, now).map(|(event, _)| event)
         }
         Command::WriteSecret { writer, name, good } => {
             let person = if *writer { &people.writer } else { &people.stranger };
@@ -102,13 +102,13 @@ fn observables(state: &State, now: i64) -> Value {
             "manifest": mesh.manifest_bytes(),
             "digest": mesh.manifest_digest(),
             "intermediate": mesh.intermediate().certificate().as_ref(),
-            "key": mesh.intermediate().key().as_slice(),
+            "key": mesh.intermediate().key().unwrap().as_slice(),
             "activations": activations,
         })
     });
     json!({
         "root": state.root().certificate().as_ref(),
-        "key": state.root().key().as_slice(),
+        "key": state.root().key().unwrap().as_slice(),
         "emulated": state.emulated(),
         "mesh": mesh,
         "writer": read(&people.writer, &["question", "key"]),
@@ -122,9 +122,9 @@ proptest! {
 
     #[test]
     fn replay_gives_the_same_state(commands in prop::collection::vec(command(), 0..14)) {
-        let founding = found(true, NOW).unwrap();
+        let founding = found(true, identity(), NOW).unwrap();
         let mut log = vec![founding.to_record()];
-        let mut state = State::step(None, founding).unwrap();
+        let mut state = State::begin(founding, identity().clone()).unwrap();
         let mut now = 0;
         for command in &commands {
             if let Command::Wait { seconds } = command {
@@ -135,26 +135,29 @@ proptest! {
                 state = step(state, event);
             }
         }
-        let replayed = State::replay(&log).unwrap().unwrap();
+        let replayed = State::replay(&log, identity()).unwrap().unwrap();
         prop_assert_eq!(observables(&state, now), observables(&replayed, now));
         // Every earlier length of the log is a state too.
         for length in 1..log.len() {
-            prop_assert!(State::replay(&log[..length]).unwrap().is_some());
+            prop_assert!(State::replay(&log[..length], identity()).unwrap().is_some());
         }
     }
 }
 
 #[test]
 fn logs_of_another_making_are_errors() {
-    let founding = found(true, NOW).unwrap();
+    let founding = found(true, identity(), NOW).unwrap();
     let record = founding.to_record();
-    assert!(State::replay(&[]).unwrap().is_none());
-    assert!(State::replay(&[record.clone(), record.clone()]).is_err(), "founded twice");
-    assert!(State::replay(&[Zeroizing::new(b"nonsense".to_vec())]).is_err());
+    assert!(State::replay(&[], identity()).unwrap().is_none());
+    assert!(State::replay(&[record.clone(), record.clone()], identity()).is_err(), "founded twice");
+    assert!(State::replay(&[Zeroizing::new(b"nonsense".to_vec())], identity()).is_err());
     let manifest = crate::world::set(&founded(), &manifest()).unwrap().to_record();
-    assert!(State::replay(&[manifest.clone(), record.clone()]).is_err(), "does not begin with a founding");
-    assert!(State::replay(&[record.clone(), manifest.clone(), manifest]).is_err(), "set twice");
+    assert!(
+        State::replay(&[manifest.clone(), record.clone()], identity()).is_err(),
+        "does not begin with a founding"
+    );
+    assert!(State::replay(&[record.clone(), manifest.clone(), manifest], identity()).is_err(), "set twice");
     let mut trailing = record;
     trailing.push(0);
-    assert!(State::replay(&[trailing]).is_err(), "bytes follow the event");
+    assert!(State::replay(&[trailing], identity()).is_err(), "bytes follow the event");
 }

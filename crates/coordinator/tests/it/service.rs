@@ -18,7 +18,7 @@ use attested_tls::{
 };
 use axum::body::Bytes;
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
-use coordinator::service::{Coordinator, HostHints};
+use coordinator::service::{Coordinator, HostHints, Listeners};
 use evidence::Platform;
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, StatusCode};
@@ -122,10 +122,11 @@ impl Running {
             TcpListener::bind("127.0.0.1:0").await.unwrap(),
         );
         let (api, mesh_address) = (client.local_addr().unwrap(), mesh.local_addr().unwrap());
-        let hints = HostHints { state: directory.path().into(), client_address: api, mesh_address };
+        let hints = HostHints { state: directory.path().into(), endorsements: Vec::new() };
         let coordinator = Coordinator::open(tee.clone(), configuration, &hints, clock::fixed(NOW)).unwrap();
         let stop = CancellationToken::new();
-        tokio::spawn(coordinator.serve(client, mesh, stop.clone()));
+        let listeners = Listeners { client, mesh, marbles: None, metrics: None };
+        tokio::spawn(coordinator.serve(listeners, stop.clone()));
         Self { api, mesh: mesh_address, stop, tee, directory }
     }
 

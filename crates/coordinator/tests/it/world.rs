@@ -9,7 +9,7 @@ use attested_tls::{
     key::TeeKey,
     statement::{Expected, Statement},
 };
-use coordinator::core::{self, Caller, Event, Refusal, State};
+use coordinator::core::{self, Caller, Event, IdentityKey, Refusal, State};
 use evidence::{CertificateDer, Platform};
 use serde_bytes::ByteArray;
 use serde_json::{Value, json};
@@ -109,17 +109,24 @@ pub fn manifest() -> Value {
 }
 
 pub fn step(state: State, event: Event) -> State {
-    State::step(Some(state), event).unwrap()
+    state.step(event).unwrap()
 }
 
 pub fn founded() -> State {
-    State::step(None, core::found(true, NOW).unwrap()).unwrap()
+    State::begin(core::found(true, identity(), NOW).unwrap(), identity().clone()).unwrap()
+}
+
+/// Of the TEE that all tests run in.
+pub fn identity() -> &'static IdentityKey {
+    static KEY: OnceLock<IdentityKey> = OnceLock::new();
+    KEY.get_or_init(|| IdentityKey::generate().unwrap())
 }
 
 pub fn set(state: &State, manifest: &Value) -> Result<Event, Refusal> {
     let people = people();
     let bytes = manifest.to_string().into_bytes();
     core::set_manifest(state, people.owner.digest(), &caller(&people.owner), bytes, NOW)
+        .map(|(event, _)| event)
 }
 
 /// A mesh under [`manifest`].

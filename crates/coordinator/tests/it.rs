@@ -10,7 +10,15 @@ mod log;
 mod replay;
 #[path = "it/secrets.rs"]
 mod secrets;
+#[path = "it/marblerun.rs"]
+mod marblerun;
+#[path = "it/recovery.rs"]
+mod recovery;
+#[path = "it/running.rs"]
+mod running;
 #[path = "it/service.rs"]
 mod service;
+#[path = "it/update.rs"]
+mod update;
 #[path = "it/world.rs"]
 mod world;

@@ -2,218 +2,39 @@
 
 use std::{
     io,
-    net::SocketAddr,
-    sync::{Arc, Mutex, OnceLock},
+    sync::Arc,
 };
 
 use appraisal::binding::Role;
 use attested_tls::{
     channel::{self, ChannelError, ClaimsRefused, Expectations, Party, PeerPolicy},
-    claims::{Claims, CoordinatorClaims, KeepClaims},
+    claims::{Claims, KeepClaims},
     clock,
     key::{SpkiDigest, TeeKey},
-    launch::CoordinatorConfiguration,
-    service::{UserIdentity, pinned_client, unverified_client},
-    statement::{Expected, Statement},
+    service::{pinned_client, unverified_client},
+    statement::Statement,
 };
-use axum::body::Bytes;
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
-use coordinator::service::{Coordinator, HostHints, Listeners};
 use evidence::Platform;
-use http_body_util::{BodyExt, Full};
-use hyper::{Method, Request, StatusCode};
+use hyper::Method;
 use hyper_util::rt::TokioIo;
 use mesh_api::{ActivateRequest, RenewRequest, mesh_client::MeshClient};
 use rustls::pki_types::CertificateDer;
 use serde_bytes::ByteArray;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use testkit::tee::{EmulatedTee, NOW};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
 };
 use tokio_rustls::TlsConnector;
-use tokio_util::sync::CancellationToken;
 use tonic::transport::Endpoint;
 
 use crate::world::{FRONTEND, TALLY, keep_on, manifest, people};
 
+use crate::running::{Answer, Running, logs};
+
 const CANARY: &str = "CANARY-5f0c77";
-
-/// Everything that any coordinator of this test binary logs.
-fn logs() -> Arc<Mutex<Vec<u8>>> {
-    static LOGS: OnceLock<Arc<Mutex<Vec<u8>>>> = OnceLock::new();
-    LOGS.get_or_init(|| {
-        let logs = Arc::new(Mutex::new(Vec::new()));
-        let writer = Arc::clone(&logs);
-        tracing_subscriber::fmt()
-            .json()
-            .with_env_filter("debug,coordinator=trace,attested_tls=trace")
-            .with_writer(move || Memory(Arc::clone(&writer)))
-            .init();
-        logs
-    })
-    .clone()
-}
-
-struct Memory(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Memory {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-struct Running {
-    api: SocketAddr,
-    mesh: SocketAddr,
-    stop: CancellationToken,
-    tee: Arc<EmulatedTee>,
-    directory: TempDir,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.stop.cancel();
-    }
-}
-
-struct Answer {
-    status: StatusCode,
-    body: Vec<u8>,
-    leaf: CertificateDer<'static>,
-}
-
-impl Answer {
-    fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or(Value::Null)
-    }
-
-    fn code(&self) -> (u16, String) {
-        let code = self.json()["data"]["code"].as_str().unwrap_or("none").to_owned();
-        (self.status.as_u16(), code)
-    }
-}
-
-fn user(key: &TeeKey) -> UserIdentity {
-    UserIdentity { chain: vec![key.certificate().clone()], key: key.private_key() }
-}
-
-impl Running {
-    async fn start() -> Self {
-        Self::start_in(tempfile::tempdir().unwrap()).await
-    }
-
-    async fn start_in(directory: TempDir) -> Self {
-        logs();
-        let configuration = CoordinatorConfiguration {
-            owner: *people().owner.digest(),
-            names: vec!["localhost".into(), "127.0.0.1".into()],
-        };
-        let tee = EmulatedTee::launch(Platform::Tdx, b"bailey-coordinator", &configuration.to_json());
-        let (client, mesh) = (
-            TcpListener::bind("127.0.0.1:0").await.unwrap(),
-            TcpListener::bind("127.0.0.1:0").await.unwrap(),
-        );
-        let (api, mesh_address) = (client.local_addr().unwrap(), mesh.local_addr().unwrap());
-        let hints = HostHints { state: directory.path().into(), endorsements: Vec::new() };
-        let coordinator = Coordinator::open(tee.clone(), configuration, &hints, clock::fixed(NOW)).unwrap();
-        let stop = CancellationToken::new();
-        let listeners = Listeners { client, mesh, marbles: None, metrics: None };
-        tokio::spawn(coordinator.serve(listeners, stop.clone()));
-        Self { api, mesh: mesh_address, stop, tee, directory }
-    }
-
-    async fn with_manifest() -> Self {
-        let running = Self::start().await;
-        let answer = running.set_manifest(Some(&people().owner), &manifest().to_string()).await;
-        assert_eq!(answer.status, 200, "{:?}", answer.json());
-        running
-    }
-
-    async fn request(&self, who: Option<&TeeKey>, method: Method, path: &str, body: Vec<u8>) -> Answer {
-        let identity = who.map(user);
-        let config = unverified_client(identity.as_ref(), clock::fixed(NOW)).unwrap();
-        self.request_with(config, method, path, body).await.unwrap()
-    }
-
-    async fn request_with(
-        &self,
-        config: Arc<rustls::ClientConfig>,
-        method: Method,
-        path: &str,
-        body: Vec<u8>,
-    ) -> io::Result<Answer> {
-        let stream = TcpStream::connect(self.api).await?;
-        let name = "localhost".try_into().unwrap();
-        let stream = TlsConnector::from(config).connect(name, stream).await?;
-        let leaf = stream.get_ref().1.peer_certificates().unwrap()[0].clone();
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-        tokio::spawn(connection);
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "localhost")
-            .body(Full::new(Bytes::from(body)))
-            .unwrap();
-        let response = sender.send_request(request).await.map_err(io::Error::other)?;
-        let status = response.status();
-        let body = response.into_body().collect().await.map_err(io::Error::other)?.to_bytes().to_vec();
-        Ok(Answer { status, body, leaf })
-    }
-
-    async fn get(&self, who: Option<&TeeKey>, path: &str) -> Answer {
-        self.request(who, Method::GET, path, Vec::new()).await
-    }
-
-    async fn post(&self, who: Option<&TeeKey>, path: &str, body: impl Into<Vec<u8>>) -> Answer {
-        self.request(who, Method::POST, path, body.into()).await
-    }
-
-    async fn set_manifest(&self, who: Option<&TeeKey>, text: &str) -> Answer {
-        let body = json!({ "manifest": BASE64.encode(text) }).to_string();
-        self.post(who, "/api/v2/manifest", body).await
-    }
-
-    async fn write(&self, who: Option<&TeeKey>, name: &str, value: &str) -> Answer {
-        let body = json!({ "secrets": { name: { "Key": BASE64.encode(value) } } }).to_string();
-        self.post(who, "/api/v2/secrets", body).await
-    }
-
-    /// Evidence over a nonce, appraised; the claims.
-    async fn verify(&self, nonce: [u8; 32]) -> Result<CoordinatorClaims, String> {
-        let answer = self.get(None, &format!("/api/v3/evidence?nonce={}", hex::encode(nonce))).await;
-        assert_eq!(answer.status, 200);
-        let statement = Statement::from_bytes(&answer.body).unwrap();
-        let key = SpkiDigest::of_certificate(&answer.leaf).unwrap();
-        self.appraise(&statement, key, &nonce)
-    }
-
-    fn appraise(
-        &self,
-        statement: &Statement,
-        key: SpkiDigest,
-        nonce: &[u8; 32],
-    ) -> Result<CoordinatorClaims, String> {
-        let expected = Expected {
-            role: Role::Coordinator,
-            key,
-            nonce,
-            measurements: &[self.tee.reference()],
-            policy: &testkit::tee::policy(),
-            now: NOW,
-        };
-        statement.appraise(&expected).map_err(|error| error.to_string())?;
-        Ok(CoordinatorClaims::from_bytes(&statement.claims).unwrap())
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn s15_evidence_covers_nonce_key_and_state() {

@@ -6,16 +6,16 @@ mod certificates;
 mod core;
 #[path = "it/log.rs"]
 mod log;
-#[path = "it/replay.rs"]
-mod replay;
-#[path = "it/secrets.rs"]
-mod secrets;
 #[path = "it/marblerun.rs"]
 mod marblerun;
 #[path = "it/recovery.rs"]
 mod recovery;
+#[path = "it/replay.rs"]
+mod replay;
 #[path = "it/running.rs"]
 mod running;
+#[path = "it/secrets.rs"]
+mod secrets;
 #[path = "it/service.rs"]
 mod service;
 #[path = "it/update.rs"]

@@ -239,9 +239,10 @@ impl Coordinator {
         }
         for path in &self.endorsements {
             for file in files(path) {
-                if let Ok(bytes) = std::fs::read(&file)
-                    && builder.add_file_bytes(&bytes).is_err()
-                {
+                let Ok(bytes) = std::fs::read(&file) else { continue };
+                if let Ok(whole) = Endorsements::from_bytes(&bytes) {
+                    builder.add(whole);
+                } else if builder.add_file_bytes(&bytes).is_err() {
                     tracing::warn!(file = %file.display(), "a file among the Endorsements is of no known kind");
                 }
             }

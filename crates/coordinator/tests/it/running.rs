@@ -99,6 +99,13 @@ pub fn user(key: &TeeKey) -> UserIdentity {
 }
 
 impl Running {
+    /// A copy of what lies on the disk, as if the machine had died just now.
+    pub fn left(&self) -> TempDir {
+        let copy = tempfile::tempdir().unwrap();
+        std::fs::copy(self.directory.path().join("state.redb"), copy.path().join("state.redb")).unwrap();
+        copy
+    }
+
     pub async fn start() -> Self {
         Self::start_in(tempfile::tempdir().unwrap()).await
     }
@@ -120,7 +127,11 @@ impl Running {
             TcpListener::bind("127.0.0.1:0").await.unwrap(),
         );
         let (api, mesh_address) = (client.local_addr().unwrap(), mesh.local_addr().unwrap());
-        let hints = HostHints { state: directory.path().into(), endorsements: Vec::new() };
+        let endorsements = directory.path().join("endorsements");
+        std::fs::create_dir_all(&endorsements).unwrap();
+        let sgx = testkit::tee::machine().endorsements(Platform::Sgx).to_bytes();
+        std::fs::write(endorsements.join("sgx.cbor"), sgx).unwrap();
+        let hints = HostHints { state: directory.path().into(), endorsements: vec![endorsements] };
         let coordinator = Coordinator::open(tee.clone(), configuration, &hints, clock::fixed(NOW)).unwrap();
         let stop = CancellationToken::new();
         let (marbles, metrics) = (
@@ -218,4 +229,3 @@ impl Running {
         Ok(CoordinatorClaims::from_bytes(&statement.claims).unwrap())
     }
 }
-

@@ -1,9 +1,6 @@
 //! The running service over real TLS on loopback: statuses, codes, Evidence, and nothing in the logs.
 
-use std::{
-    io,
-    sync::Arc,
-};
+use std::{io, sync::Arc};
 
 use appraisal::binding::Role;
 use attested_tls::{

@@ -71,7 +71,8 @@ fn every_user_who_may_update_must_agree_where_there_is_no_threshold() {
     assert_eq!((mesh.epoch(), mesh.pending(NOW).is_none()), (2, true));
     assert_eq!(mesh.manifest_bytes(), next.to_string().as_bytes());
     assert_eq!(code(agree(&state, &next)), "UPDATE_ABSENT");
-    let words: Vec<_> = mesh.history().iter().map(|entry| serde_json::to_value(entry.as_ref()).unwrap()).collect();
+    let words: Vec<_> =
+        mesh.history().iter().map(|entry| serde_json::to_value(entry.as_ref()).unwrap()).collect();
     let words: Vec<_> = words.iter().map(|entry| entry["update"].as_str().unwrap()).collect();
     assert_eq!(
         words,
@@ -125,8 +126,13 @@ fn an_update_can_be_cancelled_and_lapses_at_its_deadline() {
     let lapsed = step(state.clone(), lapse(&state, late).unwrap());
     assert!(lapse(&lapsed, late).is_none());
     // A new one may be proposed without waiting for the cancellation.
-    let proposed =
-        update(&state, &caller(&people().writer), updatable().to_string().into_bytes(), BTreeSet::new(), late);
+    let proposed = update(
+        &state,
+        &caller(&people().writer),
+        updatable().to_string().into_bytes(),
+        BTreeSet::new(),
+        late,
+    );
     assert_eq!(proposed.unwrap().0.len(), 2);
 }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use attester::{AttesterError, RawEvidence, SealingKey, Tee};
-use coordinator::store::{Opened, Opening, Shares, Store, StoreError};
+use coordinator::store::{Opened, Opening, Records, Shares, Store, StoreError};
 use evidence::{Platform, ReportData};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use tempfile::TempDir;
@@ -71,7 +71,7 @@ fn open(path: &Path) -> Result<Vec<Zeroizing<Vec<u8>>>, StoreError> {
 }
 
 /// The log and what is in it; one that is sealed to another TEE counts as one that does not unseal.
-fn opened(path: &Path, tee: &dyn Tee) -> Result<(Store, Vec<Zeroizing<Vec<u8>>>), StoreError> {
+fn opened(path: &Path, tee: &dyn Tee) -> Result<(Store, Records), StoreError> {
     match Store::open(path, tee)? {
         Opening::Open(Opened { store, records, .. }) => Ok((store, records)),
         Opening::Locked(_) => Err(StoreError::Unseal),

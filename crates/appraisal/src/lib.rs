@@ -73,7 +73,11 @@ pub use crypto::{Crypto, InvalidSignature, SignatureAlgorithm};
 pub use findings::CollateralSeen;
 pub use nitro::{NitroClaims, NitroPolicy};
 pub use nvidia::{NvidiaClaims, NvidiaPolicy};
-pub use policy::{EmulatedRoot, InvalidRoot, Minimum, Policy, Rule, SnpMinimum};
+pub use policy::{
+    AcceptedFamily, AttributeBits, Bits, CollateralPolicy, ContradictoryBits, EmptyIdentity, EmulatedRoot,
+    FirmwareVersion, Fmspc, Grace, GraceEnd, IdBlock, InvalidGrace, InvalidRoot, ListedIdentity, Mask, Minimum,
+    PlatformIdentities, Policy, Rule, SnpMinimum, SnpPolicy, Waiver,
+};
 pub use reference::{InvalidReference, ReferenceValue, ReferenceValues};
 pub use status::TcbStatus;
 pub use time::{InvalidTime, UnixTime};

@@ -35,6 +35,8 @@
     reason = "a failed check is what this crate is for, made once and moved up; boxing each would say less"
 )]
 
+mod acceptance;
+mod admission;
 mod amd;
 mod azure;
 pub mod binding;
@@ -44,6 +46,7 @@ mod claims;
 mod code;
 mod collect;
 mod crypto;
+mod currency;
 mod der;
 mod expectation;
 mod findings;
@@ -264,6 +267,8 @@ fn judge(
             nvidia::appraise(attestation, endorsements.nvidia.as_ref(), &context)
         }
     };
+    checks.extend(admission::platform(evidence.platform(), policy));
+    checks.extend(admission::identity(identity.as_ref(), policy));
     checks.push(expectations.covers(evidence));
     checks.push(expectations.mine(evidence));
 

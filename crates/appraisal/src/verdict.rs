@@ -77,6 +77,12 @@ impl Check {
         Self { checks, ..Self::new(name, outcome, code, text.into()) }
     }
 
+    /// The group with further checks.
+    pub(crate) fn and(mut self, more: impl IntoIterator<Item = Self>) -> Self {
+        self.checks.extend(more);
+        Self::group(self.name, self.text, self.checks)
+    }
+
     pub(crate) fn expected(mut self, value: impl Into<String>) -> Self {
         self.expected = Some(value.into());
         self

@@ -6,6 +6,7 @@ use evidence::tdx::{
     ATTRIBUTE_MIGRATABLE, ATTRIBUTE_PERFMON, ATTRIBUTE_SEPT_VE_DISABLE, ATTRIBUTES_UNDER_DEBUG, TdReport,
 };
 
+use crate::admission;
 use crate::findings::{Context, by_rule};
 use crate::verdict::Check;
 use crate::{Code, Policy};
@@ -25,12 +26,16 @@ pub(super) fn enclave(report: &EnclaveReport, context: &Context<'_>) -> Check {
         Check::passed("debug", "not debug")
     };
     let text = format!("attributes {:#x}, XFRM {:#x}", report.attributes, report.xfrm);
-    Check::group("configuration", text, vec![debug])
+    let wanted = &context.policy.attributes;
+    let mut checks = vec![debug];
+    checks.extend(admission::bits("attributes", "ATTRIBUTES", report.attributes, wanted.sgx_attributes));
+    checks.extend(admission::bits("xfrm", "XFRM", report.xfrm, wanted.sgx_xfrm));
+    Check::group("configuration", text, checks)
 }
 
 pub(super) fn td(report: &TdReport, context: &Context<'_>) -> Check {
     let policy = context.policy;
-    let checks = vec![
+    let mut checks = vec![
         debug(report, policy),
         sept_ve(report, policy),
         migration(report, policy),
@@ -38,6 +43,14 @@ pub(super) fn td(report: &TdReport, context: &Context<'_>) -> Check {
         perfmon(report, policy),
         unknown(report, policy),
     ];
+    let wanted = &policy.attributes;
+    checks.extend(admission::bits(
+        "attributes",
+        "TD attributes",
+        report.td_attributes,
+        wanted.tdx_attributes,
+    ));
+    checks.extend(admission::bits("xfam", "XFAM", report.xfam, wanted.tdx_xfam));
     let text = format!("TD attributes {:#x}, XFAM {:#x}", report.td_attributes, report.xfam);
     Check::group("configuration", text, checks)
 }

@@ -12,6 +12,7 @@ mod tcb_info;
 use evidence::quote::SignatureData;
 use evidence::{CrlDer, IntelCollateral, Platform, sgx, tdx};
 
+use crate::admission;
 use crate::chain::Path;
 use crate::findings::{CollateralSeen, Context, Findings};
 use crate::revocation::{self, Issuer, VerifiedCrl};
@@ -119,7 +120,8 @@ pub(crate) fn appraise(
         Some(collateral) => with_collateral(quote, collateral, &path, &pck, &mut findings, context),
         None => findings.checks.extend(without_collateral(&pck)),
     }
-    findings.checks.push(quote.configuration(context));
+    let family = admission::fmspc(pck.fmspc, context.policy);
+    findings.checks.push(quote.configuration(context).and([family]));
     findings
 }
 
@@ -156,7 +158,7 @@ fn with_collateral(
     let (revocation, oldest_crl) = revocation_check(collateral, path, signed_by, context);
     findings.checks.push(revocation);
     match statements {
-        Ok(Statements { info, identity, .. }) => {
+        Ok(Statements { info, identity, warnings, .. }) => {
             let evaluation = info.tcb_evaluation_data_number;
             findings.collateral = CollateralSeen {
                 tcb_evaluation_data_number: Some(evaluation.min(identity.tcb_evaluation_data_number)),
@@ -170,7 +172,10 @@ fn with_collateral(
                 identity.issue_date,
                 info.next_update.min(identity.next_update)
             );
-            findings.checks.push(Check::passed("collateral", text));
+            findings.checks.push(match warnings.is_empty() {
+                true => Check::passed("collateral", text),
+                false => Check::group("collateral", text, warnings),
+            });
             let qe = quote.signature_data().qe_report();
             let (check, tcb) = tcb::evaluate(pck, quote.td(), qe, &info, &identity, context);
             findings.checks.push(check);
@@ -208,6 +213,8 @@ struct Statements<'p, 'c> {
     info: TcbInfo<'c>,
     identity: QeIdentity<'c>,
     signers: Vec<&'p ParsedCertificate<'c>>,
+    /// What ends soon, or is accepted although it has ended.
+    warnings: Vec<Check>,
 }
 
 impl<'p, 'c> Statements<'p, 'c> {
@@ -231,10 +238,12 @@ impl<'p, 'c> Statements<'p, 'c> {
         collateral::tcb_info_fits(TCB_INFO, &info, platform, pck)?;
         collateral::qe_identity_fits(QE_IDENTITY, &identity, platform)?;
         let number = info.tcb_evaluation_data_number;
-        collateral::currency(TCB_INFO, info.issue_date, info.next_update, number, context)?;
+        let info_ends = collateral::currency(TCB_INFO, info.issue_date, info.next_update, number, context)?;
         let number = identity.tcb_evaluation_data_number;
-        collateral::currency(QE_IDENTITY, identity.issue_date, identity.next_update, number, context)?;
-        Ok(Self { info, identity, signers: vec![tcb_signer, qe_signer] })
+        let (issued, next_update) = (identity.issue_date, identity.next_update);
+        let identity_ends = collateral::currency(QE_IDENTITY, issued, next_update, number, context)?;
+        let warnings = info_ends.into_iter().chain(identity_ends).collect();
+        Ok(Self { info, identity, signers: vec![tcb_signer, qe_signer], warnings })
     }
 }
 
@@ -254,19 +263,28 @@ fn revocation_check(
         let issuer = Issuer { name: ca.subject_name(), subject: ca.subject(), key: ca.key() };
         lists.push(one_list("pck-crl", &collateral.pck_crl, &issuer, &[path.signer], context));
     }
-    let issued = |list: &Result<VerifiedCrl, Check>| list.as_ref().ok().map(|crl| crl.this_update);
+    let issued = |list: &Result<OneList, Check>| list.as_ref().ok().map(|list| list.crl.this_update);
     let oldest = lists.iter().map(issued).min().flatten();
-    let end = lists.iter().filter_map(|list| list.as_ref().ok()).map(|crl| crl.next_update).min();
+    let end = lists.iter().filter_map(|list| list.as_ref().ok()).map(|list| list.crl.next_update).min();
     let text = match (end, lists.iter().all(Result::is_ok)) {
         (Some(end), true) => format!("nothing on the path is revoked; lists valid until {end}"),
         _ => "not shown to be free of revocation".into(),
     };
     let names = ["root-ca-crl", "pck-crl"];
     let checks = names.into_iter().zip(lists).map(|(name, list)| match list {
-        Ok(crl) => Check::passed(name, format!("of {}, valid until {}", crl.this_update, crl.next_update)),
+        Ok(OneList { warning: Some(warning), .. }) => warning,
+        Ok(OneList { crl, .. }) => {
+            Check::passed(name, format!("of {}, valid until {}", crl.this_update, crl.next_update))
+        }
         Err(check) => check,
     });
     (Check::group("revocation", text, checks.collect()), oldest)
+}
+
+/// A list that revokes nothing on the path, and perhaps a warning that it ends.
+struct OneList {
+    crl: VerifiedCrl,
+    warning: Option<Check>,
 }
 
 fn one_list(
@@ -275,12 +293,12 @@ fn one_list(
     issuer: &Issuer<'_>,
     subjects: &[&ParsedCertificate<'_>],
     context: &Context<'_>,
-) -> Result<VerifiedCrl, Check> {
+) -> Result<OneList, Check> {
     let crl = revocation::verify(name, der, issuer, subjects, context)?;
     if let Some(revoked) = crl.revocation(name) {
         return Err(revoked);
     }
-    crl.currency(name, context.now)?;
+    let warning = crl.currency(name, context)?;
     collateral::issued_after_floor(name, crl.this_update, context)?;
-    Ok(crl)
+    Ok(OneList { crl, warning })
 }

@@ -7,7 +7,9 @@ use evidence::tdx::TdReport;
 use super::pck::Pck;
 use super::qe_identity::{QeIdentity, masked};
 use super::tcb_info::{SvnLevel, TcbInfo, TcbLevel, svn_level};
+use crate::acceptance;
 use crate::findings::Context;
+use crate::policy::Standing;
 use crate::verdict::{Check, Tcb};
 use crate::{Code, TcbStatus};
 
@@ -41,6 +43,8 @@ pub(super) fn evaluate(
     if let (Some(status), 0) = (tcb.status, checks.len()) {
         checks.push(status_check(status, pck, td, info, &tcb, context));
     }
+    checks.extend(acceptance::advisories(&tcb.advisories, context));
+    checks.extend(acceptance::tcb_date(tcb.date, context));
     checks.push(minimum(pck, td, context));
     let text = match tcb.status {
         Some(status) => format!("{status}, by evaluation {} of Intel's", info.tcb_evaluation_data_number),
@@ -198,20 +202,12 @@ fn status_check(
     tcb: &Tcb,
     context: &Context<'_>,
 ) -> Check {
-    const NAME: &str = "status";
-    let Some(code) = status.code() else { return Check::passed(NAME, status.as_str()) };
-    let accepted = &context.policy.accepted_tcb;
-    let open = match tcb.advisories.as_slice() {
-        [] => String::new(),
-        advisories => format!("; open: {}", advisories.join(", ")),
-    };
-    let check = if status != TcbStatus::Revoked && accepted.contains(&status) {
-        Check::warned(NAME, code, format!("{status}{open}"))
-    } else {
-        Check::failed(NAME, code, format!("{status}{open}"))
-    };
-    let wanted: Vec<_> = accepted.iter().map(|status| status.as_str()).collect();
-    let check = check.expected(wanted.join(" or ")).observed(status.as_str());
+    let family = hex::encode(pck.fmspc);
+    let standing = Standing { status, date: tcb.date, advisories: &tcb.advisories, family: &family };
+    let check = acceptance::status(&standing, context);
+    if status == TcbStatus::UpToDate {
+        return check;
+    }
     match shortfalls(pck, td, info).as_slice() {
         [] => check.mend("see the advisories: BIOS settings, software, quoting enclave or TDX module"),
         short => check.mend(format!("update the host; UpToDate needs {}", short.join(", "))),

@@ -5,6 +5,7 @@ pub mod evidence;
 pub mod host;
 pub mod manifest;
 pub mod measure;
+pub mod reference;
 pub mod remote;
 pub mod secret;
 pub mod status;
@@ -36,6 +37,9 @@ enum Command {
     Verify(verify::Verify),
     /// Compute reference values of a program
     Measure(measure::Measure),
+    /// Compute reference values offline from firmware, kernels and command lines
+    #[command(subcommand)]
+    Reference(reference::Command),
     /// Check, set or get a coordinator's manifest
     #[command(subcommand)]
     Manifest(manifest::Command),
@@ -59,6 +63,7 @@ pub async fn run(arguments: Arguments) -> Outcome {
         Command::Evidence(command) => command.run(),
         Command::Verify(verify) => verify.run().await,
         Command::Measure(measure) => measure.run(),
+        Command::Reference(command) => command.run(),
         Command::Manifest(command) => command.run().await,
         Command::Secret(command) => command.run().await,
         Command::Status(status) => status.run().await,

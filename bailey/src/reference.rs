@@ -2,18 +2,9 @@
 
 use std::path::Path;
 
-use appraisal::ReferenceValue;
-use serde::{Deserialize, Serialize};
+use appraisal::{ReferenceFile, ReferenceValue};
 
 use crate::failure::{Input, Outcome};
-
-/// The document.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ReferenceFile {
-    /// Any of these is acceptable.
-    pub reference_values: Vec<ReferenceValue>,
-}
 
 /// Reads a reference file.
 pub fn load(path: &Path) -> Outcome<Vec<ReferenceValue>> {

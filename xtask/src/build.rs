@@ -1,13 +1,17 @@
 //! What has to be built, in which order, for demo, tests and benchmarks.
 
-use std::{path::Path, process::Command};
+use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context, Result};
+use base64::{Engine, engine::general_purpose::STANDARD};
 
 use crate::shell::{available, cargo, root, run, step};
 
 /// The target of the example workloads.
 const GUEST_TARGET: &str = "wasm32-wasip2";
+
+/// The target of the verifier in the page.
+const PAGE_TARGET: &str = "wasm32-unknown-unknown";
 
 /// Debian packages that the browser test drives a real browser with.
 const BROWSER_PACKAGES: [&str; 3] = ["chromium", "chromium-driver", "libnss3-tools"];
@@ -58,6 +62,7 @@ pub fn test() -> Result<()> {
     browser();
     programs()?;
     guests()?;
+    page()?;
     step("running the tests");
     run(cargo().args(["test", "--workspace", "--locked"]))?;
     if !available("chromedriver") {
@@ -82,8 +87,23 @@ fn browser() {
     }
 }
 
-fn is_root() -> bool {
+pub fn is_root() -> bool {
     Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+}
+
+/// `cargo xtask page`: the verifier as WebAssembly, inside a script, so that the page works from a file.
+pub fn page() -> Result<()> {
+    step("building the verifier for the page in docs/verify");
+    guest_target(PAGE_TARGET)?;
+    let package = ["-p", "verify-page", "--target", PAGE_TARGET];
+    run(cargo().args(["build", "--profile", "page", "--locked"]).args(package))?;
+    let module = root().join("target").join(PAGE_TARGET).join("page/verify_page.wasm");
+    let bytes = fs::read(&module).with_context(|| format!("{} cannot be read", module.display()))?;
+    let script = format!("globalThis.BAILEY_VERIFIER = \"{}\";\n", STANDARD.encode(&bytes));
+    let path = root().join("docs/verify/verify.wasm.js");
+    fs::write(&path, script).with_context(|| format!("{} cannot be written", path.display()))?;
+    eprintln!("{} bytes; open {}", bytes.len(), root().join("docs/verify/index.html").display());
+    Ok(())
 }
 
 /// `cargo xtask bench`.

@@ -9,16 +9,57 @@ use crate::shell::{cargo, step};
 
 /// `crate` must not reach any of these, directly or through others (development dependencies aside).
 const ABSENCES: &[(&str, &[&str])] = &[
-    ("evidence", &["appraisal", "aws-lc-rs", "tokio", "rustls", "rand", "getrandom"]),
-    ("appraisal", &["crypto-aws-lc", "attested-tls", "aws-lc-rs", "tokio", "rustls", "rand", "getrandom"]),
-    ("manifest", &["appraisal", "attested-tls", "aws-lc-rs", "tokio", "rustls"]),
-    ("attester", &["appraisal", "emulator", "tokio", "rustls"]),
-    ("attested-tls", &["manifest", "coordinator", "keep", "host", "emulator", "wasmtime", "axum"]),
-    ("coordinator", &["keep", "host", "emulator", "bailey", "wasmtime"]),
-    ("keep", &["coordinator", "manifest", "host", "emulator", "bailey", "redb"]),
-    ("host", &["appraisal", "attested-tls", "coordinator", "keep", "manifest", "wasmtime", "rustls"]),
-    ("emulator", &["appraisal", "attested-tls", "coordinator", "keep", "host", "manifest"]),
-    ("mesh-api", &["evidence", "appraisal", "attested-tls"]),
+    ("evidence", &["appraisal", "endorsements", "aws-lc-rs", "tokio", "rustls", "rand", "getrandom"]),
+    (
+        "appraisal",
+        &[
+            "crypto-aws-lc",
+            "attested-tls",
+            "endorsements",
+            "aws-lc-rs",
+            "tokio",
+            "rustls",
+            "rand",
+            "getrandom",
+        ],
+    ),
+    (
+        "endorsements",
+        &[
+            "crypto-aws-lc",
+            "attested-tls",
+            "manifest",
+            "coordinator",
+            "keep",
+            "host",
+            "emulator",
+            "wasmtime",
+            "axum",
+        ],
+    ),
+    ("manifest", &["endorsements", "appraisal", "attested-tls", "aws-lc-rs", "tokio", "rustls"]),
+    ("attester", &["endorsements", "appraisal", "emulator", "tokio", "rustls"]),
+    (
+        "attested-tls",
+        &["endorsements", "manifest", "coordinator", "keep", "host", "emulator", "wasmtime", "axum"],
+    ),
+    ("coordinator", &["endorsements", "keep", "host", "emulator", "bailey", "wasmtime"]),
+    ("keep", &["endorsements", "coordinator", "manifest", "host", "emulator", "bailey", "redb"]),
+    (
+        "host",
+        &[
+            "endorsements",
+            "appraisal",
+            "attested-tls",
+            "coordinator",
+            "keep",
+            "manifest",
+            "wasmtime",
+            "rustls",
+        ],
+    ),
+    ("emulator", &["endorsements", "appraisal", "attested-tls", "coordinator", "keep", "host", "manifest"]),
+    ("mesh-api", &["endorsements", "evidence", "appraisal", "attested-tls"]),
     ("bailey", &["wasmtime"]),
 ];
 

@@ -1,5 +1,6 @@
 //! The project's automation: everything that a person or CI runs beside cargo itself.
 
+mod bench;
 mod build;
 mod ci;
 mod direction;
@@ -16,6 +17,11 @@ use clap::{Parser, Subcommand};
 struct Arguments {
     #[command(subcommand)]
     command: Command,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Bench {
+    Verify,
 }
 
 #[derive(Subcommand)]
@@ -43,8 +49,13 @@ enum Command {
         /// Only targets whose name contains this
         target: Option<String>,
     },
+    /// Build the verifier into the page of docs/verify, which then works offline
+    Page,
     /// Run the benchmarks (release build) and print medians and ratios
-    Bench,
+    Bench {
+        /// Only verification, beside the verifiers that are the best known: needs no build of the product
+        which: Option<Bench>,
+    },
 }
 
 fn main() -> Result<()> {
@@ -54,6 +65,8 @@ fn main() -> Result<()> {
         Command::Ci => ci::all(),
         Command::Direction => direction::check(),
         Command::Fuzz { seconds, target } => fuzz::run(seconds, target.as_deref()),
-        Command::Bench => build::bench(),
+        Command::Page => build::page(),
+        Command::Bench { which: None } => build::bench(),
+        Command::Bench { which: Some(Bench::Verify) } => bench::verify(),
     }
 }

@@ -2,14 +2,13 @@
 
 use std::path::PathBuf;
 
-use appraisal::ReferenceValue;
+use appraisal::{ReferenceFile, ReferenceValue};
 use clap::Args;
 use evidence::Platform;
 
 use crate::{
     commands::print_json,
     failure::{Input, Outcome},
-    reference::ReferenceFile,
 };
 
 /// Compute reference values of a program, for the emulated platform.

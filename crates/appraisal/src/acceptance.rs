@@ -93,10 +93,7 @@ fn in_grace(
 
 /// The waiver of an advisory that ends last.
 fn waiver<'p>(advisory: &str, waivers: &'p [Waiver]) -> Option<&'p Waiver> {
-    waivers
-        .iter()
-        .filter(|waiver| waiver.id.eq_ignore_ascii_case(advisory))
-        .max_by_key(|waiver| waiver.until)
+    waivers.iter().filter(|waiver| waiver.id.eq_ignore_ascii_case(advisory)).max_by_key(|waiver| waiver.until)
 }
 
 fn granted(waiver: &Waiver, now: UnixTime) -> String {

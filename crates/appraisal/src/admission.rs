@@ -34,13 +34,14 @@ pub(crate) fn identity(identity: Option<&PlatformIdentity>, policy: &Policy) -> 
         return None;
     }
     let unknown = |text: &str| {
-        Some(
-            Check::failed(NAME, Code::PlatformIdentityUnknown, text)
-                .mend("use Evidence that tells the machine: on SNP a VCEK instead of a VLEK, the chip id unmasked"),
-        )
+        Some(Check::failed(NAME, Code::PlatformIdentityUnknown, text).mend(
+            "use Evidence that tells the machine: on SNP a VCEK instead of a VLEK, the chip id unmasked",
+        ))
     };
     let Some(identity) = identity else {
-        return unknown("the policy lists platform identities, and the Evidence tells none that is certified");
+        return unknown(
+            "the policy lists platform identities, and the Evidence tells none that is certified",
+        );
     };
     let find = |list: &'_ [ListedIdentity]| list.iter().find(|listed| listed.is(identity)).cloned();
     if let Some(listed) = find(&lists.deny) {
@@ -99,7 +100,9 @@ pub(crate) fn product_family(seen: ProductFamily, policy: &Policy) -> Check {
     match policy.compromised {
         Rule::Refuse => Check::failed(NAME, code, text).mend(mend),
         // A verdict on such a family is always worth a warning (S-48).
-        Rule::Warn | Rule::Allow => Check::warned(NAME, code, format!("{text}, so trust its owner")).mend(mend),
+        Rule::Warn | Rule::Allow => {
+            Check::warned(NAME, code, format!("{text}, so trust its owner")).mend(mend)
+        }
     }
 }
 
@@ -107,9 +110,10 @@ fn family(seen: &str, denied: bool, allowed: bool, lists: (&str, &str)) -> Check
     const NAME: &str = "product-family";
     let (text, mend) = match (denied, allowed) {
         (true, _) => (format!("the policy denies {seen}"), format!("take it off the policy's {}", lists.0)),
-        (false, false) => {
-            (format!("{seen} is not among the policy's families"), format!("add it to the policy's {}", lists.1))
-        }
+        (false, false) => (
+            format!("{seen} is not among the policy's families"),
+            format!("add it to the policy's {}", lists.1),
+        ),
         (false, true) => return Check::passed(NAME, format!("{seen} is not denied")),
     };
     Check::failed(NAME, Code::ProductFamilyDenied, text)
@@ -145,7 +149,6 @@ pub(crate) fn bits(name: &'static str, what: &str, seen: u64, bits: Bits) -> Opt
 
 /// The bits of a mask by number.
 pub(crate) fn numbers(mask: u64) -> String {
-    let set: Vec<_> =
-        (0..64).filter(|bit| mask >> bit & 1 == 1).map(|bit: u32| bit.to_string()).collect();
+    let set: Vec<_> = (0..64).filter(|bit| mask >> bit & 1 == 1).map(|bit: u32| bit.to_string()).collect();
     set.join(", ")
 }

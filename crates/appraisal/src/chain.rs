@@ -125,7 +125,7 @@ pub(crate) fn build<'p, 'c>(
 }
 
 /// CAs may share a name (AMD has two of the name `SEV-Genoa`), so the signature decides.
-fn find_issuer<'p, 'c>(
+pub(crate) fn find_issuer<'p, 'c>(
     subject: &ParsedCertificate<'c>,
     pool: &'p [ParsedCertificate<'c>],
     crypto: &dyn Crypto,
@@ -151,7 +151,7 @@ fn find_issuer<'p, 'c>(
         .ok_or(fault)
 }
 
-fn find_anchor<'p>(
+pub(crate) fn find_anchor<'p>(
     subject: &ParsedCertificate<'_>,
     pool: &[ParsedCertificate<'_>],
     anchors: &'p [Anchor],

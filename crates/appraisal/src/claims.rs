@@ -4,7 +4,9 @@
 use serde::Serialize;
 
 use crate::azure::AzureClaims;
+use crate::boot::BootClaims;
 use crate::cca::CcaClaims;
+use crate::intel::{SgxClaims, TdxClaims};
 use crate::nitro::NitroClaims;
 use crate::nvidia::NvidiaClaims;
 use crate::tpm::TpmClaims;
@@ -12,6 +14,15 @@ use crate::tpm::TpmClaims;
 /// Claims by platform; those of the Evidence's own platform are there when it is genuine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Claims {
+    /// The boot, where the Evidence came with an event log: what the registers prove of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boot: Option<BootClaims>,
+    /// SGX.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sgx: Option<SgxClaims>,
+    /// TDX.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tdx: Option<TdxClaims>,
     /// Azure confidential VMs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub azure: Option<AzureClaims>,

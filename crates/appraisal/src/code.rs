@@ -177,8 +177,32 @@ codes! {
     AliasCheckMissing = "ALIAS_CHECK_MISSING",
     /// The guest may run on a machine with hyperthreading.
     SmtAllowed = "SMT_ALLOWED",
+    /// An attestation document was not signed by the key of its certificate.
+    DocumentSignatureInvalid = "DOCUMENT_SIGNATURE_INVALID",
+    /// The Evidence says that it was made outside the validity of the certificate that vouches for it.
+    TimestampOutsideCertificate = "TIMESTAMP_OUTSIDE_CERTIFICATE",
+    /// The Evidence says that it was made later than the time of the appraisal.
+    TimestampInFuture = "TIMESTAMP_IN_FUTURE",
+    /// The Evidence is older than the policy allows.
+    EvidenceTooOld = "EVIDENCE_TOO_OLD",
+    /// The key of the certificate that carries the Evidence is not covered by it.
+    CertificateKeyNotBound = "CERTIFICATE_KEY_NOT_BOUND",
+    /// The policy enrols no key for the platform instance.
+    PlatformKeyNotEnrolled = "PLATFORM_KEY_NOT_ENROLLED",
+    /// The platform's token was not signed by the key that the policy enrols.
+    PlatformTokenSignatureInvalid = "PLATFORM_TOKEN_SIGNATURE_INVALID",
+    /// The realm's token was not signed by the realm's key.
+    RealmTokenSignatureInvalid = "REALM_TOKEN_SIGNATURE_INVALID",
+    /// The platform's token does not vouch for the realm's key.
+    RealmKeyNotBound = "REALM_KEY_NOT_BOUND",
+    /// The platform is not in the state of its life in which everything is locked.
+    LifecycleNotSecured = "LIFECYCLE_NOT_SECURED",
+    /// The Evidence has claims that this version does not know.
+    ClaimsUnknown = "CLAIMS_UNKNOWN",
     /// The Evidence covers other data: another key, nonce or claims.
     ReportDataMismatch = "REPORT_DATA_MISMATCH",
+    /// Pieces of composite Evidence cover different data.
+    CompositeNotBound = "COMPOSITE_NOT_BOUND",
     /// No reference value is for this kind of TEE.
     PlatformNotExpected = "PLATFORM_NOT_EXPECTED",
     /// The code is none of those expected.
@@ -187,14 +211,86 @@ codes! {
     RegisterMismatch = "REGISTER_MISMATCH",
     /// The code's own security version is below the floor.
     SecurityVersionTooLow = "SECURITY_VERSION_TOO_LOW",
+    /// The firmware that the device's certificate was made for is not the one that its report names.
+    FwidMismatch = "FWID_MISMATCH",
+    /// The devices' reports were made for several nonces.
+    DeviceNonceMismatch = "DEVICE_NONCE_MISMATCH",
+    /// The same device is there twice.
+    DeviceDuplicate = "DEVICE_DUPLICATE",
+    /// Nothing shows that the device is in the machine of those who asked for its report.
+    DeviceNotColocated = "DEVICE_NOT_COLOCATED",
+    /// The policy does not name the device's architecture, or its sender calls it another.
+    DeviceArchitectureNotExpected = "DEVICE_ARCHITECTURE_NOT_EXPECTED",
+    /// The links between the GPUs are not encrypted.
+    GpuLinksUnprotected = "GPU_LINKS_UNPROTECTED",
+    /// A measurement of the device is none of those that its vendor's manifest names.
+    GpuMeasurementMismatch = "GPU_MEASUREMENT_MISMATCH",
+    /// There is no reference integrity manifest for the device's driver or firmware.
+    RimMissing = "RIM_MISSING",
+    /// The reference integrity manifests are for other versions or devices.
+    RimMismatch = "RIM_MISMATCH",
+    /// A reference integrity manifest cannot be read.
+    RimMalformed = "RIM_MALFORMED",
+    /// A reference integrity manifest was not signed by its signer.
+    RimSignatureInvalid = "RIM_SIGNATURE_INVALID",
+    /// A reference integrity manifest was altered after it was signed.
+    RimDigestMismatch = "RIM_DIGEST_MISMATCH",
+    /// A certificate of a reference integrity manifest has expired.
+    RimExpired = "RIM_EXPIRED",
+    /// Two reference integrity manifests name the same measurement.
+    RimConflict = "RIM_CONFLICT",
+    /// An OCSP response cannot be read.
+    OcspMalformed = "OCSP_MALFORMED",
+    /// An OCSP response was not signed by the issuer of the certificate, or by whom that named.
+    OcspSignatureInvalid = "OCSP_SIGNATURE_INVALID",
+    /// An OCSP response is not of the time of the appraisal.
+    OcspExpired = "OCSP_EXPIRED",
+    /// Nothing says whether the certificates of a device are revoked.
+    RevocationUnknown = "REVOCATION_UNKNOWN",
     /// The code is as expected, but was launched with another configuration.
     LaunchConfigurationMismatch = "LAUNCH_CONFIGURATION_MISMATCH",
-    /// The Rego policy does not allow it.
-    RegoDenied = "REGO_DENIED",
-    /// The Rego policy took more steps or space than it may.
-    RegoLimit = "REGO_LIMIT",
-    /// The Rego policy failed, or did not say yes or no.
-    RegoInvalid = "REGO_INVALID",
+    /// An event log does not replay to a register.
+    EventLogMismatch = "EVENT_LOG_MISMATCH",
+    /// An event log has no digests by the algorithm of the registers, or by one that cannot be replayed.
+    EventLogAlgorithmUnsupported = "EVENT_LOG_ALGORITHM_UNSUPPORTED",
+    /// Events of a log contradict each other, or tell what no firmware does.
+    EventLogInconsistent = "EVENT_LOG_INCONSISTENT",
+    /// Secure Boot is off, or the event log does not show that it is on.
+    SecureBootNotEnabled = "SECURE_BOOT_NOT_ENABLED",
+    /// The kernel was started with a command line that is not expected, or with one that the event log does not show.
+    KernelCommandLineMismatch = "KERNEL_COMMAND_LINE_MISMATCH",
+    /// The policy says how the system must have booted, and the Evidence has no event log.
+    EventLogMissing = "EVENT_LOG_MISSING",
+    /// Nothing says that the attestation key is in a TPM.
+    AkNotTrusted = "AK_NOT_TRUSTED",
+    /// The attestation key may leave its TPM, or sign what the TPM did not make.
+    AkAttributesWeak = "AK_ATTRIBUTES_WEAK",
+    /// The certificate of the attestation key is not one for keys of TPMs.
+    AkCertificateUnfit = "AK_CERTIFICATE_UNFIT",
+    /// The Evidence lacks the quote that would cover what its asker chose.
+    QuoteMissing = "QUOTE_MISSING",
+    /// A quote came without its signature.
+    QuoteSignatureMissing = "QUOTE_SIGNATURE_MISSING",
+    /// A signature is over a digest that two messages can share.
+    SignatureAlgorithmWeak = "SIGNATURE_ALGORITHM_WEAK",
+    /// A signature is of a kind that is not verified here.
+    SignatureAlgorithmUnsupported = "SIGNATURE_ALGORITHM_UNSUPPORTED",
+    /// The registers that were sent are not those that the TPM quoted.
+    PcrSelectionMismatch = "PCR_SELECTION_MISMATCH",
+    /// The values of the registers do not have the digest that the TPM quoted.
+    PcrDigestMismatch = "PCR_DIGEST_MISMATCH",
+    /// A register that the policy names is not quoted.
+    PcrNotQuoted = "PCR_NOT_QUOTED",
+    /// Registers are quoted in the SHA-1 bank alone.
+    PcrBankWeak = "PCR_BANK_WEAK",
+    /// The hardware's report does not cover the key of Azure's virtual TPM.
+    AzureAkNotBound = "AZURE_AK_NOT_BOUND",
+    /// The paravisor under Azure's virtual TPM is none that the policy names.
+    AzureParavisorUnknown = "AZURE_PARAVISOR_UNKNOWN",
+    /// A report was asked for at another privilege level than it must be.
+    VmplMismatch = "VMPL_MISMATCH",
+    /// A TDX quote is not of the TD report that it should vouch for.
+    TdReportMismatch = "TD_REPORT_MISMATCH",
 }
 
 impl fmt::Display for Code {

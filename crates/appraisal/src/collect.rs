@@ -1,25 +1,31 @@
 //! From a heap of files to the Endorsements that fit one piece of Evidence. Files are told apart by content:
 //! certificates and CRLs (DER or PEM), TCB info and QE identities as Intel serves them, DCAP collateral as
-//! JSON, and encoded Endorsements. Pure: the caller reads the files. Nothing is verified here; choosing
+//! JSON, encoded Endorsements and bundles. Pure: the caller reads the files. Nothing is verified here; choosing
 //! badly can only make an appraisal refuse.
 
-use evidence::quote::{CertificationData, SignatureData};
+use evidence::bundle::Bundle;
+use evidence::nvidia::{self, Rim};
+use evidence::quote::{CertificationData, PckName, SignatureData};
 use evidence::snp::ReportBody;
 use evidence::{
-    AmdCollateral, CertificateDer, CrlDer, Endorsements, Evidence, IntelCollateral, Platform, SignedDocument,
-    pem,
+    AmdCollateral, AwsCollateral, CertificateDer, CrlDer, Endorsements, Evidence, IntelCollateral,
+    NvidiaCollateral, Platform, SignedDocument, TpmCollateral, azure, nitro, tpm,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::UnixTime;
 use crate::amd::{Vek, hardware_id_length};
-use crate::intel::{Pck, QeIdentity, TcbInfo};
+use crate::intel::{Pck, QeIdentity, TcbInfo, fitness as pck_fitness};
+use crate::nvidia as nvidia_devices;
+use crate::tpm::same_key;
 use crate::x509::{ParsedCertificate, ParsedCrl};
 
 /// A file that holds nothing that endorses anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("neither a certificate, a CRL, TCB info, a QE identity, DCAP collateral nor encoded Endorsements")]
+#[error(
+    "neither a certificate, a CRL, TCB info, a QE identity, DCAP collateral, a RIM, encoded Endorsements nor a bundle"
+)]
 pub struct Unrecognised;
 
 /// Gathers Endorsements from files, and picks those that fit.
@@ -29,6 +35,8 @@ pub struct EndorsementsBuilder {
     crls: Vec<CrlDer>,
     tcb_infos: Vec<Document>,
     qe_identities: Vec<Document>,
+    rims: Vec<Vec<u8>>,
+    ocsp: Vec<Vec<u8>>,
     whole: Vec<Endorsements>,
 }
 
@@ -50,6 +58,10 @@ impl EndorsementsBuilder {
     /// # Errors
     /// [`Unrecognised`], and nothing is added.
     pub fn add_file_bytes(&mut self, bytes: &[u8]) -> Result<(), Unrecognised> {
+        if Rim::recognises(bytes) && Rim::parse(bytes).is_ok() {
+            self.rims.push(bytes.to_vec());
+            return Ok(());
+        }
         if bytes.first() == Some(&b'{') {
             return self.add_json(bytes);
         }
@@ -57,12 +69,21 @@ impl EndorsementsBuilder {
             self.add(endorsements);
             return Ok(());
         }
+        // Its maker's signature is not looked at: those of the vendors inside decide.
+        if let Ok(bundle) = Bundle::from_bytes(bytes) {
+            self.add(bundle.contents.endorsements);
+            return Ok(());
+        }
         let crl = CrlDer(bytes.to_vec());
         if ParsedCrl::parse(&crl).is_ok() {
             self.crls.push(crl);
             return Ok(());
         }
-        let certificates = pem::certificates(bytes).map_err(|_| Unrecognised)?;
+        if nvidia_devices::is_ocsp_response(bytes) {
+            self.ocsp.push(bytes.to_vec());
+            return Ok(());
+        }
+        let certificates = nvidia::certificate_chain(bytes).map_err(|_| Unrecognised)?;
         if certificates.iter().any(|der| ParsedCertificate::parse(der).is_err()) {
             return Err(Unrecognised);
         }
@@ -72,10 +93,23 @@ impl EndorsementsBuilder {
 
     /// Adds Endorsements that are whole already; those that fit are preferred to what is put together.
     pub fn add(&mut self, endorsements: Endorsements) {
+        if let Some(tpm) = &endorsements.tpm {
+            self.certificates.extend(tpm.certificates.iter().cloned());
+            self.crls.extend(tpm.crls.iter().cloned());
+        }
         if let Some(amd) = &endorsements.amd {
             self.certificates.push(amd.vek.clone());
             self.certificates.extend(amd.issuer_chain.iter().cloned());
             self.crls.extend(amd.crl.clone());
+        }
+        if let Some(aws) = &endorsements.aws {
+            self.crls.extend(aws.crls.iter().cloned());
+        }
+        if let Some(nvidia) = &endorsements.nvidia {
+            self.certificates.extend(nvidia.device_chain.iter().cloned());
+            self.crls.extend(nvidia.crls.iter().cloned());
+            self.rims.extend(nvidia.rims.iter().cloned());
+            self.ocsp.extend(nvidia.ocsp.iter().cloned());
         }
         self.whole.push(endorsements);
     }
@@ -103,13 +137,88 @@ impl EndorsementsBuilder {
             Evidence::Sgx(quote) => self.fit_intel(Platform::Sgx, quote.signature_data(), now),
             Evidence::Tdx(quote) => self.fit_intel(Platform::Tdx, quote.signature_data(), now),
             Evidence::Snp(report) => self.fit_amd(report.body(), now),
-            // Azure, TPM, Nitro, CCA and NVIDIA say in their own modules what they need of the heap.
-            Evidence::Azure(_)
-            | Evidence::Tpm(_)
-            | Evidence::Nitro(_)
-            | Evidence::Cca(_)
-            | Evidence::Nvidia(_) => Endorsements::default(),
+            Evidence::Nitro(document) => self.fit_aws(document, now),
+            Evidence::Nvidia(attestation) => self.fit_nvidia(attestation, now),
+            Evidence::Azure(attestation) => self.fit_azure(attestation, now),
+            Evidence::Tpm(attestation) => self.fit_tpm(attestation),
+            // The keys of CCA platforms are the policy's.
+            Evidence::Cca(_) => Endorsements::default(),
         }
+    }
+
+    /// The current list of each issuer in the document's chain.
+    fn fit_aws(&self, document: &nitro::Document, now: UnixTime) -> Endorsements {
+        let chain = document.cabundle().iter().filter_map(|der| ParsedCertificate::parse(der).ok());
+        let crls: Vec<_> = chain.filter_map(|ca| self.current_crl(ca.subject(), now).cloned()).collect();
+        let aws = (!crls.is_empty()).then_some(AwsCollateral { crls });
+        Endorsements { aws, ..Endorsements::default() }
+    }
+
+    fn fit_nvidia(&self, attestation: &nvidia::Attestation, now: UnixTime) -> Endorsements {
+        let crls = self.crls.iter().filter(|der| ParsedCrl::parse(der).is_ok_and(|crl| crl.is_of("NVIDIA")));
+        let nvidia = NvidiaCollateral {
+            rims: nvidia_devices::fit_rims(attestation, &self.rims, now),
+            crls: crls.take(8).cloned().collect(),
+            device_chain: nvidia_devices::fit_chain(attestation, &self.certificates),
+            ocsp: self.ocsp.iter().take(nvidia::MAX_DEVICE_CHAIN).cloned().collect(),
+        };
+        Endorsements { nvidia: Some(nvidia), ..Endorsements::default() }
+    }
+
+    /// As for the hardware alone. The certificates that came with the Evidence are part of the heap.
+    fn fit_azure(&self, attestation: &azure::Attestation, now: UnixTime) -> Endorsements {
+        match (attestation.hcl().hardware(), attestation.td_quote()) {
+            (azure::Hardware::Snp(report), _) => {
+                let certificates = self.certificates.iter().chain(attestation.certificates());
+                let heap = Self {
+                    certificates: certificates.cloned().collect(),
+                    crls: self.crls.clone(),
+                    ..Self::default()
+                };
+                heap.fit_amd(report.body(), now)
+            }
+            (azure::Hardware::Tdx(_), Some(quote)) => {
+                self.fit_intel(Platform::Tdx, quote.signature_data(), now)
+            }
+            (azure::Hardware::Tdx(_), None) => Endorsements::default(),
+        }
+    }
+
+    /// The certificates of the attestation key and of CAs above it, by name, and the lists of those CAs: eight of each
+    /// at most.
+    fn fit_tpm(&self, attestation: &tpm::Attestation) -> Endorsements {
+        let parsed: Vec<_> =
+            self.certificates.iter().filter_map(|der| ParsedCertificate::parse(der).ok()).collect();
+        let own: Vec<_> =
+            attestation.certificates().iter().filter_map(|der| ParsedCertificate::parse(der).ok()).collect();
+        let of_key = |other: &&ParsedCertificate<'_>| {
+            attestation.key().is_some_and(|key| same_key(other.key(), &key.public))
+        };
+        let mut chosen: Vec<&ParsedCertificate<'_>> = parsed.iter().filter(of_key).take(2).collect();
+        let mut issuers: Vec<&[u8]> =
+            own.iter().chain(chosen.iter().copied()).map(ParsedCertificate::issuer).collect();
+        let mut next = 0;
+        while let Some(&issuer) = issuers.get(next) {
+            next += 1;
+            let fits = |other: &&ParsedCertificate<'_>| {
+                other.subject() == issuer && !chosen.iter().any(|kept| kept.der == other.der)
+            };
+            let found: Vec<_> =
+                parsed.iter().filter(fits).take(8_usize.saturating_sub(chosen.len())).collect();
+            issuers.extend(found.iter().map(|other| other.issuer()));
+            chosen.extend(found);
+        }
+        let crls = self.crls.iter().filter(|der| {
+            ParsedCrl::parse(der).is_ok_and(|crl| issuers.iter().any(|issuer| *issuer == crl.issuer()))
+        });
+        let tpm = TpmCollateral {
+            certificates: chosen.iter().map(|own| CertificateDer(own.der.to_vec())).collect(),
+            crls: crls.take(8).cloned().collect(),
+        };
+        if tpm == TpmCollateral::default() {
+            return Endorsements::default();
+        }
+        Endorsements { tpm: Some(tpm), ..Endorsements::default() }
     }
 
     fn fit_amd(&self, body: &ReportBody, now: UnixTime) -> Endorsements {
@@ -138,27 +247,67 @@ impl EndorsementsBuilder {
     }
 
     fn fit_intel(&self, platform: Platform, data: &SignatureData, now: UnixTime) -> Endorsements {
-        let fmspc = fmspc(data.certification_data());
+        let named = self.pck_chain(data.certification_data(), now);
+        let fmspc = fmspc(data.certification_data()).or_else(|| named.iter().find_map(pck_fmspc));
         let whole = self.whole.iter().filter_map(|whole| whole.intel.as_ref());
         let fits = |intel: &&IntelCollateral| {
             read_tcb_info(&intel.tcb_info.body).is_some_and(|info| is_for(&info, platform, fmspc))
         };
         let candidates: Vec<_> = whole.clone().filter(fits).collect();
-        let chosen = candidates
-            .iter()
-            .copied()
-            .find(|intel| is_current(intel, now))
-            .or_else(|| candidates.first().copied())
-            .cloned()
-            .or_else(|| self.assemble_intel(platform, data, fmspc, now))
-            .or_else(|| whole.clone().next().cloned());
+        let chosen =
+            candidates
+                .iter()
+                .copied()
+                .find(|intel| is_current(intel, now))
+                .or_else(|| candidates.first().copied())
+                .cloned()
+                .or_else(|| self.assemble_intel(platform, data, &named, fmspc, now))
+                .or_else(|| whole.clone().next().cloned())
+                .map(|own| {
+                    if own.pck_chain.is_empty() { IntelCollateral { pck_chain: named, ..own } } else { own }
+                });
         Endorsements { intel: chosen, ..Endorsements::default() }
+    }
+
+    /// The PCK certificate that fits best among those that certification data without one can name, and its CA's;
+    /// for a certificate alone, its CA's.
+    fn pck_chain(&self, data: &CertificationData, now: UnixTime) -> Vec<CertificateDer> {
+        if let CertificationData::PckChain(_) | CertificationData::PlatformManifest(_) = data {
+            return Vec::new();
+        }
+        let whole = self.whole.iter().filter_map(|whole| whole.intel.as_ref());
+        let heap = whole.flat_map(|own| own.pck_chain.iter().chain(&own.pck_crl_issuer_chain));
+        let parsed: Vec<_> = self
+            .certificates
+            .iter()
+            .chain(heap)
+            .filter_map(|der| ParsedCertificate::parse(der).ok())
+            .collect();
+        let chain = |signer: &ParsedCertificate<'_>| {
+            let issuers = parsed.iter().filter(|other| other.subject() == signer.issuer());
+            issuers.map(|issuer| CertificateDer(issuer.der.to_vec())).take(1).collect::<Vec<_>>()
+        };
+        match data {
+            CertificationData::PckChain(_) | CertificationData::PlatformManifest(_) => Vec::new(),
+            CertificationData::PckCertificate(leaf) => {
+                ParsedCertificate::parse(leaf).map(|leaf| chain(&leaf)).unwrap_or_default()
+            }
+            CertificationData::PckName(name) => {
+                let fits = parsed
+                    .iter()
+                    .filter_map(|certificate| Some((rank(name, certificate, now)?, certificate)));
+                fits.first_maximum().map_or_else(Vec::new, |leaf| {
+                    [vec![CertificateDer(leaf.der.to_vec())], chain(leaf)].concat()
+                })
+            }
+        }
     }
 
     fn assemble_intel(
         &self,
         platform: Platform,
         data: &SignatureData,
+        named: &[CertificateDer],
         fmspc: Option<[u8; 6]>,
         now: UnixTime,
     ) -> Option<IntelCollateral> {
@@ -172,9 +321,11 @@ impl EndorsementsBuilder {
             let window = (identity.issue_date, identity.next_update, identity.tcb_evaluation_data_number);
             (identity.id == wanted).then_some(window)
         })?;
-        let CertificationData::PckChain(quote_chain) = data.certification_data() else { return None };
-        let in_quote: Vec<_> =
-            quote_chain.iter().filter_map(|der| ParsedCertificate::parse(der).ok()).collect();
+        let in_quote: Vec<_> = certificates(data.certification_data())
+            .iter()
+            .chain(named)
+            .filter_map(|der| ParsedCertificate::parse(der).ok())
+            .collect();
         let pck = in_quote.iter().find(|certificate| Pck::is_present(certificate))?;
         let ca = in_quote.iter().find(|certificate| certificate.subject() == pck.issuer())?;
         let signers = self.signer_chain(ca.issuer(), now);
@@ -189,6 +340,7 @@ impl EndorsementsBuilder {
             root_ca_crl: self.current_crl(ca.issuer(), now)?.clone(),
             pck_crl: self.current_crl(ca.subject(), now)?.clone(),
             pck_crl_issuer_chain: Vec::new(),
+            pck_chain: Vec::new(),
         })
     }
 
@@ -292,9 +444,28 @@ fn is_current(intel: &IntelCollateral, now: UnixTime) -> bool {
     .all(|window| window.is_some_and(|(start, end)| start <= now && now <= end))
 }
 
+/// The certificates that are in the quote.
+fn certificates(data: &CertificationData) -> &[CertificateDer] {
+    match data {
+        CertificationData::PckChain(chain) => chain,
+        CertificationData::PckCertificate(leaf) => std::slice::from_ref(leaf),
+        CertificationData::PckName(_) | CertificationData::PlatformManifest(_) => &[],
+    }
+}
+
 fn fmspc(data: &CertificationData) -> Option<[u8; 6]> {
-    let CertificationData::PckChain(chain) = data else { return None };
-    chain.iter().find_map(|der| Some(Pck::read(&ParsedCertificate::parse(der).ok()?).ok()?.fmspc))
+    certificates(data).iter().find_map(pck_fmspc)
+}
+
+fn pck_fmspc(der: &CertificateDer) -> Option<[u8; 6]> {
+    Some(Pck::read(&ParsedCertificate::parse(der).ok()?).ok()?.fmspc)
+}
+
+/// How well a certificate fits what the quote names its PCK by; none when it is not of that platform.
+fn rank(name: &PckName, certificate: &ParsedCertificate<'_>, now: UnixTime) -> Option<(bool, bool, u16)> {
+    let (same, pce_svn) = pck_fitness(name, &Pck::read(certificate).ok()?)?;
+    let valid = certificate.not_before() <= now && now <= certificate.not_after();
+    Some((valid, same, pce_svn))
 }
 
 /// The document that is current at `now`, of the highest evaluation, and the newest of those.

@@ -46,6 +46,22 @@ pub trait Crypto: Send + Sync {
         signature: &[u8],
     ) -> Result<(), InvalidSignature>;
 
+    /// The same for what is signed once and seen again with each Evidence of a platform: certificates, revocation
+    /// lists, a vendor's documents, the certification of an attestation key; never for Evidence itself.
+    /// Providers leave it as it is: a [`crate::Verifier`] answers from its memory here.
+    ///
+    /// # Errors
+    /// As [`Crypto::verify`].
+    fn verify_endorsement(
+        &self,
+        algorithm: SignatureAlgorithm,
+        key: &[u8],
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<(), InvalidSignature> {
+        self.verify(algorithm, key, message, signature)
+    }
+
     /// SHA-1 of `parts`, one after the other: for the SHA-1 banks of TPMs, and for nothing else.
     fn sha1(&self, parts: &[&[u8]]) -> [u8; 20];
 

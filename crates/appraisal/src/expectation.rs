@@ -121,7 +121,7 @@ fn registers(value: &ReferenceValue, measured: &BTreeMap<String, String>) -> Vec
 }
 
 /// Equal, or the first half of 64 bytes where the platform's field has 32.
-fn is_covered(expected: &Covered, seen: &Covered) -> bool {
+pub(crate) fn is_covered(expected: &Covered, seen: &Covered) -> bool {
     match (expected.as_bytes(), seen.as_bytes()) {
         (expected, seen) if expected.len() == 64 && seen.len() == 32 => expected[..32] == *seen,
         // Nothing covered is nothing shown, whatever was expected.

@@ -1,6 +1,8 @@
 //! What the part for a vendor's platforms takes and gives.
 
 use crate::claims::Claims;
+use crate::memory::Recall;
+use crate::needs::CollateralSubject;
 use crate::trust::Anchor;
 use crate::verdict::{Check, Origin, PlatformIdentity, Tcb};
 use crate::{Code, Crypto, Policy, Rule, UnixTime};
@@ -11,6 +13,7 @@ pub(crate) struct Context<'a> {
     pub(crate) now: UnixTime,
     pub(crate) crypto: &'a dyn Crypto,
     pub(crate) anchors: &'a [Anchor],
+    pub(crate) memory: &'a Recall<'a>,
 }
 
 /// What was found out about the platform.
@@ -37,12 +40,29 @@ impl Findings {
 /// How new the vendor's statements were that an appraisal used (S-18).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CollateralSeen {
+    /// What the statements are about.
+    pub subject: Option<CollateralSubject>,
     /// Intel: the evaluation data number of the TCB info.
     pub tcb_evaluation_data_number: Option<u32>,
     /// Intel: the oldest time of issue among TCB info, QE identity and CRLs.
     pub intel_collateral_issued: Option<UnixTime>,
+    /// Intel: the root CA's list.
+    pub root_ca_crl: Option<CrlSeen>,
+    /// Intel: the PCK CA's list.
+    pub pck_crl: Option<CrlSeen>,
     /// AMD: the number of the CRL.
     pub amd_crl_number: Option<u64>,
+    /// AMD: when the CRL was issued.
+    pub amd_crl_issued: Option<UnixTime>,
+}
+
+/// How new a revocation list was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CrlSeen {
+    /// Its number. Intel gives all of its lists the number 1.
+    pub number: Option<u64>,
+    /// When it was issued.
+    pub issued: UnixTime,
 }
 
 /// What a policy rule makes of something that not everyone accepts.

@@ -5,7 +5,7 @@
 //! what is expected. It returns [`Appraised`], a proof that only it can make, or [`Refused`]; both carry the
 //! whole tree of checks ([`Verdict`]).
 //!
-//! What it is not: it fetches nothing, remembers nothing, reads no clock, and has no cryptography of its own
+//! What it is not: it fetches nothing, reads no clock, and has no cryptography of its own
 //! ([`Crypto`] is passed in). It does not say that code is good, only that it is the code you named.
 //!
 //! ```text
@@ -40,17 +40,24 @@ mod admission;
 mod amd;
 mod azure;
 pub mod binding;
+pub mod boot;
 mod cca;
 mod chain;
 mod claims;
 mod code;
 mod collect;
+mod composite;
 mod crypto;
 mod currency;
 mod der;
+mod examination;
 mod expectation;
+mod expiry;
 mod findings;
+mod heads;
 mod intel;
+mod memory;
+mod needs;
 mod nitro;
 mod nvidia;
 mod policy;
@@ -63,33 +70,53 @@ mod tpm;
 mod trust;
 mod trust_anchor;
 mod verdict;
+mod verifier;
 mod x509;
 
 use evidence::{Covered, Endorsements, Evidence, LaunchConfiguration, Measurement, Platform};
 
 pub use azure::{AzureClaims, AzurePolicy};
+pub use boot::BootPolicy;
 pub use cca::{CcaClaims, CcaPolicy};
 pub use claims::Claims;
 pub use code::Code;
 pub use collect::{EndorsementsBuilder, Unrecognised};
+pub use composite::{AppraisedAll, CompositeVerdict, Piece, RefusedAll, appraise_all, assess_all};
 pub use crypto::{Crypto, InvalidSignature, SignatureAlgorithm};
-pub use findings::CollateralSeen;
+pub use examination::{Examination, Examined, NoRoot};
+pub use expiry::{Expiry, PartWindow};
+pub use findings::{CollateralSeen, CrlSeen};
+pub use heads::{CertificateHead, CrlHead, DocumentHead, Unreadable, VekHead};
+pub use intel::{
+    EnclaveAttributes, ExtendedTdClaims, IntelClaims, IntelCollateralClaims, SgxClaims, SgxType,
+    TdAttributes, TdxClaims,
+};
+pub use memory::Capacity;
+pub use needs::{
+    AmdNeeds, CollateralSubject, IntelNeeds, IntelTee, Needs, NeedsUnknown, PckCa, VekNeeds, hardware_id,
+    needs, needs_of_quote, needs_of_report,
+};
 pub use nitro::{NitroClaims, NitroPolicy};
-pub use nvidia::{NvidiaClaims, NvidiaPolicy};
+pub use nvidia::{NvidiaArchitecture, NvidiaClaims, NvidiaDevice, NvidiaPolicy};
 pub use policy::{
     AcceptedFamily, AttributeBits, Bits, CollateralPolicy, ContradictoryBits, EmptyIdentity, EmulatedRoot,
-    FirmwareVersion, Fmspc, Grace, GraceEnd, IdBlock, InvalidGrace, InvalidRoot, ListedIdentity, Mask, Minimum,
-    PlatformIdentities, Policy, Rule, SnpMinimum, SnpPolicy, Waiver,
+    FirmwareVersion, Fmspc, Grace, GraceEnd, IdBlock, InvalidGrace, InvalidRoot, ListedIdentity, Mask,
+    Minimum, PlatformIdentities, Policy, Rule, SnpMinimum, SnpPolicy, Waiver,
 };
-pub use reference::{InvalidReference, ReferenceValue, ReferenceValues};
+pub use reference::{InvalidReference, ReferenceFile, ReferenceValue, ReferenceValues};
 pub use status::TcbStatus;
 pub use time::{InvalidTime, UnixTime};
 pub use tpm::{TpmClaims, TpmPolicy};
 pub use trust_anchor::{AnchorKey, InvalidAnchor, TrustAnchor};
-pub use verdict::{Check, Decision, Origin, Outcome, PlatformIdentity, Reason, Tcb, Verdict};
+pub use verdict::{
+    Check, Decision, OpenAdvisory, Origin, Outcome, PlatformIdentity, Reason, Shortfall, Tcb, TcbPart,
+    TcbTarget, Verdict,
+};
+pub use verifier::Verifier;
 
 use expectation::Expectations;
 use findings::{Context, Findings};
+use memory::{Memory, Recall};
 
 /// Appraises Evidence.
 ///
@@ -107,19 +134,8 @@ pub fn appraise(
         report_data: Some(&reference.report_data),
         measurements: Some(&reference.measurements),
     };
-    let (verdict, collateral) = judge(evidence, endorsements, expectations, policy, now, crypto);
-    match (&verdict.verdict, &verdict.origin) {
-        (Decision::Accepted, Some(origin)) => Ok(Appraised {
-            emulated: matches!(origin, Origin::Emulated(_)),
-            platform: evidence.platform(),
-            measurement: evidence.measurement(),
-            launch_configuration: evidence.launch_configuration().to_vec(),
-            report_data: evidence.covered(),
-            collateral,
-            verdict,
-        }),
-        _ => Err(Refused { verdict: Box::new(verdict) }),
-    }
+    let judged = judge(evidence, endorsements, expectations, policy, now, crypto, None);
+    Appraised::new(evidence, judged)
 }
 
 /// Looks at Evidence with expectations that may be partial: for people, and for reading recorded Evidence.
@@ -134,10 +150,10 @@ pub fn assess(
     crypto: &dyn Crypto,
 ) -> Assessment {
     let expectations = Expectations { report_data, measurements };
-    Assessment { verdict: judge(evidence, endorsements, expectations, policy, now, crypto).0 }
+    Assessment { verdict: judge(evidence, endorsements, expectations, policy, now, crypto, None).0 }
 }
 
-/// Proof that Evidence was appraised and accepted. Only [`appraise`] makes it.
+/// Proof that Evidence was appraised and accepted. Only [`appraise`] and [`Verifier::appraise`] make it.
 #[derive(Clone, Debug)]
 pub struct Appraised {
     verdict: Verdict,
@@ -150,6 +166,22 @@ pub struct Appraised {
 }
 
 impl Appraised {
+    fn new(evidence: &Evidence, judged: (Verdict, CollateralSeen)) -> Result<Self, Refused> {
+        let (verdict, collateral) = judged;
+        match (&verdict.verdict, &verdict.origin) {
+            (Decision::Accepted, Some(origin)) => Ok(Self {
+                emulated: matches!(origin, Origin::Emulated(_)),
+                platform: evidence.platform(),
+                measurement: evidence.measurement(),
+                launch_configuration: evidence.launch_configuration().to_vec(),
+                report_data: evidence.covered(),
+                collateral,
+                verdict,
+            }),
+            _ => Err(Refused { verdict: Box::new(verdict) }),
+        }
+    }
+
     /// The tree of checks.
     pub fn verdict(&self) -> &Verdict {
         &self.verdict
@@ -248,9 +280,11 @@ fn judge(
     policy: &Policy,
     now: UnixTime,
     crypto: &dyn Crypto,
+    memory: Option<&Memory>,
 ) -> (Verdict, CollateralSeen) {
     let anchors = trust::anchors(evidence.platform(), policy);
-    let context = Context { policy, now, crypto, anchors: &anchors };
+    let recall = Recall::new(crypto, memory);
+    let context = Context { policy, now, crypto: &recall, anchors: &anchors, memory: &recall };
     let Findings { mut checks, origin, product, identity, tcb, claims, collateral } = match evidence {
         Evidence::Sgx(quote) => {
             intel::appraise(intel::Quote::Sgx(quote), endorsements.intel.as_ref(), &context)
@@ -281,6 +315,9 @@ fn judge(
         && (expectations.measurements.is_none() || made("mine"));
     let failed = checks.iter().any(Check::is_failed);
     let accepted = complete && !failed && origin.is_some();
+    if accepted {
+        recall.keep();
+    }
 
     let verdict = Verdict {
         verdict: if accepted { Decision::Accepted } else { Decision::Refused },

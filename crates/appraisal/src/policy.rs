@@ -14,7 +14,10 @@ use evidence::{CertificateDer, Platform, pem};
 use serde::{Deserialize, Serialize};
 
 use crate::x509::{CertificateFault, ParsedCertificate};
-use crate::{AzurePolicy, CcaPolicy, NitroPolicy, NvidiaPolicy, TcbStatus, TpmPolicy, TrustAnchor, UnixTime};
+use crate::{
+    AzurePolicy, BootPolicy, CcaPolicy, NitroPolicy, NvidiaPolicy, TcbStatus, TpmPolicy, TrustAnchor,
+    UnixTime,
+};
 
 pub use bits::{AttributeBits, Bits, ContradictoryBits, Mask};
 pub use collateral::CollateralPolicy;
@@ -84,7 +87,7 @@ pub struct Policy {
     pub sept_ve: Rule,
     /// TDX: the TD exposes performance counters.
     pub perfmon: Rule,
-    /// TDX, SNP: attribute or guest policy bits that this version does not know.
+    /// SGX, TDX, SNP: attribute, CPU state or guest policy bits that this version does not know.
     pub unknown_attributes: Rule,
     /// SNP: the platform does not say that it checked its memory for aliases (BadRAM).
     pub alias_check: Rule,
@@ -97,6 +100,8 @@ pub struct Policy {
     pub trust_anchors: Vec<TrustAnchor>,
     /// SEV-SNP.
     pub snp: SnpPolicy,
+    /// The boot, where Evidence comes with an event log.
+    pub boot: BootPolicy,
     /// TPM alone, or under Azure.
     pub tpm: TpmPolicy,
     /// Azure.
@@ -132,7 +137,7 @@ impl Policy {
             allowed_families: BTreeSet::new(),
             denied_fmspc: BTreeSet::new(),
             allowed_fmspc: BTreeSet::new(),
-            compromised: Rule::Refuse,
+            compromised: Rule::Warn,
             accept_compromised: Vec::new(),
             platform_identities: PlatformIdentities::default(),
             attributes: AttributeBits::default(),
@@ -147,6 +152,7 @@ impl Policy {
             amd_crl: Rule::Refuse,
             trust_anchors: Vec::new(),
             snp: SnpPolicy::default(),
+            boot: BootPolicy::default(),
             tpm: TpmPolicy::default(),
             azure: AzurePolicy::default(),
             nitro: NitroPolicy::default(),
@@ -183,6 +189,18 @@ impl Policy {
         }
     }
 
+    /// Reads a policy: the words `production` and `genuine` name those, and anything else is the policy's JSON.
+    ///
+    /// # Errors
+    /// That of JSON, which names the line and what is wrong there.
+    pub fn from_text(text: &str) -> Result<Self, serde_json::Error> {
+        match text.trim() {
+            "production" => Ok(Self::production()),
+            "genuine" => Ok(Self::genuine()),
+            json => serde_json::from_str(json),
+        }
+    }
+
     /// The same policy, with roots of emulated platforms accepted.
     #[must_use]
     pub fn trust_emulated(mut self, roots: impl IntoIterator<Item = EmulatedRoot>) -> Self {
@@ -199,8 +217,18 @@ pub struct Minimum {
     pub tcb_evaluation_data_number: Option<u32>,
     /// SGX, TDX: TCB info, QE identity and CRLs issued before this are refused (S-18).
     pub intel_collateral_issued: Option<UnixTime>,
+    /// SGX, TDX: the number of the root CA's CRL (S-18). Intel gives all of its lists the number 1.
+    pub root_ca_crl_number: Option<u64>,
+    /// SGX, TDX: a CRL of the root CA issued before this is refused (S-18).
+    pub root_ca_crl_issued: Option<UnixTime>,
+    /// SGX, TDX: the number of the PCK CA's CRL (S-18).
+    pub pck_crl_number: Option<u64>,
+    /// SGX, TDX: a CRL of the PCK CA issued before this is refused (S-18).
+    pub pck_crl_issued: Option<UnixTime>,
     /// SNP: the number of AMD's CRL (S-18).
     pub amd_crl_number: Option<u64>,
+    /// SNP: a CRL of AMD's issued before this is refused (S-18).
+    pub amd_crl_issued: Option<UnixTime>,
     /// SGX, TDX: each of the 16 components of the CPU's security version.
     pub intel_cpu_svn: Option<[u8; 16]>,
     /// SGX, TDX: the security version of the provisioning certification enclave.

@@ -59,6 +59,14 @@ impl ReferenceValue {
     }
 }
 
+/// Reference values as a file: what `bailey measure` prints and `bailey verify` reads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReferenceFile {
+    /// Any of these is acceptable.
+    pub reference_values: Vec<ReferenceValue>,
+}
+
 impl<'de> Deserialize<'de> for ReferenceValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Wire::deserialize(deserializer)?.try_into().map_err(serde::de::Error::custom)

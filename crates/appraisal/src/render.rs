@@ -112,7 +112,9 @@ impl Page {
         self.styled(style, mark)?;
         write!(self.text, " {:NAME$} ", check.name)?;
         match (check.outcome, check.code) {
-            (Outcome::Failed | Outcome::Warned, Some(code)) if check.checks.is_empty() => {
+            (Outcome::Failed | Outcome::Warned, Some(code))
+                if check.checks.is_empty() || check.mend.is_some() =>
+            {
                 self.styled(style, code.as_str())?;
                 write!(self.text, ": {}", check.text)?;
             }
@@ -124,7 +126,8 @@ impl Page {
     }
 
     fn detail(&mut self, indent: &str, check: &Check) -> fmt::Result {
-        if matches!(check.outcome, Outcome::Passed | Outcome::Skipped) || !check.checks.is_empty() {
+        // What has no code tells a detail of its parent, in its text.
+        if matches!(check.outcome, Outcome::Passed | Outcome::Skipped) || check.code.is_none() {
             return Ok(());
         }
         let rows = [("seen", &check.observed), ("expected", &check.expected), ("mend", &check.mend)];

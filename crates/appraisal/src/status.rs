@@ -60,7 +60,7 @@ impl TcbStatus {
         }
     }
 
-    const fn needs_configuration(self) -> bool {
+    pub(crate) const fn needs_configuration(self) -> bool {
         matches!(
             self,
             Self::ConfigurationNeeded

@@ -1,6 +1,7 @@
-//! Where chains must end: the roots of Intel and AMD, compiled in, and those of emulated platforms that the
+//! Where chains must end: the roots of Intel, AMD and AWS, compiled in, and those of emulated platforms that the
 //! policy names. Which of them it was is the only thing that decides whether a verdict says `emulated`.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use evidence::{CertificateDer, Platform};
@@ -48,6 +49,9 @@ impl Anchor {
 struct VendorRoots {
     intel: Vec<Anchor>,
     amd: Vec<Anchor>,
+    aws: Vec<Anchor>,
+    nvidia_devices: Vec<Anchor>,
+    nvidia_rims: Vec<Anchor>,
     none: Vec<Anchor>,
 }
 
@@ -57,6 +61,8 @@ static VENDOR_ROOTS: LazyLock<VendorRoots> = LazyLock::new(|| {
     let read = |der: &[u8]| Anchor::new(&CertificateDer(der.to_vec()), Origin::Vendor);
     VendorRoots {
         none: Vec::new(),
+        nvidia_devices: read(include_bytes!("../roots/nvidia-device-identity-ca.der")).into_iter().collect(),
+        nvidia_rims: read(include_bytes!("../roots/nvidia-corim-signing-root-ca.der")).into_iter().collect(),
         intel: read(include_bytes!("../roots/intel-sgx-root-ca.der")).into_iter().collect(),
         amd: [
             include_bytes!("../roots/ark-milan.der").as_slice(),
@@ -66,21 +72,31 @@ static VENDOR_ROOTS: LazyLock<VendorRoots> = LazyLock::new(|| {
         .into_iter()
         .filter_map(read)
         .collect(),
+        aws: read(include_bytes!("../roots/aws-nitro-enclaves-root-g1.der")).into_iter().collect(),
     }
 });
 
 /// The roots that Evidence of `platform` may chain to. Vendors come first.
-pub(crate) fn anchors(platform: Platform, policy: &Policy) -> Vec<Anchor> {
+pub(crate) fn anchors(platform: Platform, policy: &Policy) -> Cow<'static, [Anchor]> {
     let vendor = match platform {
-        Platform::Sgx | Platform::Tdx => &VENDOR_ROOTS.intel,
-        Platform::Snp => &VENDOR_ROOTS.amd,
-        Platform::AzureSnp
-        | Platform::AzureTdx
-        | Platform::Tpm
-        | Platform::Nitro
-        | Platform::Cca
-        | Platform::Nvidia => &VENDOR_ROOTS.none,
+        Platform::Sgx | Platform::Tdx | Platform::AzureTdx => &VENDOR_ROOTS.intel,
+        Platform::Snp | Platform::AzureSnp => &VENDOR_ROOTS.amd,
+        Platform::Nitro => &VENDOR_ROOTS.aws,
+        Platform::Tpm | Platform::Cca => &VENDOR_ROOTS.none,
+        Platform::Nvidia => &VENDOR_ROOTS.nvidia_devices,
     };
+    with_emulated(vendor, policy)
+}
+
+/// The roots that NVIDIA's reference integrity manifests may chain to. NVIDIA signs them under a root of their own.
+pub(crate) fn rim_anchors(policy: &Policy) -> Cow<'static, [Anchor]> {
+    with_emulated(&VENDOR_ROOTS.nvidia_rims, policy)
+}
+
+fn with_emulated(vendor: &'static [Anchor], policy: &Policy) -> Cow<'static, [Anchor]> {
+    if policy.emulated_roots.is_empty() {
+        return Cow::Borrowed(vendor);
+    }
     let emulated = policy
         .emulated_roots
         .iter()
@@ -97,6 +113,10 @@ mod tests {
         let names: Vec<_> =
             VENDOR_ROOTS.intel.iter().chain(&VENDOR_ROOTS.amd).map(|anchor| anchor.name.as_str()).collect();
         assert_eq!(names, ["Intel SGX Root CA", "ARK-Milan", "ARK-Genoa", "ARK-Turin"]);
+        assert_eq!(VENDOR_ROOTS.aws[0].name, "aws.nitro-enclaves");
+        let nvidia = VENDOR_ROOTS.nvidia_devices.iter().chain(&VENDOR_ROOTS.nvidia_rims);
+        let names: Vec<_> = nvidia.map(|anchor| anchor.name.as_str()).collect();
+        assert_eq!(names, ["NVIDIA Device Identity CA", "NVIDIA CoRIM signing Root CA"]);
     }
 
     #[test]

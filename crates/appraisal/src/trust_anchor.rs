@@ -1,6 +1,8 @@
 //! Anchors that a policy names for platforms whose vendors' roots are not compiled in. Who names one says: what it
 //! signs is genuine.
 
+mod files;
+
 use evidence::{CertificateDer, pem};
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +67,20 @@ impl TrustAnchor {
     pub fn identity(&self) -> Option<&[u8]> {
         self.identity.as_deref()
     }
+}
+
+/// The DER of a public key of a kind that attestation keys have: `BEGIN PUBLIC KEY`, or the DER itself.
+fn public_key(bytes: &[u8]) -> Option<Vec<u8>> {
+    const BEGIN: &str = "-----BEGIN PUBLIC KEY-----";
+    const END: &str = "-----END PUBLIC KEY-----";
+    let der = match str::from_utf8(bytes).ok().map(str::trim).and_then(|text| text.strip_prefix(BEGIN)) {
+        Some(text) => {
+            let digits: String = text.strip_suffix(END)?.split_whitespace().collect();
+            pem::decode_base64(&digits)?
+        }
+        None => bytes.to_vec(),
+    };
+    evidence::tpm::PublicKey::from_spki(&der).ok().map(|key| key.spki())
 }
 
 /// As a policy writes it: `certificate` or `public_key`, PEM; `identity`, hexadecimal.

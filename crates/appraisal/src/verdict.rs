@@ -70,6 +70,11 @@ impl Check {
         Self::new(name, Outcome::Skipped, None, reason.into())
     }
 
+    /// A detail of its parent, which has the code.
+    pub(crate) fn detail(name: &'static str, outcome: Outcome, text: impl Into<String>) -> Self {
+        Self::new(name, outcome, None, text.into())
+    }
+
     /// A check that consists of others: as bad as the worst of them.
     pub(crate) fn group(name: &'static str, text: impl Into<String>, checks: Vec<Self>) -> Self {
         let outcome = checks.iter().map(|check| check.outcome).max().unwrap_or(Outcome::Skipped);
@@ -113,11 +118,15 @@ impl Check {
             return;
         }
         path.push(self.name);
-        if self.checks.is_empty() {
-            found.push((path.join("/"), self));
-        }
+        let before = found.len();
         for check in &self.checks {
             check.collect_leaves(outcome, path, found);
+        }
+        // Children without codes of their own only tell the details of their parent.
+        let speaks = self.outcome == outcome && (self.code.is_some() || self.checks.is_empty());
+        if speaks && found[before..].iter().all(|(_, check)| check.code.is_none()) {
+            found.truncate(before);
+            found.push((path.join("/"), self));
         }
         path.pop();
     }
@@ -157,6 +166,60 @@ pub struct Tcb {
     /// The date of the TCB level that the platform reaches.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub date: Option<UnixTime>,
+    /// Intel: the parts that the status was merged from, each with what it lacks.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<TcbPart>,
+}
+
+/// One part of a platform that its vendor gives levels to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TcbPart {
+    /// `platform`, `tdx-module` or `quoting-enclave`; with `-now` for the versions that run now, where a TD of TDX
+    /// 1.5 was launched under others.
+    pub name: &'static str,
+    /// The status of the level that the part reaches.
+    pub status: TcbStatus,
+    /// The date of that level.
+    pub date: UnixTime,
+    /// The best level that the vendor lists for the part, when it is better than the one reached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<TcbTarget>,
+    /// What the part lacks for that level; empty when there is none.
+    pub shortfalls: Vec<Shortfall>,
+    /// The advisories that are open.
+    pub advisories: Vec<OpenAdvisory>,
+}
+
+/// A TCB level that a part could reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct TcbTarget {
+    /// Its status.
+    pub status: TcbStatus,
+    /// Its date.
+    pub date: UnixTime,
+}
+
+/// A security version that is too low.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Shortfall {
+    /// What it is the version of, with the vendor's words where there are any.
+    pub component: String,
+    /// The version that was seen.
+    pub seen: u16,
+    /// The version that is needed.
+    pub required: u16,
+}
+
+/// An advisory that is open at the level that a part reaches.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OpenAdvisory {
+    /// The vendor's name for it.
+    pub id: String,
+    /// What it affects.
+    pub affects: String,
+    /// The date of the first later level without it; none when there is no such level.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<UnixTime>,
 }
 
 /// Which platform instance made the Evidence.
@@ -168,6 +231,13 @@ pub enum PlatformIdentity {
     ChipId([u8; 64]),
     /// SNP with a VLEK: the cloud provider; the chip is not told.
     Provider(String),
+    /// A name that the vendor gives the instance: the parent instance of a Nitro Enclave, the instance id of a CCA
+    /// platform.
+    Named(String),
+    /// NVIDIA: the serial numbers of the devices, separated by commas.
+    Device(String),
+    /// TPM: SHA-256 of the attestation key's SubjectPublicKeyInfo.
+    AttestationKey([u8; 32]),
 }
 
 impl std::fmt::Display for PlatformIdentity {
@@ -175,7 +245,8 @@ impl std::fmt::Display for PlatformIdentity {
         match self {
             Self::Ppid(id) => f.write_str(&hex::encode(id)),
             Self::ChipId(id) => f.write_str(&hex::encode(id)),
-            Self::Provider(name) => f.write_str(name),
+            Self::Provider(name) | Self::Named(name) | Self::Device(name) => f.write_str(name),
+            Self::AttestationKey(digest) => f.write_str(&hex::encode(digest)),
         }
     }
 }
@@ -186,6 +257,9 @@ impl PlatformIdentity {
             Self::Ppid(_) => "PPID",
             Self::ChipId(_) => "chip",
             Self::Provider(_) => "provider",
+            Self::Named(_) => "instance",
+            Self::Device(_) => "device",
+            Self::AttestationKey(_) => "key",
         }
     }
 
@@ -193,7 +267,7 @@ impl PlatformIdentity {
     pub(crate) fn short(&self) -> String {
         let text = self.to_string();
         let value = match (self, text.get(..8), text.get(text.len().saturating_sub(4)..)) {
-            (Self::Provider(_), ..) => text,
+            (Self::Provider(_) | Self::Device(_), ..) => text,
             (_, Some(head), Some(tail)) => format!("{head}…{tail}"),
             _ => text,
         };
@@ -291,6 +365,11 @@ impl Verdict {
     /// The platform instance, when its certificate is trusted.
     pub fn platform_identity(&self) -> Option<&PlatformIdentity> {
         self.platform_identity.as_ref()
+    }
+
+    /// Whether the Evidence was compared with reference values for the code.
+    pub fn workload_checked(&self) -> bool {
+        self.workload_checked
     }
 
     /// What is known of the TCB.

@@ -189,6 +189,7 @@ impl Platform {
             root_ca_crl: CrlDer(collateral.root_crl.clone()),
             pck_crl: CrlDer(collateral.pck_crl.clone()),
             pck_crl_issuer_chain: vec![intel.pck_ca_certificate.clone(), intel.root_certificate.clone()],
+            pck_chain: Vec::new(),
         };
         Endorsements { intel: Some(collateral), ..Endorsements::default() }
     }

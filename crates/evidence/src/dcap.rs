@@ -19,9 +19,9 @@ struct Collateral {
     qe_identity_issuer_chain: String,
     qe_identity: String,
     qe_identity_signature: String,
-    /// Newer tools keep the PCK chain beside the quote that has it already.
-    #[serde(default, rename = "pck_certificate_chain")]
-    _pck_certificate_chain: Option<serde::de::IgnoredAny>,
+    /// Newer tools keep the PCK chain beside the quote, which mostly has it already.
+    #[serde(default)]
+    pck_certificate_chain: Option<String>,
 }
 
 impl Endorsements {
@@ -62,6 +62,10 @@ impl Endorsements {
             root_ca_crl: CrlDer(hexadecimal("root_ca_crl", &collateral.root_ca_crl)?),
             pck_crl: CrlDer(hexadecimal("pck_crl", &collateral.pck_crl)?),
             pck_crl_issuer_chain: pem::certificates(collateral.pck_crl_issuer_chain.as_bytes())?,
+            pck_chain: match collateral.pck_certificate_chain.as_deref() {
+                None | Some("") => Vec::new(),
+                Some(chain) => pem::certificates(chain.as_bytes())?,
+            },
         };
         Ok(Self { intel: Some(intel), ..Self::default() })
     }

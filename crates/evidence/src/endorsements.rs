@@ -6,7 +6,7 @@ use ciborium::Value;
 use crate::Malformed;
 
 const FORMAT: &str = "Endorsements";
-const SCHEMA: &str = "bailey/endorsements/2";
+const SCHEMA: &str = "bailey/endorsements/3";
 /// Encoded Endorsements longer than this are refused unread; real ones have less than 40 KiB, or 200 with RIMs.
 pub const MAX_ENDORSEMENTS: usize = 512 * 1024;
 
@@ -29,7 +29,7 @@ pub struct SignedDocument {
     pub issuer_chain: Vec<CertificateDer>,
 }
 
-/// What Intel signs about a platform. The PCK certificate itself travels in the quote.
+/// What Intel signs about a platform. The PCK certificate itself mostly travels in the quote.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct IntelCollateral {
     /// TCB info for the platform's FMSPC: version 3, or 2 for SGX.
@@ -42,6 +42,9 @@ pub struct IntelCollateral {
     pub pck_crl: CrlDer,
     /// The PCK CA's certificate and those of its issuers, in any order; may be empty, as the quote has them.
     pub pck_crl_issuer_chain: Vec<CertificateDer>,
+    /// The PCK certificate and those of its issuers, in any order, for quotes that only name it (certification data
+    /// of kinds 1 to 3); empty otherwise.
+    pub pck_chain: Vec<CertificateDer>,
 }
 
 /// What AMD signs about a platform.
@@ -78,6 +81,10 @@ pub struct NvidiaCollateral {
     pub rims: Vec<Vec<u8>>,
     /// Revocations by the issuers of the device's certificate.
     pub crls: Vec<CrlDer>,
+    /// The certificate of the key that signed a report and those of its issuers, for reports that come without.
+    pub device_chain: Vec<CertificateDer>,
+    /// Answers of NVIDIA's OCSP service (RFC 6960) about those certificates.
+    pub ocsp: Vec<Vec<u8>>,
 }
 
 /// What vendors sign about a platform. See the `appraisal` crate for what each part is needed for.
@@ -156,6 +163,7 @@ fn encode_intel(intel: &IntelCollateral) -> Value {
         Value::Bytes(intel.root_ca_crl.0.clone()),
         Value::Bytes(intel.pck_crl.0.clone()),
         encode_chain(&intel.pck_crl_issuer_chain),
+        encode_chain(&intel.pck_chain),
     ])
 }
 
@@ -181,7 +189,9 @@ fn encode_tpm(tpm: &TpmCollateral) -> Value {
 
 fn encode_nvidia(nvidia: &NvidiaCollateral) -> Value {
     let rims = nvidia.rims.iter().map(|rim| Value::Bytes(rim.clone())).collect();
-    Value::Array(vec![Value::Array(rims), encode_crls(&nvidia.crls)])
+    let ocsp = nvidia.ocsp.iter().map(|answer| Value::Bytes(answer.clone())).collect();
+    let chain = encode_chain(&nvidia.device_chain);
+    Value::Array(vec![Value::Array(rims), encode_crls(&nvidia.crls), chain, Value::Array(ocsp)])
 }
 
 fn encode_crls(crls: &[CrlDer]) -> Value {
@@ -193,13 +203,14 @@ fn encode_chain(chain: &[CertificateDer]) -> Value {
 }
 
 fn decode_intel(value: Value) -> Result<IntelCollateral, Malformed> {
-    let [tcb_info, qe_identity, root_ca_crl, pck_crl, chain] = items("Intel collateral", value)?;
+    let [tcb_info, qe_identity, root_ca_crl, pck_crl, chain, pck_chain] = items("Intel collateral", value)?;
     Ok(IntelCollateral {
         tcb_info: decode_document("TCB info", tcb_info)?,
         qe_identity: decode_document("QE identity", qe_identity)?,
         root_ca_crl: CrlDer(byte_string("root CA CRL", root_ca_crl)?),
         pck_crl: CrlDer(byte_string("PCK CRL", pck_crl)?),
         pck_crl_issuer_chain: decode_chain("PCK CRL issuer chain", chain)?,
+        pck_chain: decode_chain("PCK chain", pck_chain)?,
     })
 }
 
@@ -239,8 +250,16 @@ fn decode_aws(value: Value) -> Result<AwsCollateral, Malformed> {
 }
 
 fn decode_nvidia(value: Value) -> Result<NvidiaCollateral, Malformed> {
-    let [rims, crls] = items("NVIDIA collateral", value)?;
-    Ok(NvidiaCollateral { rims: byte_strings("NVIDIA RIMs", rims)?, crls: decode_crls("NVIDIA CRLs", crls)? })
+    let [rims, crls, chain, ocsp] = items("NVIDIA collateral", value)?;
+    Ok(NvidiaCollateral {
+        rims: byte_strings("NVIDIA RIMs", rims)?,
+        crls: decode_crls("NVIDIA CRLs", crls)?,
+        device_chain: at_most("NVIDIA device chain", chain, crate::nvidia::MAX_DEVICE_CHAIN)?
+            .into_iter()
+            .map(CertificateDer)
+            .collect(),
+        ocsp: at_most("NVIDIA OCSP responses", ocsp, crate::nvidia::MAX_DEVICE_CHAIN)?,
+    })
 }
 
 fn decode_crls(field: &'static str, value: Value) -> Result<Vec<CrlDer>, Malformed> {
@@ -253,11 +272,16 @@ fn decode_chain(field: &'static str, value: Value) -> Result<Vec<CertificateDer>
 
 /// At most 8 byte strings.
 fn byte_strings(field: &'static str, value: Value) -> Result<Vec<Vec<u8>>, Malformed> {
+    at_most(field, value, 8)
+}
+
+fn at_most(field: &'static str, value: Value, limit: usize) -> Result<Vec<Vec<u8>>, Malformed> {
     let Value::Array(array) = value else {
         return Err(Malformed::value(FORMAT, field, 0, "an array of byte strings", "another item"));
     };
-    if array.len() > 8 {
-        return Err(Malformed::value(FORMAT, field, 0, "at most 8 items", array.len().to_string()));
+    if array.len() > limit {
+        let expected = format!("at most {limit} items");
+        return Err(Malformed::value(FORMAT, field, 0, expected, array.len().to_string()));
     }
     array.into_iter().map(|item| byte_string(field, item)).collect()
 }
@@ -307,6 +331,7 @@ mod tests {
                 root_ca_crl: CrlDer(vec![1]),
                 pck_crl: CrlDer(vec![2]),
                 pck_crl_issuer_chain: vec![],
+                pck_chain: vec![certificate.clone()],
             }),
             amd: Some(AmdCollateral {
                 vek: certificate.clone(),
@@ -315,7 +340,7 @@ mod tests {
             }),
             tpm: Some(TpmCollateral { certificates: vec![certificate], crls: vec![CrlDer(vec![3])] }),
             aws: Some(AwsCollateral { crls: vec![] }),
-            nvidia: Some(NvidiaCollateral { rims: vec![b"<x/>".to_vec()], crls: vec![] }),
+            nvidia: Some(NvidiaCollateral { rims: vec![b"<x/>".to_vec()], ..NvidiaCollateral::default() }),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Bytes to typed Evidence and Endorsements of each TEE platform.
 //!
 //! What it is: the one place where Evidence (RFC 9334) stops being bytes. [`Evidence::parse`] recognises
-//! an Intel SGX quote (version 3), an Intel TDX quote (versions 4 and 5) and an AMD SEV-SNP report
+//! an Intel SGX quote (versions 3 to 5), an Intel TDX quote (versions 4 and 5) and an AMD SEV-SNP report
 //! (versions 2 to 5) by content, and refuses everything else with a [`Malformed`] that names the field,
 //! its offset, and what was expected there. [`Endorsements`] carries what the vendors sign about a
 //! platform, as exact bytes.
@@ -18,10 +18,17 @@
 //! ```
 
 pub mod azure;
+pub mod bundle;
+mod cbor;
 pub mod cca;
 mod claims;
+pub mod cmw;
+pub mod conveyed;
+pub mod cose;
 mod dcap;
+pub mod describe;
 mod endorsements;
+pub mod eventlog;
 mod malformed;
 pub mod nitro;
 pub mod nvidia;
@@ -54,7 +61,7 @@ pub const MAX_EVIDENCE: usize = 1024 * 1024;
 /// Evidence of one TEE, parsed and not yet appraised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Evidence {
-    /// An Intel SGX quote, version 3.
+    /// An Intel SGX quote, version 3 to 5.
     Sgx(sgx::Quote),
     /// An Intel TDX quote, version 4 or 5.
     Tdx(tdx::Quote),
@@ -70,6 +77,14 @@ pub enum Evidence {
     Cca(Box<cca::Token>),
     /// Reports of NVIDIA devices.
     Nvidia(Box<nvidia::Attestation>),
+}
+
+/// An event log was attached to Evidence of a platform that has no registers for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no event log can be attached to Evidence of {platform}")]
+pub struct NoRegisters {
+    /// The platform.
+    pub platform: Platform,
 }
 
 impl Evidence {
@@ -115,21 +130,36 @@ impl Evidence {
         match (word & 0xffff, tee) {
             (3, _) => sgx::Quote::parse(bytes).map(Self::Sgx),
             (4 | 5, quote::TEE_TYPE_TDX) => tdx::Quote::parse(bytes).map(Self::Tdx),
+            (4 | 5, quote::TEE_TYPE_SGX) => sgx::Quote::parse(bytes).map(Self::Sgx),
             (4 | 5, _) => Err(Malformed::unsupported(
                 "quote",
                 "TEE type",
                 4,
-                "0x81 (TDX) in a quote of version 4 or 5",
+                "0 (SGX) or 0x81 (TDX) in a quote of version 4 or 5",
                 format!("{tee:#x}"),
             )),
             _ => Err(Malformed::unsupported(
                 "Evidence",
                 "version",
                 0,
-                "an SGX quote v3, a TDX quote v4 or v5, or an SNP report v2 to v5",
+                "an SGX quote v3 to v5, a TDX quote v4 or v5, or an SNP report v2 to v5",
                 format!("{word:#010x}"),
             )),
         }
+    }
+
+    /// The same Evidence with an event log attached, which an appraisal then compares with its registers.
+    ///
+    /// # Errors
+    /// [`NoRegisters`] for Evidence that no event log replays to, or that carries its own.
+    pub fn with_event_log(mut self, log: eventlog::EventLog) -> Result<Self, NoRegisters> {
+        match &mut self {
+            Self::Tdx(quote) => quote.attach(log),
+            Self::Tpm(attestation) => attestation.attach(log),
+            Self::Azure(attestation) => attestation.attach(log),
+            _ => return Err(NoRegisters { platform: self.platform() }),
+        }
+        Ok(self)
     }
 
     /// The kind of TEE that the Evidence claims to come from.
@@ -211,6 +241,7 @@ impl Evidence {
         match self {
             Self::Sgx(quote) => quote.padding(),
             Self::Tdx(quote) => quote.padding(),
+            Self::Nvidia(attestation) => attestation.padding(),
             _ => 0,
         }
     }

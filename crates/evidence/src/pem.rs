@@ -32,6 +32,11 @@ pub(crate) fn certificates_at(bytes: &[u8], base: usize) -> Result<Vec<Certifica
     }
 }
 
+/// The bytes of base64 text; None when it is not base64.
+pub fn decode_base64(text: &str) -> Option<Vec<u8>> {
+    STANDARD.decode(text).ok()
+}
+
 /// One certificate as a PEM block.
 pub fn encode(certificate: &CertificateDer) -> String {
     let text = STANDARD.encode(&certificate.0);
@@ -52,10 +57,15 @@ fn text_blocks(bytes: &[u8], base: usize) -> Result<Vec<CertificateDer>, Malform
     while !rest.is_empty() && chain.len() <= MAX_CERTIFICATES {
         let offset = text.len() - rest.len();
         let body = rest.strip_prefix(BEGIN).ok_or_else(|| not_pem(offset, "other text"))?;
-        let (body, after) = body
-            .split_once(END)
-            .ok_or_else(|| Malformed::value(FORMAT, "PEM", base + offset, END, "the end of the text"))?;
-        let digits: Vec<u8> = body.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+        // Base64 has no hyphen, so that the first one begins the end.
+        let (body, end) = body.split_at(body.find('-').unwrap_or(body.len()));
+        let after = end
+            .strip_prefix(END)
+            .ok_or_else(|| Malformed::value(FORMAT, "PEM", base + offset, END, "other text, or none"))?;
+        let mut digits = Vec::with_capacity(body.len());
+        for line in body.split('\n') {
+            digits.extend_from_slice(line.trim_ascii().as_bytes());
+        }
         let der = STANDARD
             .decode(digits)
             .map_err(|error| Malformed::value(FORMAT, "PEM", base + offset, "base64", error.to_string()))?;

@@ -9,18 +9,27 @@ use crate::{CertificateDer, Malformed, pem};
 /// TEE type of a TDX quote.
 pub const TEE_TYPE_TDX: u32 = 0x81;
 
+/// TEE type of an SGX quote.
+pub const TEE_TYPE_SGX: u32 = 0;
+
 /// Attestation key type 2: ECDSA over P-256 with SHA-256.
 pub const ATTESTATION_KEY_P256: u16 = 2;
+/// Attestation key type 3: ECDSA over P-384 with SHA-384, which the formats foresee and no quoting enclave makes.
+pub const ATTESTATION_KEY_P384: u16 = 3;
 
 /// The vendor id of Intel's quoting enclaves: 939A7233-F79C-4CA9-940A-0DB3957F0607.
 pub const INTEL_QE_VENDOR_ID: [u8; 16] =
     [0x93, 0x9a, 0x72, 0x33, 0xf7, 0x9c, 0x4c, 0xa9, 0x94, 0x0a, 0x0d, 0xb3, 0x95, 0x7f, 0x06, 0x07];
 
+const KIND_PPID: u16 = 1;
+const KIND_PPID_RSA_2048: u16 = 2;
+const KIND_PPID_RSA_3072: u16 = 3;
+const KIND_PCK_CERTIFICATE: u16 = 4;
 /// Certification data of kind 5: a PCK certificate chain.
 pub const KIND_PCK_CHAIN: u16 = 5;
 const KIND_QE_REPORT: u16 = 6;
+const KIND_PLATFORM_MANIFEST: u16 = 7;
 
-pub(crate) const HEADER_LENGTH: usize = 48;
 const QE_REPORT_LENGTH: usize = 384;
 
 /// The first 48 bytes of a quote; signed together with the body.
@@ -46,13 +55,12 @@ impl Header {
         let key_offset = reader.offset();
         let key_type = reader.u16("attestation key type")?;
         if key_type != ATTESTATION_KEY_P256 {
-            return Err(Malformed::unsupported(
-                format,
-                "attestation key type",
-                key_offset,
-                "2 (ECDSA P-256)",
-                key_type.to_string(),
-            ));
+            let seen = match key_type {
+                ATTESTATION_KEY_P384 => "3 (ECDSA P-384), which this version does not verify".to_owned(),
+                other => other.to_string(),
+            };
+            let expected = "2 (ECDSA P-256)";
+            return Err(Malformed::unsupported(format, "attestation key type", key_offset, expected, seen));
         }
         let tee_offset = reader.offset();
         let seen = reader.u32("TEE type")?;
@@ -168,6 +176,7 @@ impl SignatureData {
         let qe_report_signature = reader.array("QE report signature")?;
         let length = reader.u16("QE authentication data length")?;
         let authentication_data = reader.take("QE authentication data", usize::from(length))?.to_vec();
+        let kind_offset = reader.offset();
         let kind = reader.u16("certification data kind")?;
         let length = reader.u32("certification data length")? as usize;
         let offset = reader.offset();
@@ -180,31 +189,134 @@ impl SignatureData {
             qe_report_bytes,
             qe_report_signature,
             authentication_data,
-            certification_data: CertificationData::new(kind, data, offset)?,
+            certification_data: CertificationData::read(format, kind, data, kind_offset, offset)?,
         })
     }
 }
 
 /// How the quote names the PCK (provisioning certification key) that signed the quoting enclave's report.
+/// Kind 6 holds the quoting enclave's report in quotes of version 4 and 5, and one of the others inside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CertificationData {
+    /// Kinds 1, 2 and 3: what Intel needs to look the PCK certificate up.
+    PckName(PckName),
+    /// Kind 4: the PCK certificate without its issuers.
+    PckCertificate(CertificateDer),
     /// Kind 5: the PCK certificate and those of its issuers, in any order.
     PckChain(Vec<CertificateDer>),
-    /// Another kind, which names a PCK that must be looked up at Intel.
-    Other {
-        /// 1: PPID; 2, 3: encrypted PPID; 4: PCK certificate alone; 7: platform manifest.
-        kind: u16,
-        /// Its bytes.
-        bytes: Vec<u8>,
-    },
+    /// Kind 7: the manifest of a platform that is not registered yet, opaque.
+    PlatformManifest(Vec<u8>),
+}
+
+/// What a PCK certificate is looked up by (`sgx_ql_ppid_cleartext_cert_info_t` and its two encrypted siblings).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PckName {
+    /// The platform's id.
+    pub ppid: Ppid,
+    /// The CPU's security version, as the CPU tells it.
+    pub cpu_svn: [u8; 16],
+    /// Security version of the provisioning certification enclave.
+    pub pce_svn: u16,
+    /// Which provisioning certification enclave. The samples of Intel's own library with kind 1 leave it out.
+    pub pce_id: Option<[u8; 2]>,
+}
+
+/// A platform's id, or what Intel alone can turn into it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ppid {
+    /// Kind 1.
+    Plain([u8; 16]),
+    /// Kind 2, by RSA-2048-OAEP (256 bytes), and kind 3, by RSA-3072-OAEP (384 bytes).
+    Encrypted(Vec<u8>),
 }
 
 impl CertificationData {
-    fn new(kind: u16, bytes: &[u8], offset: usize) -> Result<Self, Malformed> {
-        match kind {
-            KIND_PCK_CHAIN => pem::certificates_at(bytes, offset).map(Self::PckChain),
-            other => Ok(Self::Other { kind: other, bytes: bytes.to_vec() }),
+    /// The number of the kind.
+    pub fn kind(&self) -> u16 {
+        match self {
+            Self::PckName(name) => match &name.ppid {
+                Ppid::Plain(_) => KIND_PPID,
+                Ppid::Encrypted(ppid) if ppid.len() == 256 => KIND_PPID_RSA_2048,
+                Ppid::Encrypted(_) => KIND_PPID_RSA_3072,
+            },
+            Self::PckCertificate(_) => KIND_PCK_CERTIFICATE,
+            Self::PckChain(_) => KIND_PCK_CHAIN,
+            Self::PlatformManifest(_) => KIND_PLATFORM_MANIFEST,
         }
+    }
+
+    fn read(
+        format: &'static str,
+        kind: u16,
+        bytes: &[u8],
+        kind_offset: usize,
+        offset: usize,
+    ) -> Result<Self, Malformed> {
+        match kind {
+            KIND_PPID | KIND_PPID_RSA_2048 | KIND_PPID_RSA_3072 => {
+                PckName::read(format, kind, bytes, offset).map(Self::PckName)
+            }
+            KIND_PCK_CERTIFICATE => {
+                let mut certificates = pem::certificates_at(bytes, offset)?;
+                match (certificates.pop(), certificates.len()) {
+                    (Some(certificate), 0) => Ok(Self::PckCertificate(certificate)),
+                    (_, more) => {
+                        let seen = (more + 1).to_string();
+                        Err(Malformed::value(format, "PCK certificate", offset, "one certificate", seen))
+                    }
+                }
+            }
+            KIND_PCK_CHAIN => pem::certificates_at(bytes, offset).map(Self::PckChain),
+            KIND_PLATFORM_MANIFEST => Ok(Self::PlatformManifest(bytes.to_vec())),
+            other => {
+                let (field, expected) = ("certification data kind", "1 to 5, or 7");
+                Err(Malformed::unsupported(format, field, kind_offset, expected, other.to_string()))
+            }
+        }
+    }
+}
+
+impl PckName {
+    fn read(format: &'static str, kind: u16, bytes: &[u8], offset: usize) -> Result<Self, Malformed> {
+        let mut reader = Reader::at(format, bytes, offset);
+        let ppid = match kind {
+            KIND_PPID => Ppid::Plain(reader.array("PPID")?),
+            KIND_PPID_RSA_2048 => Ppid::Encrypted(reader.take("encrypted PPID", 256)?.to_vec()),
+            _ => Ppid::Encrypted(reader.take("encrypted PPID", 384)?.to_vec()),
+        };
+        let (cpu_svn, pce_svn) = (reader.array("CPUSVN")?, reader.u16("PCESVN")?);
+        let short = kind == KIND_PPID && reader.rest().is_empty();
+        let pce_id = if short { None } else { Some(reader.array("PCEID")?) };
+        reader.finish("certification data length")?;
+        Ok(Self { ppid, cpu_svn, pce_svn, pce_id })
+    }
+}
+
+/// Body of an SGX enclave in a quote of version 5.
+pub(crate) const BODY_ENCLAVE: u16 = 1;
+/// Bodies of TDs.
+pub(crate) const BODY_TD_1_0: u16 = 2;
+pub(crate) const BODY_TD_1_5: u16 = 3;
+pub(crate) const BODY_TD_1_5_EXTENDED: u16 = 4;
+
+/// Reads the descriptor that comes before the body in version 5: one of the kinds in `known`, and its one length.
+pub(crate) fn read_body_kind(
+    format: &'static str,
+    reader: &mut Reader<'_>,
+    known: &[(u16, usize)],
+    expected: &'static str,
+) -> Result<u16, Malformed> {
+    let kind_offset = reader.offset();
+    let kind = reader.u16("body kind")?;
+    let length_offset = reader.offset();
+    let length = reader.u32("body length")?;
+    match known.iter().find(|(own, _)| *own == kind) {
+        Some((_, own)) if length as usize == *own => Ok(kind),
+        Some((_, own)) => {
+            let (own, seen) = (own.to_string(), length.to_string());
+            Err(Malformed::value(format, "body length", length_offset, own, seen))
+        }
+        None => Err(Malformed::unsupported(format, "body kind", kind_offset, expected, kind.to_string())),
     }
 }
 

@@ -1,24 +1,39 @@
-//! Intel SGX: quotes of version 3, and the enclave report that they carry (Intel SGX DCAP Quote Generation
-//! Library, appendix A.3 and A.4). TDX quotes carry one too, that of their quoting enclave.
+//! Intel SGX: quotes of version 3, 4 and 5, and the enclave report that they carry (Intel SGX DCAP Quote Generation
+//! Library, appendix A.3 and A.4; `sgx_quote_4.h`, `sgx_quote_5.h`). TDX quotes carry one too, that of their quoting
+//! enclave.
 
 use std::collections::BTreeMap;
 
 use crate::Malformed;
-use crate::quote::{HEADER_LENGTH, Header, SignatureData, read_tail};
+use crate::quote::{BODY_ENCLAVE, Header, SignatureData, TEE_TYPE_SGX, read_body_kind, read_tail};
 use crate::reader::Reader;
 
-const FORMAT: &str = "SGX quote v3";
+const FORMAT: &str = "SGX quote";
 const REPORT_LENGTH: usize = 384;
 
-/// The bit of [`EnclaveReport::attributes`] that lets a debugger read the enclave.
+/// ATTRIBUTES: the enclave has been initialised; set in every report.
+pub const ATTRIBUTE_INIT: u64 = 1;
+/// ATTRIBUTES: a debugger may read and change the enclave.
 pub const ATTRIBUTE_DEBUG: u64 = 1 << 1;
+/// ATTRIBUTES: the enclave runs in 64-bit mode.
+pub const ATTRIBUTE_MODE64: u64 = 1 << 2;
+/// ATTRIBUTES: the enclave may derive the provisioning key, and so recognise the platform for ever.
+pub const ATTRIBUTE_PROVISION_KEY: u64 = 1 << 4;
+/// ATTRIBUTES: the enclave may derive the key that launches enclaves.
+pub const ATTRIBUTE_EINITTOKEN_KEY: u64 = 1 << 5;
+/// ATTRIBUTES: control-flow enforcement.
+pub const ATTRIBUTE_CET: u64 = 1 << 6;
+/// ATTRIBUTES: key separation and sharing; CONFIGID and the extended ids mean something.
+pub const ATTRIBUTE_KSS: u64 = 1 << 7;
+/// ATTRIBUTES: the enclave is told of asynchronous exits (a defence against single stepping).
+pub const ATTRIBUTE_AEX_NOTIFY: u64 = 1 << 10;
 
-/// An SGX quote, version 3.
+/// An SGX quote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quote {
     header: Header,
-    report: EnclaveReport,
-    signed: [u8; HEADER_LENGTH + REPORT_LENGTH],
+    report: Box<EnclaveReport>,
+    signed: Vec<u8>,
     signature_data: SignatureData,
     padding: usize,
 }
@@ -30,15 +45,24 @@ impl Quote {
     /// [`Malformed`] names the first field that is not as the format demands.
     pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(FORMAT, bytes);
-        let header = Header::read(FORMAT, 0, &mut reader)?;
-        if header.version != 3 {
-            return Err(Malformed::unsupported(FORMAT, "version", 0, "3", header.version.to_string()));
+        let header = Header::read(FORMAT, TEE_TYPE_SGX, &mut reader)?;
+        match header.version {
+            3 | 4 => {}
+            5 => {
+                let known = [(BODY_ENCLAVE, REPORT_LENGTH)];
+                read_body_kind(FORMAT, &mut reader, &known, "1 (enclave report)")?;
+            }
+            other => {
+                return Err(Malformed::unsupported(FORMAT, "version", 0, "3, 4 or 5", other.to_string()));
+            }
         }
-        let report = EnclaveReport::read(&mut reader)?;
-        let mut signed = [0; HEADER_LENGTH + REPORT_LENGTH];
-        signed.copy_from_slice(&bytes[..HEADER_LENGTH + REPORT_LENGTH]);
+        let report = Box::new(EnclaveReport::read(&mut reader)?);
+        let signed = bytes[..reader.offset()].to_vec();
         let (data, start, padding) = read_tail(FORMAT, &mut reader)?;
-        let signature_data = SignatureData::read_v3(FORMAT, data, start)?;
+        let signature_data = match header.version {
+            3 => SignatureData::read_v3(FORMAT, data, start)?,
+            _ => SignatureData::read_v4(FORMAT, data, start)?,
+        };
         Ok(Self { header, report, signed, signature_data, padding })
     }
 
@@ -52,7 +76,7 @@ impl Quote {
         &self.report
     }
 
-    /// The bytes that the attestation key signed: header and report.
+    /// The bytes that the attestation key signed: header, body descriptor (version 5) and report.
     pub fn signed(&self) -> &[u8] {
         &self.signed
     }
@@ -108,6 +132,9 @@ impl EnclaveReport {
             ("isv_prod_id", self.isv_prod_id.to_string()),
             ("isv_svn", self.isv_svn.to_string()),
             ("config_id", hex::encode(self.config_id)),
+            ("config_svn", self.config_svn.to_string()),
+            ("isv_ext_prod_id", hex::encode(self.isv_ext_prod_id)),
+            ("isv_family_id", hex::encode(self.isv_family_id)),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into()

@@ -1,38 +1,54 @@
-//! Intel TDX: quotes of version 4 and 5, with TD reports of TDX 1.0 and 1.5 (Intel TDX DCAP Quote
-//! Generation Library, appendix A). The body of kind 4 of later modules is refused by name: fields that we
-//! do not understand may not be ignored.
+//! Intel TDX: quotes of version 4 and 5, with TD reports of TDX 1.0 and 1.5, and the extended one of later modules
+//! (Intel TDX DCAP Quote Generation Library, appendix A; `sgx_quote_5.h`).
 
 use std::collections::BTreeMap;
 
 use crate::Malformed;
-use crate::quote::{Header, SignatureData, TEE_TYPE_TDX, read_tail};
+use crate::eventlog::EventLog;
+use crate::quote::{
+    BODY_TD_1_0, BODY_TD_1_5, BODY_TD_1_5_EXTENDED, Header, SignatureData, TEE_TYPE_TDX, read_body_kind,
+    read_tail,
+};
 use crate::reader::Reader;
 
 const FORMAT: &str = "TDX quote";
-const BODY_TD_1_0: u16 = 2;
-const BODY_TD_1_5: u16 = 3;
-const TD_1_0_LENGTH: usize = 584;
-const TD_1_5_LENGTH: usize = 648;
+const BODIES: [(u16, usize); 3] = [(BODY_TD_1_0, 584), (BODY_TD_1_5, 648), (BODY_TD_1_5_EXTENDED, 885)];
 
-/// TD attribute: the host may read and change the TD.
+// TD attributes (Intel TDX Module ABI specification, table "ATTRIBUTES").
+/// The host may read and change the TD.
 pub const ATTRIBUTE_DEBUG: u64 = 1;
-/// TD attribute: no #VE on pending pages, so that the host cannot remap them unseen.
-pub const ATTRIBUTE_SEPT_VE_DISABLE: u64 = 1 << 28;
-/// TD attribute: the TD may be migrated to another machine.
-pub const ATTRIBUTE_MIGRATABLE: u64 = 1 << 29;
-/// TD attribute: performance counters, which leak what the TD does.
-pub const ATTRIBUTE_PERFMON: u64 = 1 << 63;
-/// TD attributes of group TUD ("TD under debug"), bits 0 to 7: all of them weaken the TD.
+/// The host may use performance counters that count the TD (HGS+ profiling and performance monitoring): bits 4 to 6.
+pub const ATTRIBUTES_PROFILING: u64 = 0b111 << 4;
+/// Attributes of group TUD ("TD under debug"), bits 0 to 7: all of them weaken the TD.
 pub const ATTRIBUTES_UNDER_DEBUG: u64 = 0xff;
+/// A defence against single stepping that counts instructions.
+pub const ATTRIBUTE_ICSSD: u64 = 1 << 16;
+/// The TD report tells of the service TDs that were bound, and when.
+pub const ATTRIBUTE_SERVTD_EXT: u64 = 1 << 17;
+/// Linear address space separation.
+pub const ATTRIBUTE_LASS: u64 = 1 << 27;
+/// No #VE on pending pages, so that the host cannot remap them unseen.
+pub const ATTRIBUTE_SEPT_VE_DISABLE: u64 = 1 << 28;
+/// The TD may be migrated to another machine.
+pub const ATTRIBUTE_MIGRATABLE: u64 = 1 << 29;
+/// Supervisor protection keys.
+pub const ATTRIBUTE_PKS: u64 = 1 << 30;
+/// Key Locker.
+pub const ATTRIBUTE_KL: u64 = 1 << 31;
+/// The TD is a provisioning agent of TDX Connect.
+pub const ATTRIBUTE_TPA: u64 = 1 << 62;
+/// Performance counters, which leak what the TD does.
+pub const ATTRIBUTE_PERFMON: u64 = 1 << 63;
 
 /// A TDX quote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quote {
     header: Header,
-    report: TdReport,
+    report: Box<TdReport>,
     signed: Vec<u8>,
     signature_data: SignatureData,
     padding: usize,
+    event_log: Option<EventLog>,
 }
 
 impl Quote {
@@ -43,17 +59,17 @@ impl Quote {
     pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(FORMAT, bytes);
         let header = Header::read(FORMAT, TEE_TYPE_TDX, &mut reader)?;
-        let report = match header.version {
+        let report = Box::new(match header.version {
             4 => TdReport::read_1_0(&mut reader)?,
             5 => read_described_body(&mut reader)?,
             other => {
                 return Err(Malformed::unsupported(FORMAT, "version", 0, "4 or 5", other.to_string()));
             }
-        };
+        });
         let signed = bytes[..reader.offset()].to_vec();
         let (data, start, padding) = read_tail(FORMAT, &mut reader)?;
         let signature_data = SignatureData::read_v4(FORMAT, data, start)?;
-        Ok(Self { header, report, signed, signature_data, padding })
+        Ok(Self { header, report, signed, signature_data, padding, event_log: None })
     }
 
     /// The header.
@@ -76,6 +92,15 @@ impl Quote {
         &self.signature_data
     }
 
+    /// The log of what was extended into RTMR 0 to 3, where it was attached.
+    pub fn event_log(&self) -> Option<&EventLog> {
+        self.event_log.as_ref()
+    }
+
+    pub(crate) fn attach(&mut self, log: EventLog) {
+        self.event_log = Some(log);
+    }
+
     /// How many zero bytes followed the quote.
     pub fn padding(&self) -> usize {
         self.padding
@@ -83,31 +108,11 @@ impl Quote {
 }
 
 fn read_described_body(reader: &mut Reader<'_>) -> Result<TdReport, Malformed> {
-    let kind_offset = reader.offset();
-    let kind = reader.u16("body kind")?;
-    let length_offset = reader.offset();
-    let length = reader.u32("body length")? as usize;
-    let expected = match kind {
-        BODY_TD_1_0 => TD_1_0_LENGTH,
-        BODY_TD_1_5 => TD_1_5_LENGTH,
-        other => {
-            let expected = "2 (TD report 1.0) or 3 (TD report 1.5)";
-            return Err(Malformed::unsupported(
-                FORMAT,
-                "body kind",
-                kind_offset,
-                expected,
-                other.to_string(),
-            ));
-        }
-    };
-    if length != expected {
-        let expected = expected.to_string();
-        return Err(Malformed::value(FORMAT, "body length", length_offset, expected, length.to_string()));
-    }
-    match kind {
+    let expected = "2 (TD report 1.0), 3 (1.5) or 4 (1.5, extended)";
+    match read_body_kind(FORMAT, reader, &BODIES, expected)? {
         BODY_TD_1_0 => TdReport::read_1_0(reader),
-        _ => TdReport::read_1_5(reader),
+        BODY_TD_1_5 => TdReport::read_1_5(reader),
+        _ => TdReport::read_extended(reader),
     }
 }
 
@@ -140,6 +145,8 @@ pub struct TdReport {
     pub report_data: [u8; 64],
     /// What TDX 1.5 adds.
     pub td_1_5: Option<TdReport15>,
+    /// What the extended report of TDX 1.5 adds to that.
+    pub extended: Option<Box<TdReportExtended>>,
 }
 
 /// What a TD report of TDX 1.5 adds.
@@ -151,22 +158,53 @@ pub struct TdReport15 {
     pub mrservicetd: [u8; 48],
 }
 
+/// What the extended TD report of TDX 1.5 adds (`sgx_report2_body_v1_5_ex_t`, 237 bytes). What is said of service
+/// TDs is zero unless the TD has [`ATTRIBUTE_SERVTD_EXT`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TdReportExtended {
+    /// Which partition of the TD asked for the report; 0 when it is not partitioned.
+    pub vm_id: u8,
+    /// The instance of the TD: another one at each launch, the same after a migration.
+    pub td_id: [u8; 32],
+    /// Digest of what is known of attached devices.
+    pub device_info: [u8; 48],
+    /// Digest of the service TDs that were bound at the launch.
+    pub initial_service_td: [u8; 48],
+    /// Their attributes.
+    pub initial_service_td_attributes: u64,
+    /// The CPU's security version at the launch.
+    pub initial_cpu_svn: [u8; 16],
+    /// Security versions at the first launch, before any migration.
+    pub initial_tee_tcb_svn: [u8; 16],
+    /// Family and model of the platform of the launch.
+    pub initial_fmspc: [u8; 12],
+    /// Digest of the service TDs that are bound now.
+    pub current_service_td: [u8; 48],
+    /// Their attributes.
+    pub current_service_td_attributes: u64,
+}
+
 impl TdReport {
     /// Everything measured, by the name that verdicts and reference values use.
     pub fn measured(&self) -> BTreeMap<String, String> {
+        let later = self.td_1_5.iter().map(|later| ("mrservicetd", later.mrservicetd));
+        let now = self.extended.iter().map(|extended| ("mrservicetd_now", extended.current_service_td));
         [
-            ("mrtd", hex::encode(self.mrtd)),
-            ("mrconfigid", hex::encode(self.mrconfigid)),
-            ("mrowner", hex::encode(self.mrowner)),
-            ("mrownerconfig", hex::encode(self.mrownerconfig)),
-            ("mrseam", hex::encode(self.mrseam)),
-            ("rtmr0", hex::encode(self.rtmr[0])),
-            ("rtmr1", hex::encode(self.rtmr[1])),
-            ("rtmr2", hex::encode(self.rtmr[2])),
-            ("rtmr3", hex::encode(self.rtmr[3])),
+            ("mrtd", self.mrtd),
+            ("mrconfigid", self.mrconfigid),
+            ("mrowner", self.mrowner),
+            ("mrownerconfig", self.mrownerconfig),
+            ("mrseam", self.mrseam),
+            ("rtmr0", self.rtmr[0]),
+            ("rtmr1", self.rtmr[1]),
+            ("rtmr2", self.rtmr[2]),
+            ("rtmr3", self.rtmr[3]),
         ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .into()
+        .into_iter()
+        .chain(later)
+        .chain(now)
+        .map(|(name, value)| (name.to_owned(), digits(&value)))
+        .collect()
     }
 
     fn read_1_0(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
@@ -189,6 +227,7 @@ impl TdReport {
             ],
             report_data: reader.array("REPORTDATA")?,
             td_1_5: None,
+            extended: None,
         })
     }
 
@@ -201,8 +240,33 @@ impl TdReport {
         Ok(Self { td_1_5: Some(td_1_5), ..base })
     }
 
+    fn read_extended(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let base = Self::read_1_5(reader)?;
+        let extended = TdReportExtended {
+            vm_id: reader.u8("VMID")?,
+            td_id: reader.array("TD_ID")?,
+            device_info: reader.array("DEV_INFO")?,
+            initial_service_td: reader.array("INIT_SERVTD_HASH")?,
+            initial_service_td_attributes: reader.u64("INIT_SERVTD_ATTRIBUTES")?,
+            initial_cpu_svn: reader.array("INIT_CPUSVN")?,
+            initial_tee_tcb_svn: reader.array("INIT_TEE_TCB_SVN")?,
+            initial_fmspc: reader.array("INIT_TEE_FMSPC")?,
+            current_service_td: reader.array("CUR_SERVTD_HASH")?,
+            current_service_td_attributes: reader.u64("CUR_SERVTD_ATTRIBUTES")?,
+        };
+        Ok(Self { extended: Some(Box::new(extended)), ..base })
+    }
+
     /// Whether the host may read and change the TD.
     pub fn is_debug(&self) -> bool {
         self.td_attributes & ATTRIBUTES_UNDER_DEBUG != 0
     }
+}
+
+/// Hexadecimal digits, written at once: `hex::encode` goes through characters, and a verdict shows nine registers.
+fn digits(bytes: &[u8]) -> String {
+    let digit = |half: u8| b"0123456789abcdef"[usize::from(half)];
+    let text = bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect();
+    // Digits are text.
+    String::from_utf8(text).unwrap_or_default()
 }

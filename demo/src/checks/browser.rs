@@ -1,25 +1,18 @@
 //! A real browser: headless Chromium opens the page over HTTPS that chains to the coordinator's root, votes,
 //! and sees the count. The root is imported into a profile of its own, as a person would.
 
-use std::{
-    fs,
-    path::Path,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context, Result, ensure};
 use bailey::up::{Up, free_address};
-use fantoccini::{Client, ClientBuilder, Locator};
-use serde_json::json;
+use fantoccini::{Client, Locator};
 
+use crate::browser::{self, Driver, READY_WITHIN, connect, installed};
 use crate::web::keep;
-
-const READY_WITHIN: Duration = Duration::from_secs(20);
 
 /// Whether there is a browser here that can be driven.
 pub fn available() -> bool {
-    installed("chromedriver") && installed("certutil")
+    browser::available() && installed("certutil")
 }
 
 /// Votes in the browser and keeps a screenshot.
@@ -59,40 +52,6 @@ async fn votes(client: &Client) -> Result<u64> {
     Ok(bar.attr("data-votes").await?.context("the page shows no count")?.parse()?)
 }
 
-async fn connect(port: u16, home: &Path) -> Result<Client> {
-    let profile = home.join("profile");
-    let arguments = [
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--disable-dev-shm-usage",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--window-size=900,1000",
-        &format!("--user-data-dir={}", profile.display()),
-    ];
-    let mut capabilities = serde_json::Map::new();
-    capabilities.insert("goog:chromeOptions".into(), json!({ "args": arguments }));
-    let deadline = tokio::time::Instant::now() + READY_WITHIN;
-    loop {
-        let address = format!("http://127.0.0.1:{port}");
-        match ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new())
-            .capabilities(capabilities.clone())
-            .connect(&address)
-            .await
-        {
-            Ok(client) => return Ok(client),
-            Err(error) if tokio::time::Instant::now() > deadline => {
-                return Err(anyhow::Error::new(error).context("the browser does not start"));
-            }
-            Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
-        }
-    }
-}
-
 /// Imports the root into the certificate store of a person whose home is `home`.
 fn trust(home: &Path, root: &Path) -> Result<()> {
     let store = home.join(".pki/nssdb");
@@ -106,33 +65,4 @@ fn run(command: &mut Command) -> Result<()> {
     let output = command.output().context("certutil cannot be started")?;
     ensure!(output.status.success(), "certutil: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())
-}
-
-struct Driver(Child);
-
-impl Driver {
-    fn start(home: &Path, port: u16) -> Result<Self> {
-        let child = Command::new("chromedriver")
-            .arg(format!("--port={port}"))
-            .env("HOME", home)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .context("chromedriver cannot be started")?;
-        Ok(Self(child))
-    }
-}
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn installed(program: &str) -> bool {
-    #[expect(clippy::disallowed_methods, reason = "programs are looked up as a shell does")]
-    let path = std::env::var("PATH").unwrap_or_default();
-    path.split(':').any(|folder| Path::new(folder).join(program).is_file())
 }

@@ -12,7 +12,8 @@ use evidence::{AmdCollateral, CertificateDer, snp};
 
 use crate::chain::{self, Path, Shape};
 use crate::claims::Claims;
-use crate::findings::{CollateralSeen, Context, Findings, by_rule};
+use crate::findings::{CollateralSeen, Context, CrlSeen, Findings, by_rule};
+use crate::needs::CollateralSubject;
 use crate::revocation::{self, Issuer};
 use crate::verdict::{Check, PlatformIdentity, Tcb};
 use crate::x509::{ParsedCertificate, PublicKey};
@@ -59,7 +60,7 @@ pub(crate) fn appraise(
             chip(body, &vek),
         ],
     );
-    let (revocation, amd_crl_number) = revocation(collateral, &path, context);
+    let (revocation, crl_seen) = revocation(collateral, &path, context);
     let (tcb_check, tcb) = tcb(body, &vek, context);
     Findings {
         checks: vec![genuine, revocation, tcb_check, configuration::check(body, vek.family, context)],
@@ -68,7 +69,12 @@ pub(crate) fn appraise(
         identity: Some(identity(body, &vek)),
         tcb,
         claims: Claims::default(),
-        collateral: CollateralSeen { amd_crl_number, ..CollateralSeen::default() },
+        collateral: CollateralSeen {
+            subject: Some(CollateralSubject::Amd(vek.family)),
+            amd_crl_number: crl_seen.and_then(|crl| crl.number),
+            amd_crl_issued: crl_seen.map(|crl| crl.issued),
+            ..CollateralSeen::default()
+        },
     }
 }
 
@@ -215,7 +221,7 @@ fn revocation(
     collateral: &AmdCollateral,
     path: &Path<'_, '_>,
     context: &Context<'_>,
-) -> (Check, Option<u64>) {
+) -> (Check, Option<CrlSeen>) {
     const NAME: &str = "amd-crl";
     let one = |check: Check| Check::group("revocation", check.text.clone(), vec![check]);
     // A verdict without revocation is always worth a warning.
@@ -235,11 +241,12 @@ fn revocation(
         Ok(verified) => verified,
         Err(check) => return (one(check), None),
     };
+    let seen = Some(CrlSeen { number: verified.number, issued: verified.this_update });
     if let Some(check) = verified.revocation(NAME) {
-        return (one(check), verified.number);
+        return (one(check), seen);
     }
-    let check = match verified.currency(NAME, context.now) {
-        Ok(()) => rolled_back(&verified, context).unwrap_or_else(|| {
+    let check = match verified.currency(NAME, context) {
+        Ok(warning) => rolled_back(&verified, context).or(warning).unwrap_or_else(|| {
             let text = format!("AMD CRL of {}, valid until {}", verified.this_update, verified.next_update);
             Check::passed(NAME, text)
         }),
@@ -250,18 +257,25 @@ fn revocation(
         }
         Err(check) => check,
     };
-    (one(check), verified.number)
+    (one(check), seen)
 }
 
 fn rolled_back(crl: &revocation::VerifiedCrl, context: &Context<'_>) -> Option<Check> {
-    let floor = context.policy.minimum.amd_crl_number?;
-    let seen = crl.number.unwrap_or(0);
-    (seen < floor).then(|| {
+    let minimum = &context.policy.minimum;
+    let (number, issued) = (crl.number.unwrap_or(0), crl.this_update);
+    let by_number = minimum.amd_crl_number.filter(|&floor| number < floor);
+    let by_issue = minimum.amd_crl_issued.filter(|&floor| issued < floor);
+    let (expected, observed) = match (by_number, by_issue) {
+        (Some(floor), _) => (format!("number {floor} or later"), format!("number {number}")),
+        (None, Some(floor)) => (format!("issued {floor} or later"), format!("issued {issued}")),
+        (None, None) => return None,
+    };
+    Some(
         Check::failed("amd-crl", Code::CollateralRolledBack, "a newer revocation list has been seen before")
-            .expected(format!("number {floor} or later"))
-            .observed(format!("number {seen}"))
-            .mend("fetch the current list from AMD")
-    })
+            .expected(expected)
+            .observed(observed)
+            .mend("fetch the current list from AMD"),
+    )
 }
 
 fn tcb(body: &ReportBody, vek: &Vek, context: &Context<'_>) -> (Check, Tcb) {

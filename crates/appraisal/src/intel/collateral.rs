@@ -10,6 +10,7 @@ use super::tcb_info::TcbInfo;
 use crate::chain::{self, Path, Shape};
 use crate::currency::Statement;
 use crate::findings::Context;
+use crate::revocation::VerifiedCrl;
 use crate::trust::Anchor;
 use crate::verdict::Check;
 use crate::x509::{ParsedCertificate, PublicKey};
@@ -48,6 +49,14 @@ impl<'a> Signers<'a> {
     }
 }
 
+/// The key of a document's signer.
+pub(super) fn key<'s>(name: &'static str, signer: &'s ParsedCertificate<'_>) -> Result<&'s [u8], Check> {
+    match signer.key() {
+        PublicKey::P256(key) => Ok(key),
+        _ => Err(Check::failed(name, Code::CertificateMalformed, "the signer's key is not on P-256")),
+    }
+}
+
 /// Checks the signature over the exact bytes.
 pub(super) fn verify(
     name: &'static str,
@@ -55,9 +64,7 @@ pub(super) fn verify(
     signer: &ParsedCertificate<'_>,
     context: &Context<'_>,
 ) -> Result<(), Check> {
-    let PublicKey::P256(key) = signer.key() else {
-        return Err(Check::failed(name, Code::CertificateMalformed, "the signer's key is not on P-256"));
-    };
+    let key = key(name, signer)?;
     let algorithm = SignatureAlgorithm::EcdsaP256Sha256Fixed;
     context.crypto.verify(algorithm, key, &document.body, &document.signature).map_err(|_| {
         let text = format!("not signed by {}: altered, or re-encoded", signer.subject_name());
@@ -67,11 +74,8 @@ pub(super) fn verify(
 }
 
 /// Reads a document whose signature has been verified.
-pub(super) fn read<'a, T: Deserialize<'a>>(
-    name: &'static str,
-    document: &'a SignedDocument,
-) -> Result<T, Check> {
-    serde_json::from_slice(&document.body)
+pub(super) fn read<'a, T: Deserialize<'a>>(name: &'static str, body: &'a [u8]) -> Result<T, Check> {
+    serde_json::from_slice(body)
         .map_err(|error| Check::failed(name, Code::CollateralMalformed, error.to_string()))
 }
 
@@ -116,6 +120,23 @@ pub(super) fn issued_after_floor(
             Err(rolled_back(name, format!("issued {floor} or later"), format!("issued {issued}")))
         }
         _ => Ok(()),
+    }
+}
+
+/// S-18: a list that is older than one that has been seen, by its number or by its time of issue.
+pub(super) fn crl_above_floor(
+    name: &'static str,
+    crl: &VerifiedCrl,
+    floor: (Option<u64>, Option<UnixTime>),
+) -> Result<(), Check> {
+    let number = crl.number.unwrap_or(0);
+    if let Some(least) = floor.0.filter(|&least| number < least) {
+        return Err(rolled_back(name, format!("number {least} or later"), format!("number {number}")));
+    }
+    let issued = crl.this_update;
+    match floor.1.filter(|&least| issued < least) {
+        Some(least) => Err(rolled_back(name, format!("issued {least} or later"), format!("issued {issued}"))),
+        None => Ok(()),
     }
 }
 

@@ -3,31 +3,41 @@
 
 use evidence::sgx::EnclaveReport;
 use evidence::tdx::{
-    ATTRIBUTE_MIGRATABLE, ATTRIBUTE_PERFMON, ATTRIBUTE_SEPT_VE_DISABLE, ATTRIBUTES_UNDER_DEBUG, TdReport,
+    ATTRIBUTE_MIGRATABLE, ATTRIBUTE_PERFMON, ATTRIBUTE_SEPT_VE_DISABLE, ATTRIBUTE_SERVTD_EXT, TdReport,
 };
 
+use super::claims::{EnclaveAttributes, TdAttributes};
 use crate::admission;
 use crate::findings::{Context, by_rule};
 use crate::verdict::Check;
 use crate::{Code, Policy};
 
-/// TDX module base specification, table "TD ATTRIBUTES": bits 0 to 7 (under debug), LASS, SEPT_VE_DISABLE,
-/// MIGRATABLE, PKS, KL, TPA, PERFMON.
-const KNOWN_TD_ATTRIBUTES: u64 =
-    ATTRIBUTES_UNDER_DEBUG | 1 << 27 | 1 << 28 | 1 << 29 | 1 << 30 | 1 << 31 | 1 << 62 | 1 << 63;
+/// x87 and SSE state, which every TD and enclave has (XFAM and XFRM bits 0 and 1).
+const STATE_FIXED: u64 = 0b11;
+/// State that TDX modules let a TD use (TDX module base specification, "XFAM"): x87, SSE, AVX, AVX-512 (5 to 7),
+/// PT, PKRU, CET (11, 12), UINTR, LBR, AMX (17, 18), APX.
+const STATE_KNOWN: u64 = 0b111 | 0b111 << 5 | 1 << 8 | 1 << 9 | 0b11 << 11 | 1 << 14 | 1 << 15 | 0b111 << 17;
 
 pub(super) fn enclave(report: &EnclaveReport, context: &Context<'_>) -> Check {
+    let policy = context.policy;
     let debug = if report.is_debug() {
-        by_rule(context.policy.debug, "debug", Code::DebugEnabled, "the host may read and change the enclave")
+        by_rule(policy.debug, "debug", Code::DebugEnabled, "the host may read and change the enclave")
             .expected("attribute DEBUG clear")
             .observed(format!("{:#x}", report.attributes))
             .mend("build and sign the enclave for production")
     } else {
         Check::passed("debug", "not debug")
     };
+    let unknown = EnclaveAttributes::new(report.attributes).unknown;
+    let known = if unknown == 0 {
+        Check::passed("known-attributes", "no unknown attributes")
+    } else {
+        let text = format!("attributes {unknown:#x} are not known to this version");
+        by_rule(policy.unknown_attributes, "known-attributes", Code::AttributesUnknown, text)
+    };
     let text = format!("attributes {:#x}, XFRM {:#x}", report.attributes, report.xfrm);
-    let wanted = &context.policy.attributes;
-    let mut checks = vec![debug];
+    let wanted = &policy.attributes;
+    let mut checks = vec![debug, known];
     checks.extend(admission::bits("attributes", "ATTRIBUTES", report.attributes, wanted.sgx_attributes));
     checks.extend(admission::bits("xfrm", "XFRM", report.xfrm, wanted.sgx_xfrm));
     Check::group("configuration", text, checks)
@@ -42,6 +52,7 @@ pub(super) fn td(report: &TdReport, context: &Context<'_>) -> Check {
         service_td(report, policy),
         perfmon(report, policy),
         unknown(report, policy),
+        xfam(report, policy),
     ];
     let wanted = &policy.attributes;
     checks.extend(admission::bits(
@@ -62,7 +73,12 @@ fn attributes(report: &TdReport) -> String {
 fn debug(report: &TdReport, policy: &Policy) -> Check {
     const NAME: &str = "debug";
     if report.is_debug() {
-        return by_rule(policy.debug, NAME, Code::DebugEnabled, "the host may read and change the TD")
+        let text = match TdAttributes::new(report.td_attributes) {
+            TdAttributes { debug: true, .. } => "the host may read and change the TD",
+            TdAttributes { profiling: true, .. } => "the host may profile the TD, which tells what it does",
+            _ => "an attribute of the group \"TD under debug\" is set: the TD is not to be trusted",
+        };
+        return by_rule(policy.debug, NAME, Code::DebugEnabled, text)
             .expected("TD attributes 0 to 7 clear")
             .observed(attributes(report))
             .mend("launch the TD without debug attributes");
@@ -96,14 +112,26 @@ fn migration(report: &TdReport, policy: &Policy) -> Check {
 
 fn service_td(report: &TdReport, policy: &Policy) -> Check {
     const NAME: &str = "service-td";
+    let refused = |text, observed: String| {
+        by_rule(policy.service_td, NAME, Code::ServiceTdBound, text)
+            .expected("no service TD, and attribute 17 (SERVTD_EXT) clear")
+            .observed(observed)
+            .mend("launch the TD without a service TD")
+    };
+    let bound = "another TD has rights over this one";
+    if report.td_attributes & ATTRIBUTE_SERVTD_EXT != 0 {
+        let text = "service TDs may be bound to this one after its launch (SERVTD_EXT)";
+        return refused(text, attributes(report));
+    }
+    if let Some(extended) = &report.extended {
+        let digests = [extended.current_service_td, extended.initial_service_td];
+        if let Some(digest) = digests.iter().find(|digest| **digest != [0; 48]) {
+            return refused(bound, hex::encode(digest));
+        }
+    }
     match &report.td_1_5 {
         None => Check::skipped(NAME, "a TD report of TDX 1.0 does not tell service TDs"),
-        Some(later) if later.mrservicetd != [0; 48] => {
-            by_rule(policy.service_td, NAME, Code::ServiceTdBound, "another TD has rights over this one")
-                .expected("MRSERVICETD of zeros")
-                .observed(hex::encode(later.mrservicetd))
-                .mend("launch the TD without a service TD")
-        }
+        Some(later) if later.mrservicetd != [0; 48] => refused(bound, hex::encode(later.mrservicetd)),
         Some(_) => Check::passed(NAME, "no service TD"),
     }
 }
@@ -122,10 +150,23 @@ fn perfmon(report: &TdReport, policy: &Policy) -> Check {
 
 fn unknown(report: &TdReport, policy: &Policy) -> Check {
     const NAME: &str = "known-attributes";
-    let unknown = report.td_attributes & !KNOWN_TD_ATTRIBUTES;
+    let unknown = TdAttributes::new(report.td_attributes).unknown;
     if unknown != 0 {
         let text = format!("TD attributes {unknown:#x} are not known to this version");
         return by_rule(policy.unknown_attributes, NAME, Code::AttributesUnknown, text);
     }
     Check::passed(NAME, "no unknown TD attributes")
+}
+
+/// The TDX module lets no TD be launched otherwise: another value is of a module that this version does not know.
+fn xfam(report: &TdReport, policy: &Policy) -> Check {
+    const NAME: &str = "xfam";
+    let (unknown, missing) = (report.xfam & !STATE_KNOWN, STATE_FIXED & !report.xfam);
+    if unknown != 0 || missing != 0 {
+        let text = format!("CPU state {unknown:#x} is not known to this version, or {missing:#x} is missing");
+        return by_rule(policy.unknown_attributes, NAME, Code::AttributesUnknown, text)
+            .expected(format!("bits {STATE_FIXED:#x} set, and none beyond {STATE_KNOWN:#x}"))
+            .observed(format!("{:#x}", report.xfam));
+    }
+    Check::passed(NAME, "no unknown CPU state")
 }

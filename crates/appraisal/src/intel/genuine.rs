@@ -3,6 +3,7 @@
 use evidence::IntelCollateral;
 use evidence::quote::{CertificationData, SignatureData};
 
+use super::certification;
 use super::pck::Pck;
 use crate::chain::{self, Path, Shape};
 use crate::findings::Context;
@@ -21,9 +22,10 @@ impl<'a> Certificates<'a> {
         data: &'a CertificationData,
         collateral: Option<&'a IntelCollateral>,
     ) -> Result<Self, Check> {
-        let CertificationData::PckChain(chain) = data else { return Err(needs_look_up(data)) };
+        let chain = certification::chain(data, collateral)?;
         let in_quote = |der: &_| chain.contains(der);
-        let beside = collateral.into_iter().flat_map(|own| &own.pck_crl_issuer_chain);
+        let beside =
+            collateral.into_iter().flat_map(|own| own.pck_crl_issuer_chain.iter().chain(&own.pck_chain));
         let pool: Vec<_> = chain
             .iter()
             .chain(beside.filter(|der| !in_quote(der)))
@@ -51,25 +53,6 @@ impl<'a> Certificates<'a> {
     }
 }
 
-fn needs_look_up(data: &CertificationData) -> Check {
-    let kind = match data {
-        CertificationData::PckChain(_) => evidence::quote::KIND_PCK_CHAIN,
-        CertificationData::Other { kind, .. } => *kind,
-    };
-    let means = match kind {
-        1 => "the platform id in plain text",
-        2 | 3 => "the platform id, encrypted for Intel",
-        4 => "the PCK certificate without its issuers",
-        7 => "a platform manifest",
-        _ => "something that this version does not know",
-    };
-    let text = format!("the quote names its PCK by {means} (kind {kind}), which needs a look-up at Intel");
-    Check::failed("certification-data", Code::CertificationDataUnsupported, text)
-        .expected("kind 5: the PCK certificate chain")
-        .observed(format!("kind {kind}"))
-        .mend("let the platform's quote provider fetch the PCK certificate, so that quotes carry the chain")
-}
-
 /// The checks of signatures; all must pass before any field of the quote means anything.
 pub(super) fn signatures(
     signed: &[u8],
@@ -90,7 +73,12 @@ fn qe_report_signature(data: &SignatureData, signer: &ParsedCertificate<'_>, con
         return Check::failed(NAME, Code::CertificateMalformed, "the PCK is not on P-256");
     };
     let algorithm = SignatureAlgorithm::EcdsaP256Sha256Fixed;
-    match context.crypto.verify(algorithm, key, data.qe_report_bytes(), data.qe_report_signature()) {
+    match context.crypto.verify_endorsement(
+        algorithm,
+        key,
+        data.qe_report_bytes(),
+        data.qe_report_signature(),
+    ) {
         Ok(()) => Check::passed(NAME, "the quoting enclave's report is signed by the PCK"),
         Err(_) => {
             let text =

@@ -4,13 +4,14 @@
 use evidence::sgx::EnclaveReport;
 use evidence::tdx::TdReport;
 
+use super::detail::{Area, Lack, Part, part};
 use super::pck::Pck;
 use super::qe_identity::{QeIdentity, masked};
-use super::tcb_info::{SvnLevel, TcbInfo, TcbLevel, svn_level};
+use super::tcb_info::{Component, SvnLevel, TcbInfo, TcbLevel, svn_level};
 use crate::acceptance;
 use crate::findings::Context;
 use crate::policy::Standing;
-use crate::verdict::{Check, Tcb};
+use crate::verdict::{Check, Shortfall, Tcb};
 use crate::{Code, TcbStatus};
 
 const NO_LEVEL: &str = "the platform's versions are below every level that Intel lists";
@@ -24,28 +25,35 @@ pub(super) fn evaluate(
     identity: &QeIdentity<'_>,
     context: &Context<'_>,
 ) -> (Check, Tcb) {
-    let mut tcb = Tcb { version: Some(version(pck, td)), ..Tcb::default() };
+    let mut parts = Vec::new();
     let platform = match td {
-        None => platform_level(pck, None, info, &mut tcb),
-        Some(report) => td_level(pck, report, info, &mut tcb),
+        None => platform_level("platform", pck, None, info, &mut parts),
+        Some(report) => td_level(pck, report, info, &mut parts),
     };
     let mut checks = Vec::new();
     let platform = settle(platform, &mut checks);
-    let qe = settle(qe_level(qe, identity, &mut tcb), &mut checks);
-    if let (Some(platform), Some(qe)) = (platform, qe) {
-        tcb.status = Some(platform.merge(qe));
-    } else {
+    let qe = settle(qe_level(qe, identity, &mut parts), &mut checks);
+    let status = match (platform, qe) {
+        (Some(platform), Some(qe)) => Some(platform.merge(qe)),
         // The platform's own status is worth showing although another part was refused.
-        tcb.status = platform;
-    }
+        _ => platform,
+    };
+    let mut tcb = Tcb {
+        status,
+        version: Some(version(pck, td)),
+        date: parts.iter().map(|part| part.tcb.date).min(),
+        advisories: parts.iter().flat_map(|part| &part.tcb.advisories).map(|own| own.id.clone()).collect(),
+        parts: Vec::new(),
+    };
     tcb.advisories.sort();
     tcb.advisories.dedup();
     if let (Some(status), 0) = (tcb.status, checks.len()) {
-        checks.push(status_check(status, pck, td, info, &tcb, context));
+        checks.push(with_detail(status_check(status, pck, &tcb, context), status, &parts));
     }
     checks.extend(acceptance::advisories(&tcb.advisories, context));
     checks.extend(acceptance::tcb_date(tcb.date, context));
     checks.push(minimum(pck, td, context));
+    tcb.parts = parts.into_iter().map(|part| part.tcb).collect();
     let text = match tcb.status {
         Some(status) => format!("{status}, by evaluation {} of Intel's", info.tcb_evaluation_data_number),
         None => "no status".into(),
@@ -65,73 +73,122 @@ fn version(pck: &Pck, td: Option<&TdReport>) -> String {
     }
 }
 
-/// The first level that the platform reaches: Intel lists them from new to old.
-fn find_level<'l, 'a>(
-    pck: &Pck,
-    tee_tcb_svn: Option<&[u8; 16]>,
-    info: &'l TcbInfo<'a>,
-) -> Option<&'l TcbLevel<'a>> {
-    info.tcb_levels.iter().find(|level| {
-        let tdx = match (tee_tcb_svn, &level.tcb.tdx) {
-            (None, _) => true,
-            (Some(svn), Some(components)) => {
-                // A module with a major version has levels of its own, see `module_level`.
-                let skip = if svn[1] > 0 { 2 } else { 0 };
-                svn.iter().zip(components).skip(skip).all(|(seen, component)| *seen >= component.svn)
-            }
-            (Some(_), None) => false,
-        };
-        tdx && pck.pce_svn >= level.tcb.pce_svn
-            && pck.components.iter().zip(&level.tcb.sgx).all(|(seen, component)| *seen >= component.svn)
-    })
+/// How many of the first TDX components are not compared: a module with a major version has levels of its own, see
+/// [`module_level`].
+fn skipped(tee_tcb_svn: &[u8; 16]) -> usize {
+    if tee_tcb_svn[1] > 0 { 2 } else { 0 }
 }
 
+fn reaches(level: &TcbLevel<'_>, pck: &Pck, tee_tcb_svn: Option<&[u8; 16]>) -> bool {
+    let all = |seen: &[u8; 16], wanted: &[Component<'_>; 16], skip| {
+        seen.iter().zip(wanted).skip(skip).all(|(seen, component)| *seen >= component.svn)
+    };
+    let tdx = match (tee_tcb_svn, &level.tcb.tdx) {
+        (None, _) => true,
+        (Some(svn), Some(components)) => all(svn, components, skipped(svn)),
+        (Some(_), None) => false,
+    };
+    tdx && pck.pce_svn >= level.tcb.pce_svn && all(&pck.components, &level.tcb.sgx, 0)
+}
+
+/// What the platform lacks for a level.
+fn lacks(level: &TcbLevel<'_>, pck: &Pck, tee_tcb_svn: Option<&[u8; 16]>) -> Vec<Lack> {
+    let below = |family: &'static str, seen: [u8; 16], wanted: &[Component<'_>; 16], skip| {
+        let pairs = seen.iter().zip(wanted).enumerate().skip(skip);
+        let short = pairs.filter(|(_, (seen, component))| **seen < component.svn);
+        let lack = |(index, (seen, component)): (usize, (&u8, &Component<'_>))| Lack {
+            shortfall: Shortfall {
+                component: component.name(family, index),
+                seen: u16::from(*seen),
+                required: u16::from(component.svn),
+            },
+            area: Area::of(component),
+        };
+        short.map(lack).collect::<Vec<_>>()
+    };
+    let mut found = below("CPU", pck.components, &level.tcb.sgx, 0);
+    if pck.pce_svn < level.tcb.pce_svn {
+        let (seen, required) = (pck.pce_svn, level.tcb.pce_svn);
+        let shortfall = Shortfall { component: "PCE".into(), seen, required };
+        found.push(Lack { shortfall, area: Area::Pce });
+    }
+    if let (Some(svn), Some(components)) = (tee_tcb_svn, &level.tcb.tdx) {
+        found.extend(below("TDX", *svn, components, skipped(svn)));
+    }
+    found
+}
+
+/// The first level that the platform reaches: Intel lists them from new to old.
 fn platform_level(
+    name: &'static str,
     pck: &Pck,
     tee_tcb_svn: Option<&[u8; 16]>,
     info: &TcbInfo<'_>,
-    tcb: &mut Tcb,
+    parts: &mut Vec<Part>,
 ) -> Result<TcbStatus, Check> {
-    let level = find_level(pck, tee_tcb_svn, info).ok_or_else(|| {
-        Check::failed("platform", Code::TcbLevelUnknown, NO_LEVEL)
-            .observed(tcb.version.clone().unwrap_or_default())
-            .mend("update the platform's BIOS and microcode, then renew its PCK certificate")
-    })?;
-    tcb.advisories.extend(level.advisories.iter().map(ToString::to_string));
-    tcb.date = Some(tcb.date.map_or(level.tcb_date, |date| date.min(level.tcb_date)));
-    Ok(level.tcb_status)
+    let levels = &info.tcb_levels;
+    match levels.iter().position(|level| reaches(level, pck, tee_tcb_svn)) {
+        Some(reached) => {
+            parts.push(part(name, levels, reached, |level| lacks(level, pck, tee_tcb_svn)));
+            Ok(levels[reached].tcb_status)
+        }
+        None => {
+            let check = Check::failed(name, Code::TcbLevelUnknown, NO_LEVEL)
+                .mend("update the platform's BIOS and microcode, then renew its PCK certificate");
+            // The last level is the one that demands least.
+            Err(match levels.last() {
+                Some(lowest) => below(check, &lacks(lowest, pck, tee_tcb_svn)),
+                None => check,
+            })
+        }
+    }
+}
+
+fn below(check: Check, lacks: &[Lack]) -> Check {
+    let list = |value: fn(&Shortfall) -> u16| {
+        let each =
+            lacks.iter().map(|lack| format!("{} at {}", lack.shortfall.component, value(&lack.shortfall)));
+        each.collect::<Vec<_>>().join(", ")
+    };
+    check.expected(list(|shortfall| shortfall.required)).observed(list(|shortfall| shortfall.seen))
 }
 
 /// A TD of TDX 1.5 tells the versions of its launch and those of now; both count.
-fn td_level(pck: &Pck, report: &TdReport, info: &TcbInfo<'_>, tcb: &mut Tcb) -> Result<TcbStatus, Check> {
-    let mut at = |svn: &[u8; 16]| {
-        let platform = platform_level(pck, Some(svn), info, tcb)?;
-        Ok::<_, Check>(platform.merge(module_level(svn, report, info, tcb)?))
+fn td_level(
+    pck: &Pck,
+    report: &TdReport,
+    info: &TcbInfo<'_>,
+    parts: &mut Vec<Part>,
+) -> Result<TcbStatus, Check> {
+    let mut at = |names: [&'static str; 2], svn: &[u8; 16]| {
+        let platform = platform_level(names[0], pck, Some(svn), info, parts)?;
+        Ok::<_, Check>(platform.merge(module_level(names[1], svn, report, info, parts)?))
     };
-    let launch = at(&report.tee_tcb_svn)?;
+    let launch = at(["platform", "tdx-module"], &report.tee_tcb_svn)?;
     match &report.td_1_5 {
         Some(later) if later.tee_tcb_svn_2 != report.tee_tcb_svn => {
-            Ok(TcbStatus::relaunch(launch, at(&later.tee_tcb_svn_2)?))
+            let now = at(["platform-now", "tdx-module-now"], &later.tee_tcb_svn_2)?;
+            Ok(TcbStatus::relaunch(launch, now))
         }
         _ => Ok(launch),
     }
 }
 
 fn module_level(
+    name: &'static str,
     svn: &[u8; 16],
     report: &TdReport,
     info: &TcbInfo<'_>,
-    tcb: &mut Tcb,
+    parts: &mut Vec<Part>,
 ) -> Result<TcbStatus, Check> {
-    const NAME: &str = "tdx-module";
     let (minor, major) = (svn[0], svn[1]);
-    let unknown = |text: String| Check::failed(NAME, Code::TdxModuleMismatch, text);
+    let unknown = |text: String| Check::failed(name, Code::TdxModuleMismatch, text);
     if major == 0 {
         let module = info
             .tdx_module
             .as_ref()
             .ok_or_else(|| unknown("Intel names no TDX module of version 0".into()))?;
-        module_is(&module.mrsigner, &module.attributes, &module.attributes_mask, report)?;
+        module_is(name, &module.mrsigner, &module.attributes, &module.attributes_mask, report)?;
         // A module of version 0 is covered by the platform's first two TDX components.
         return Ok(TcbStatus::UpToDate);
     }
@@ -141,23 +198,43 @@ fn module_level(
         .iter()
         .find(|identity| identity.id.eq_ignore_ascii_case(&id))
         .ok_or_else(|| unknown(format!("Intel names no TDX module {id}")))?;
-    module_is(&identity.mrsigner, &identity.attributes, &identity.attributes_mask, report)?;
-    let level = svn_level(&identity.tcb_levels, u16::from(minor)).ok_or_else(|| {
-        Check::failed(NAME, Code::TcbLevelUnknown, format!("{id} version {minor} is below every level"))
-            .mend("update the TDX module on this host")
-    })?;
-    note(level, tcb);
-    Ok(level.tcb_status)
+    module_is(name, &identity.mrsigner, &identity.attributes, &identity.attributes_mask, report)?;
+    let part =
+        svn_part(name, &identity.tcb_levels, minor.into(), &format!("TDX module {id}"), Area::TdxModule);
+    settle_part(
+        part.ok_or_else(|| {
+            Check::failed(name, Code::TcbLevelUnknown, format!("{id} version {minor} is below every level"))
+                .mend("update the TDX module on this host")
+        }),
+        parts,
+    )
+}
+
+fn settle_part(part: Result<Part, Check>, parts: &mut Vec<Part>) -> Result<TcbStatus, Check> {
+    let part = part?;
+    let status = part.tcb.status;
+    parts.push(part);
+    Ok(status)
+}
+
+/// A part with one security version.
+fn svn_part(name: &'static str, levels: &[SvnLevel<'_>], svn: u16, what: &str, area: Area) -> Option<Part> {
+    let reached = svn_level(levels, svn)?;
+    Some(part(name, levels, reached, |level| {
+        let required = level.tcb.isvsvn;
+        vec![Lack { shortfall: Shortfall { component: what.to_owned(), seen: svn, required }, area }]
+    }))
 }
 
 fn module_is(
+    name: &'static str,
     mrsigner: &[u8; 48],
     attributes: &[u8; 8],
     mask: &[u8; 8],
     report: &TdReport,
 ) -> Result<(), Check> {
     let mismatch = |text, expected: &[u8], observed: &[u8]| {
-        Err(Check::failed("tdx-module", Code::TdxModuleMismatch, text)
+        Err(Check::failed(name, Code::TdxModuleMismatch, text)
             .expected(hex::encode(expected))
             .observed(hex::encode(observed)))
     };
@@ -172,7 +249,11 @@ fn module_is(
     Ok(())
 }
 
-fn qe_level(report: &EnclaveReport, identity: &QeIdentity<'_>, tcb: &mut Tcb) -> Result<TcbStatus, Check> {
+fn qe_level(
+    report: &EnclaveReport,
+    identity: &QeIdentity<'_>,
+    parts: &mut Vec<Part>,
+) -> Result<TcbStatus, Check> {
     const NAME: &str = "quoting-enclave";
     if let Some(difference) = identity.difference(report) {
         let text = format!("the quoting enclave is not Intel's: {} differs", difference.field);
@@ -180,68 +261,36 @@ fn qe_level(report: &EnclaveReport, identity: &QeIdentity<'_>, tcb: &mut Tcb) ->
             .expected(difference.expected)
             .observed(difference.observed));
     }
-    let level = svn_level(&identity.tcb_levels, report.isv_svn).ok_or_else(|| {
-        let text = format!("the quoting enclave's version {} is below every level", report.isv_svn);
-        Check::failed(NAME, Code::TcbLevelUnknown, text).mend("update the quoting enclave on this host")
-    })?;
-    note(level, tcb);
-    Ok(level.tcb_status)
-}
-
-fn note(level: &SvnLevel<'_>, tcb: &mut Tcb) {
-    tcb.advisories.extend(level.advisories.iter().map(ToString::to_string));
-    tcb.date = Some(tcb.date.map_or(level.tcb_date, |date| date.min(level.tcb_date)));
+    let part = svn_part(NAME, &identity.tcb_levels, report.isv_svn, "quoting enclave", Area::QuotingEnclave);
+    settle_part(
+        part.ok_or_else(|| {
+            let text = format!("the quoting enclave's version {} is below every level", report.isv_svn);
+            Check::failed(NAME, Code::TcbLevelUnknown, text).mend("update the quoting enclave on this host")
+        }),
+        parts,
+    )
 }
 
 /// Is the status one that the policy accepts? `Revoked` never is.
-fn status_check(
-    status: TcbStatus,
-    pck: &Pck,
-    td: Option<&TdReport>,
-    info: &TcbInfo<'_>,
-    tcb: &Tcb,
-    context: &Context<'_>,
-) -> Check {
+fn status_check(status: TcbStatus, pck: &Pck, tcb: &Tcb, context: &Context<'_>) -> Check {
     let family = hex::encode(pck.fmspc);
     let standing = Standing { status, date: tcb.date, advisories: &tcb.advisories, family: &family };
-    let check = acceptance::status(&standing, context);
-    if status == TcbStatus::UpToDate {
-        return check;
-    }
-    match shortfalls(pck, td, info).as_slice() {
-        [] => check.mend("see the advisories: BIOS settings, software, quoting enclave or TDX module"),
-        short => check.mend(format!("update the host; UpToDate needs {}", short.join(", "))),
-    }
+    acceptance::status(&standing, context)
 }
 
-/// What is missing to the newest level that Intel calls up to date.
-fn shortfalls(pck: &Pck, td: Option<&TdReport>, info: &TcbInfo<'_>) -> Vec<String> {
-    let Some(level) = info.tcb_levels.iter().find(|level| level.tcb_status == TcbStatus::UpToDate) else {
-        return Vec::new();
-    };
-    let mut short: Vec<_> = pck
-        .components
-        .iter()
-        .zip(&level.tcb.sgx)
-        .enumerate()
-        .filter(|(_, (seen, component))| **seen < component.svn)
-        .map(|(index, (seen, component))| {
-            format!("{} at {} (seen {seen})", component.name("CPU", index), component.svn)
-        })
-        .collect();
-    if pck.pce_svn < level.tcb.pce_svn {
-        short.push(format!("PCE at {} (seen {})", level.tcb.pce_svn, pck.pce_svn));
-    }
-    if let (Some(report), Some(components)) = (td, &level.tcb.tdx) {
-        let skip = if report.tee_tcb_svn[1] > 0 { 2 } else { 0 };
-        let pairs = report.tee_tcb_svn.iter().zip(components).enumerate().skip(skip);
-        short.extend(pairs.filter(|(_, (seen, component))| **seen < component.svn).map(
-            |(index, (seen, component))| {
-                format!("{} at {} (seen {seen})", component.name("TDX", index), component.svn)
-            },
-        ));
-    }
-    short
+/// The check of the status with the parts that it was merged from, and what mends them.
+fn with_detail(check: Check, status: TcbStatus, parts: &[Part]) -> Check {
+    let details = parts.iter().map(|part| part.check(check.outcome)).collect();
+    let relaunch =
+        matches!(status, TcbStatus::TDRelaunchAdvised | TcbStatus::TDRelaunchAdvisedConfigurationNeeded);
+    let current =
+        |part: &&Part| !relaunch || part.tcb.name.ends_with("-now") || part.tcb.name == "quoting-enclave";
+    let advice =
+        relaunch.then(|| "relaunch the TD: what runs now is newer than what it was launched under".into());
+    let mends: Vec<String> =
+        advice.into_iter().chain(parts.iter().filter(current).filter_map(Part::mend)).collect();
+    let check = Check { checks: details, ..check };
+    if mends.is_empty() || status == TcbStatus::UpToDate { check } else { check.mend(mends.join("; ")) }
 }
 
 /// The policy's own floors.

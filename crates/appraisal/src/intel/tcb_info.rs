@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Deref;
 
 use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -69,9 +70,20 @@ pub(crate) struct TdxModuleIdentity<'a> {
 pub(crate) struct SvnLevel<'a> {
     pub(crate) tcb: Svn,
     pub(crate) tcb_date: UnixTime,
+    #[serde(deserialize_with = "published_status")]
     pub(crate) tcb_status: TcbStatus,
-    #[serde(borrow, default, rename = "advisoryIDs")]
+    #[serde(borrow, default, deserialize_with = "text::list", rename = "advisoryIDs")]
     pub(crate) advisories: Vec<Cow<'a, str>>,
+}
+
+/// The two statuses about launching again are made by comparing levels; no level has them.
+fn published_status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<TcbStatus, D::Error> {
+    match TcbStatus::deserialize(deserializer)? {
+        TcbStatus::TDRelaunchAdvised | TcbStatus::TDRelaunchAdvisedConfigurationNeeded => {
+            Err(D::Error::custom("a status that Intel gives to no level"))
+        }
+        status => Ok(status),
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -80,9 +92,9 @@ pub(crate) struct Svn {
     pub(crate) isvsvn: u16,
 }
 
-/// The first level whose version is not above `svn`: they are listed from new to old.
-pub(crate) fn svn_level<'l, 'a>(levels: &'l [SvnLevel<'a>], svn: u16) -> Option<&'l SvnLevel<'a>> {
-    levels.iter().find(|level| level.tcb.isvsvn <= svn)
+/// The first level whose version is not above `svn`, by its index: they are listed from new to old.
+pub(crate) fn svn_level(levels: &[SvnLevel<'_>], svn: u16) -> Option<usize> {
+    levels.iter().position(|level| level.tcb.isvsvn <= svn)
 }
 
 /// A level of the whole platform.
@@ -92,17 +104,40 @@ pub(crate) struct TcbLevel<'a> {
     #[serde(borrow)]
     pub(crate) tcb: PlatformTcb<'a>,
     pub(crate) tcb_date: UnixTime,
+    #[serde(deserialize_with = "published_status")]
     pub(crate) tcb_status: TcbStatus,
-    #[serde(borrow, default, rename = "advisoryIDs")]
+    #[serde(borrow, default, deserialize_with = "text::list", rename = "advisoryIDs")]
     pub(crate) advisories: Vec<Cow<'a, str>>,
 }
 
 /// The versions of a platform's parts.
 #[derive(Debug)]
 pub(crate) struct PlatformTcb<'a> {
-    pub(crate) sgx: [Component<'a>; 16],
+    pub(crate) sgx: Components<'a>,
     pub(crate) pce_svn: u16,
-    pub(crate) tdx: Option<[Component<'a>; 16]>,
+    pub(crate) tdx: Option<Components<'a>>,
+}
+
+/// The sixteen parts, apart from their level: so that lists of levels are small to move, and those of SGX have
+/// no empty room for TDX's.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Components<'a>(#[serde(borrow)] Box<[Component<'a>; 16]>);
+
+impl<'a> Deref for Components<'a> {
+    type Target = [Component<'a>; 16];
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl<'l, 'a> IntoIterator for &'l Components<'a> {
+    type Item = &'l Component<'a>;
+    type IntoIter = std::slice::Iter<'l, Component<'a>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
 }
 
 /// The version of one part, with what Intel calls it.
@@ -110,9 +145,9 @@ pub(crate) struct PlatformTcb<'a> {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Component<'a> {
     pub(crate) svn: u8,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "text::optional")]
     pub(crate) category: Option<Cow<'a, str>>,
-    #[serde(borrow, default, rename = "type")]
+    #[serde(borrow, default, deserialize_with = "text::optional", rename = "type")]
     pub(crate) kind: Option<Cow<'a, str>>,
 }
 
@@ -144,11 +179,11 @@ impl<'de> Visitor<'de> for PlatformTcbVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut sgx: Option<[Component<'de>; 16]> = None;
+        let mut sgx: Option<Components<'de>> = None;
         let mut tdx = None;
         let mut pce_svn = None;
         let mut flat: [Option<u8>; 16] = [None; 16];
-        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+        while let Some(text::Text(key)) = map.next_key()? {
             let repeated = match &*key {
                 "pcesvn" => pce_svn.replace(map.next_value()?).is_some(),
                 "sgxtcbcomponents" => sgx.replace(map.next_value()?).is_some(),
@@ -168,7 +203,11 @@ impl<'de> Visitor<'de> for PlatformTcbVisitor {
         let pce_svn = pce_svn.ok_or_else(|| A::Error::missing_field("pcesvn"))?;
         let sgx = match (sgx, flat.iter().flatten().count()) {
             (Some(components), 0) => components,
-            (None, 16) => flat.map(|svn| Component { svn: svn.unwrap_or_default(), ..Component::default() }),
+            (None, 16) => {
+                let component =
+                    |svn: Option<u8>| Component { svn: svn.unwrap_or_default(), ..Component::default() };
+                Components(Box::new(flat.map(component)))
+            }
             (Some(_), _) => return Err(A::Error::custom("components of both version 2 and version 3")),
             (None, _) => return Err(A::Error::missing_field("sgxtcbcomponents")),
         };
@@ -182,17 +221,40 @@ fn flat_index(key: &str) -> Option<usize> {
     (1..=16).contains(&number).then(|| number - 1)
 }
 
-/// Byte strings of known length as hexadecimal digits of either case.
-pub(crate) mod hexadecimal {
+/// Text that stays where it is: serde borrows a `Cow` only where a field of a structure is nothing else.
+pub(crate) mod text {
     use std::borrow::Cow;
 
+    use serde::{Deserialize, Deserializer};
+
+    #[derive(Deserialize)]
+    pub(crate) struct Text<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
+
+    pub(crate) fn optional<'de: 'a, 'a, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Cow<'a, str>>, D::Error> {
+        Ok(Option::<Text<'a>>::deserialize(deserializer)?.map(|Text(text)| text))
+    }
+
+    pub(crate) fn list<'de: 'a, 'a, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<Cow<'a, str>>, D::Error> {
+        // The same shape, so the allocation is used again.
+        Ok(Vec::<Text<'a>>::deserialize(deserializer)?.into_iter().map(|Text(text)| text).collect())
+    }
+}
+
+/// Byte strings of known length as hexadecimal digits of either case.
+pub(crate) mod hexadecimal {
     use serde::{Deserialize, Deserializer, de::Error as _};
+
+    use super::text::Text;
 
     pub(crate) fn deserialize<'de, D, const N: usize>(deserializer: D) -> Result<[u8; N], D::Error>
     where
         D: Deserializer<'de>,
     {
-        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        let Text(text) = Text::deserialize(deserializer)?;
         let mut bytes = [0; N];
         hex::decode_to_slice(text.as_bytes(), &mut bytes).map_err(|error| {
             D::Error::custom(format_args!("expected {N} bytes as hexadecimal digits: {error}"))
@@ -233,7 +295,32 @@ mod tests {
             format!(r#"{{"tcb":{{"isvsvn":1}},"tcbDate":"2025-01-01T00:00:00Z","tcbStatus":"{status}"}}"#)
         };
         assert!(serde_json::from_str::<SvnLevel<'_>>(&level("UpToDate")).is_ok());
+        assert!(serde_json::from_str::<SvnLevel<'_>>(&level("TDRelaunchAdvised")).is_err());
         let refused = serde_json::from_str::<SvnLevel<'_>>(&level("Fine")).unwrap_err();
         assert!(refused.to_string().contains("unknown variant `Fine`"), "{refused}");
+    }
+
+    /// Everything that Intel signed from 2020 to 2026 and that we found has the fields that we know, and no other.
+    #[test]
+    fn what_intel_signed_over_the_years_is_read() {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Served<'a> {
+            #[serde(borrow)]
+            tcb_info: TcbInfo<'a>,
+        }
+        let directory =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/intel-collateral");
+        let mut versions = Vec::new();
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            let text = std::fs::read_to_string(&path).unwrap();
+            let served: Served<'_> =
+                serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            versions.push((served.tcb_info.version, served.tcb_info.id.map(Cow::into_owned)));
+        }
+        versions.sort();
+        let named = |id: &str| (3, Some(id.to_owned()));
+        assert_eq!(versions, [(2, None), named("SGX"), named("SGX"), named("TDX"), named("TDX")]);
     }
 }

@@ -50,8 +50,7 @@ impl Grace {
     /// Until when the platform is covered; none when the grace is not for it.
     pub(crate) fn covers_until(&self, standing: &Standing<'_>) -> Option<UnixTime> {
         let in_family = |family: &String| family.eq_ignore_ascii_case(standing.family);
-        let named =
-            |open: &String| self.advisories.iter().any(|named| named.eq_ignore_ascii_case(open));
+        let named = |open: &String| self.advisories.iter().any(|named| named.eq_ignore_ascii_case(open));
         let fits = self.status == standing.status
             && (self.families.is_empty() || self.families.iter().any(in_family))
             && (self.advisories.is_empty() || standing.advisories.iter().all(named))
@@ -162,7 +161,8 @@ mod tests {
 
     #[test]
     fn text_round_trips() {
-        let text = r#""status":"OutOfDate","until":"2026-12-31T00:00:00Z","families":["Milan"],"granted_by":"a""#;
+        let text =
+            r#""status":"OutOfDate","until":"2026-12-31T00:00:00Z","families":["Milan"],"granted_by":"a""#;
         let grace = read(text).unwrap();
         assert_eq!(serde_json::to_string(&grace).unwrap(), format!("{{{text}}}"));
     }

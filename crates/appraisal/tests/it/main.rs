@@ -2,11 +2,24 @@
 //! purpose, in which one thing at a time is wrong.
 
 mod amd_rules;
+mod azure;
+mod cca_rules;
 mod collecting;
+mod composite;
 mod corpus;
+mod event_log_attacks;
+mod event_logs;
+mod intel_detail;
+mod intel_formats;
 mod intel_rules;
 mod lab;
+mod memory;
 mod mine;
 mod mutation;
+mod needs;
+mod nitro_rules;
+mod nvidia;
+mod nvidia_rules;
 mod rendering;
+mod tpm;
 mod vectors;

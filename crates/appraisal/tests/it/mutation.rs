@@ -37,7 +37,9 @@ fn is_harmless(quote: &[u8], offset: usize) -> bool {
 /// DCAP collateral has the certificate of the PCK CA, too, and one good copy is enough.
 fn without_second_copy(file: &str) -> Endorsements {
     let mut endorsements = dcap(file);
-    endorsements.intel.as_mut().unwrap().pck_crl_issuer_chain.clear();
+    let intel = endorsements.intel.as_mut().unwrap();
+    intel.pck_crl_issuer_chain.clear();
+    intel.pck_chain.clear();
     endorsements
 }
 
@@ -57,6 +59,16 @@ fn no_flip_of_a_signed_byte_of_a_tdx_quote_is_accepted() {
     let endorsements = without_second_copy("negatives/tdx4-ok.collateral.json");
     let quote = read(file);
     let accepted = accepted_flips(file, &endorsements, at("2025-07-04T10:16:31Z"), 1);
+    let harmful: Vec<_> = accepted.into_iter().filter(|&offset| !is_harmless(&quote, offset)).collect();
+    assert!(harmful.is_empty(), "{harmful:?}");
+}
+
+#[test]
+fn no_flip_of_a_signed_byte_of_an_extended_tdx_quote_is_accepted() {
+    let file = "negatives/tdx5ex-ok.quote";
+    let endorsements = without_second_copy("negatives/tdx5ex-ok.collateral.json");
+    let quote = read(file);
+    let accepted = accepted_flips(file, &endorsements, at("2026-10-23T00:06:48Z"), 1);
     let harmful: Vec<_> = accepted.into_iter().filter(|&offset| !is_harmless(&quote, offset)).collect();
     assert!(harmful.is_empty(), "{harmful:?}");
 }
@@ -107,6 +119,7 @@ fn every_truncation_is_malformed() {
     for file in [
         "negatives/sgx3-ok.quote",
         "negatives/tdx4-ok.quote",
+        "negatives/tdx5ex-ok.quote",
         "snp/oak-genoa_oc_evidence.report-v5-6d1cef.bin",
     ] {
         let bytes = read(file);
@@ -118,7 +131,7 @@ fn every_truncation_is_malformed() {
 
 #[test]
 fn padding_of_zeros_is_tolerated_and_counted_and_nothing_else_is() {
-    for file in ["negatives/sgx3-ok.quote", "negatives/tdx4-ok.quote"] {
+    for file in ["negatives/sgx3-ok.quote", "negatives/tdx4-ok.quote", "negatives/tdx5ex-ok.quote"] {
         let good = read(file);
         let padded = [&good[..], &[0; 3065]].concat();
         let parsed = Evidence::parse(&padded).unwrap();

@@ -11,7 +11,7 @@ use crate::lab::intel::Intel;
 use crate::vectors::{amd_certificates, at, dcap, evidence, look};
 
 #[track_caller]
-fn golden(name: &str, text: &str) {
+pub fn golden(name: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     // Tests may be told to bless by their caller's environment; the crate itself reads none.
     if option_env!("BLESS").is_some() {
@@ -38,6 +38,22 @@ fn an_outdated_tdx_platform() {
     let bundle = dcap("bundles/quote-v4-tdx-3ab56d67-20261008T0009-e20.collateral.json");
     let assessment = look(&quote, &bundle, at("2026-10-23T00:06:48Z"));
     golden("tdx-out-of-date.txt", &assessment.verdict().render(false));
+}
+
+#[test]
+fn a_td_that_should_be_relaunched() {
+    let now = Intel::tdx().tee_tcb_svn;
+    let mut launch = now;
+    launch[0] = 4;
+    let platform = Intel { tee_tcb_svn: launch, current_svn: Some(now), ..Intel::tdx() };
+    let refused = platform.present().appraise().unwrap_err();
+    golden("tdx-relaunch.txt", &refused.verdict().render(false));
+}
+
+#[test]
+fn a_quote_that_only_names_its_certificate() {
+    let refused = Intel { certification_kind: 1, ..Intel::sgx() }.present().appraise().unwrap_err();
+    golden("sgx-look-up.txt", &refused.verdict().render(false));
 }
 
 #[test]

@@ -28,6 +28,8 @@ pub struct Amd {
     pub foreign_crl: bool,
     pub revoked: Vec<u64>,
     pub host_data: u8,
+    pub vmpl: u32,
+    pub report_data: [u8; 64],
 }
 
 impl Amd {
@@ -51,6 +53,8 @@ impl Amd {
             foreign_crl: false,
             revoked: vec![],
             host_data: 0,
+            vmpl: 0,
+            report_data: REPORT_DATA.0,
         }
     }
 
@@ -74,6 +78,11 @@ impl Amd {
     }
 
     pub fn present(&self) -> Presented {
+        self.present_as(|report| report)
+    }
+
+    /// The report in a container of another kind of Evidence.
+    pub fn present_as(&self, wrap: impl Fn(Vec<u8>) -> Vec<u8>) -> Presented {
         let ca = |name: &str, serial, window, issuer: Option<&Certified>| {
             Template { name, curve: Curve::P384, ca: true, serial, window, extensions: vec![] }.issue(issuer)
         };
@@ -99,7 +108,7 @@ impl Amd {
             crl: self.crl.map(|window| crl_issuer.crl(window, &self.revoked)),
         };
         Presented {
-            evidence: Evidence::parse(&self.report(&vek)).unwrap(),
+            evidence: Evidence::parse(&wrap(self.report(&vek))).unwrap(),
             endorsements: Endorsements { amd: Some(amd), ..Endorsements::default() },
             root: ark.der,
         }
@@ -133,11 +142,12 @@ impl Amd {
             |offset: usize, bytes: &[u8]| report[offset..offset + bytes.len()].copy_from_slice(bytes);
         put(0x00, &self.version.to_le_bytes());
         put(0x08, &self.policy.to_le_bytes());
+        put(0x30, &self.vmpl.to_le_bytes());
         put(0x34, &1u32.to_le_bytes());
         put(0x38, &self.tcb);
         put(0x40, &self.platform_info.to_le_bytes());
         put(0x48, &(self.signing_key << 2).to_le_bytes());
-        put(0x50, &REPORT_DATA.0);
+        put(0x50, &self.report_data);
         put(0x90, &[0xa1; 48]);
         put(0xc0, &[self.host_data; 32]);
         put(0x160, &[0xff; 32]);

@@ -42,9 +42,29 @@ pub struct Intel {
     pub td_attributes: u64,
     pub sgx_attributes: u64,
     pub config: u8,
+    pub rtmr: [[u8; 48]; 4],
     pub foreign_collateral: bool,
     pub foreign_pck_crl: bool,
+    pub other_signer: bool,
     pub extra_report_data: u8,
+    /// 3 or 4 for SGX; 4 or 5 for TDX, by its body, when absent.
+    pub quote_version: Option<u16>,
+    /// The extended report of TDX 1.5, with the digest of a service TD bound later.
+    pub later_service_td: Option<[u8; 48]>,
+    pub xfam: u64,
+    pub certification_kind: u16,
+    /// The PCK certificate and its CA's lie with the Endorsements.
+    pub pck_beside: bool,
+    /// The PCK CA's certificate lies with its revocation list.
+    pub ca_beside: bool,
+    /// Another platform's id in certification data of kind 1.
+    pub named_ppid: [u8; 16],
+    /// Entries of the SGX extension beside the usual ones.
+    pub pck_entries: Vec<u8>,
+    /// The SGX extension twice.
+    pub pck_extension_twice: bool,
+    /// The TCB levels, instead of the usual ones.
+    pub levels: Option<String>,
 }
 
 pub const CA_SERIAL: u64 = 11;
@@ -88,13 +108,30 @@ impl Intel {
             td_attributes: 1 << 28,
             sgx_attributes: 5,
             config: 0,
+            rtmr: [[0; 48]; 4],
             foreign_collateral: false,
             foreign_pck_crl: false,
+            other_signer: false,
             extra_report_data: 0,
+            quote_version: None,
+            later_service_td: None,
+            xfam: 0xe7,
+            certification_kind: 5,
+            pck_beside: false,
+            ca_beside: false,
+            named_ppid: [0xab; 16],
+            pck_entries: vec![],
+            pck_extension_twice: false,
+            levels: None,
         }
     }
 
     pub fn present(&self) -> Presented {
+        self.present_then(&[]).0
+    }
+
+    /// The same platform, and what its vendor says about it later, in the same hierarchy.
+    pub fn present_then(&self, later: &[Self]) -> (Presented, Vec<Endorsements>) {
         let ca_template = |name, serial, window| Template {
             name,
             curve: Curve::P256,
@@ -111,40 +148,54 @@ impl Intel {
             ca: false,
             serial: PCK_SERIAL,
             window: self.pck_window,
-            extensions: vec![(SGX_EXTENSION, self.sgx_extension())],
+            extensions: vec![
+                (SGX_EXTENSION, self.sgx_extension());
+                1 + usize::from(self.pck_extension_twice)
+            ],
         }
         .issue(Some(&ca));
         let other_root = ca_template("Lab SGX Root CA", 10, Window::LONG).issue(None);
         let signing_root = if self.foreign_collateral { &other_root } else { &root };
-        let signer = Template {
-            name: "Lab TCB Signing",
-            curve: Curve::P256,
-            ca: false,
-            serial: SIGNER_SERIAL,
-            window: self.signer_window,
-            extensions: vec![],
-        }
-        .issue(Some(signing_root));
+        let [signer, other_signer] = [(), ()].map(|()| {
+            Template {
+                name: "Lab TCB Signing",
+                curve: Curve::P256,
+                ca: false,
+                serial: SIGNER_SERIAL,
+                window: self.signer_window,
+                extensions: vec![],
+            }
+            .issue(Some(signing_root))
+        });
         let other_ca = ca_template("Lab PCK CA", CA_SERIAL, self.ca_window).issue(Some(&root));
         let crl_issuer = if self.foreign_pck_crl { &other_ca } else { &ca };
-        let document = |body: String| SignedDocument {
+        let document = |says: &Self, body: String| SignedDocument {
             signature: signer.key.sign(body.as_bytes()).try_into().unwrap(),
             body: body.into_bytes(),
-            issuer_chain: vec![signer.der.clone(), signing_root.der.clone()],
+            issuer_chain: vec![
+                if says.other_signer { other_signer.der.clone() } else { signer.der.clone() },
+                signing_root.der.clone(),
+            ],
         };
-        let intel = IntelCollateral {
-            tcb_info: document(self.tcb_info()),
-            qe_identity: document(self.qe_identity()),
-            root_ca_crl: root.crl(self.root_crl_window, &self.revoked_by_root),
-            pck_crl: crl_issuer.crl(self.pck_crl_window, &self.revoked_by_ca),
-            pck_crl_issuer_chain: vec![],
+        let endorsements = |says: &Self| {
+            let intel = IntelCollateral {
+                tcb_info: document(says, says.tcb_info()),
+                qe_identity: document(says, says.qe_identity()),
+                root_ca_crl: root.crl(says.root_crl_window, &says.revoked_by_root),
+                pck_crl: crl_issuer.crl(says.pck_crl_window, &says.revoked_by_ca),
+                pck_crl_issuer_chain: if says.ca_beside {
+                    vec![root.der.clone(), ca.der.clone()]
+                } else {
+                    vec![]
+                },
+                pck_chain: if says.pck_beside { vec![ca.der.clone(), pck.der.clone()] } else { vec![] },
+            };
+            Endorsements { intel: Some(intel), ..Endorsements::default() }
         };
         let quote = self.quote(&pck, &[&root, &pck, &ca]);
-        Presented {
-            evidence: Evidence::parse(&quote).unwrap(),
-            endorsements: Endorsements { intel: Some(intel), ..Endorsements::default() },
-            root: root.der,
-        }
+        let (now, later) = (endorsements(self), later.iter().map(endorsements).collect());
+        let evidence = Evidence::parse(&quote).unwrap();
+        (Presented { evidence, endorsements: now, root: root.der }, later)
     }
 
     /// Intel SGX PCK Certificate and CRL Profile, §1.3.5.
@@ -164,7 +215,7 @@ impl Intel {
             pair(&[4], der(4, &FMSPC)),
             pair(&[5], der(10, &[1])),
         ];
-        der(0x30, &entries.concat())
+        der(0x30, &[entries.concat(), self.pck_entries.clone()].concat())
     }
 
     fn tcb_info(&self) -> String {
@@ -184,8 +235,9 @@ impl Intel {
                 components(svn)
             )
         };
-        let levels =
-            [level(5, 11, [5, 0, 4], self.platform_status), level(2, 5, [0, 0, 2], "OutOfDate")].join(",");
+        let levels = self.levels.clone().unwrap_or_else(|| {
+            [level(5, 11, [5, 0, 4], self.platform_status), level(2, 5, [0, 0, 2], "OutOfDate")].join(",")
+        });
         let module = if self.tdx {
             let zeros = "0".repeat(96);
             let identity = format!(
@@ -221,19 +273,25 @@ impl Intel {
     }
 
     fn quote(&self, pck: &Certified, chain: &[&Certified]) -> Vec<u8> {
-        let version: u16 = match (self.tdx, self.current_svn) {
+        let version: u16 = self.quote_version.unwrap_or(match (self.tdx, self.current_svn) {
             (false, _) => 3,
             (true, None) => 4,
             (true, Some(_)) => 5,
-        };
+        });
         let mut signed = [version.to_le_bytes(), 2u16.to_le_bytes()].concat();
         signed.extend(if self.tdx { 0x81u32 } else { 0 }.to_le_bytes());
         signed.extend([0; 4]);
         signed.extend(evidence::quote::INTEL_QE_VENDOR_ID);
         signed.extend([7; 20]);
         if version == 5 {
-            signed.extend(3u16.to_le_bytes());
-            signed.extend(648u32.to_le_bytes());
+            let (kind, length): (u16, u32) = match (self.tdx, self.current_svn, self.later_service_td) {
+                (false, ..) => (1, 384),
+                (true, None, _) => (2, 584),
+                (true, Some(_), None) => (3, 648),
+                (true, Some(_), Some(_)) => (4, 885),
+            };
+            signed.extend(kind.to_le_bytes());
+            signed.extend(length.to_le_bytes());
         }
         signed.extend(if self.tdx { self.td_report() } else { self.enclave() });
 
@@ -255,11 +313,20 @@ impl Intel {
         let mut qe = [qe_report.clone(), pck.key.sign(&qe_report)].concat();
         qe.extend(32u16.to_le_bytes());
         qe.extend(authentication);
-        qe.extend(5u16.to_le_bytes());
-        qe.extend((pems.len() as u32).to_le_bytes());
-        qe.extend(pems.as_bytes());
+        let name = |ppid: &[u8]| [ppid, &self.cpu_components, &self.pce_svn.to_le_bytes(), &[0, 0]].concat();
+        let certification = match self.certification_kind {
+            1 => name(&self.named_ppid),
+            2 => name(&[0xcc; 256]),
+            3 => name(&[0xcc; 384]),
+            4 => pem::encode(&pck.der).into_bytes(),
+            7 => vec![0x7a; 100],
+            _ => pems.into_bytes(),
+        };
+        qe.extend(self.certification_kind.to_le_bytes());
+        qe.extend((certification.len() as u32).to_le_bytes());
+        qe.extend(certification);
         let mut data = [key.sign(&signed), key.point()].concat();
-        if self.tdx {
+        if version > 3 {
             data.extend(6u16.to_le_bytes());
             data.extend((qe.len() as u32).to_le_bytes());
         }
@@ -278,14 +345,20 @@ impl Intel {
         report.extend([0; 48]);
         report.extend(self.seam_attributes.to_le_bytes());
         report.extend(self.td_attributes.to_le_bytes());
-        report.extend(0xe7u64.to_le_bytes());
+        report.extend(self.xfam.to_le_bytes());
         report.extend([0xd1; 48]);
         report.extend([self.config; 48]);
-        report.extend([0; 48 * 6]);
+        report.extend([0; 48 * 2]);
+        report.extend(self.rtmr.concat());
         report.extend(REPORT_DATA.0);
         if let Some(current) = self.current_svn {
             report.extend(current);
             report.extend(self.mrservicetd);
+        }
+        if let Some(later) = self.later_service_td {
+            report.extend([0; 1 + 32 + 48 + 48 + 8 + 16 + 16 + 12]);
+            report.extend(later);
+            report.extend([0; 8]);
         }
         report
     }

@@ -2,7 +2,11 @@
 //! from the formats and not from the code under test; the emulated platform has its own, third, encoder.
 
 pub mod amd;
+pub mod cca;
 pub mod intel;
+pub mod nitro;
+pub mod nvidia;
+pub mod tpm;
 
 use appraisal::{Appraised, Code, EmulatedRoot, Policy, ReferenceValue, ReferenceValues, Refused, UnixTime};
 use aws_lc_rs::rand::SystemRandom;
@@ -122,6 +126,16 @@ fn date(seconds: i64) -> time::OffsetDateTime {
 }
 
 impl Certified {
+    /// DER of the name: a common name alone.
+    pub fn subject(&self) -> Vec<u8> {
+        let Some(rcgen::DnValue::Utf8String(name)) = self.params.distinguished_name.get(&DnType::CommonName)
+        else {
+            panic!("no common name")
+        };
+        let attribute = [&[6, 3, 0x55, 4, 3][..], &der(0x0c, name.as_bytes())].concat();
+        der(0x30, &der(0x31, &der(0x30, &attribute)))
+    }
+
     fn issuer(&self) -> Issuer<'_, &KeyPair> {
         Issuer::from_params(&self.params, &self.key.pair)
     }
@@ -202,6 +216,7 @@ pub fn der(tag: u8, contents: &[u8]) -> Vec<u8> {
     let mut bytes = vec![tag];
     match contents.len() {
         short @ 0..=0x7f => bytes.push(short as u8),
+        medium @ 0x80..=0xff => bytes.extend([0x81, medium as u8]),
         long => {
             bytes.push(0x82);
             bytes.extend((long as u16).to_be_bytes());

@@ -1,0 +1,192 @@
+//! What Evidence is held against: Endorsements, policy, reference values, report data, roots, a time.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use appraisal::{EmulatedRoot, Examination, Policy, UnixTime};
+use attested_tls::clock;
+use clap::Args;
+use evidence::eventlog::EventLog;
+
+use crate::{
+    failure::{Failure, Input, Outcome},
+    reference,
+};
+
+/// No file is larger.
+const MAX_FILE: u64 = 16 * 1024 * 1024;
+/// How far folders of Endorsements are searched.
+const MAX_DEPTH: usize = 4;
+const MAX_FILES: usize = 10_000;
+
+/// What Evidence is held against.
+#[derive(Args)]
+pub struct Against {
+    /// Endorsements: a bundle, a DCAP collateral JSON, a certificate, a CRL, a RIM, or a folder of such files
+    #[arg(long, value_name = "PATH")]
+    endorsements: Vec<PathBuf>,
+    /// The event log that the Evidence's registers are to be replayed from: TCG2 or CCEL
+    #[arg(long, value_name = "FILE")]
+    event_log: Option<PathBuf>,
+    /// Reference values, as `bailey measure` and `bailey reference` print them
+    #[arg(long, value_name = "FILE")]
+    reference: Vec<PathBuf>,
+    /// What the Evidence is expected to cover, hexadecimal; of 64 bytes of report data, 32 may be given when zeros
+    /// follow
+    #[arg(long, value_name = "HEX")]
+    report_data: Option<String>,
+    /// The time to verify at, such as 2026-03-01T00:00:00Z; without one, now
+    #[arg(long, value_name = "RFC3339")]
+    at: Option<String>,
+    /// A further trust root: that of an emulated platform, of a TPM's vendor, an enrolled TPM or CCA key
+    #[arg(long, value_name = "FILE")]
+    root: Vec<PathBuf>,
+}
+
+impl Against {
+    /// The time to verify at.
+    pub fn now(&self) -> Outcome<UnixTime> {
+        match &self.at {
+            Some(text) => text.parse::<UnixTime>().malformed(format!("{text:?} is no time in RFC 3339")),
+            None => Ok(clock::system()()),
+        }
+    }
+
+    /// What is to be examined, held against all of this under the policy `genuine`.
+    pub fn examination(&self, file: &Path) -> Outcome<Examination> {
+        let mut examination = Examination::new(&read(file)?)
+            .malformed(format!("{} holds no Evidence that this version knows", file.display()))
+            .map_err(|failure| failure.hint(KNOWN))?;
+        for path in &self.endorsements {
+            endorse(&mut examination, path)?;
+        }
+        if let Some(path) = &self.event_log {
+            let log =
+                EventLog::parse(&read(path)?).malformed(format!("{} is no event log", path.display()))?;
+            examination.attach(log).malformed("the event log belongs to nothing here")?;
+        }
+        for path in &self.root {
+            examination.trust(&name(path), &read(path)?).malformed("a trust root cannot be used")?;
+        }
+        for path in &self.reference {
+            examination.expect_code(reference::load(path)?);
+        }
+        if let Some(digits) = &self.report_data {
+            examination.expect_covered(&report_data(digits)?);
+        }
+        Ok(examination)
+    }
+}
+
+/// What can be read, in the words of a person who asks.
+pub const KNOWN: &str = "known: SGX quote v3 to v5, TDX quote v4 and v5, SEV-SNP report v2 to v5, TPM 2.0 quotes, Azure, \
+                         Nitro, Arm CCA and NVIDIA attestations; raw, hexadecimal, base64, or in a CMW";
+
+/// The policy of that name (`production`, `genuine`), or in that file.
+pub fn policy(text: &str) -> Outcome<Policy> {
+    match text {
+        "production" => Ok(Policy::production()),
+        "genuine" => Ok(Policy::genuine()),
+        path => {
+            let bytes = read(Path::new(path))?;
+            let json = std::str::from_utf8(&bytes).malformed(format!("{path} is no text"))?;
+            Policy::from_text(json).malformed(format!("{path} is no appraisal policy"))
+        }
+    }
+}
+
+/// Reads a file of bounded size.
+pub fn read(path: &Path) -> Outcome<Vec<u8>> {
+    let size = std::fs::metadata(path).malformed(format!("{} cannot be read", path.display()))?.len();
+    if size > MAX_FILE {
+        return Err(Failure::malformed(format!(
+            "{} has {size} bytes; {MAX_FILE} are allowed",
+            path.display()
+        )));
+    }
+    std::fs::read(path).malformed(format!("{} cannot be read", path.display()))
+}
+
+fn endorse(examination: &mut Examination, path: &Path) -> Outcome {
+    if !path.is_dir() {
+        return examination
+            .endorse(&read(path)?)
+            .malformed(format!("{} is no Endorsement that this version knows", path.display()));
+    }
+    let mut files = Vec::new();
+    gather(path, MAX_DEPTH, &mut files)?;
+    files.sort();
+    // A folder may hold other things, too; what is needed and missing is in the verdict.
+    let mut passed_over = Vec::new();
+    for file in &files {
+        if examination.endorse(&read(file)?).is_err() {
+            passed_over.push(name(file));
+        }
+    }
+    if let Some(first) = passed_over.first() {
+        eprintln!(
+            "{}: passed over {} files that are no Endorsements, {first} first",
+            path.display(),
+            passed_over.len()
+        );
+    }
+    Ok(())
+}
+
+/// The files of a folder and of those in it.
+fn gather(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Outcome {
+    let entries = std::fs::read_dir(folder).malformed(format!("{} cannot be read", folder.display()))?;
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        if files.len() >= MAX_FILES {
+            return Err(Failure::malformed(format!(
+                "{} holds more than {MAX_FILES} files",
+                folder.display()
+            )));
+        }
+        if path.is_file() {
+            files.push(path);
+        } else if depth > 0 && path.is_dir() && !path.is_symlink() {
+            gather(&path, depth - 1, files)?;
+        }
+    }
+    Ok(())
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+/// A trust root of an emulated platform, from a PEM or DER file.
+pub fn emulated_root(path: &Path) -> Outcome<EmulatedRoot> {
+    let bytes = read(path)?;
+    let der = match evidence::pem::certificates(&bytes) {
+        Ok(certificates) if certificates.len() == 1 => certificates[0].0.clone(),
+        _ => bytes,
+    };
+    EmulatedRoot::new(name(path), &der).malformed(format!("{} is no trust root", path.display()))
+}
+
+fn report_data(digits: &str) -> Outcome<Vec<u8>> {
+    let bytes = hex::decode(digits)
+        .context("pairs of hexadecimal digits are expected")
+        .malformed("the expected report data is malformed")?;
+    match bytes.len() {
+        1..=1024 => Ok(bytes),
+        length => Err(Failure::malformed(format!(
+            "the expected report data has {length} bytes; 1 to 1024 can be covered"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn report_data_is_pairs_of_digits() {
+        assert_eq!(report_data(&"01".repeat(64)).unwrap(), [1; 64]);
+        for wrong in ["", "0", "012", &"zz".repeat(64), &"01".repeat(1025)] {
+            assert_eq!(report_data(wrong).unwrap_err().exit_code(), 2, "{wrong}");
+        }
+    }
+}

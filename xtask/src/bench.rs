@@ -1,0 +1,47 @@
+//! The benches that measure other people's verifiers beside ours: `benches/`, a workspace of its own.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::build::is_root;
+use crate::shell::{available, cargo, root, run, step};
+
+/// Debian's packages for the faster back end of `sev`.
+const OPENSSL_PACKAGES: &str = "libssl-dev pkg-config";
+
+/// `cargo xtask bench verify`.
+pub fn verify() -> Result<()> {
+    let back_end = if openssl() { "openssl" } else { "nossl" };
+    step("building for release and measuring verification");
+    let folder = root().join("benches");
+    let bench = ["bench", "--locked", "--bench", "verify", "--features", back_end];
+    // Criterion's own talk goes beside the table, which is the result.
+    run(cargo().current_dir(folder).args(bench).args(["--", "--quiet"]))
+}
+
+/// Whether OpenSSL can be linked; installs it where that needs nobody's permission.
+fn openssl() -> bool {
+    let present = || {
+        Command::new("pkg-config").args(["--exists", "openssl"]).status().is_ok_and(|status| status.success())
+    };
+    if present() {
+        return true;
+    }
+    if available("apt-get") && is_root() {
+        step("installing OpenSSL for the comparison");
+        let install = format!(
+            "apt-get update -qq && apt-get install -y -qq --no-install-recommends {OPENSSL_PACKAGES}"
+        );
+        if let Err(error) = run(Command::new("sh").args(["-c", &install])) {
+            eprintln!("{error:#}");
+        }
+    }
+    let present = present();
+    if !present {
+        eprintln!(
+            "sev is measured with RustCrypto, for want of OpenSSL.\n  mend: sudo apt-get install {OPENSSL_PACKAGES}"
+        );
+    }
+    present
+}

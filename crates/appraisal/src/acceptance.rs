@@ -5,72 +5,99 @@ use std::collections::BTreeSet;
 
 use crate::findings::Context;
 use crate::policy::{Grace, Standing, Waiver};
-use crate::verdict::Check;
-use crate::{Code, TcbStatus, UnixTime};
+use crate::verdict::{Check, Outcome};
+use crate::{Code, Policy, TcbStatus, UnixTime};
 
 /// Is the status one that the policy accepts, now? `Revoked` never is.
 pub(crate) fn status(standing: &Standing<'_>, context: &Context<'_>) -> Check {
     const NAME: &str = "status";
     let status = standing.status;
-    let Some(code) = status.code() else { return Check::passed(NAME, facts(standing)) };
+    let Some(code) = status.code() else { return Check::passed(NAME, status.as_str()) };
     let accepted = &context.policy.accepted_tcb;
     let wanted: Vec<_> = accepted.iter().map(|status| status.as_str()).collect();
+    let failed = || Check::failed(NAME, code, facts(standing));
     let check = if status == TcbStatus::Revoked {
-        Check::failed(NAME, code, format!("{}; no policy can accept that", facts(standing)))
+        failed().with([exception(Outcome::Skipped, "no policy can accept what its vendor revoked")])
     } else if accepted.contains(&status) {
         Check::warned(NAME, code, facts(standing))
     } else {
-        exception(NAME, standing, context)
-            .unwrap_or_else(|ended| Check::failed(NAME, code, format!("{}{ended}", facts(standing))))
+        match granted(NAME, standing, context) {
+            Ok(accepted) => accepted,
+            Err(none) => failed().with([none]),
+        }
     };
     check.expected(wanted.join(" or ")).observed(status.as_str())
 }
 
-/// The status, since when, and what is open.
+/// The status, and what is open.
 fn facts(standing: &Standing<'_>) -> String {
-    let date = match standing.date {
-        Some(date) if standing.status != TcbStatus::UpToDate => format!(" (its TCB is of {date})"),
-        _ => String::new(),
-    };
     let open = match standing.advisories {
         [] => String::new(),
         advisories => format!("; open: {}", advisories.join(", ")),
     };
-    format!("{}{date}{open}", standing.status)
+    format!("{}{open}", standing.status)
 }
 
-/// A status that is accepted for a while; otherwise what is to be said of exceptions that have ended.
-fn exception(name: &'static str, standing: &Standing<'_>, context: &Context<'_>) -> Result<Check, String> {
-    let mut ended = match grace(standing, context) {
+/// What accepts a status for a while, as a warning; otherwise what there is to say of exceptions, and who may grant
+/// one, as a detail of the check that fails.
+pub(crate) fn granted(
+    name: &'static str,
+    standing: &Standing<'_>,
+    context: &Context<'_>,
+) -> Result<Check, Check> {
+    let mut ended = Vec::new();
+    match grace(standing, context) {
         Some((grace, end)) if context.now <= end => return Ok(in_grace(name, standing, grace, end, context)),
-        Some((grace, end)) => format!(
-            "; the grace that {} granted ended {} days ago, on {end}",
+        Some((grace, end)) => ended.push(format!(
+            "the grace that {} granted ended {} days ago, on {end}",
             grace.granted_by,
             end.days_until(context.now)
-        ),
-        None => String::new(),
-    };
-    let waivers: Option<Vec<&Waiver>> =
-        standing.advisories.iter().map(|open| waiver(open, &context.policy.waived_advisories)).collect();
-    match waivers.as_deref().unwrap_or_default() {
-        [] => Err(ended),
-        waivers if waivers.iter().all(|waiver| context.now <= waiver.until) => {
-            let said: Vec<_> = waivers.iter().map(|waiver| granted(waiver, context.now)).collect();
-            let text = format!("{}; waived: {}", facts(standing), said.join("; "));
-            Ok(Check::warned(name, Code::AdvisoryWaived, text))
-        }
-        waivers => {
-            for waiver in waivers.iter().filter(|waiver| context.now > waiver.until) {
-                ended.push_str(&format!("; the waiver of {} ended on {}", waiver.id, waiver.until));
-            }
-            Err(ended)
-        }
+        )),
+        None => {}
     }
+    let waivers: Option<Vec<&Waiver>> =
+        standing.advisories.iter().map(|open| waiver(open, context.policy)).collect();
+    let waivers = waivers.unwrap_or_default();
+    if !waivers.is_empty() && waivers.iter().all(|waiver| context.now <= waiver.until) {
+        let said: Vec<_> = waivers.iter().map(|waiver| describe(waiver, context.now)).collect();
+        let text = format!("{}; waived: {}", facts(standing), said.join("; "));
+        return Ok(Check::warned(name, Code::AdvisoryWaived, text));
+    }
+    for waiver in waivers.iter().filter(|waiver| context.now > waiver.until) {
+        ended.push(format!(
+            "the waiver of {} that {} granted ended on {}",
+            waiver.id, waiver.granted_by, waiver.until
+        ));
+    }
+    let who = who(context.policy);
+    if ended.is_empty() {
+        let text =
+            format!("none; {who} may grant grace until a date, or waive the advisories (docs/policy.md)");
+        return Err(exception(Outcome::Skipped, text));
+    }
+    Err(exception(Outcome::Failed, format!("{}; {who} may prolong it", ended.join("; "))))
+}
+
+fn exception(outcome: Outcome, text: impl Into<String>) -> Check {
+    Check::detail("exception", outcome, text)
+}
+
+fn who(policy: &Policy) -> String {
+    if policy.may_grant.is_empty() {
+        return format!("whoever sets the policy {:?}", policy.name);
+    }
+    let names: Vec<_> = policy.may_grant.iter().map(String::as_str).collect();
+    names.join(" or ")
+}
+
+/// Whether the policy lets `name` grant exceptions.
+fn may_grant(name: &str, policy: &Policy) -> bool {
+    policy.may_grant.is_empty() || policy.may_grant.contains(name)
 }
 
 /// The grace for the platform that ends last.
 fn grace<'p>(standing: &Standing<'_>, context: &Context<'p>) -> Option<(&'p Grace, UnixTime)> {
-    let graces = context.policy.grace.iter();
+    let graces = context.policy.grace.iter().filter(|grace| may_grant(&grace.granted_by, context.policy));
     graces.filter_map(|grace| Some((grace, grace.covers_until(standing)?))).max_by_key(|(_, end)| *end)
 }
 
@@ -92,18 +119,22 @@ fn in_grace(
 }
 
 /// The waiver of an advisory that ends last.
-fn waiver<'p>(advisory: &str, waivers: &'p [Waiver]) -> Option<&'p Waiver> {
-    waivers.iter().filter(|waiver| waiver.id.eq_ignore_ascii_case(advisory)).max_by_key(|waiver| waiver.until)
+fn waiver<'p>(advisory: &str, policy: &'p Policy) -> Option<&'p Waiver> {
+    policy
+        .waived_advisories
+        .iter()
+        .filter(|waiver| waiver.id.eq_ignore_ascii_case(advisory) && may_grant(&waiver.granted_by, policy))
+        .max_by_key(|waiver| waiver.until)
 }
 
-fn granted(waiver: &Waiver, now: UnixTime) -> String {
+fn describe(waiver: &Waiver, now: UnixTime) -> String {
     let Waiver { id, until, granted_by, reason } = waiver;
     let reason = reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
     format!("{id} until {until}, {} days left, by {granted_by}{reason}", now.days_until(*until))
 }
 
 /// Is an advisory open that the policy rejects? Intel names advisories with good statuses as well, so others say
-/// nothing by themselves.
+/// nothing by themselves. No check where the policy rejects none.
 pub(crate) fn advisories(open: &[String], context: &Context<'_>) -> Option<Check> {
     const NAME: &str = "advisories";
     let rejected = &context.policy.rejected_advisories;
@@ -126,7 +157,7 @@ pub(crate) fn advisories(open: &[String], context: &Context<'_>) -> Option<Check
     )
 }
 
-/// Is the TCB level of a date that the policy accepts?
+/// Is the TCB level of a date that the policy accepts? No check where the policy has no floor.
 pub(crate) fn tcb_date(date: Option<UnixTime>, context: &Context<'_>) -> Option<Check> {
     const NAME: &str = "tcb-date";
     let floor = context.policy.minimum.tcb_date?;

@@ -4,6 +4,7 @@
 use evidence::Platform;
 use evidence::snp::ProductFamily;
 
+use crate::claims::Claims;
 use crate::policy::{Bits, Fmspc, ListedIdentity};
 use crate::verdict::{Check, PlatformIdentity};
 use crate::{Code, Policy, Rule};
@@ -27,7 +28,11 @@ pub(crate) fn platform(platform: Platform, policy: &Policy) -> Option<Check> {
 }
 
 /// Is it a machine that the policy accepts (S-49)? No check where the policy lists none.
-pub(crate) fn identity(identity: Option<&PlatformIdentity>, policy: &Policy) -> Option<Check> {
+pub(crate) fn identity(
+    identity: Option<&PlatformIdentity>,
+    claims: &Claims,
+    policy: &Policy,
+) -> Option<Check> {
     const NAME: &str = "platform-identity";
     let lists = &policy.platform_identities;
     if lists.allow.is_empty() && lists.deny.is_empty() {
@@ -43,14 +48,18 @@ pub(crate) fn identity(identity: Option<&PlatformIdentity>, policy: &Policy) -> 
             "the policy lists platform identities, and the Evidence tells none that is certified",
         );
     };
-    let find = |list: &'_ [ListedIdentity]| list.iter().find(|listed| listed.is(identity)).cloned();
-    if let Some(listed) = find(&lists.deny) {
+    let machines = machines(identity, claims);
+    let find = |list: &'_ [ListedIdentity], machine: &[PlatformIdentity]| {
+        list.iter().find(|listed| machine.iter().any(|name| listed.is(name))).cloned()
+    };
+    if let Some(listed) = machines.iter().find_map(|machine| find(&lists.deny, machine)) {
         let text = format!("the policy denies {}{}", identity.short(), owner(&listed));
         let check = Check::failed(NAME, Code::PlatformIdentityDenied, text).observed(identity.to_string());
         return Some(check.mend("run on another machine, or take this one off platform_identities.deny"));
     }
-    if let Some(listed) = find(&lists.allow) {
-        let text = format!("{}{} is on the policy's list", identity.short(), owner(&listed));
+    let allowed: Option<Vec<_>> = machines.iter().map(|machine| find(&lists.allow, machine)).collect();
+    if let Some([first, ..]) = allowed.as_deref() {
+        let text = format!("{}{} is on the policy's list", identity.short(), owner(first));
         return Some(Check::passed(NAME, text));
     }
     if !lists.allow.is_empty() {
@@ -69,16 +78,37 @@ pub(crate) fn identity(identity: Option<&PlatformIdentity>, policy: &Policy) -> 
     }
 }
 
+/// The machines that the Evidence is from, each by all the names that are certified for it: Intel's platforms of
+/// several packages have an instance id beside the PPID, and several devices are several machines.
+fn machines(identity: &PlatformIdentity, claims: &Claims) -> Vec<Vec<PlatformIdentity>> {
+    match identity {
+        PlatformIdentity::Ppid(_) => {
+            let intel = claims.sgx.as_ref().map(|claims| &claims.platform);
+            let intel = intel.or(claims.tdx.as_ref().map(|claims| &claims.platform));
+            let instance = intel.and_then(|platform| platform.platform_instance_id);
+            let instance = instance.map(|id| PlatformIdentity::Named(hex::encode(id)));
+            vec![[identity.clone()].into_iter().chain(instance).collect()]
+        }
+        PlatformIdentity::Device(serials) => {
+            serials.split(',').map(|serial| vec![PlatformIdentity::Device(serial.to_owned())]).collect()
+        }
+        _ => vec![vec![identity.clone()]],
+    }
+}
+
 fn owner(listed: &ListedIdentity) -> String {
     listed.owner().map(|owner| format!(" of {owner}")).unwrap_or_default()
 }
 
-/// Is the family of Intel platforms accepted (S-48)?
-pub(crate) fn fmspc(seen: [u8; 6], policy: &Policy) -> Check {
+/// Is the family of Intel platforms accepted (S-48)? No check where the policy lists none.
+pub(crate) fn fmspc(seen: [u8; 6], policy: &Policy) -> Option<Check> {
+    if policy.denied_fmspc.is_empty() && policy.allowed_fmspc.is_empty() {
+        return None;
+    }
     let seen = Fmspc(seen);
     let denied = policy.denied_fmspc.contains(&seen);
     let allowed = policy.allowed_fmspc.is_empty() || policy.allowed_fmspc.contains(&seen);
-    family(&format!("FMSPC {seen}"), denied, allowed, ("denied_fmspc", "allowed_fmspc"))
+    Some(family(&format!("FMSPC {seen}"), denied, allowed, ("denied_fmspc", "allowed_fmspc")))
 }
 
 /// Is the family of AMD processors accepted (S-48), and can its reports still be trusted?

@@ -173,6 +173,8 @@ codes! {
     MitigationMissing = "MITIGATION_MISSING",
     /// The guest was launched without the ID block that the policy requires.
     IdBlockMissing = "ID_BLOCK_MISSING",
+    /// Whoever signed the guest's ID block is not one whom the policy names.
+    SignerNotAllowed = "SIGNER_NOT_ALLOWED",
     /// The platform does not say that it checked its memory for aliases.
     AliasCheckMissing = "ALIAS_CHECK_MISSING",
     /// The guest may run on a machine with hyperthreading.

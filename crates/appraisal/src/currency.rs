@@ -49,10 +49,18 @@ impl Statement<'_> {
             );
             return Ok(Some(Check::warned(name, Code::CollateralInGrace, text).mend(fetch)));
         }
-        if now > UnixTime(next_update.0.saturating_sub(i64::from(policy.warn_days) * 86_400)) {
+        if ends_soon(issued, next_update, context) {
             let text = format!("{what} ends {next_update}, {} days left", now.days_until(next_update));
             return Ok(Some(Check::warned(name, Code::CollateralExpiresSoon, text).mend(fetch)));
         }
         Ok(None)
     }
+}
+
+/// Whether what holds from `start` to `end` ends within the policy's days of warning. What lives no longer than a few
+/// of those is always about to end, so the first half of a life gives no warning.
+pub(crate) fn ends_soon(start: UnixTime, end: UnixTime, context: &Context<'_>) -> bool {
+    let left = end.0.saturating_sub(context.now.0);
+    let half = end.0.saturating_sub(start.0) / 2;
+    left < half && left < i64::from(context.policy.collateral.warn_days).saturating_mul(86_400)
 }

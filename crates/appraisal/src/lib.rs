@@ -75,6 +75,7 @@ mod x509;
 
 use evidence::{Covered, Endorsements, Evidence, LaunchConfiguration, Measurement, Platform};
 
+pub use amd::{GuestPolicy, PlatformInfo, SnpClaims, SnpTcbs};
 pub use azure::{AzureClaims, AzurePolicy};
 pub use boot::BootPolicy;
 pub use cca::{CcaClaims, CcaPolicy};
@@ -100,8 +101,8 @@ pub use nitro::{NitroClaims, NitroPolicy};
 pub use nvidia::{NvidiaArchitecture, NvidiaClaims, NvidiaDevice, NvidiaPolicy};
 pub use policy::{
     AcceptedFamily, AttributeBits, Bits, CollateralPolicy, ContradictoryBits, EmptyIdentity, EmulatedRoot,
-    FirmwareVersion, Fmspc, Grace, GraceEnd, IdBlock, InvalidGrace, InvalidRoot, ListedIdentity, Mask,
-    Minimum, PlatformIdentities, Policy, Rule, SnpMinimum, SnpPolicy, Waiver,
+    FirmwareVersion, Fmspc, Grace, GraceEnd, IdBlock, InvalidFirmwareVersion, InvalidGrace, InvalidRoot,
+    ListedIdentity, Mask, Minimum, PlatformIdentities, Policy, Rule, SnpMinimum, SnpPolicy, Waiver,
 };
 pub use reference::{InvalidReference, ReferenceFile, ReferenceValue, ReferenceValues};
 pub use status::TcbStatus;
@@ -302,7 +303,7 @@ fn judge(
         }
     };
     checks.extend(admission::platform(evidence.platform(), policy));
-    checks.extend(admission::identity(identity.as_ref(), policy));
+    checks.extend(admission::identity(identity.as_ref(), &claims, policy));
     checks.push(expectations.covers(evidence));
     checks.push(expectations.mine(evidence));
 

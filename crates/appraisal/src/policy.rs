@@ -24,7 +24,7 @@ pub use collateral::CollateralPolicy;
 pub(crate) use grace::Standing;
 pub use grace::{Grace, GraceEnd, InvalidGrace, Waiver};
 pub use identities::{AcceptedFamily, EmptyIdentity, ListedIdentity, PlatformIdentities};
-pub use snp::{FirmwareVersion, IdBlock, SnpPolicy};
+pub use snp::{FirmwareVersion, IdBlock, InvalidFirmwareVersion, SnpPolicy};
 
 /// What a policy does when it meets something that not everyone accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +57,8 @@ pub struct Policy {
     /// Advisories that are accepted for a while: a status that is not accepted is, with a warning, when each open
     /// advisory is waived, save `Revoked`.
     pub waived_advisories: Vec<Waiver>,
+    /// Who may grant those exceptions: others' do not count, and a refusal names whom to ask. Anybody when empty.
+    pub may_grant: BTreeSet<String>,
     /// How current the vendor's statements must be.
     pub collateral: CollateralPolicy,
     /// Floors below which a platform is refused, whatever its vendor says.
@@ -131,6 +133,7 @@ impl Policy {
             grace: Vec::new(),
             rejected_advisories: BTreeSet::new(),
             waived_advisories: Vec::new(),
+            may_grant: BTreeSet::new(),
             collateral: CollateralPolicy::default(),
             minimum: Minimum::default(),
             denied_families: BTreeSet::new(),

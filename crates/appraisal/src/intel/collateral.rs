@@ -44,7 +44,7 @@ impl<'a> Signers<'a> {
         let anchors = std::slice::from_ref(anchor);
         let path = chain::build(signer, &self.0, anchors, Shape::SignerBelowRoot, context.crypto)
             .map_err(|fault| fault.into_check(name))?;
-        let validity = path.validity(context.now);
+        let validity = path.validity(context);
         if validity.is_failed() { Err(Check { name, ..validity }) } else { Ok(path) }
     }
 }

@@ -40,6 +40,8 @@ pub(super) fn enclave(report: &EnclaveReport, context: &Context<'_>) -> Check {
     let mut checks = vec![debug, known];
     checks.extend(admission::bits("attributes", "ATTRIBUTES", report.attributes, wanted.sgx_attributes));
     checks.extend(admission::bits("xfrm", "XFRM", report.xfrm, wanted.sgx_xfrm));
+    let misc = u64::from(report.misc_select);
+    checks.extend(admission::bits("misc-select", "MISCSELECT", misc, wanted.sgx_misc_select));
     Check::group("configuration", text, checks)
 }
 

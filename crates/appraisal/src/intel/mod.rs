@@ -119,7 +119,7 @@ pub(crate) fn appraise(
     if checks.iter().any(Check::is_failed) {
         return Findings::not_genuine(not_shown(checks));
     }
-    checks.push(path.validity(context.now));
+    checks.push(path.validity(context));
     if quote.padding() > 0 {
         let text =
             format!("{} bytes of zeros after the quote, covered by no signature, ignored", quote.padding());
@@ -139,7 +139,7 @@ pub(crate) fn appraise(
         None => findings.checks.extend(without_collateral(&pck)),
     }
     let family = admission::fmspc(pck.fmspc, context.policy);
-    findings.checks.push(quote.configuration(context).and([family]));
+    findings.checks.push(quote.configuration(context).and(family));
     boot(quote, &mut findings, context);
     findings
 }

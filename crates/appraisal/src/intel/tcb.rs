@@ -280,7 +280,7 @@ fn status_check(status: TcbStatus, pck: &Pck, tcb: &Tcb, context: &Context<'_>) 
 
 /// The check of the status with the parts that it was merged from, and what mends them.
 fn with_detail(check: Check, status: TcbStatus, parts: &[Part]) -> Check {
-    let details = parts.iter().map(|part| part.check(check.outcome)).collect();
+    let details = parts.iter().map(|part| part.check(check.outcome)).chain(check.checks).collect();
     let relaunch =
         matches!(status, TcbStatus::TDRelaunchAdvised | TcbStatus::TDRelaunchAdvisedConfigurationNeeded);
     let current =

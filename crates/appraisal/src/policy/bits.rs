@@ -12,6 +12,8 @@ pub struct AttributeBits {
     pub sgx_attributes: Bits,
     /// SGX: ATTRIBUTES.XFRM of the enclave.
     pub sgx_xfrm: Bits,
+    /// SGX: MISCSELECT of the enclave.
+    pub sgx_misc_select: Bits,
     /// TDX: TD attributes.
     pub tdx_attributes: Bits,
     /// TDX: XFAM.

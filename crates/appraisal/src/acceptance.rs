@@ -71,8 +71,8 @@ pub(crate) fn granted(
     }
     let who = who(context.policy);
     if ended.is_empty() {
-        let text =
-            format!("none; {who} may grant grace until a date, or waive the advisories (docs/policy.md)");
+        let waive = if standing.advisories.is_empty() { "" } else { ", or waive the advisories" };
+        let text = format!("none; {who} may grant grace until a date{waive} (docs/policy.md)");
         return Err(exception(Outcome::Skipped, text));
     }
     Err(exception(Outcome::Failed, format!("{}; {who} may prolong it", ended.join("; "))))

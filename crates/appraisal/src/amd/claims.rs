@@ -203,7 +203,7 @@ pub(super) fn of(body: &ReportBody, vek: &Vek) -> SnpClaims {
             SigningKey::None | SigningKey::Reserved(_) => "none",
         },
         provider: vek.provider.clone(),
-        chip_id: (!body.is_chip_masked()).then_some(body.chip_id),
+        chip_id: vek.hardware_id.is_some().then_some(body.chip_id),
         tcb: SnpTcbs {
             reported: tcb(body.reported_tcb),
             current: tcb(body.current_tcb),

@@ -259,6 +259,12 @@ codes! {
     EventLogInconsistent = "EVENT_LOG_INCONSISTENT",
     /// Secure Boot is off, or the event log does not show that it is on.
     SecureBootNotEnabled = "SECURE_BOOT_NOT_ENABLED",
+    /// Packages can be added to the platform.
+    DynamicPlatform = "DYNAMIC_PLATFORM",
+    /// Intel keeps the platform's root keys.
+    CachedKeys = "CACHED_KEYS",
+    /// The platform protects memory in a way that the policy does not accept.
+    SgxTypeNotAllowed = "SGX_TYPE_NOT_ALLOWED",
     /// The kernel was started with a command line that is not expected, or with one that the event log does not show.
     KernelCommandLineMismatch = "KERNEL_COMMAND_LINE_MISMATCH",
     /// The policy says how the system must have booted, and the Evidence has no event log.

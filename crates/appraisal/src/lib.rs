@@ -89,7 +89,7 @@ pub use expiry::{Expiry, PartWindow};
 pub use findings::{CollateralSeen, CrlSeen};
 pub use heads::{CertificateHead, CrlHead, DocumentHead, Unreadable, VekHead};
 pub use intel::{
-    EnclaveAttributes, ExtendedTdClaims, IntelClaims, IntelCollateralClaims, SgxClaims, SgxType,
+    EnclaveAttributes, ExtendedTdClaims, IntelClaims, IntelCollateralClaims, IntelPolicy, SgxClaims, SgxType,
     TdAttributes, TdxClaims,
 };
 pub use memory::Capacity;

@@ -11,12 +11,12 @@ use std::collections::BTreeSet;
 
 use evidence::snp::{ProductFamily, TcbComponents};
 use evidence::{CertificateDer, Platform, pem};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::x509::{CertificateFault, ParsedCertificate};
 use crate::{
-    AzurePolicy, BootPolicy, CcaPolicy, NitroPolicy, NvidiaPolicy, TcbStatus, TpmPolicy, TrustAnchor,
-    UnixTime,
+    AzurePolicy, BootPolicy, CcaPolicy, IntelPolicy, NitroPolicy, NvidiaPolicy, TcbStatus, TpmPolicy,
+    TrustAnchor, UnixTime,
 };
 
 pub use bits::{AttributeBits, Bits, ContradictoryBits, Mask};
@@ -49,6 +49,7 @@ pub struct Policy {
     /// The kinds of TEE that are accepted; when empty, all that the reference values name.
     pub platforms: BTreeSet<Platform>,
     /// The TCB statuses that are accepted; those other than `UpToDate` with a warning. `Revoked` never is.
+    #[serde(deserialize_with = "acceptable")]
     pub accepted_tcb: BTreeSet<TcbStatus>,
     /// Statuses beside those that are accepted for a while.
     pub grace: Vec<Grace>,
@@ -100,6 +101,8 @@ pub struct Policy {
     /// Anchors of platforms whose vendors' roots are not compiled in: roots of TPM vendors, enrolled attestation
     /// keys of TPMs, keys of CCA platforms.
     pub trust_anchors: Vec<TrustAnchor>,
+    /// SGX and TDX.
+    pub intel: IntelPolicy,
     /// SEV-SNP.
     pub snp: SnpPolicy,
     /// The boot, where Evidence comes with an event log.
@@ -114,6 +117,15 @@ pub struct Policy {
     pub cca: CcaPolicy,
     /// NVIDIA devices.
     pub nvidia: NvidiaPolicy,
+}
+
+/// Statuses without the one that is never accepted.
+fn acceptable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeSet<TcbStatus>, D::Error> {
+    let statuses = BTreeSet::deserialize(deserializer)?;
+    if statuses.contains(&TcbStatus::Revoked) {
+        return Err(serde::de::Error::custom("accepted_tcb: no policy can accept Revoked"));
+    }
+    Ok(statuses)
 }
 
 impl Default for Policy {
@@ -154,6 +166,7 @@ impl Policy {
             smt: Rule::Allow,
             amd_crl: Rule::Refuse,
             trust_anchors: Vec::new(),
+            intel: IntelPolicy::default(),
             snp: SnpPolicy::default(),
             boot: BootPolicy::default(),
             tpm: TpmPolicy::default(),

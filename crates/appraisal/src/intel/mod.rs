@@ -9,6 +9,7 @@ mod detail;
 mod documents;
 mod genuine;
 mod pck;
+mod policy;
 mod qe_identity;
 mod tcb;
 mod tcb_info;
@@ -36,6 +37,7 @@ pub(crate) use documents::Documents;
 use genuine::Certificates;
 pub(crate) use pck::Pck;
 pub use pck::SgxType;
+pub use policy::IntelPolicy;
 pub(crate) use qe_identity::QeIdentity;
 pub(crate) use tcb_info::TcbInfo;
 
@@ -139,7 +141,11 @@ pub(crate) fn appraise(
         None => findings.checks.extend(without_collateral(&pck)),
     }
     let family = admission::fmspc(pck.fmspc, context.policy);
-    findings.checks.push(quote.configuration(context).and(family));
+    findings.checks.push(
+        quote
+            .configuration(context)
+            .and(family.into_iter().chain(policy::checks(&pck, &context.policy.intel))),
+    );
     boot(quote, &mut findings, context);
     findings
 }

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use serde::{Deserialize, Serialize};
+use evidence::snp::ProductFamily;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{TcbStatus, UnixTime};
 
@@ -75,7 +76,17 @@ pub struct Waiver {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Who granted it.
+    #[serde(deserialize_with = "named")]
     pub granted_by: String,
+}
+
+/// A name that is not empty.
+pub(super) fn named<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    if name.trim().is_empty() {
+        return Err(serde::de::Error::custom("expected a name, seen an empty text"));
+    }
+    Ok(name)
 }
 
 /// A grace that makes no sense.
@@ -87,6 +98,9 @@ pub enum InvalidGrace {
     /// No end, or two.
     #[error("grace for {0}: name either `until` or `days_after_tcb_date`, so that it ends")]
     End(TcbStatus),
+    /// A family that there is not: the grace would be for nothing.
+    #[error("grace for {0}: {1:?} is no family; expected Milan, Genoa, Turin or an FMSPC of twelve digits")]
+    Family(TcbStatus, String),
     /// Nobody granted it.
     #[error("grace for {0}: `granted_by` is empty")]
     Grantor(TcbStatus),
@@ -147,8 +161,16 @@ impl TryFrom<GraceText> for Grace {
         if granted_by.trim().is_empty() {
             return Err(InvalidGrace::Grantor(status));
         }
+        if let Some(unknown) = families.iter().find(|family| !is_family(family)) {
+            return Err(InvalidGrace::Family(status, unknown.clone()));
+        }
         Ok(Self { status, end, tcb_date_from, advisories, families, granted_by, reason })
     }
+}
+
+fn is_family(text: &str) -> bool {
+    let fmspc = text.len() == 12 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
+    fmspc || text.parse::<ProductFamily>().is_ok()
 }
 
 #[cfg(test)]
@@ -178,6 +200,7 @@ mod tests {
             format!(r#""status":"Revoked",{end},"granted_by":"a""#),
             format!(r#""status":"UpToDate",{end},"granted_by":"a""#),
             format!(r#""status":"OutOfDate",{end},"granted_by":"a","untill":1"#),
+            format!(r#""status":"OutOfDate",{end},"granted_by":"a","families":["Millan"]"#),
         ] {
             assert!(read(&text).is_err(), "{text}");
         }

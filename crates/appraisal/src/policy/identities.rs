@@ -97,6 +97,7 @@ pub struct AcceptedFamily {
     /// The family.
     pub family: ProductFamily,
     /// Who operates the machines, and is trusted not to forge reports.
+    #[serde(deserialize_with = "super::grace::named")]
     pub operator: String,
 }
 

@@ -1,7 +1,8 @@
 //! Kinds of TEE, product families and machines that a policy accepts.
 
 use appraisal::{
-    AcceptedFamily, Appraised, Code, Fmspc, ListedIdentity, PlatformIdentities, Policy, Refused, Rule,
+    AcceptedFamily, Appraised, Code, Fmspc, IntelPolicy, ListedIdentity, PlatformIdentities, Policy, Refused,
+    Rule, SgxType,
 };
 use evidence::snp::ProductFamily::{Genoa, Milan, Turin};
 use evidence::{Evidence, Platform};
@@ -179,4 +180,34 @@ fn s49_each_device_must_be_listed() {
     let refused = |allow: &[&str], deny: &[&str]| nvidia_rules::refused(&lab, under(allow, deny));
     assert_eq!(refused(&[first], &[]), [Code::PlatformIdentityNotAllowed]);
     assert_eq!(refused(&[], &[second]), [Code::PlatformIdentityDenied]);
+}
+
+/// What the PCK certificate of a platform of several packages says of it (entry 7), and the knobs for it.
+#[test]
+fn what_intel_certifies_of_a_platform_is_ruled() {
+    let oid = |tail: &[u8]| der(6, &[&[0x2a, 0x86, 0x48, 0x86, 0xf8, 0x4d, 1, 13, 1], tail].concat());
+    let pair = |tail: &[u8], value: Vec<u8>| der(0x30, &[oid(tail), value].concat());
+    let platform = |on: u8| {
+        let flags = (1u8..=3).flat_map(|number| pair(&[7, number], der(1, &[on])));
+        let entry = pair(&[7], der(0x30, &flags.collect::<Vec<_>>()));
+        Intel { pck_entries: entry, ..Intel::tdx() }.present()
+    };
+    let (on, off, silent) = (platform(0xff), platform(0), Intel::sgx().present());
+    let rules: [(fn(&mut IntelPolicy) -> &mut Rule, Code); 3] = [
+        (|intel| &mut intel.dynamic_platform, Code::DynamicPlatform),
+        (|intel| &mut intel.cached_keys, Code::CachedKeys),
+        (|intel| &mut intel.smt, Code::SmtAllowed),
+    ];
+    for (rule, code) in rules {
+        let set = |to: Rule| move |policy: &mut Policy| *rule(&mut policy.intel) = to;
+        assert!(on.accepted_with(|_| {}).is_empty(), "the default asks nothing");
+        assert_eq!(on.refused_with(set(Rule::Refuse)), [code]);
+        assert_eq!(on.accepted_with(set(Rule::Warn)), [code]);
+        assert!(off.accepted_with(set(Rule::Refuse)).is_empty());
+    }
+    assert_eq!(silent.refused_with(|policy| policy.intel.smt = Rule::Refuse), [Code::SmtAllowed]);
+    let of_type = |kind| move |policy: &mut Policy| policy.intel.sgx_types = [kind].into();
+    assert!(silent.accepted_with(of_type(SgxType::Scalable)).is_empty());
+    let refused = silent.refused_with(of_type(SgxType::ScalableWithIntegrity));
+    assert_eq!(refused, [Code::SgxTypeNotAllowed]);
 }

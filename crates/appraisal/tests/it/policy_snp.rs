@@ -273,7 +273,7 @@ fn trap_12_floors_are_for_the_reported_tcb() {
         let Evidence::Snp(report) = evidence(&row.file) else { return false };
         report.body().current_tcb != report.body().reported_tcb
     });
-    assert_eq!(differing.count(), 0, "as recorded");
+    assert!(differing.count() >= 4, "as recorded");
 }
 
 /// Trap 13: the top 24 bytes of R and S must be zero, or one signature had many encodings.

@@ -2,6 +2,7 @@
 //! Floors are for the reported TCB, which the signing key certifies; for the committed one, to which the host can go
 //! back; and for that of the guest's launch.
 
+use evidence::Platform;
 use evidence::snp::{ProductFamily, ReportBody, TcbComponents, TcbVersion};
 
 use super::vek::Vek;
@@ -71,8 +72,14 @@ fn compare(
 /// What is short, as failures; or as the details of one warning, while a grace covers the family.
 fn verdict(compared: [Option<Vec<Check>>; 3], family: ProductFamily, context: &Context<'_>) -> Vec<Check> {
     let short = compared.into_iter().flatten().flatten();
-    let standing =
-        Standing { status: TcbStatus::OutOfDate, date: None, advisories: &[], family: family.as_str() };
+    let platform = Platform::Snp;
+    let standing = Standing {
+        platform,
+        status: TcbStatus::OutOfDate,
+        date: None,
+        advisories: &[],
+        family: family.as_str(),
+    };
     match acceptance::granted("grace", &standing, context) {
         Err(exception) => short.chain([exception]).collect(),
         Ok(warning) => {

@@ -1,6 +1,7 @@
 //! The status of a platform's TCB: the level that the CPU reaches, that of the TDX module, and that of the
 //! quoting enclave, merged as Intel's Quote Verification Library merges them.
 
+use evidence::Platform;
 use evidence::sgx::EnclaveReport;
 use evidence::tdx::TdReport;
 
@@ -48,7 +49,7 @@ pub(super) fn evaluate(
     tcb.advisories.sort();
     tcb.advisories.dedup();
     if let (Some(status), 0) = (tcb.status, checks.len()) {
-        checks.push(with_detail(status_check(status, pck, &tcb, context), status, &parts));
+        checks.push(with_detail(status_check(status, pck, td, &tcb, context), status, &parts));
     }
     checks.extend(acceptance::advisories(&tcb.advisories, context));
     checks.extend(acceptance::tcb_date(tcb.date, context));
@@ -272,9 +273,17 @@ fn qe_level(
 }
 
 /// Is the status one that the policy accepts? `Revoked` never is.
-fn status_check(status: TcbStatus, pck: &Pck, tcb: &Tcb, context: &Context<'_>) -> Check {
+fn status_check(
+    status: TcbStatus,
+    pck: &Pck,
+    td: Option<&TdReport>,
+    tcb: &Tcb,
+    context: &Context<'_>,
+) -> Check {
     let family = hex::encode(pck.fmspc);
-    let standing = Standing { status, date: tcb.date, advisories: &tcb.advisories, family: &family };
+    let platform = if td.is_some() { Platform::Tdx } else { Platform::Sgx };
+    let standing =
+        Standing { platform, status, date: tcb.date, advisories: &tcb.advisories, family: &family };
     acceptance::status(&standing, context)
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use evidence::Platform;
 use evidence::snp::ProductFamily;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -21,6 +22,8 @@ pub struct Grace {
     pub tcb_date_from: Option<UnixTime>,
     /// Only where each open advisory is one of these; any when empty.
     pub advisories: BTreeSet<String>,
+    /// Only on this hardware, which is that below in Azure's VMs; any when empty.
+    pub platforms: BTreeSet<Platform>,
     /// Only for these families: `Milan`, `Genoa`, `Turin`, or FMSPCs; any when empty.
     pub families: BTreeSet<String>,
     /// Who granted it.
@@ -41,6 +44,7 @@ pub enum GraceEnd {
 
 /// What the platform is like that asks for grace.
 pub(crate) struct Standing<'a> {
+    pub(crate) platform: Platform,
     pub(crate) status: TcbStatus,
     pub(crate) date: Option<UnixTime>,
     pub(crate) advisories: &'a [String],
@@ -53,6 +57,7 @@ impl Grace {
         let in_family = |family: &String| family.eq_ignore_ascii_case(standing.family);
         let named = |open: &String| self.advisories.iter().any(|named| named.eq_ignore_ascii_case(open));
         let fits = self.status == standing.status
+            && (self.platforms.is_empty() || self.platforms.contains(&standing.platform))
             && (self.families.is_empty() || self.families.iter().any(in_family))
             && (self.advisories.is_empty() || standing.advisories.iter().all(named))
             && self.tcb_date_from.is_none_or(|from| standing.date.is_some_and(|date| date >= from));
@@ -119,6 +124,8 @@ struct GraceText {
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     advisories: BTreeSet<String>,
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    platforms: BTreeSet<Platform>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     families: BTreeSet<String>,
     granted_by: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -127,12 +134,22 @@ struct GraceText {
 
 impl From<Grace> for GraceText {
     fn from(grace: Grace) -> Self {
-        let Grace { status, end, tcb_date_from, advisories, families, granted_by, reason } = grace;
+        let Grace { status, end, tcb_date_from, advisories, platforms, families, granted_by, reason } = grace;
         let (until, days_after_tcb_date) = match end {
             GraceEnd::Until(until) => (Some(until), None),
             GraceEnd::DaysAfterTcbDate(days) => (None, Some(days)),
         };
-        Self { status, until, days_after_tcb_date, tcb_date_from, advisories, families, granted_by, reason }
+        Self {
+            status,
+            until,
+            days_after_tcb_date,
+            tcb_date_from,
+            advisories,
+            platforms,
+            families,
+            granted_by,
+            reason,
+        }
     }
 }
 
@@ -146,6 +163,7 @@ impl TryFrom<GraceText> for Grace {
             days_after_tcb_date,
             tcb_date_from,
             advisories,
+            platforms,
             families,
             granted_by,
             reason,
@@ -164,7 +182,7 @@ impl TryFrom<GraceText> for Grace {
         if let Some(unknown) = families.iter().find(|family| !is_family(family)) {
             return Err(InvalidGrace::Family(status, unknown.clone()));
         }
-        Ok(Self { status, end, tcb_date_from, advisories, families, granted_by, reason })
+        Ok(Self { status, end, tcb_date_from, advisories, platforms, families, granted_by, reason })
     }
 }
 

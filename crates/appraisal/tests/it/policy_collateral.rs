@@ -1,11 +1,14 @@
 //! How current the vendors' statements must be: a warning before the end, after it what the policy says.
 
-use appraisal::{Code, Policy, Rule};
+use appraisal::{Code, CollateralPolicy, Policy, Rule};
 
 use crate::lab::amd::Amd;
 use crate::lab::intel::Intel;
 use crate::lab::nitro::{Ca, Crl, Nitro, crl};
-use crate::lab::{Presented, Window};
+use crate::lab::nvidia::Nvidia;
+use crate::lab::tpm::Tpm;
+use crate::lab::{Presented, Window, warned};
+use crate::nvidia_rules;
 
 /// Ended two days ago.
 const ENDED: Window = Window(-30, -2);
@@ -128,4 +131,21 @@ fn nitro_lists_follow_the_same_rules() {
     };
     assert!(presented.refused_with(refuse(1)).contains(&Code::CrlExpired));
     assert_eq!(presented.accepted_with(refuse(2)), [Code::CollateralInGrace]);
+}
+
+#[test]
+fn lists_of_tpms_and_devices_follow_the_same_rules() {
+    let days = |days| CollateralPolicy { grace_days: days, ..CollateralPolicy::default() };
+    let tpm = Tpm { crls: Some(ENDED), ..Tpm::good() }.present();
+    let with = |given| Policy { collateral: days(given), ..tpm.policy() };
+    assert!(tpm.refusal_under(&with(1)).contains(&Code::CrlExpired));
+    assert!(warned(&tpm.appraise_under(&with(2)).unwrap()).contains(&Code::CollateralInGrace));
+
+    let device = Nvidia { crls: Some(ENDED), ..Nvidia::good() };
+    let refused = nvidia_rules::refused(&device, |policy| policy.collateral = days(1));
+    assert!(refused.contains(&Code::CrlExpired), "{refused:?}");
+    let appraised = nvidia_rules::accepted(&device, |policy| policy.collateral = days(2));
+    assert!(warned(&appraised).contains(&Code::CollateralInGrace));
+    let old = |policy: &mut Policy| policy.collateral.max_age_days = Some(9);
+    assert!(nvidia_rules::refused(&Nvidia::good(), old).contains(&Code::CollateralTooOld));
 }

@@ -1,12 +1,16 @@
 //! Exceptions that end: grace for a status, waivers of advisories; and the floors and lists that they do not lift.
 
 use appraisal::{
-    Code, Grace, GraceEnd, Outcome, Policy, Refused, SnpMinimum, TcbStatus, UnixTime, Verdict, Waiver,
+    Code, Grace, GraceEnd, Outcome, Policy, Refused, SnpMinimum, TcbStatus, TpmPolicy, UnixTime, Verdict,
+    Waiver,
 };
+
+use evidence::Platform;
 
 use crate::lab::amd::Amd;
 use crate::lab::intel::Intel;
-use crate::lab::{DAY, NOW, Presented};
+use crate::lab::tpm::Tpm;
+use crate::lab::{DAY, NOW, Presented, warned};
 
 const OPS: &str = "ops@example.com";
 const OUT_OF_DATE: [Code; 1] = [Code::TcbOutOfDate];
@@ -30,6 +34,7 @@ fn until(days: i64) -> Grace {
         end: GraceEnd::Until(UnixTime(NOW + days * DAY)),
         tcb_date_from: None,
         advisories: [].into(),
+        platforms: [].into(),
         families: [].into(),
         granted_by: OPS.into(),
         reason: Some("a BIOS was ordered".into()),
@@ -101,6 +106,7 @@ fn a_grace_is_for_what_it_names() {
     let date = |text: &str| Some(text.parse().unwrap());
     let fitting = [
         Grace { families: ["B0C06F000000".to_owned()].into(), ..until(9) },
+        Grace { platforms: [Platform::Sgx].into(), ..until(9) },
         Grace { advisories: ["LAB-SA-2".to_owned(), "lab-sa-3".to_owned()].into(), ..until(9) },
         Grace { tcb_date_from: date("2025-12-01T00:00:00Z"), ..until(9) },
     ];
@@ -110,6 +116,7 @@ fn a_grace_is_for_what_it_names() {
     let others = [
         Grace { status: TcbStatus::SWHardeningNeeded, ..until(9) },
         Grace { families: ["Milan".to_owned()].into(), ..until(9) },
+        Grace { platforms: [Platform::Tdx, Platform::Snp].into(), ..until(9) },
         Grace { advisories: ["LAB-SA-2".to_owned()].into(), ..until(9) },
         Grace { tcb_date_from: date("2025-12-02T00:00:00Z"), ..until(9) },
     ];
@@ -215,4 +222,19 @@ fn an_snp_platform_below_its_floor_may_have_grace() {
     for other in [family("Turin"), until(-1), Grace { end: GraceEnd::DaysAfterTcbDate(999), ..until(3) }] {
         assert_eq!(presented.refused_with(with(other)), [Code::TcbBelowMinimum]);
     }
+}
+
+/// So has a TPM, whose vendors publish no levels either.
+#[test]
+fn a_tpm_below_its_floor_may_have_grace() {
+    let presented = Tpm::good().present();
+    let with = |grace| {
+        let tpm = TpmPolicy { minimum_firmware: Some(u64::MAX), ..TpmPolicy::default() };
+        Policy { tpm, grace: vec![grace], ..presented.policy() }
+    };
+    let appraised = presented.appraise_under(&with(until(3))).unwrap();
+    assert_eq!(warned(&appraised), [Code::TcbInGrace]);
+    assert_eq!(presented.refusal_under(&with(until(-1))), [Code::TcbBelowMinimum]);
+    let elsewhere = Grace { platforms: [Platform::Snp].into(), ..until(3) };
+    assert_eq!(presented.refusal_under(&with(elsewhere)), [Code::TcbBelowMinimum]);
 }

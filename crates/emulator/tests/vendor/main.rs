@@ -43,7 +43,7 @@ fn issue(platform: &Platform, kind: Kind) -> Vec<u8> {
 
 #[test]
 fn evidence_says_what_was_asked_for() {
-    for kind in Kind::ALL {
+    for kind in Kind::KEEPS {
         let evidence = Evidence::parse(&issue(&PLATFORM, kind)).expect("well-formed");
         assert_eq!(evidence.platform(), kind);
         assert_eq!(evidence.measurement(), Some(code(kind)));
@@ -67,7 +67,7 @@ fn a_measurement_of_another_platform_is_refused_not_padded() {
 
 #[test]
 fn endorsements_survive_their_encoding() {
-    for kind in Kind::ALL {
+    for kind in Kind::KEEPS {
         let endorsements = PLATFORM.endorsements(kind);
         let decoded = evidence::Endorsements::from_bytes(&endorsements.to_bytes());
         assert_eq!(decoded, Ok(endorsements));

@@ -70,7 +70,7 @@ impl Case {
 
 #[test]
 fn evidence_is_accepted_where_its_root_is_named_and_the_verdict_says_emulated() {
-    for kind in Kind::ALL {
+    for kind in Kind::KEEPS {
         let appraised = Case::good(&PLATFORM, kind).appraise().unwrap_or_else(|refused| {
             panic!("{}", refused.verdict().render(false));
         });
@@ -81,7 +81,7 @@ fn evidence_is_accepted_where_its_root_is_named_and_the_verdict_says_emulated() 
 
 #[test]
 fn s40_evidence_is_refused_where_its_root_is_not_named() {
-    for kind in Kind::ALL {
+    for kind in Kind::KEEPS {
         let case = Case { policy: Policy::production(), ..Case::good(&PLATFORM, kind) };
         case.assert_refused(Code::RootNotTrusted);
     }
@@ -89,7 +89,7 @@ fn s40_evidence_is_refused_where_its_root_is_not_named() {
 
 #[test]
 fn s40_naming_another_platforms_root_does_not_help() {
-    for kind in Kind::ALL {
+    for kind in Kind::KEEPS {
         let policy = Case::good(&OTHER, kind).policy;
         let case = Case { policy, ..Case::good(&PLATFORM, kind) };
         // The other root has the same name, so that the signature is what fails to fit.
@@ -101,7 +101,7 @@ fn s40_naming_another_platforms_root_does_not_help() {
 
 #[test]
 fn each_expectation_that_is_not_met_has_its_code() {
-    for kind in Kind::ALL {
+    for kind in Kind::KEEPS {
         let good = || Case::good(&PLATFORM, kind);
         Case { report_data: ReportData([0xa5; 64]), ..good() }.assert_refused(Code::ReportDataMismatch);
         let other = measure::measure(b"c0de").of(kind).clone();
@@ -113,7 +113,7 @@ fn each_expectation_that_is_not_met_has_its_code() {
 
 #[test]
 fn s36_debug_evidence_is_refused() {
-    for kind in Kind::ALL {
+    for kind in Kind::KEEPS {
         let evidence =
             PLATFORM.issue_debug(kind, &code(kind), &configuration(kind), &REPORT_DATA).expect("Evidence");
         Case { evidence, ..Case::good(&PLATFORM, kind) }.assert_refused(Code::DebugEnabled);
@@ -122,7 +122,7 @@ fn s36_debug_evidence_is_refused() {
 
 #[test]
 fn s20_expired_collateral_and_certificates_are_refused() {
-    for kind in Kind::ALL {
+    for kind in Kind::KEEPS {
         let good = || Case::good(&PLATFORM, kind);
         Case { now: NOW + Duration::days(31), ..good() }.assert_refused(Code::CrlExpired);
         Case { now: NOW + Duration::days(3651), ..good() }.assert_refused(Code::CertificateExpired);
@@ -144,7 +144,7 @@ fn s20_revoked_certificates_are_refused() {
     ] {
         let options = PlatformOptions { revoked: vec![revoked], ..PlatformOptions::default() };
         let (platform, _directory) = create(&options).expect("a platform");
-        for kind in Kind::ALL {
+        for kind in Kind::KEEPS {
             let case = Case::good(&platform, kind);
             if kinds.contains(&kind) {
                 case.assert_refused(Code::CertificateRevoked);
@@ -187,7 +187,7 @@ fn endorsements_of_another_kind_or_machine_do_not_fit() {
         let endorsements = PLATFORM.endorsements(wrong);
         Case { endorsements, ..Case::good(&PLATFORM, kind) }.assert_refused(Code::CollateralMismatch);
     }
-    for kind in Kind::ALL {
+    for kind in Kind::KEEPS {
         let endorsements = OTHER.endorsements(kind);
         assert!(Case { endorsements, ..Case::good(&PLATFORM, kind) }.appraise().is_err(), "{kind}");
         Case { endorsements: Endorsements::default(), ..Case::good(&PLATFORM, kind) }

@@ -303,7 +303,10 @@ fn judge(
         }
     };
     checks.extend(admission::platform(evidence.platform(), policy));
-    checks.extend(admission::identity(identity.as_ref(), &claims, policy));
+    // What is not genuine is refused for that, and is from nowhere.
+    if origin.is_some() {
+        checks.extend(admission::identity(identity.as_ref(), &claims, policy));
+    }
     checks.push(expectations.covers(evidence));
     checks.push(expectations.mine(evidence));
 

@@ -127,6 +127,14 @@ fn s49_intel_platforms_of_several_packages_have_an_instance_id_too() {
     lists_hold(&Intel { pck_entries: entry, ..Intel::tdx() }.present(), &"1d".repeat(16));
 }
 
+/// Forged Evidence is from no machine, and is refused for what it is alone.
+#[test]
+fn lists_say_nothing_of_what_is_not_genuine() {
+    let presented = Amd::genoa().present();
+    let listed = Policy { platform_identities: lists(&["00"], &[]), ..Policy::production() };
+    assert_eq!(presented.refusal_under(&listed), [Code::RootNotTrusted]);
+}
+
 /// A denied chip could hide behind its provider's key.
 #[test]
 fn s49_denied_machines_are_not_excluded_by_a_vlek() {
@@ -182,6 +190,8 @@ fn s49_each_device_must_be_listed() {
     assert_eq!(refused(&[], &[second]), [Code::PlatformIdentityDenied]);
 }
 
+type Knob = fn(&mut IntelPolicy) -> &mut Rule;
+
 /// What the PCK certificate of a platform of several packages says of it (entry 7), and the knobs for it.
 #[test]
 fn what_intel_certifies_of_a_platform_is_ruled() {
@@ -193,7 +203,7 @@ fn what_intel_certifies_of_a_platform_is_ruled() {
         Intel { pck_entries: entry, ..Intel::tdx() }.present()
     };
     let (on, off, silent) = (platform(0xff), platform(0), Intel::sgx().present());
-    let rules: [(fn(&mut IntelPolicy) -> &mut Rule, Code); 3] = [
+    let rules: [(Knob, Code); 3] = [
         (|intel| &mut intel.dynamic_platform, Code::DynamicPlatform),
         (|intel| &mut intel.cached_keys, Code::CachedKeys),
         (|intel| &mut intel.smt, Code::SmtAllowed),

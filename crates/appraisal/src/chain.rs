@@ -2,10 +2,12 @@
 //! two shapes, so this is not a general path builder: the signer below the root, or one CA between them.
 //! Certificates may come in any order, and those that do not help are ignored.
 
+use crate::currency::ends_soon;
+use crate::findings::Context;
 use crate::trust::Anchor;
 use crate::verdict::Check;
 use crate::x509::{CertificateFault, ParsedCertificate};
-use crate::{Code, Crypto, UnixTime};
+use crate::{Code, Crypto};
 
 /// A verified way from a signer to a root.
 #[derive(Clone, Copy)]
@@ -26,8 +28,9 @@ impl Path<'_, '_> {
     }
 
     /// Whether every certificate of the path is valid at `now`, as one check.
-    pub(crate) fn validity(&self, now: UnixTime) -> Check {
+    pub(crate) fn validity(&self, context: &Context<'_>) -> Check {
         const NAME: &str = "validity";
+        let now = context.now;
         let certificates = [Some(self.signer), self.issuer].into_iter().flatten();
         let windows = certificates
             .map(|certificate| {
@@ -35,8 +38,13 @@ impl Path<'_, '_> {
             })
             .chain([(self.anchor.name.clone(), self.anchor.not_before, self.anchor.not_after)]);
         let mut earliest_end = self.anchor.not_after;
+        let mut warning = None;
         for (name, not_before, not_after) in windows {
             earliest_end = earliest_end.min(not_after);
+            if ends_soon(not_before, not_after, context) {
+                let text = format!("{name} ends {not_after}, {} days left", now.days_until(not_after));
+                warning = Some(Check::warned(NAME, Code::CollateralExpiresSoon, text));
+            }
             let check = if now < not_before {
                 Check::failed(NAME, Code::CertificateNotYetValid, format!("{name} is not valid yet"))
             } else if now > not_after {
@@ -47,7 +55,10 @@ impl Path<'_, '_> {
             };
             return check.expected(format!("{not_before} to {not_after}")).observed(now.to_string());
         }
-        Check::passed(NAME, format!("all certificates valid until {earliest_end}"))
+        let fetch = "fetch the renewed certificate from the vendor";
+        warning
+            .map(|warning| warning.mend(fetch))
+            .unwrap_or_else(|| Check::passed(NAME, format!("all certificates valid until {earliest_end}")))
     }
 }
 

@@ -3,6 +3,7 @@
 
 use serde::Serialize;
 
+use crate::amd::SnpClaims;
 use crate::azure::AzureClaims;
 use crate::boot::BootClaims;
 use crate::cca::CcaClaims;
@@ -23,6 +24,9 @@ pub struct Claims {
     /// TDX.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tdx: Option<TdxClaims>,
+    /// SEV-SNP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snp: Option<SnpClaims>,
     /// Azure confidential VMs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub azure: Option<AzureClaims>,

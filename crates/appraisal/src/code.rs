@@ -61,6 +61,12 @@ codes! {
     CollateralExpired = "COLLATERAL_EXPIRED",
     /// Collateral was issued after the time of the appraisal.
     CollateralNotYetValid = "COLLATERAL_NOT_YET_VALID",
+    /// Collateral ends soon; it is good still.
+    CollateralExpiresSoon = "COLLATERAL_EXPIRES_SOON",
+    /// Collateral is past its next update, and within the policy's grace.
+    CollateralInGrace = "COLLATERAL_IN_GRACE",
+    /// Collateral was issued longer ago than the policy allows, whatever its end.
+    CollateralTooOld = "COLLATERAL_TOO_OLD",
     /// Collateral is older than the policy's floor.
     CollateralRolledBack = "COLLATERAL_ROLLED_BACK",
     /// Collateral is for another kind of TEE.
@@ -117,10 +123,24 @@ codes! {
     TcbTdRelaunchAdvisedConfigurationNeeded = "TCB_TD_RELAUNCH_ADVISED_CONFIGURATION_NEEDED",
     /// The vendor revoked this level of the platform.
     TcbRevoked = "TCB_REVOKED",
+    /// The platform's TCB status is accepted for a while, by a grace that the policy names.
+    TcbInGrace = "TCB_IN_GRACE",
+    /// Every advisory that is open on the platform is waived for a while.
+    AdvisoryWaived = "ADVISORY_WAIVED",
+    /// An advisory is open on the platform that the policy rejects.
+    AdvisoryRejected = "ADVISORY_REJECTED",
     /// The platform is below the policy's floor.
     TcbBelowMinimum = "TCB_BELOW_MINIMUM",
     /// The TDX module is not one that the vendor names.
     TdxModuleMismatch = "TDX_MODULE_MISMATCH",
+    /// The policy does not accept the kind of TEE.
+    PlatformDenied = "PLATFORM_DENIED",
+    /// The policy denies the platform instance.
+    PlatformIdentityDenied = "PLATFORM_IDENTITY_DENIED",
+    /// The platform instance is not on the policy's list.
+    PlatformIdentityNotAllowed = "PLATFORM_IDENTITY_NOT_ALLOWED",
+    /// The policy lists platform instances, and the Evidence does not tell which one it is from.
+    PlatformIdentityUnknown = "PLATFORM_IDENTITY_UNKNOWN",
     /// The policy denies the product family.
     ProductFamilyDenied = "PRODUCT_FAMILY_DENIED",
     /// Reports of the product family can be forged by whoever owns such a machine.
@@ -137,6 +157,24 @@ codes! {
     PerfmonEnabled = "PERFMON_ENABLED",
     /// The TD has attributes that this version does not know.
     AttributesUnknown = "ATTRIBUTES_UNKNOWN",
+    /// Attribute bits are clear that the policy requires.
+    RequiredBitsClear = "REQUIRED_BITS_CLEAR",
+    /// Attribute bits are set that the policy forbids.
+    ForbiddenBitsSet = "FORBIDDEN_BITS_SET",
+    /// The report was asked for at a privilege level that the policy does not accept, or by the host.
+    VmplNotAllowed = "VMPL_NOT_ALLOWED",
+    /// The report's format is older than the policy's floor.
+    ReportVersionTooLow = "REPORT_VERSION_TOO_LOW",
+    /// The guest's own policy allows older firmware than the policy's floor.
+    AbiVersionTooLow = "ABI_VERSION_TOO_LOW",
+    /// The firmware, running or committed, is older than the policy's floor.
+    FirmwareVersionTooLow = "FIRMWARE_VERSION_TOO_LOW",
+    /// The platform lacks, or does not tell, mitigations that the policy requires.
+    MitigationMissing = "MITIGATION_MISSING",
+    /// The guest was launched without the ID block that the policy requires.
+    IdBlockMissing = "ID_BLOCK_MISSING",
+    /// Whoever signed the guest's ID block is not one whom the policy names.
+    SignerNotAllowed = "SIGNER_NOT_ALLOWED",
     /// The platform does not say that it checked its memory for aliases.
     AliasCheckMissing = "ALIAS_CHECK_MISSING",
     /// The guest may run on a machine with hyperthreading.
@@ -221,6 +259,12 @@ codes! {
     EventLogInconsistent = "EVENT_LOG_INCONSISTENT",
     /// Secure Boot is off, or the event log does not show that it is on.
     SecureBootNotEnabled = "SECURE_BOOT_NOT_ENABLED",
+    /// Packages can be added to the platform.
+    DynamicPlatform = "DYNAMIC_PLATFORM",
+    /// Intel keeps the platform's root keys.
+    CachedKeys = "CACHED_KEYS",
+    /// The platform protects memory in a way that the policy does not accept.
+    SgxTypeNotAllowed = "SGX_TYPE_NOT_ALLOWED",
     /// The kernel was started with a command line that is not expected, or with one that the event log does not show.
     KernelCommandLineMismatch = "KERNEL_COMMAND_LINE_MISMATCH",
     /// The policy says how the system must have booted, and the Evidence has no event log.

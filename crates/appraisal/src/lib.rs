@@ -35,6 +35,8 @@
     reason = "a failed check is what this crate is for, made once and moved up; boxing each would say less"
 )]
 
+mod acceptance;
+mod admission;
 mod amd;
 mod azure;
 pub mod binding;
@@ -46,6 +48,7 @@ mod code;
 mod collect;
 mod composite;
 mod crypto;
+mod currency;
 mod der;
 mod examination;
 mod expectation;
@@ -72,6 +75,7 @@ mod x509;
 
 use evidence::{Covered, Endorsements, Evidence, LaunchConfiguration, Measurement, Platform};
 
+pub use amd::{GuestPolicy, PlatformInfo, SnpClaims, SnpTcbs};
 pub use azure::{AzureClaims, AzurePolicy};
 pub use boot::BootPolicy;
 pub use cca::{CcaClaims, CcaPolicy};
@@ -85,7 +89,7 @@ pub use expiry::{Expiry, PartWindow};
 pub use findings::{CollateralSeen, CrlSeen};
 pub use heads::{CertificateHead, CrlHead, DocumentHead, Unreadable, VekHead};
 pub use intel::{
-    EnclaveAttributes, ExtendedTdClaims, IntelClaims, IntelCollateralClaims, SgxClaims, SgxType,
+    EnclaveAttributes, ExtendedTdClaims, IntelClaims, IntelCollateralClaims, IntelPolicy, SgxClaims, SgxType,
     TdAttributes, TdxClaims,
 };
 pub use memory::Capacity;
@@ -95,7 +99,11 @@ pub use needs::{
 };
 pub use nitro::{NitroClaims, NitroPolicy};
 pub use nvidia::{NvidiaArchitecture, NvidiaClaims, NvidiaDevice, NvidiaPolicy};
-pub use policy::{EmulatedRoot, InvalidRoot, Minimum, Policy, Rule, SnpMinimum};
+pub use policy::{
+    AcceptedFamily, AttributeBits, Bits, CollateralPolicy, ContradictoryBits, EmptyIdentity, EmulatedRoot,
+    FirmwareVersion, Fmspc, Grace, GraceEnd, IdBlock, InvalidFirmwareVersion, InvalidGrace, InvalidRoot,
+    ListedIdentity, Mask, Minimum, PlatformIdentities, Policy, Rule, SnpMinimum, SnpPolicy, Waiver,
+};
 pub use reference::{InvalidReference, ReferenceFile, ReferenceValue, ReferenceValues};
 pub use status::TcbStatus;
 pub use time::{InvalidTime, UnixTime};
@@ -295,6 +303,11 @@ fn judge(
             nvidia::appraise(attestation, endorsements.nvidia.as_ref(), &context)
         }
     };
+    checks.extend(admission::platform(evidence.platform(), policy));
+    // What is not genuine is refused for that, and is from nowhere.
+    if origin.is_some() {
+        checks.extend(admission::identity(identity.as_ref(), &claims, policy));
+    }
     checks.push(expectations.covers(evidence));
     checks.push(expectations.mine(evidence));
 

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use evidence::azure::Hardware;
 use evidence::quote::{CertificationData, SignatureData};
 use evidence::snp::{ProductFamily, ReportBody, SigningKey, TcbVersion};
 use evidence::{Endorsements, Evidence};
@@ -170,11 +171,15 @@ pub fn needs(evidence: &Evidence) -> Result<Option<Needs>, NeedsUnknown> {
         Evidence::Sgx(quote) => needs_of_quote(IntelTee::Sgx, quote.signature_data()).map(Some),
         Evidence::Tdx(quote) => needs_of_quote(IntelTee::Tdx, quote.signature_data()).map(Some),
         Evidence::Snp(report) => needs_of_report(report.body()).map(Some),
-        Evidence::Azure(_)
-        | Evidence::Tpm(_)
-        | Evidence::Nitro(_)
-        | Evidence::Cca(_)
-        | Evidence::Nvidia(_) => Ok(None),
+        Evidence::Azure(attestation) => match (attestation.hcl().hardware(), attestation.td_quote()) {
+            (Hardware::Snp(report), _) => needs_of_report(report.body()).map(Some),
+            (Hardware::Tdx(_), Some(quote)) => {
+                needs_of_quote(IntelTee::Tdx, quote.signature_data()).map(Some)
+            }
+            // Refused for what it lacks, whatever is given with it.
+            (Hardware::Tdx(_), None) => Ok(None),
+        },
+        Evidence::Tpm(_) | Evidence::Nitro(_) | Evidence::Cca(_) | Evidence::Nvidia(_) => Ok(None),
     }
 }
 
@@ -208,7 +213,7 @@ pub fn needs_of_report(body: &ReportBody) -> Result<Needs, NeedsUnknown> {
     let tcb = body.reported_tcb.0;
     let vek = match body.signing_key() {
         SigningKey::Vlek => VekNeeds::Vlek { tcb },
-        SigningKey::Vcek if body.is_chip_masked() || body.chip_id == [0; 64] => {
+        SigningKey::Vcek if body.is_chip_masked() || body.is_chip_key_masked() => {
             return Err(NeedsUnknown::ChipMasked);
         }
         SigningKey::Vcek => VekNeeds::Vcek { chip_id: body.chip_id, tcb },
@@ -282,7 +287,12 @@ impl CollateralSubject {
         match needs(evidence) {
             Ok(Some(Needs::Intel(needs))) => Some(Self::Intel(needs)),
             _ => {
-                let vek = ParsedCertificate::parse(&endorsements.amd.as_ref()?.vek).ok()?;
+                let given = endorsements.amd.as_ref().map(|amd| &amd.vek);
+                let vek = match (given, evidence) {
+                    (None, Evidence::Azure(own)) => own.certificates().first(),
+                    _ => given,
+                };
+                let vek = ParsedCertificate::parse(vek?).ok()?;
                 Some(Self::Amd(Vek::read(&vek).ok()?.family))
             }
         }

@@ -1,17 +1,30 @@
 //! Appraisal Policy: which of the true things about a platform are good enough. Typed, small, and strict
 //! where it is silent: a field that is absent from its text has the value of [`Policy::production`].
 
+mod bits;
+mod collateral;
+mod grace;
+mod identities;
+mod snp;
+
 use std::collections::BTreeSet;
 
 use evidence::snp::{ProductFamily, TcbComponents};
-use evidence::{CertificateDer, pem};
-use serde::{Deserialize, Serialize};
+use evidence::{CertificateDer, Platform, pem};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::x509::{CertificateFault, ParsedCertificate};
 use crate::{
-    AzurePolicy, BootPolicy, CcaPolicy, NitroPolicy, NvidiaPolicy, TcbStatus, TpmPolicy, TrustAnchor,
-    UnixTime,
+    AzurePolicy, BootPolicy, CcaPolicy, IntelPolicy, NitroPolicy, NvidiaPolicy, TcbStatus, TpmPolicy,
+    TrustAnchor, UnixTime,
 };
+
+pub use bits::{AttributeBits, Bits, ContradictoryBits, Mask};
+pub use collateral::CollateralPolicy;
+pub(crate) use grace::Standing;
+pub use grace::{Grace, GraceEnd, InvalidGrace, Waiver};
+pub use identities::{AcceptedFamily, EmptyIdentity, ListedIdentity, PlatformIdentities};
+pub use snp::{FirmwareVersion, IdBlock, InvalidFirmwareVersion, SnpPolicy};
 
 /// What a policy does when it meets something that not everyone accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,12 +46,40 @@ pub struct Policy {
     pub name: String,
     /// Roots of emulated platforms that are accepted beside the vendors'. Verdicts that rest on one say so.
     pub emulated_roots: Vec<EmulatedRoot>,
+    /// The kinds of TEE that are accepted; when empty, all that the reference values name.
+    pub platforms: BTreeSet<Platform>,
     /// The TCB statuses that are accepted; those other than `UpToDate` with a warning. `Revoked` never is.
+    #[serde(deserialize_with = "acceptable")]
     pub accepted_tcb: BTreeSet<TcbStatus>,
+    /// Statuses beside those that are accepted for a while.
+    pub grace: Vec<Grace>,
+    /// Advisories that are refused while they are open, whatever the status is.
+    pub rejected_advisories: BTreeSet<String>,
+    /// Advisories that are accepted for a while: a status that is not accepted is, with a warning, when each open
+    /// advisory is waived, save `Revoked`.
+    pub waived_advisories: Vec<Waiver>,
+    /// Who may grant those exceptions: others' do not count, and a refusal names whom to ask. Anybody when empty.
+    pub may_grant: BTreeSet<String>,
+    /// How current the vendor's statements must be.
+    pub collateral: CollateralPolicy,
     /// Floors below which a platform is refused, whatever its vendor says.
     pub minimum: Minimum,
     /// Product families that are refused.
     pub denied_families: BTreeSet<ProductFamily>,
+    /// Product families that are accepted; any when empty.
+    pub allowed_families: BTreeSet<ProductFamily>,
+    /// SGX, TDX: families of platforms (FMSPC) that are refused.
+    pub denied_fmspc: BTreeSet<Fmspc>,
+    /// SGX, TDX: families of platforms (FMSPC) that are accepted; any when empty.
+    pub allowed_fmspc: BTreeSet<Fmspc>,
+    /// SNP: the owner of a machine of this family can forge its reports (Milan, arXiv 2605.12990).
+    pub compromised: Rule,
+    /// Such families that are accepted with a warning all the same, each with the operator who is trusted instead.
+    pub accept_compromised: Vec<AcceptedFamily>,
+    /// Platform instances that are accepted, and that are not.
+    pub platform_identities: PlatformIdentities,
+    /// Attribute bits that must be set, or must not be.
+    pub attributes: AttributeBits,
     /// The host may read and change the TEE.
     pub debug: Rule,
     /// The TEE may be moved to another machine.
@@ -60,6 +101,10 @@ pub struct Policy {
     /// Anchors of platforms whose vendors' roots are not compiled in: roots of TPM vendors, enrolled attestation
     /// keys of TPMs, keys of CCA platforms.
     pub trust_anchors: Vec<TrustAnchor>,
+    /// SGX and TDX.
+    pub intel: IntelPolicy,
+    /// SEV-SNP.
+    pub snp: SnpPolicy,
     /// The boot, where Evidence comes with an event log.
     pub boot: BootPolicy,
     /// TPM alone, or under Azure.
@@ -74,6 +119,15 @@ pub struct Policy {
     pub nvidia: NvidiaPolicy,
 }
 
+/// Statuses without the one that is never accepted.
+fn acceptable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeSet<TcbStatus>, D::Error> {
+    let statuses = BTreeSet::deserialize(deserializer)?;
+    if statuses.contains(&TcbStatus::Revoked) {
+        return Err(serde::de::Error::custom("accepted_tcb: no policy can accept Revoked"));
+    }
+    Ok(statuses)
+}
+
 impl Default for Policy {
     fn default() -> Self {
         Self::production()
@@ -86,9 +140,22 @@ impl Policy {
         Self {
             name: "production".into(),
             emulated_roots: Vec::new(),
+            platforms: BTreeSet::new(),
             accepted_tcb: BTreeSet::from([TcbStatus::UpToDate]),
+            grace: Vec::new(),
+            rejected_advisories: BTreeSet::new(),
+            waived_advisories: Vec::new(),
+            may_grant: BTreeSet::new(),
+            collateral: CollateralPolicy::default(),
             minimum: Minimum::default(),
             denied_families: BTreeSet::new(),
+            allowed_families: BTreeSet::new(),
+            denied_fmspc: BTreeSet::new(),
+            allowed_fmspc: BTreeSet::new(),
+            compromised: Rule::Warn,
+            accept_compromised: Vec::new(),
+            platform_identities: PlatformIdentities::default(),
+            attributes: AttributeBits::default(),
             debug: Rule::Refuse,
             migration: Rule::Refuse,
             service_td: Rule::Refuse,
@@ -99,6 +166,8 @@ impl Policy {
             smt: Rule::Allow,
             amd_crl: Rule::Refuse,
             trust_anchors: Vec::new(),
+            intel: IntelPolicy::default(),
+            snp: SnpPolicy::default(),
             boot: BootPolicy::default(),
             tpm: TpmPolicy::default(),
             azure: AzurePolicy::default(),
@@ -119,6 +188,7 @@ impl Policy {
                 TcbStatus::ConfigurationNeeded,
                 TcbStatus::ConfigurationAndSWHardeningNeeded,
             ]),
+            compromised: Rule::Warn,
             migration: Rule::Warn,
             service_td: Rule::Warn,
             sept_ve: Rule::Warn,
@@ -181,11 +251,28 @@ pub struct Minimum {
     pub intel_pce_svn: Option<u16>,
     /// TDX: each of the 16 components of TEE_TCB_SVN.
     pub tdx_tee_tcb_svn: Option<[u8; 16]>,
+    /// SGX, TDX: the date of the TCB level that the platform reaches, the oldest of its parts.
+    pub tcb_date: Option<UnixTime>,
     /// SNP: the components of the reported TCB, for each family or for all.
     pub snp: Vec<SnpMinimum>,
+    /// SNP: those of the committed TCB, to which the host can go back without anybody's noticing.
+    pub snp_committed: Vec<SnpMinimum>,
+    /// SNP: those of the TCB at the guest's launch.
+    pub snp_launch: Vec<SnpMinimum>,
 }
 
-/// A floor for the components of an SNP platform's reported TCB.
+/// A family of Intel platforms: family, model, stepping, platform and custom SKU. Text form: twelve hexadecimal
+/// digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Fmspc(#[serde(with = "hex::serde")] pub [u8; 6]);
+
+impl std::fmt::Display for Fmspc {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+/// A floor for the components of an SNP platform's TCB.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SnpMinimum {
@@ -209,9 +296,13 @@ impl SnpMinimum {
         self.family.is_none_or(|own| own == family)
     }
 
-    /// The components below the floor: name, seen, required. A component that the family lacks is not
-    /// compared.
+    /// The components below the floor: name, seen, required.
     pub fn shortfalls(&self, seen: &TcbComponents) -> Vec<(&'static str, u8, u8)> {
+        self.compare(seen).into_iter().filter(|(_, seen, required)| seen < required).collect()
+    }
+
+    /// Every component: name, seen, required. One that the family lacks is not compared.
+    pub fn compare(&self, seen: &TcbComponents) -> Vec<(&'static str, u8, u8)> {
         [
             ("fmc", seen.fmc, self.fmc),
             ("bootloader", Some(seen.bootloader), self.bootloader),
@@ -221,7 +312,6 @@ impl SnpMinimum {
         ]
         .into_iter()
         .filter_map(|(name, seen, required)| seen.map(|seen| (name, seen, required)))
-        .filter(|(_, seen, required)| seen < required)
         .collect()
     }
 }

@@ -2,6 +2,7 @@
 
 use evidence::CrlDer;
 
+use crate::currency::Statement;
 use crate::findings::Context;
 use crate::verdict::Check;
 use crate::x509::{ParsedCertificate, ParsedCrl, PublicKey};
@@ -70,21 +71,17 @@ impl VerifiedCrl {
         )
     }
 
-    /// Whether the list is the current one at `now`; the check that failed otherwise.
-    pub(crate) fn currency(&self, name: &'static str, now: UnixTime) -> Result<(), Check> {
-        let window = format!("{} to {}", self.this_update, self.next_update);
-        if now < self.this_update {
-            let text = "the revocation list was issued later than this appraisal";
-            return Err(Check::failed(name, Code::CrlNotYetValid, text)
-                .expected(window)
-                .observed(now.to_string()));
-        }
-        if now > self.next_update {
-            return Err(Check::failed(name, Code::CrlExpired, "the revocation list has expired")
-                .expected(window)
-                .observed(now.to_string())
-                .mend("fetch the current list from the vendor"));
-        }
-        Ok(())
+    /// Whether the list is the current one: nothing or a warning when it is, the failed check otherwise.
+    pub(crate) fn currency(&self, name: &'static str, context: &Context<'_>) -> Result<Option<Check>, Check> {
+        let list = Statement {
+            name,
+            what: "the revocation list",
+            issued: self.this_update,
+            next_update: self.next_update,
+            early: Code::CrlNotYetValid,
+            expired: Code::CrlExpired,
+            fetch: "fetch the current list from the vendor",
+        };
+        list.currency(context)
     }
 }

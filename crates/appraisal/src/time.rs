@@ -7,6 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+const DAY: i64 = 86_400;
+
 /// Seconds since 1970-01-01T00:00:00Z, leap seconds not counted. Text form: RFC 3339.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnixTime(pub i64);
@@ -14,7 +16,13 @@ pub struct UnixTime(pub i64);
 impl UnixTime {
     /// Whole days from `self` to `later`; zero when `later` is earlier.
     pub fn days_until(self, later: Self) -> i64 {
-        later.0.saturating_sub(self.0).max(0) / 86_400
+        later.0.saturating_sub(self.0).max(0) / DAY
+    }
+
+    /// So many days later.
+    #[must_use]
+    pub const fn plus_days(self, days: u32) -> Self {
+        Self(self.0.saturating_add(days as i64 * DAY))
     }
 }
 

@@ -82,6 +82,18 @@ impl Check {
         Self { checks, ..Self::new(name, outcome, code, text.into()) }
     }
 
+    /// The check with details that do not change how it came out.
+    pub(crate) fn with(mut self, details: impl IntoIterator<Item = Self>) -> Self {
+        self.checks.extend(details);
+        self
+    }
+
+    /// The group with further checks.
+    pub(crate) fn and(mut self, more: impl IntoIterator<Item = Self>) -> Self {
+        self.checks.extend(more);
+        Self::group(self.name, self.text, self.checks)
+    }
+
     pub(crate) fn expected(mut self, value: impl Into<String>) -> Self {
         self.expected = Some(value.into());
         self

@@ -19,17 +19,47 @@ const SIGNED_LENGTH: usize = 0x2a0;
 pub(crate) const OLDEST_VERSION: u32 = 2;
 pub(crate) const NEWEST_VERSION: u32 = 5;
 
-/// Guest policy: the guest may run with hyperthreading on.
+/// Guest policy: the guest may run with hyperthreading on (AMD 56860, SEV-SNP firmware ABI 1.58, table "Guest
+/// policy"). Bits 0 to 7 are the lowest minor, 8 to 15 the lowest major version of the ABI; bit 17 is one.
 pub const POLICY_SMT: u64 = 1 << 16;
 /// Guest policy: a migration agent may be associated with the guest.
 pub const POLICY_MIGRATE_MA: u64 = 1 << 18;
 /// Guest policy: the host may debug the guest.
 pub const POLICY_DEBUG: u64 = 1 << 19;
 
+/// Guest policy: the guest may run on one socket only.
+pub const POLICY_SINGLE_SOCKET: u64 = 1 << 20;
+/// Guest policy: CXL memory and devices may be used.
+pub const POLICY_CXL_ALLOW: u64 = 1 << 21;
+/// Guest policy: memory must be encrypted with AES-256-XTS.
+pub const POLICY_MEM_AES_256_XTS: u64 = 1 << 22;
+/// Guest policy: the running average power limit must be off.
+pub const POLICY_RAPL_DIS: u64 = 1 << 23;
+/// Guest policy: the host must not see ciphertext.
+pub const POLICY_CIPHERTEXT_HIDING: u64 = 1 << 24;
+/// Guest policy: the host must not swap, move or copy the guest's pages.
+pub const POLICY_PAGE_SWAP_DISABLE: u64 = 1 << 25;
+
 /// Platform information: hyperthreading is on.
 pub const PLATFORM_SMT: u64 = 1;
+/// Platform information: transparent memory encryption is on.
+pub const PLATFORM_TSME: u64 = 1 << 1;
+/// Platform information: memory has error-correcting codes.
+pub const PLATFORM_ECC: u64 = 1 << 2;
+/// Platform information: the running average power limit is off.
+pub const PLATFORM_RAPL_DIS: u64 = 1 << 3;
+/// Platform information: the host does not see ciphertext.
+pub const PLATFORM_CIPHERTEXT_HIDING: u64 = 1 << 4;
 /// Platform information: since the last reset, the firmware checked memory for aliasing (BadRAM).
 pub const PLATFORM_ALIAS_CHECK_COMPLETE: u64 = 1 << 5;
+/// Platform information: trusted I/O (SEV-TIO) is on.
+pub const PLATFORM_TIO: u64 = 1 << 7;
+/// The platform bits that have a name here. Turin sets bit 6 as well: unknown bits are shown, never refused.
+pub const PLATFORM_KNOWN: u64 = 0xbf;
+
+/// [`ReportBody::vmpl`] of a report that the host asked for instead of the guest: it covers nothing of the
+/// guest's.
+pub const VMPL_HOST: u32 = 0xffff_ffff;
 
 /// An SNP attestation report.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -178,6 +208,11 @@ impl ReportBody {
             ("host_data", hex::encode(self.host_data)),
             ("id_key_digest", hex::encode(self.id_key_digest)),
             ("author_key_digest", hex::encode(self.author_key_digest)),
+            ("family_id", hex::encode(self.family_id)),
+            ("image_id", hex::encode(self.image_id)),
+            ("report_id", hex::encode(self.report_id)),
+            ("guest_svn", self.guest_svn.to_string()),
+            ("vmpl", self.vmpl.to_string()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into()
@@ -269,7 +304,33 @@ impl ReportBody {
 
     /// Whether the platform hides its chip id.
     pub fn is_chip_masked(&self) -> bool {
+        self.chip_id == [0; 64]
+    }
+
+    /// Whether the platform does not sign with its chip's key (MASK_CHIP_KEY); the signature is zero then.
+    pub fn is_chip_key_masked(&self) -> bool {
         self.flags & 2 != 0
+    }
+
+    /// Whether an author key certified the key of the ID block (AUTHOR_KEY_EN).
+    pub fn has_author_key(&self) -> bool {
+        self.flags & 1 != 0
+    }
+
+    /// Whether the guest was launched with an ID block: the digest of its key is there.
+    pub fn has_id_block(&self) -> bool {
+        self.id_key_digest != [0; 48]
+    }
+
+    /// Whether a migration agent is bound to the guest.
+    pub fn has_migration_agent(&self) -> bool {
+        self.report_id_ma != [0xff; 32]
+    }
+
+    /// The lowest version of the firmware's ABI that the guest's policy allows.
+    pub fn minimum_abi(&self) -> AbiVersion {
+        let [minor, major, ..] = self.policy.to_le_bytes();
+        AbiVersion { major, minor }
     }
 
     /// Whether the host may debug the guest.
@@ -280,6 +341,48 @@ impl ReportBody {
     /// The processor family, when the report tells it.
     pub fn family(&self) -> Option<ProductFamily> {
         self.cpuid.and_then(Cpuid::product_family)
+    }
+}
+
+/// A version of the firmware's ABI; text form `1.55`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct AbiVersion {
+    /// Major.
+    pub major: u8,
+    /// Minor.
+    pub minor: u8,
+}
+
+impl fmt::Display for AbiVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+impl From<AbiVersion> for String {
+    fn from(version: AbiVersion) -> Self {
+        version.to_string()
+    }
+}
+
+impl TryFrom<String> for AbiVersion {
+    type Error = Malformed;
+
+    fn try_from(text: String) -> Result<Self, Malformed> {
+        text.parse()
+    }
+}
+
+impl FromStr for AbiVersion {
+    type Err = Malformed;
+
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        let parts = text.split_once('.').map(|(major, minor)| (major.parse(), minor.parse()));
+        match parts {
+            Some((Ok(major), Ok(minor))) => Ok(Self { major, minor }),
+            _ => Err(Malformed::value("ABI version", "text", 0, "such as 1.55", format!("{text:?}"))),
+        }
     }
 }
 

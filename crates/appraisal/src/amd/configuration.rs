@@ -5,7 +5,9 @@ use evidence::snp::{
     PLATFORM_ALIAS_CHECK_COMPLETE, POLICY_MIGRATE_MA, POLICY_SMT, ProductFamily, ReportBody,
 };
 
-use super::is_compromised;
+use super::claims::PlatformInfo;
+use super::demands;
+use crate::admission;
 use crate::findings::{Context, by_rule};
 use crate::verdict::Check;
 use crate::{Code, Policy};
@@ -16,36 +18,25 @@ const KNOWN_POLICY_BITS: u64 = 0x03ff_ffff;
 
 pub(super) fn check(body: &ReportBody, family: ProductFamily, context: &Context<'_>) -> Check {
     let policy = context.policy;
-    let checks = vec![
-        product_family(family, policy),
+    let mut checks = vec![
+        admission::product_family(family, policy),
         debug(body, policy),
         migration(body, policy),
         smt(body, policy),
         alias_check(body, policy),
         unknown_bits(body, policy),
+        Check::passed("platform-info", PlatformInfo::new(body.platform_info).describe()),
     ];
+    checks.extend(demands::checks(body, context));
+    let wanted = &policy.attributes;
+    checks.extend(admission::bits("policy-bits", "the guest policy", body.policy, wanted.snp_policy));
+    let (name, what) = ("platform-bits", "the platform's information");
+    checks.extend(admission::bits(name, what, body.platform_info, wanted.snp_platform_info));
     let text = format!(
         "guest policy {:#x}, platform info {:#x}, VMPL {}",
         body.policy, body.platform_info, body.vmpl
     );
     Check::group("configuration", text, checks)
-}
-
-fn product_family(family: ProductFamily, policy: &Policy) -> Check {
-    const NAME: &str = "product-family";
-    if policy.denied_families.contains(&family) {
-        return Check::failed(NAME, Code::ProductFamilyDenied, format!("the policy denies {family}"))
-            .observed(family.as_str())
-            .mend("run on another product family, or take it off the policy's denied_families");
-    }
-    if is_compromised(family) {
-        let text = format!(
-            "{family}: whoever owns such a machine can forge its reports (arXiv 2605.12990), so trust its owner"
-        );
-        return Check::warned(NAME, Code::ProductFamilyCompromised, text)
-            .mend("run on another product family, and put this one on the policy's denied_families");
-    }
-    Check::passed(NAME, format!("{family} is not denied"))
 }
 
 fn debug(body: &ReportBody, policy: &Policy) -> Check {

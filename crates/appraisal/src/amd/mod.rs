@@ -2,7 +2,10 @@
 //! must be of the same chip, of the TCB that the report claims (S-35), of the right kind and product, valid
 //! now, and its issuer not revoked.
 
+mod claims;
 mod configuration;
+mod demands;
+mod tcb;
 mod vek;
 
 use std::sync::LazyLock;
@@ -15,9 +18,10 @@ use crate::claims::Claims;
 use crate::findings::{CollateralSeen, Context, CrlSeen, Findings, by_rule};
 use crate::needs::CollateralSubject;
 use crate::revocation::{self, Issuer};
-use crate::verdict::{Check, PlatformIdentity, Tcb};
+use crate::verdict::{Check, PlatformIdentity};
 use crate::x509::{ParsedCertificate, PublicKey};
-use crate::{Code, Rule, SignatureAlgorithm, TcbStatus};
+use crate::{Code, Rule, SignatureAlgorithm};
+pub use claims::{GuestPolicy, PlatformInfo, SnpClaims, SnpTcbs};
 pub(crate) use vek::{Kind, Vek, hardware_id_length};
 
 pub(crate) fn appraise(
@@ -53,7 +57,7 @@ pub(crate) fn appraise(
         format!("report ← {}", path.describe()),
         vec![
             chain,
-            path.validity(context.now),
+            path.validity(context),
             signature,
             signing_key(body, &vek),
             product(body, &vek),
@@ -61,14 +65,14 @@ pub(crate) fn appraise(
         ],
     );
     let (revocation, crl_seen) = revocation(collateral, &path, context);
-    let (tcb_check, tcb) = tcb(body, &vek, context);
+    let (tcb_check, tcb) = tcb::evaluate(body, &vek, context);
     Findings {
         checks: vec![genuine, revocation, tcb_check, configuration::check(body, vek.family, context)],
         origin: Some(path.anchor.origin.clone()),
         product: Some(vek.family.to_string()),
         identity: Some(identity(body, &vek)),
         tcb,
-        claims: Claims::default(),
+        claims: Claims { snp: Some(claims::of(body, &vek)), ..Claims::default() },
         collateral: CollateralSeen {
             subject: Some(CollateralSubject::Amd(vek.family)),
             amd_crl_number: crl_seen.and_then(|crl| crl.number),
@@ -245,8 +249,8 @@ fn revocation(
     if let Some(check) = verified.revocation(NAME) {
         return (one(check), seen);
     }
-    let check = match verified.currency(NAME, context.now) {
-        Ok(()) => rolled_back(&verified, context).unwrap_or_else(|| {
+    let check = match verified.currency(NAME, context) {
+        Ok(warning) => rolled_back(&verified, context).or(warning).unwrap_or_else(|| {
             let text = format!("AMD CRL of {}, valid until {}", verified.this_update, verified.next_update);
             Check::passed(NAME, text)
         }),
@@ -276,66 +280,6 @@ fn rolled_back(crl: &revocation::VerifiedCrl, context: &Context<'_>) -> Option<C
             .observed(observed)
             .mend("fetch the current list from AMD"),
     )
-}
-
-fn tcb(body: &ReportBody, vek: &Vek, context: &Context<'_>) -> (Check, Tcb) {
-    let certified = certified_tcb(body, vek);
-    let Some(seen) = body.reported_tcb.components(vek.family).filter(|_| !certified.is_failed()) else {
-        return (Check::group("tcb", "the claimed TCB is not certified", vec![certified]), Tcb::default());
-    };
-    let floors: Vec<_> =
-        context.policy.minimum.snp.iter().filter(|floor| floor.applies_to(vek.family)).collect();
-    let short: Vec<_> = floors.iter().flat_map(|floor| floor.shortfalls(&seen)).collect();
-    let status = match (floors.is_empty(), short.is_empty()) {
-        (true, _) => None,
-        (false, true) => Some(TcbStatus::UpToDate),
-        (false, false) => Some(TcbStatus::OutOfDate),
-    };
-    let tcb = Tcb { status, version: Some(seen.to_string()), ..Tcb::default() };
-    let mut checks = vec![certified];
-    if floors.is_empty() {
-        checks.push(Check::skipped("minimum", format!("the policy names no minimum TCB for {}", vek.family)));
-    } else if short.is_empty() {
-        checks.push(Check::passed("minimum", "every component is at or above the policy's minimum"));
-    }
-    checks.extend(short.iter().map(|&(component, seen, required)| below_minimum(component, seen, required)));
-    let text = match short.len() {
-        0 => format!("{seen}, as certified"),
-        count => format!("{count} of the components below the minimum: {seen}"),
-    };
-    (Check::group("tcb", text, checks), tcb)
-}
-
-/// S-35: the TCB in the report is the platform's claim; AMD certifies it by deriving another key for each.
-fn certified_tcb(body: &ReportBody, vek: &Vek) -> Check {
-    const NAME: &str = "certified";
-    match body.reported_tcb.components(vek.family) {
-        Some(reported) if reported == vek.tcb => {
-            Check::passed(NAME, "the report claims the TCB that its certificate was issued for")
-        }
-        reported => {
-            let seen = reported.map_or_else(
-                || format!("{} with reserved bytes that are not zero", body.reported_tcb),
-                |reported| reported.to_string(),
-            );
-            let text = "the report claims another TCB than its certificate was issued for";
-            Check::failed(NAME, Code::TcbMismatch, text)
-                .expected(vek.tcb.to_string())
-                .observed(seen)
-                .mend("give the certificate for the reported TCB")
-        }
-    }
-}
-
-fn below_minimum(component: &'static str, seen: u8, required: u8) -> Check {
-    let source = match component {
-        "microcode" => "BIOS or microcode update",
-        _ => "BIOS (AGESA) or SEV firmware update",
-    };
-    Check::failed(component, Code::TcbBelowMinimum, format!("{component} {seen} is below {required}"))
-        .expected(required.to_string())
-        .observed(seen.to_string())
-        .mend(format!("{source} on this host, or a lower minimum in the policy"))
 }
 
 /// Milan's root seed was extracted by software alone (MilanLaunchy and BadFuse, arXiv 2605.12990), so the

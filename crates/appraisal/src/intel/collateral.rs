@@ -8,6 +8,7 @@ use super::pck::Pck;
 use super::qe_identity::QeIdentity;
 use super::tcb_info::TcbInfo;
 use crate::chain::{self, Path, Shape};
+use crate::currency::Statement;
 use crate::findings::Context;
 use crate::revocation::VerifiedCrl;
 use crate::trust::Anchor;
@@ -43,7 +44,7 @@ impl<'a> Signers<'a> {
         let anchors = std::slice::from_ref(anchor);
         let path = chain::build(signer, &self.0, anchors, Shape::SignerBelowRoot, context.crypto)
             .map_err(|fault| fault.into_check(name))?;
-        let validity = path.validity(context.now);
+        let validity = path.validity(context);
         if validity.is_failed() { Err(Check { name, ..validity }) } else { Ok(path) }
     }
 }
@@ -78,26 +79,25 @@ pub(super) fn read<'a, T: Deserialize<'a>>(name: &'static str, body: &'a [u8]) -
         .map_err(|error| Check::failed(name, Code::CollateralMalformed, error.to_string()))
 }
 
-/// Is the document current, and not older than the floor?
+/// Is the document current, and not older than the floor? A warning when it ends soon.
 pub(super) fn currency(
     name: &'static str,
     issued: UnixTime,
     next_update: UnixTime,
     evaluation: u32,
     context: &Context<'_>,
-) -> Result<(), Check> {
-    let (now, minimum) = (context.now, &context.policy.minimum);
-    let window = format!("{issued} to {next_update}");
-    if now < issued {
-        let check = Check::failed(name, Code::CollateralNotYetValid, "issued later than this appraisal");
-        return Err(check.expected(window).observed(now.to_string()));
-    }
-    if now > next_update {
-        return Err(Check::failed(name, Code::CollateralExpired, "past its next update")
-            .expected(window)
-            .observed(now.to_string())
-            .mend("fetch the current collateral from Intel"));
-    }
+) -> Result<Option<Check>, Check> {
+    let minimum = &context.policy.minimum;
+    let statement = Statement {
+        name,
+        what: if name == "tcb-info" { "TCB info" } else { "the QE identity" },
+        issued,
+        next_update,
+        early: Code::CollateralNotYetValid,
+        expired: Code::CollateralExpired,
+        fetch: "fetch the current collateral from Intel",
+    };
+    let warning = statement.currency(context)?;
     if let Some(floor) = minimum.tcb_evaluation_data_number.filter(|&floor| evaluation < floor) {
         return Err(rolled_back(
             name,
@@ -105,7 +105,8 @@ pub(super) fn currency(
             format!("evaluation {evaluation}"),
         ));
     }
-    issued_after_floor(name, issued, context)
+    issued_after_floor(name, issued, context)?;
+    Ok(warning)
 }
 
 /// S-18: what was signed once stays signed, so the host could serve the collateral of better days.

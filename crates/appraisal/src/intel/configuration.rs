@@ -7,6 +7,7 @@ use evidence::tdx::{
 };
 
 use super::claims::{EnclaveAttributes, TdAttributes};
+use crate::admission;
 use crate::findings::{Context, by_rule};
 use crate::verdict::Check;
 use crate::{Code, Policy};
@@ -35,12 +36,18 @@ pub(super) fn enclave(report: &EnclaveReport, context: &Context<'_>) -> Check {
         by_rule(policy.unknown_attributes, "known-attributes", Code::AttributesUnknown, text)
     };
     let text = format!("attributes {:#x}, XFRM {:#x}", report.attributes, report.xfrm);
-    Check::group("configuration", text, vec![debug, known])
+    let wanted = &policy.attributes;
+    let mut checks = vec![debug, known];
+    checks.extend(admission::bits("attributes", "ATTRIBUTES", report.attributes, wanted.sgx_attributes));
+    checks.extend(admission::bits("xfrm", "XFRM", report.xfrm, wanted.sgx_xfrm));
+    let misc = u64::from(report.misc_select);
+    checks.extend(admission::bits("misc-select", "MISCSELECT", misc, wanted.sgx_misc_select));
+    Check::group("configuration", text, checks)
 }
 
 pub(super) fn td(report: &TdReport, context: &Context<'_>) -> Check {
     let policy = context.policy;
-    let checks = vec![
+    let mut checks = vec![
         debug(report, policy),
         sept_ve(report, policy),
         migration(report, policy),
@@ -49,6 +56,14 @@ pub(super) fn td(report: &TdReport, context: &Context<'_>) -> Check {
         unknown(report, policy),
         xfam(report, policy),
     ];
+    let wanted = &policy.attributes;
+    checks.extend(admission::bits(
+        "attributes",
+        "TD attributes",
+        report.td_attributes,
+        wanted.tdx_attributes,
+    ));
+    checks.extend(admission::bits("xfam", "XFAM", report.xfam, wanted.tdx_xfam));
     let text = format!("TD attributes {:#x}, XFAM {:#x}", report.td_attributes, report.xfam);
     Check::group("configuration", text, checks)
 }

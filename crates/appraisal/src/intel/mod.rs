@@ -9,6 +9,7 @@ mod detail;
 mod documents;
 mod genuine;
 mod pck;
+mod policy;
 mod qe_identity;
 mod tcb;
 mod tcb_info;
@@ -17,6 +18,7 @@ use evidence::eventlog::HashAlgorithm;
 use evidence::quote::SignatureData;
 use evidence::{CrlDer, IntelCollateral, Platform, sgx, tdx};
 
+use crate::admission;
 use crate::boot::{self, Layout};
 use crate::chain::Path;
 use crate::findings::{CollateralSeen, Context, CrlSeen, Findings};
@@ -35,6 +37,7 @@ pub(crate) use documents::Documents;
 use genuine::Certificates;
 pub(crate) use pck::Pck;
 pub use pck::SgxType;
+pub use policy::IntelPolicy;
 pub(crate) use qe_identity::QeIdentity;
 pub(crate) use tcb_info::TcbInfo;
 
@@ -118,7 +121,7 @@ pub(crate) fn appraise(
     if checks.iter().any(Check::is_failed) {
         return Findings::not_genuine(not_shown(checks));
     }
-    checks.push(path.validity(context.now));
+    checks.push(path.validity(context));
     if quote.padding() > 0 {
         let text =
             format!("{} bytes of zeros after the quote, covered by no signature, ignored", quote.padding());
@@ -137,7 +140,12 @@ pub(crate) fn appraise(
         Some(collateral) => with_collateral(quote, collateral, &path, &pck, &mut findings, context),
         None => findings.checks.extend(without_collateral(&pck)),
     }
-    findings.checks.push(quote.configuration(context));
+    let family = admission::fmspc(pck.fmspc, context.policy);
+    findings.checks.push(
+        quote
+            .configuration(context)
+            .and(family.into_iter().chain(policy::checks(&pck, &context.policy.intel))),
+    );
     boot(quote, &mut findings, context);
     findings
 }
@@ -198,8 +206,8 @@ fn with_collateral(
     let (root_ca_crl, pck_crl) = (seen(0), seen(1));
     findings.checks.push(revocation);
     match statements {
-        Ok(statements) => {
-            let documents::Statements { info, identity } = statements.documents.statements();
+        Ok(Statements { documents, warnings, .. }) => {
+            let documents::Statements { info, identity } = documents.statements();
             let evaluation = info.tcb_evaluation_data_number;
             findings.collateral = CollateralSeen {
                 tcb_evaluation_data_number: Some(evaluation.min(identity.tcb_evaluation_data_number)),
@@ -227,7 +235,10 @@ fn with_collateral(
                 identity.issue_date,
                 info.next_update.min(identity.next_update)
             );
-            findings.checks.push(Check::passed("collateral", text));
+            findings.checks.push(match warnings.is_empty() {
+                true => Check::passed("collateral", text),
+                false => Check::group("collateral", text, warnings),
+            });
             let qe = quote.signature_data().qe_report();
             let (check, tcb) = tcb::evaluate(pck, quote.td(), qe, info, identity, context);
             findings.checks.push(check);
@@ -270,6 +281,8 @@ const QE_IDENTITY: &str = "qe-identity";
 struct Statements<'p, 'c> {
     documents: documents::Verified<'c>,
     signers: [&'p ParsedCertificate<'c>; 2],
+    /// What ends soon, or is accepted although it has ended.
+    warnings: Vec<Check>,
 }
 
 impl<'p, 'c> Statements<'p, 'c> {
@@ -292,10 +305,12 @@ impl<'p, 'c> Statements<'p, 'c> {
         collateral::tcb_info_fits(TCB_INFO, info, platform, pck)?;
         collateral::qe_identity_fits(QE_IDENTITY, identity, platform)?;
         let number = info.tcb_evaluation_data_number;
-        collateral::currency(TCB_INFO, info.issue_date, info.next_update, number, context)?;
+        let info_ends = collateral::currency(TCB_INFO, info.issue_date, info.next_update, number, context)?;
         let number = identity.tcb_evaluation_data_number;
-        collateral::currency(QE_IDENTITY, identity.issue_date, identity.next_update, number, context)?;
-        Ok(Self { documents, signers })
+        let (issued, next_update) = (identity.issue_date, identity.next_update);
+        let identity_ends = collateral::currency(QE_IDENTITY, issued, next_update, number, context)?;
+        let warnings = info_ends.into_iter().chain(identity_ends).collect();
+        Ok(Self { documents, signers, warnings })
     }
 }
 
@@ -319,7 +334,7 @@ fn revocation_check(
         let floor = (minimum.pck_crl_number, minimum.pck_crl_issued);
         lists.push(one_list("pck-crl", &collateral.pck_crl, &issuer, &[path.signer], floor, context));
     }
-    let end = lists.iter().filter_map(|list| list.as_ref().ok()).map(|crl| crl.next_update).min();
+    let end = lists.iter().filter_map(|list| list.as_ref().ok()).map(|list| list.crl.next_update).min();
     let text = match (end, lists.iter().all(Result::is_ok)) {
         (Some(end), true) => format!("nothing on the path is revoked; lists valid until {end}"),
         _ => "not shown to be free of revocation".into(),
@@ -328,9 +343,9 @@ fn revocation_check(
     let (mut checks, mut good) = (Vec::new(), Vec::new());
     for (name, list) in names.into_iter().zip(lists) {
         let (check, list) = match list {
-            Ok(crl) => {
-                let text = format!("of {}, valid until {}", crl.this_update, crl.next_update);
-                (Check::passed(name, text), Some(crl))
+            Ok(OneList { crl, warning }) => {
+                let text = || format!("of {}, valid until {}", crl.this_update, crl.next_update);
+                (warning.unwrap_or_else(|| Check::passed(name, text())), Some(crl))
             }
             Err(check) => (check, None),
         };
@@ -340,6 +355,12 @@ fn revocation_check(
     (Check::group("revocation", text, checks), good)
 }
 
+/// A list that revokes nothing on the path, and perhaps a warning that it ends.
+struct OneList {
+    crl: VerifiedCrl,
+    warning: Option<Check>,
+}
+
 fn one_list(
     name: &'static str,
     der: &CrlDer,
@@ -347,13 +368,13 @@ fn one_list(
     subjects: &[&ParsedCertificate<'_>],
     floor: (Option<u64>, Option<UnixTime>),
     context: &Context<'_>,
-) -> Result<VerifiedCrl, Check> {
+) -> Result<OneList, Check> {
     let crl = revocation::verify(name, der, issuer, subjects, context)?;
     if let Some(revoked) = crl.revocation(name) {
         return Err(revoked);
     }
-    crl.currency(name, context.now)?;
+    let warning = crl.currency(name, context)?;
     collateral::issued_after_floor(name, crl.this_update, context)?;
     collateral::crl_above_floor(name, &crl, floor)?;
-    Ok(crl)
+    Ok(OneList { crl, warning })
 }

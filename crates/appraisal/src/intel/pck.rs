@@ -1,7 +1,7 @@
 //! What Intel certifies of a platform in its PCK certificate (Intel SGX PCK Certificate and CRL Profile
 //! Specification 1.5, §1.3.5): one SEQUENCE of pairs of object identifier and value.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use x509_parser::asn1_rs::{Oid, oid};
 
 use crate::der::{Elements, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, small_integer};
@@ -41,7 +41,7 @@ pub(crate) struct Pck {
 }
 
 /// How a platform protects the memory of its TEEs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SgxType {
     /// Integrity and replay protection (client CPUs).
@@ -50,6 +50,17 @@ pub enum SgxType {
     Scalable,
     /// Encryption with integrity.
     ScalableWithIntegrity,
+}
+
+impl SgxType {
+    /// The word for it, such as `scalable`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Standard => "standard",
+            Self::Scalable => "scalable",
+            Self::ScalableWithIntegrity => "scalable-with-integrity",
+        }
+    }
 }
 
 /// What the PCK certificate says of a platform of several packages; none where Intel leaves it undefined.

@@ -1,6 +1,7 @@
 //! The status of a platform's TCB: the level that the CPU reaches, that of the TDX module, and that of the
 //! quoting enclave, merged as Intel's Quote Verification Library merges them.
 
+use evidence::Platform;
 use evidence::sgx::EnclaveReport;
 use evidence::tdx::TdReport;
 
@@ -8,7 +9,9 @@ use super::detail::{Area, Lack, Part, part};
 use super::pck::Pck;
 use super::qe_identity::{QeIdentity, masked};
 use super::tcb_info::{Component, SvnLevel, TcbInfo, TcbLevel, svn_level};
+use crate::acceptance;
 use crate::findings::Context;
+use crate::policy::Standing;
 use crate::verdict::{Check, Shortfall, Tcb};
 use crate::{Code, TcbStatus};
 
@@ -46,8 +49,10 @@ pub(super) fn evaluate(
     tcb.advisories.sort();
     tcb.advisories.dedup();
     if let (Some(status), 0) = (tcb.status, checks.len()) {
-        checks.push(with_detail(status_check(status, &tcb, context), status, &parts));
+        checks.push(with_detail(status_check(status, pck, td, &tcb, context), status, &parts));
     }
+    checks.extend(acceptance::advisories(&tcb.advisories, context));
+    checks.extend(acceptance::tcb_date(tcb.date, context));
     checks.push(minimum(pck, td, context));
     tcb.parts = parts.into_iter().map(|part| part.tcb).collect();
     let text = match tcb.status {
@@ -268,26 +273,23 @@ fn qe_level(
 }
 
 /// Is the status one that the policy accepts? `Revoked` never is.
-fn status_check(status: TcbStatus, tcb: &Tcb, context: &Context<'_>) -> Check {
-    const NAME: &str = "status";
-    let Some(code) = status.code() else { return Check::passed(NAME, status.as_str()) };
-    let accepted = &context.policy.accepted_tcb;
-    let open = match tcb.advisories.as_slice() {
-        [] => String::new(),
-        advisories => format!("; open: {}", advisories.join(", ")),
-    };
-    let check = if status != TcbStatus::Revoked && accepted.contains(&status) {
-        Check::warned(NAME, code, format!("{status}{open}"))
-    } else {
-        Check::failed(NAME, code, format!("{status}{open}"))
-    };
-    let wanted: Vec<_> = accepted.iter().map(|status| status.as_str()).collect();
-    check.expected(wanted.join(" or ")).observed(status.as_str())
+fn status_check(
+    status: TcbStatus,
+    pck: &Pck,
+    td: Option<&TdReport>,
+    tcb: &Tcb,
+    context: &Context<'_>,
+) -> Check {
+    let family = hex::encode(pck.fmspc);
+    let platform = if td.is_some() { Platform::Tdx } else { Platform::Sgx };
+    let standing =
+        Standing { platform, status, date: tcb.date, advisories: &tcb.advisories, family: &family };
+    acceptance::status(&standing, context)
 }
 
 /// The check of the status with the parts that it was merged from, and what mends them.
 fn with_detail(check: Check, status: TcbStatus, parts: &[Part]) -> Check {
-    let details = parts.iter().map(|part| part.check(check.outcome)).collect();
+    let details = parts.iter().map(|part| part.check(check.outcome)).chain(check.checks).collect();
     let relaunch =
         matches!(status, TcbStatus::TDRelaunchAdvised | TcbStatus::TDRelaunchAdvisedConfigurationNeeded);
     let current =

@@ -80,11 +80,11 @@ fn of_issuer(
             checks.push(revoked);
             continue;
         }
-        match verified.currency(NAME, context.now) {
-            Ok(()) => {
+        match verified.currency(NAME, context) {
+            Ok(warning) => {
                 is_current = true;
-                let text = format!("list of {}, valid until {}", issuer.name, verified.next_update);
-                checks.push(Check::passed(NAME, text));
+                let text = || format!("list of {}, valid until {}", issuer.name, verified.next_update);
+                checks.push(warning.unwrap_or_else(|| Check::passed(NAME, text())));
             }
             // An expired list is like none.
             Err(stale) if stale.code == Some(Code::CrlExpired) => {

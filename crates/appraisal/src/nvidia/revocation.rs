@@ -119,7 +119,7 @@ fn status(link: &Link<'_, '_>, collateral: Option<&NvidiaCollateral>, context: &
     let name = link.subject.subject_name();
     let issuer = Issuer { name: link.issuer_name.clone(), subject: link.issuer, key: link.issuer_key };
     let mut stale = Vec::new();
-    let mut good = None;
+    let mut good: Option<Check> = None;
     for der in collateral.iter().flat_map(|collateral| &collateral.crls) {
         let crl = match revocation::verify("crl", der, &issuer, &[link.subject], context) {
             Ok(crl) => crl,
@@ -133,9 +133,11 @@ fn status(link: &Link<'_, '_>, collateral: Option<&NvidiaCollateral>, context: &
         if let Some(revoked) = crl.revocation("crl") {
             return Status::Told(revoked);
         }
-        match crl.currency("crl", context.now) {
-            Ok(()) => {
-                good = Some(format!("{name}: not on the list of {}, until {}", issuer.name, crl.next_update))
+        match crl.currency("crl", context) {
+            Ok(warning) => {
+                let text =
+                    || format!("{name}: not on the list of {}, until {}", issuer.name, crl.next_update);
+                good = Some(warning.unwrap_or_else(|| Check::passed("crl", text())));
             }
             Err(check) => stale.push(check),
         }
@@ -146,7 +148,7 @@ fn status(link: &Link<'_, '_>, collateral: Option<&NvidiaCollateral>, context: &
         Status::Untold(reasons) => stale.extend(reasons),
     }
     match good {
-        Some(text) => Status::Told(Check::passed("crl", text)),
+        Some(check) => Status::Told(check),
         None => Status::Untold(stale),
     }
 }

@@ -10,11 +10,13 @@ use evidence::tpm::{
     ATTRIBUTE_DECRYPT, ATTRIBUTE_FIXED_PARENT, ATTRIBUTE_FIXED_TPM, ATTRIBUTE_RESTRICTED,
     ATTRIBUTE_SENSITIVE_DATA_ORIGIN, ATTRIBUTE_SIGN, Attest, AttestationKey, PublicArea, Quote,
 };
-use evidence::{CertificateDer, TpmCollateral, tpm};
+use evidence::{CertificateDer, Platform, TpmCollateral, tpm};
 use serde::Serialize;
 
+use crate::acceptance;
 use crate::der::{Elements, INTEGER};
 use crate::findings::{Context, Findings};
+use crate::policy::Standing;
 use crate::verdict::{Check, PlatformIdentity, Tcb};
 use crate::x509::ParsedCertificate;
 use crate::{Code, TcbStatus};
@@ -168,13 +170,20 @@ fn firmware(attest: &Attest, context: &Context<'_>) -> (Check, Tcb) {
             Check::passed("firmware", format!("firmware {seen:#x}, at least {least:#x}")),
             Some(TcbStatus::UpToDate),
         ),
-        Some(least) => (
-            Check::failed("firmware", Code::TcbBelowMinimum, "the TPM's firmware is below the minimum")
+        Some(least) => {
+            let below = "the TPM's firmware is below the minimum";
+            let failed =
+                |exception| Check::failed("firmware", Code::TcbBelowMinimum, below).with([exception]);
+            let status = TcbStatus::OutOfDate;
+            let platform = Platform::Tpm;
+            let standing = Standing { platform, status, date: None, advisories: &[], family: "" };
+            let check = acceptance::granted("firmware", &standing, context).unwrap_or_else(failed);
+            let check = check
                 .expected(format!("{least:#x}"))
                 .observed(format!("{seen:#x}"))
-                .mend("update the TPM's firmware, or lower tpm.minimum_firmware in the policy"),
-            Some(TcbStatus::OutOfDate),
-        ),
+                .mend("update the TPM's firmware, or lower tpm.minimum_firmware in the policy");
+            (check, Some(status))
+        }
     };
     (Check::group("tcb", check.text.clone(), vec![check]), Tcb { status, version, ..Tcb::default() })
 }

@@ -301,15 +301,12 @@ fn one_issuer(
     for der in own {
         let check = match revocation::verify(NAME, der, issuer, &[subject], context) {
             Err(check) => check,
-            Ok(verified) => match (verified.revocation(NAME), verified.currency(NAME, context.now)) {
+            Ok(verified) => match (verified.revocation(NAME), verified.currency(NAME, context)) {
                 (Some(revoked), _) => return revoked,
-                (None, Ok(())) => Check::passed(
-                    NAME,
-                    format!(
-                        "list of {} of {}, valid until {}",
-                        issuer.name, verified.this_update, verified.next_update
-                    ),
-                ),
+                (None, Ok(warning)) => warning.unwrap_or_else(|| {
+                    let (issued, end) = (verified.this_update, verified.next_update);
+                    Check::passed(NAME, format!("list of {} of {issued}, valid until {end}", issuer.name))
+                }),
                 // An expired list is like none.
                 (None, Err(stale)) if stale.code == Some(Code::CrlExpired) && rule != Rule::Refuse => {
                     Check::warned(NAME, Code::CrlExpired, stale.text)

@@ -25,7 +25,7 @@ fn enrolled(file: &str) -> Vec<TrustAnchor> {
     TrustAnchor::from_file_bytes(file, &read(file)).unwrap()
 }
 
-fn look(token: &Evidence, policy: &Policy) -> Assessment {
+pub fn look(token: &Evidence, policy: &Policy) -> Assessment {
     assess(token, &Endorsements::default(), None, None, policy, UnixTime(NOW), &AwsLc)
 }
 

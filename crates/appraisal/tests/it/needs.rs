@@ -160,3 +160,23 @@ fn expiry_looks_at_every_part() {
     intel.tcb_info.body.truncate(10);
     assert_eq!(parts(&endorsements), (8, vec!["TCB info", "root CA CRL"]));
 }
+
+/// Azure's Evidence needs what the hardware's report or quote inside needs.
+#[test]
+fn azure_evidence_needs_what_its_hardware_needs() {
+    let snp = evidence("azure/trustee-az-snp-evidence-v1.json");
+    let Evidence::Azure(attestation) = &snp else { panic!("Azure's") };
+    let evidence::azure::Hardware::Snp(report) = attestation.hcl().hardware() else { panic!("SNP") };
+    let own = needs(&snp).unwrap().unwrap();
+    assert_eq!(own, appraisal::needs_of_report(report.body()).unwrap());
+    assert!(own.to_string().starts_with("snp-milan-"), "{own}");
+    let subject = |given: &Endorsements| CollateralSubject::of(&snp, given);
+    let milan = Some(CollateralSubject::Amd(ProductFamily::Milan));
+    assert_eq!(subject(&Endorsements::default()), milan, "by the certificate that came with it");
+    assert_eq!(subject(&amd_certificates().fit(&snp, at(NOW))), milan);
+
+    let tdx = evidence("azure/trustee-az-tdx-evidence-v1.json");
+    let Some(Needs::Intel(own)) = needs(&tdx).unwrap() else { panic!("Intel's") };
+    assert_eq!(own.tee, IntelTee::Tdx);
+    assert_eq!(CollateralSubject::of(&tdx, &Endorsements::default()), Some(CollateralSubject::Intel(own)));
+}

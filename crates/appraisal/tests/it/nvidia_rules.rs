@@ -47,7 +47,7 @@ fn appraise_under(presented: &Presented, nonce: &[u8], policy: &Policy) -> Resul
 }
 
 #[track_caller]
-fn accepted(lab: &Nvidia, change: impl FnOnce(&mut Policy)) -> Appraised {
+pub fn accepted(lab: &Nvidia, change: impl FnOnce(&mut Policy)) -> Appraised {
     let presented = lab.present();
     let mut policy = policy(&presented);
     change(&mut policy);
@@ -55,7 +55,7 @@ fn accepted(lab: &Nvidia, change: impl FnOnce(&mut Policy)) -> Appraised {
 }
 
 #[track_caller]
-fn refused(lab: &Nvidia, change: impl FnOnce(&mut Policy)) -> Vec<Code> {
+pub fn refused(lab: &Nvidia, change: impl FnOnce(&mut Policy)) -> Vec<Code> {
     let presented = lab.present();
     let mut policy = policy(&presented);
     change(&mut policy);

@@ -30,6 +30,27 @@ pub struct Amd {
     pub host_data: u8,
     pub vmpl: u32,
     pub report_data: [u8; 64],
+    /// The name of the VCEK's or VLEK's issuer, instead of the fitting one.
+    pub issuer_name: Option<&'static str>,
+    /// What else the report says: offset and bytes.
+    pub more: Vec<(usize, Vec<u8>)>,
+}
+
+/// Offsets in a report (AMD 56860, table "ATTESTATION_REPORT").
+pub mod at {
+    pub const GUEST_SVN: usize = 0x04;
+    pub const FAMILY_ID: usize = 0x10;
+    pub const IMAGE_ID: usize = 0x20;
+    pub const CURRENT_TCB: usize = 0x38;
+    pub const FLAGS: usize = 0x48;
+    pub const ID_KEY: usize = 0xe0;
+    pub const AUTHOR_KEY: usize = 0x110;
+    pub const COMMITTED_TCB: usize = 0x1e0;
+    pub const CURRENT_FIRMWARE: usize = 0x1e8;
+    pub const COMMITTED_FIRMWARE: usize = 0x1ec;
+    pub const LAUNCH_TCB: usize = 0x1f0;
+    pub const LAUNCH_MITIGATIONS: usize = 0x1f8;
+    pub const CURRENT_MITIGATIONS: usize = 0x200;
 }
 
 impl Amd {
@@ -55,6 +76,8 @@ impl Amd {
             host_data: 0,
             vmpl: 0,
             report_data: REPORT_DATA.0,
+            issuer_name: None,
+            more: vec![],
         }
     }
 
@@ -90,6 +113,7 @@ impl Amd {
         let ark = ca(&ark_name, 1, Window::LONG, None);
         let issuer_name =
             if self.vlek { format!("SEV-VLEK-{}", self.family) } else { format!("SEV-{}", self.family) };
+        let issuer_name = self.issuer_name.map_or(issuer_name, str::to_owned);
         let issuer = ca(&issuer_name, ISSUER_SERIAL, self.issuer_window, Some(&ark));
         let vek = Template {
             name: if self.vlek { "SEV-VLEK" } else { "SEV-VCEK" },
@@ -158,6 +182,9 @@ impl Amd {
         put(0x1a0, &self.chip);
         put(0x1e0, &self.tcb);
         put(0x1f0, &self.tcb);
+        for (offset, bytes) in &self.more {
+            put(*offset, bytes);
+        }
         let signature = vek.key.sign(&report[..0x2a0]);
         for (offset, half) in [(0x2a0, &signature[..48]), (0x2e8, &signature[48..])] {
             let little: Vec<u8> = half.iter().rev().copied().collect();

@@ -207,6 +207,33 @@ impl Presented {
     }
 }
 
+/// The codes of what was accepted with a warning.
+pub fn warned(appraised: &Appraised) -> Vec<Code> {
+    appraised.verdict().warnings().iter().map(|reason| reason.code).collect()
+}
+
+impl Presented {
+    /// The lab's policy, changed.
+    pub fn policy_with(&self, change: impl FnOnce(&mut Policy)) -> Policy {
+        let mut policy = self.policy();
+        change(&mut policy);
+        policy
+    }
+
+    /// The codes of the warnings under the changed policy; panics when it refuses.
+    #[track_caller]
+    pub fn accepted_with(&self, change: impl FnOnce(&mut Policy)) -> Vec<Code> {
+        let accepted = self.appraise_under(&self.policy_with(change));
+        warned(&accepted.unwrap_or_else(|refused| panic!("{}", refused.verdict())))
+    }
+
+    /// The codes of the refusal under the changed policy.
+    #[track_caller]
+    pub fn refused_with(&self, change: impl FnOnce(&mut Policy)) -> Vec<Code> {
+        self.refusal_under(&self.policy_with(change))
+    }
+}
+
 pub fn measurement(bytes: &[u8]) -> Measurement {
     Measurement::new(bytes).unwrap()
 }

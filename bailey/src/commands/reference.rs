@@ -1,6 +1,7 @@
 //! `bailey reference`: reference values computed offline from what is launched.
 
 mod snp;
+mod tdx;
 mod uki;
 
 use std::path::Path;
@@ -21,6 +22,8 @@ const MAX_ARTEFACT: u64 = 4 * 1024 * 1024 * 1024;
 pub enum Command {
     /// The launch digest of a SEV-SNP guest
     Snp(Box<snp::Snp>),
+    /// The measurements of an Intel trust domain
+    Tdx(tdx::Tdx),
     /// The PCRs of a machine that boots a unified kernel image
     Uki(uki::Uki),
 }
@@ -30,6 +33,7 @@ impl Command {
     pub fn run(self) -> Outcome {
         match self {
             Self::Snp(snp) => snp.run(),
+            Self::Tdx(tdx) => tdx.run(),
             Self::Uki(uki) => uki.run(),
         }
     }

@@ -68,9 +68,24 @@ fn command_lines_from_outside_are_measured_as_systemd_pcrlock_says() {
 fn real_machines_measure_the_sections_that_we_do_in_the_order_in_which_we_do() {
     let names = [".linux", ".osrel", ".cmdline", ".initrd", ".uname", ".sbat"];
     for (log, register, algorithm, bank) in [
-        (&include_bytes!("vectors/uki/gce-tpm-eventlog.bin")[..], 11, HashAlgorithm::Sha256, Bank::Sha256),
-        (&include_bytes!("vectors/uki/gce-tpm-eventlog.bin")[..], 11, HashAlgorithm::Sha384, Bank::Sha384),
-        (&include_bytes!("vectors/uki/gke-ccel-head.bin")[..], 3, HashAlgorithm::Sha384, Bank::Sha384),
+        (
+            &include_bytes!("../../appraisal/tests/vectors/eventlog/dstack-tpm_eventlog.bin")[..],
+            11,
+            HashAlgorithm::Sha256,
+            Bank::Sha256,
+        ),
+        (
+            &include_bytes!("../../appraisal/tests/vectors/eventlog/dstack-tpm_eventlog.bin")[..],
+            11,
+            HashAlgorithm::Sha384,
+            Bank::Sha384,
+        ),
+        (
+            &include_bytes!("../../appraisal/tests/vectors/eventlog/trustee-CCEL_data_grub_gke")[..],
+            3,
+            HashAlgorithm::Sha384,
+            Bank::Sha384,
+        ),
     ] {
         let log = EventLog::parse(log).unwrap();
         let events: Vec<_> = log.events().iter().filter(|event| event.register == register).collect();
@@ -88,7 +103,9 @@ fn real_machines_measure_the_sections_that_we_do_in_the_order_in_which_we_do() {
 /// The same log shows what firmware extends before and after, by the texts that we hash.
 #[test]
 fn real_firmware_extends_the_texts_that_we_do() {
-    let log = EventLog::parse(include_bytes!("vectors/uki/gce-tpm-eventlog.bin")).unwrap();
+    let log =
+        EventLog::parse(include_bytes!("../../appraisal/tests/vectors/eventlog/dstack-tpm_eventlog.bin"))
+            .unwrap();
     let digest = |text: &[u8]| Bank::Sha256.digest(&[text]);
     let has = |register, wanted: Vec<u8>| {
         log.events().iter().any(|event| {

@@ -1,5 +1,6 @@
 //! `bailey reference`: reference values computed offline from what is launched.
 
+mod sgx;
 mod snp;
 mod tdx;
 mod uki;
@@ -22,6 +23,8 @@ const MAX_ARTEFACT: u64 = 4 * 1024 * 1024 * 1024;
 pub enum Command {
     /// The launch digest of a SEV-SNP guest
     Snp(Box<snp::Snp>),
+    /// The identity of an SGX enclave, from its SIGSTRUCT
+    Sgx(sgx::Sgx),
     /// The measurements of an Intel trust domain
     Tdx(tdx::Tdx),
     /// The PCRs of a machine that boots a unified kernel image
@@ -33,6 +36,7 @@ impl Command {
     pub fn run(self) -> Outcome {
         match self {
             Self::Snp(snp) => snp.run(),
+            Self::Sgx(sgx) => sgx.run(),
             Self::Tdx(tdx) => tdx.run(),
             Self::Uki(uki) => uki.run(),
         }

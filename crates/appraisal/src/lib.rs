@@ -96,7 +96,10 @@ pub use needs::{
 pub use nitro::{NitroClaims, NitroPolicy};
 pub use nvidia::{NvidiaArchitecture, NvidiaClaims, NvidiaDevice, NvidiaPolicy};
 pub use policy::{EmulatedRoot, InvalidRoot, Minimum, Policy, Rule, SnpMinimum};
-pub use reference::{InvalidReference, ReferenceFile, ReferenceValue, ReferenceValues};
+pub use reference::{
+    CorimPolicy, InvalidReference, LeftOut, ReadReferences, ReferenceFile, ReferenceValue, ReferenceValues,
+    ReferencesRefused, Unsigned,
+};
 pub use status::TcbStatus;
 pub use time::{InvalidTime, UnixTime};
 pub use tpm::{TpmClaims, TpmPolicy};

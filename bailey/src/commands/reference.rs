@@ -1,5 +1,6 @@
 //! `bailey reference`: reference values computed offline from what is launched.
 
+mod corim;
 mod sgx;
 mod snp;
 mod tdx;
@@ -21,6 +22,8 @@ const MAX_ARTEFACT: u64 = 4 * 1024 * 1024 * 1024;
 /// Compute reference values offline from artefacts.
 #[derive(Subcommand)]
 pub enum Command {
+    /// The reference values of a CoRIM
+    Corim(corim::Corim),
     /// The launch digest of a SEV-SNP guest
     Snp(Box<snp::Snp>),
     /// The identity of an SGX enclave, from its SIGSTRUCT
@@ -35,6 +38,7 @@ impl Command {
     /// Runs the command.
     pub fn run(self) -> Outcome {
         match self {
+            Self::Corim(corim) => corim.run(),
             Self::Snp(snp) => snp.run(),
             Self::Sgx(sgx) => sgx.run(),
             Self::Tdx(tdx) => tdx.run(),

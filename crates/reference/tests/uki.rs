@@ -134,6 +134,16 @@ fn renamed(from: &str, to: &str) -> Vec<u8> {
     image
 }
 
+/// A signature over PCR 11 cannot be part of it; sections of other names are of no meaning to the stub.
+#[test]
+fn signatures_and_unknown_sections_are_not_measured() {
+    let (signed, other) = (renamed(".dtb", ".pcrsig"), renamed(".dtb", ".other"));
+    let pcr11 = |image| Uki::parse(image).unwrap().pcr11(Bank::Sha256, &[]);
+    assert_eq!(pcr11(&signed), pcr11(&other));
+    assert_ne!(pcr11(&signed), pcr11(IMAGE));
+    assert!(!Uki::parse(&signed).unwrap().measured().any(|name| name == ".pcrsig" || name == ".dtb"));
+}
+
 #[test]
 fn s43_images_without_one_value_are_refused() {
     for chosen in [".profile", ".dtbauto", ".hwids", ".efifw"] {

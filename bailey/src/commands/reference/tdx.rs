@@ -18,7 +18,7 @@ pub struct Tdx {
     /// The firmware (OVMF, TDVF), whole
     #[arg(long, value_name = "FILE")]
     firmware: PathBuf,
-    /// A kernel that the hypervisor starts directly and hands over as it is (QEMU 10.1 and later)
+    /// A kernel that the hypervisor starts directly and hands over as it is, which older QEMU does not
     #[arg(long, value_name = "FILE", requires = "initrd")]
     kernel: Option<PathBuf>,
     /// Its initial RAM disk

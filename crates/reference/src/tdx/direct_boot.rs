@@ -24,8 +24,9 @@ impl InitrdHint {
     }
 }
 
-/// RTMR1: the kernel as OVMF loads it, and the way from firmware to kernel. The hypervisor must hand the kernel over as it
-/// is; QEMU before 10.1 or so changed its header, and then no value can be computed from the file alone.
+/// RTMR1: the kernel as OVMF loads it, and the way from firmware to kernel. The hypervisor must hand the kernel over as
+/// it is. QEMU used to change its header, depending on the guest's memory, and has stopped (td-shim, issue 756); with one
+/// that does, no value can be computed from the file alone.
 ///
 /// # Errors
 /// [`Malformed`] when the kernel is no EFI program.

@@ -51,6 +51,17 @@ fn authenticode_digests_are_those_of_systemd_pcrlock() {
     }
 }
 
+/// A program that Ubuntu publishes, signed, in the log of a TDX guest that ran it.
+#[test]
+fn real_firmware_measured_a_published_program_as_we_do() {
+    let program = Program::parse(include_bytes!("vectors/uki/ubuntu-fbx64-15.8.efi")).unwrap();
+    let log =
+        EventLog::parse(include_bytes!("../../appraisal/tests/vectors/eventlog/trustee-CCEL_data_grub"))
+            .unwrap();
+    let ours = program.authenticode(Bank::Sha384).unwrap();
+    assert!(log.events().iter().any(|event| event.digest(HashAlgorithm::Sha384) == Some(&ours[..])));
+}
+
 #[test]
 fn command_lines_from_outside_are_measured_as_systemd_pcrlock_says() {
     for bank in Bank::ALL {

@@ -69,6 +69,8 @@ pub fn run(seconds: u32, filter: Option<&str>) -> Result<()> {
 fn seeds(target: &str) -> Option<&'static str> {
     match target {
         "evidence" | "dcap_collateral" | "collateral_file" => Some("crates/appraisal/tests/vectors"),
+        "artefacts" => Some("crates/reference/tests/vectors/uki"),
+        "corim" => Some("crates/appraisal/tests/vectors/corim"),
         "manifest_parse" => Some("crates/manifest/tests"),
         _ => None,
     }

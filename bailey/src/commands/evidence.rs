@@ -8,7 +8,7 @@ mod verify;
 use clap::Subcommand;
 
 use crate::failure::Outcome;
-pub use against::{Against, emulated_root};
+pub use against::{Against, emulated_root, read};
 
 /// Look at Evidence, or appraise it.
 #[derive(Subcommand)]

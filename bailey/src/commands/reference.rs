@@ -1,108 +1,73 @@
 //! `bailey reference`: reference values computed offline from what is launched.
 
-use std::path::{Path, PathBuf};
+mod corim;
+mod sgx;
+mod snp;
+mod tdx;
+mod uki;
 
-use anyhow::Context;
+use std::path::Path;
+
 use appraisal::{ReferenceFile, ReferenceValue};
-use clap::{Args, Subcommand, ValueEnum};
-use evidence::{Measurement, Platform};
-use reference::snp::{self, Guest, Kernel, ProcessorModel};
+use clap::Subcommand;
 
 use crate::{
     commands::print_json,
     failure::{Failure, Input, Outcome},
 };
 
+/// Images with a whole system in their initial RAM disk are large; nothing is larger.
+const MAX_ARTEFACT: u64 = 4 * 1024 * 1024 * 1024;
+
 /// Compute reference values offline from artefacts.
 #[derive(Subcommand)]
 pub enum Command {
+    /// The reference values of a CoRIM
+    Corim(corim::Corim),
     /// The launch digest of a SEV-SNP guest
-    Snp(Box<Snp>),
-}
-
-/// The launch digest of a SEV-SNP guest.
-#[derive(Args)]
-pub struct Snp {
-    /// The firmware (OVMF), whole
-    #[arg(long, value_name = "FILE")]
-    firmware: PathBuf,
-    /// A kernel that the hypervisor starts directly
-    #[arg(long, value_name = "FILE")]
-    kernel: Option<PathBuf>,
-    /// Its initial RAM disk
-    #[arg(long, value_name = "FILE", requires = "kernel")]
-    initrd: Option<PathBuf>,
-    /// Its command line
-    #[arg(long, value_name = "TEXT", requires = "kernel", default_value = "")]
-    command_line: String,
-    /// How many virtual processors there are
-    #[arg(long, value_name = "COUNT", default_value_t = 1)]
-    processors: u32,
-    /// What they claim to be: QEMU's EPYC, EPYC-Rome, EPYC-Milan, EPYC-Genoa or EPYC-Turin, with or without a version
-    #[arg(long, value_name = "MODEL", default_value = "EPYC-v4")]
-    model: String,
-    /// Who launches
-    #[arg(long, value_enum, default_value_t = Hypervisor::Qemu)]
-    hypervisor: Hypervisor,
-    /// SEV_FEATURES of the processors' initial state, hexadecimal
-    #[arg(long, value_name = "HEX", default_value = "1")]
-    features: String,
-    /// What people call the guest; without one, the firmware's file name
-    #[arg(long)]
-    label: Option<String>,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Hypervisor {
-    Qemu,
-    Ec2,
+    Snp(Box<snp::Snp>),
+    /// The identity of an SGX enclave, from its SIGSTRUCT
+    Sgx(sgx::Sgx),
+    /// The measurements of an Intel trust domain
+    Tdx(tdx::Tdx),
+    /// The PCRs of a machine that boots a unified kernel image
+    Uki(uki::Uki),
 }
 
 impl Command {
     /// Runs the command.
     pub fn run(self) -> Outcome {
         match self {
+            Self::Corim(corim) => corim.run(),
             Self::Snp(snp) => snp.run(),
+            Self::Sgx(sgx) => sgx.run(),
+            Self::Tdx(tdx) => tdx.run(),
+            Self::Uki(uki) => uki.run(),
         }
     }
 }
 
-impl Snp {
-    fn run(self) -> Outcome {
-        let firmware = read(&self.firmware)?;
-        let kernel = self.kernel.as_deref().map(read).transpose()?;
-        let initrd = self.initrd.as_deref().map(read).transpose()?.unwrap_or_default();
-        let digits = self.features.trim_start_matches("0x");
-        let features = u64::from_str_radix(digits, 16)
-            .context("a hexadecimal number is expected")
-            .malformed("--features")?;
-        let model = ProcessorModel::named(&self.model).ok_or_else(|| {
-            Failure::malformed(format!("{:?} is no processor model that this version knows", self.model))
-        })?;
-        let guest = Guest {
-            firmware: &firmware,
-            kernel: kernel.as_deref().map(|kernel| Kernel {
-                kernel,
-                initrd: &initrd,
-                command_line: &self.command_line,
-            }),
-            processors: self.processors,
-            model,
-            hypervisor: match self.hypervisor {
-                Hypervisor::Qemu => snp::Hypervisor::Qemu,
-                Hypervisor::Ec2 => snp::Hypervisor::Ec2,
-            },
-            features,
-        };
-        let digest = snp::launch_digest(&guest).malformed("no launch digest can be computed")?;
-        let label = self.label.unwrap_or_else(|| {
-            self.firmware.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
-        });
-        let value = ReferenceValue::program(label, Platform::Snp, Measurement::from(digest));
-        print_json(&ReferenceFile { reference_values: vec![value] })
-    }
+/// What people call what is measured; unless they say, by its file's name.
+fn label(given: Option<String>, file: &Path) -> String {
+    given.unwrap_or_else(|| {
+        file.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+    })
 }
 
-fn read(path: &Path) -> Outcome<Vec<u8>> {
-    std::fs::read(path).malformed(format!("{} cannot be read", path.display()))
+/// Prints a file that `--reference` takes.
+fn print(value: ReferenceValue) -> Outcome {
+    print_json(&ReferenceFile { reference_values: vec![value] })
+}
+
+/// Reads an artefact.
+fn artefact(path: &Path) -> Outcome<Vec<u8>> {
+    let unreadable = || format!("{} cannot be read", path.display());
+    let size = std::fs::metadata(path).malformed(unreadable())?.len();
+    if size > MAX_ARTEFACT {
+        return Err(Failure::malformed(format!(
+            "{} has {size} bytes; {MAX_ARTEFACT} are allowed",
+            path.display()
+        )));
+    }
+    std::fs::read(path).malformed(unreadable())
 }

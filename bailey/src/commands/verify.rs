@@ -13,7 +13,7 @@ use crate::{
     client::{Requirements, Verified, VerifyError, verify},
     commands::{colour, evidence::emulated_root, print_json, remote::endpoint},
     failure::{Failure, Input, Kind, Outcome},
-    reference,
+    reference::Corims,
 };
 
 /// Appraise a coordinator and pin its root.
@@ -24,6 +24,8 @@ pub struct Verify {
     /// Reference values of its code, as `bailey measure` prints them
     #[arg(long, value_name = "FILE")]
     reference: PathBuf,
+    #[command(flatten)]
+    corims: Corims,
     /// The appraisal policy, JSON; without one, the strict policy for production
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
@@ -63,7 +65,7 @@ impl Verify {
         let manifest = self.manifest.as_deref().map(read).transpose()?.map(|bytes| sha256(&bytes));
         Ok(Requirements {
             policy: policy.trust_emulated(roots),
-            measurements: reference::load(&self.reference)?,
+            measurements: self.corims.load(&self.reference, clock::system()())?,
             manifest,
         })
     }

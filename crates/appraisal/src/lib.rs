@@ -104,7 +104,10 @@ pub use policy::{
     FirmwareVersion, Fmspc, Grace, GraceEnd, IdBlock, InvalidFirmwareVersion, InvalidGrace, InvalidRoot,
     ListedIdentity, Mask, Minimum, PlatformIdentities, Policy, Rule, SnpMinimum, SnpPolicy, Waiver,
 };
-pub use reference::{InvalidReference, ReferenceFile, ReferenceValue, ReferenceValues};
+pub use reference::{
+    CorimPolicy, InvalidReference, LeftOut, ReadReferences, ReferenceFile, ReferenceValue, ReferenceValues,
+    ReferencesRefused, Unsigned,
+};
 pub use status::TcbStatus;
 pub use time::{InvalidTime, UnixTime};
 pub use tpm::{TpmClaims, TpmPolicy};

@@ -1,9 +1,14 @@
 //! Reference Values: what Evidence is compared with. Without them nothing can be appraised.
 
+mod corim;
+mod profiles;
+
 use std::collections::BTreeMap;
 
 use evidence::{Covered, LaunchConfiguration, Measurement, Platform};
 use serde::{Deserialize, Deserializer, Serialize};
+
+pub use corim::{CorimPolicy, LeftOut, ReadReferences, ReferencesRefused, Unsigned};
 
 /// Everything that Evidence must equal.
 #[derive(Clone, Debug, PartialEq, Eq)]

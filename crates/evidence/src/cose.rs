@@ -45,6 +45,7 @@ impl std::fmt::Display for Algorithm {
 pub struct Sign1 {
     algorithm: Algorithm,
     protected: Vec<u8>,
+    protected_offset: usize,
     payload: Vec<u8>,
     payload_offset: usize,
     signature: Vec<u8>,
@@ -61,7 +62,8 @@ impl Sign1 {
             _ => return Err(cursor.value("COSE_Sign1", start, "an array of 4 items", "another array")),
         }
         let protected = cursor.bytes("protected header")?;
-        let algorithm = algorithm(Cursor::at(format, protected, cursor.offset() - protected.len()))?;
+        let protected_offset = cursor.offset() - protected.len();
+        let algorithm = algorithm(Cursor::at(format, protected, protected_offset))?;
         let mut unprotected = cursor.map("unprotected header")?;
         while cursor.more(&mut unprotected) {
             let start = cursor.offset();
@@ -84,6 +86,7 @@ impl Sign1 {
         Ok(Self {
             algorithm,
             protected: protected.to_vec(),
+            protected_offset,
             payload: payload.to_vec(),
             payload_offset,
             signature: signature.to_vec(),
@@ -98,6 +101,11 @@ impl Sign1 {
     /// The signature: r and s, big-endian.
     pub fn signature(&self) -> &[u8] {
         &self.signature
+    }
+
+    /// A cursor over the protected header.
+    pub(crate) fn protected(&self, format: &'static str) -> Cursor<'_> {
+        Cursor::at(format, &self.protected, self.protected_offset)
     }
 
     /// A cursor over the payload.

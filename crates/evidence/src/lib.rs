@@ -24,6 +24,7 @@ pub mod cca;
 mod claims;
 pub mod cmw;
 pub mod conveyed;
+pub mod corim;
 pub mod cose;
 mod dcap;
 pub mod describe;

@@ -10,7 +10,7 @@ use evidence::eventlog::EventLog;
 
 use crate::{
     failure::{Failure, Input, Outcome},
-    reference,
+    reference::Corims,
 };
 
 /// No file is larger.
@@ -28,9 +28,11 @@ pub struct Against {
     /// The event log that the Evidence's registers are to be replayed from: TCG2 or CCEL
     #[arg(long, value_name = "FILE")]
     event_log: Option<PathBuf>,
-    /// Reference values, as `bailey measure` and `bailey reference` print them
+    /// Reference values, as `bailey measure` and `bailey reference` print them, or a CoRIM
     #[arg(long, value_name = "FILE")]
     reference: Vec<PathBuf>,
+    #[command(flatten)]
+    corims: Corims,
     /// What the Evidence is expected to cover, hexadecimal; of 64 bytes of report data, 32 may be given when zeros
     /// follow
     #[arg(long, value_name = "HEX")]
@@ -69,7 +71,7 @@ impl Against {
             examination.trust(&name(path), &read(path)?).malformed("a trust root cannot be used")?;
         }
         for path in &self.reference {
-            examination.expect_code(reference::load(path)?);
+            examination.expect_code(self.corims.load(path, self.now()?)?);
         }
         if let Some(digits) = &self.report_data {
             examination.expect_covered(&report_data(digits)?);

@@ -18,14 +18,14 @@ const SECP_384: &[u8] = &[0x2b, 0x81, 4, 0, 0x22];
 const SECP_521: &[u8] = &[0x2b, 0x81, 4, 0, 0x23];
 
 /// A key, as an uncompressed point.
-pub(super) struct Key {
-    pub(super) curve: Curve,
-    pub(super) point: Vec<u8>,
+pub(crate) struct Key {
+    pub(crate) curve: Curve,
+    pub(crate) point: Vec<u8>,
 }
 
 impl Key {
     /// The key of an anchor, when it is on a curve.
-    pub(super) fn of_anchor(key: &AnchorKey) -> Option<Self> {
+    pub(crate) fn of_anchor(key: &AnchorKey) -> Option<Self> {
         match key {
             AnchorKey::PublicKey(der) => Self::of_info(der),
             AnchorKey::Certificate(der) => match ParsedCertificate::parse(der).ok()?.key() {
@@ -60,7 +60,7 @@ impl Key {
 }
 
 /// Verifies a message; algorithm and curve must go together.
-pub(super) fn verify(
+pub(crate) fn verify(
     message: &Sign1,
     curve: Curve,
     point: &[u8],

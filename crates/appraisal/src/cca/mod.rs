@@ -3,7 +3,7 @@
 //!
 //! Source: draft-ffm-rats-cca-token; Realm Management Monitor specification (DEN0137), §A7.
 
-mod key;
+pub(crate) mod key;
 mod policy;
 
 use evidence::cca::{HashAlgorithm, Token};

@@ -6,6 +6,7 @@ mod azure;
 mod cca_rules;
 mod collecting;
 mod composite;
+mod corim;
 mod corpus;
 mod event_log_attacks;
 mod event_logs;

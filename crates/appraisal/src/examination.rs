@@ -3,7 +3,7 @@
 
 use evidence::conveyed::Conveyed;
 use evidence::eventlog::EventLog;
-use evidence::{Covered, Malformed, NoRegisters};
+use evidence::{Covered, Endorsements, Malformed, NoRegisters};
 use serde::Serialize;
 
 use crate::composite::{CompositeVerdict, Piece, assess_all};
@@ -66,6 +66,24 @@ impl Examination {
         self.endorsements.add_file_bytes(file)
     }
 
+    /// Adds Endorsements that are whole already, such as those of a bundle, or fetched.
+    pub fn endorse_whole(&mut self, endorsements: Endorsements) {
+        self.endorsements.add(endorsements);
+    }
+
+    /// The Endorsements that fit each piece of [`Examination::conveyed`] at a time, in its order.
+    pub fn fitted(&self, now: UnixTime) -> Vec<Endorsements> {
+        self.conveyed.evidence.iter().map(|(_, evidence)| self.endorsements.fit(evidence, now)).collect()
+    }
+
+    /// The policy, with the roots that were added.
+    pub fn policy(&self) -> Policy {
+        let mut policy = self.policy.clone();
+        policy.emulated_roots.extend(self.emulated_roots.iter().cloned());
+        policy.trust_anchors.extend(self.trust_anchors.iter().cloned());
+        policy
+    }
+
     /// Attaches an event log to the one piece of Evidence that the file holds.
     ///
     /// # Errors
@@ -126,16 +144,13 @@ impl Examination {
     /// Assesses what the file holds, at a time.
     pub fn assess(&self, now: UnixTime, crypto: &dyn Crypto) -> Examined {
         let (covered, references) = (self.report_data.as_ref(), self.references.as_deref());
-        let mut policy = self.policy.clone();
-        policy.emulated_roots.extend(self.emulated_roots.iter().cloned());
-        policy.trust_anchors.extend(self.trust_anchors.iter().cloned());
+        let policy = self.policy();
         if let [(_, evidence)] = self.conveyed.evidence.as_slice() {
             let endorsements = self.endorsements.fit(evidence, now);
             let assessment = assess(evidence, &endorsements, covered, references, &policy, now, crypto);
             return Examined::One(Box::new(assessment.verdict().clone()));
         }
-        let fitted: Vec<_> =
-            self.conveyed.evidence.iter().map(|(_, evidence)| self.endorsements.fit(evidence, now)).collect();
+        let fitted = self.fitted(now);
         let pieces: Vec<_> = self
             .conveyed
             .evidence

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use evidence::azure::Hardware;
 use evidence::quote::{CertificationData, SignatureData};
 use evidence::snp::{ProductFamily, ReportBody, SigningKey, TcbVersion};
 use evidence::{Endorsements, Evidence};
@@ -170,8 +171,14 @@ pub fn needs(evidence: &Evidence) -> Result<Option<Needs>, NeedsUnknown> {
         Evidence::Sgx(quote) => needs_of_quote(IntelTee::Sgx, quote.signature_data()).map(Some),
         Evidence::Tdx(quote) => needs_of_quote(IntelTee::Tdx, quote.signature_data()).map(Some),
         Evidence::Snp(report) => needs_of_report(report.body()).map(Some),
-        Evidence::Azure(_)
-        | Evidence::Tpm(_)
+        Evidence::Azure(attestation) => match (attestation.hcl().hardware(), attestation.td_quote()) {
+            (Hardware::Snp(report), _) => needs_of_report(report.body()).map(Some),
+            (Hardware::Tdx(_), Some(quote)) => {
+                needs_of_quote(IntelTee::Tdx, quote.signature_data()).map(Some)
+            }
+            (Hardware::Tdx(_), None) => Ok(None),
+        },
+        Evidence::Tpm(_)
         | Evidence::Nitro(_)
         | Evidence::Cca(_)
         | Evidence::Nvidia(_) => Ok(None),

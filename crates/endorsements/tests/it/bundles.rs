@@ -8,7 +8,8 @@ use evidence::Endorsements;
 use crate::vectors::{
     GENOA, GENOA_AT, SGX, SGX_2025, TDX, TDX_2025, TDX_2025_AT, at, client, evidence, look,
 };
-use crate::vendor::{Vendor, recorded};
+use crate::vectors::recorded;
+use testkit::vendor::Vendor;
 
 fn signer() -> BundleSigner {
     BundleSigner::generate().unwrap().0

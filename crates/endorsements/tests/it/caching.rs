@@ -13,7 +13,8 @@ use crate::vectors::{
     GENOA, GENOA_AT, TDX, TDX_2025, TDX_2025_AT, TDX_2026, TDX_2026_AT, at, cached_client, config, evidence,
     look,
 };
-use crate::vendor::{Fault, Vendor, recorded};
+use crate::vectors::recorded;
+use testkit::vendor::{Fault, Vendor};
 
 async fn vendor() -> Vendor {
     let vendor = Vendor::start().await;

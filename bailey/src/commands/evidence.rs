@@ -8,7 +8,7 @@ mod verify;
 use clap::Subcommand;
 
 use crate::failure::Outcome;
-pub use against::{Against, emulated_root};
+pub use against::{Against, When, emulated_root, endorse, examination, open_bundle, read};
 
 /// Look at Evidence, or appraise it.
 #[derive(Subcommand)]
@@ -23,10 +23,10 @@ pub enum Command {
 
 impl Command {
     /// Runs the command.
-    pub fn run(self) -> Outcome {
+    pub async fn run(self) -> Outcome {
         match self {
             Self::Show(show) => show.run(),
-            Self::Verify(verify) => verify.run(),
+            Self::Verify(verify) => verify.run().await,
             Self::Explain(explain) => explain.run(),
         }
     }

@@ -66,9 +66,14 @@ impl Examination {
         self.endorsements.add_file_bytes(file)
     }
 
-    /// Adds Endorsements that are whole already, such as those of a bundle, or fetched.
+    /// Adds Endorsements that are whole already, such as those of a bundle.
     pub fn endorse_whole(&mut self, endorsements: Endorsements) {
         self.endorsements.add(endorsements);
+    }
+
+    /// As [`Examination::endorse_whole`], and preferred to those that were added before where both fit.
+    pub fn endorse_first(&mut self, endorsements: Endorsements) {
+        self.endorsements.prefer(endorsements);
     }
 
     /// The Endorsements that fit each piece of [`Examination::conveyed`] at a time, in its order.

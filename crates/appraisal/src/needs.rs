@@ -178,10 +178,7 @@ pub fn needs(evidence: &Evidence) -> Result<Option<Needs>, NeedsUnknown> {
             }
             (Hardware::Tdx(_), None) => Ok(None),
         },
-        Evidence::Tpm(_)
-        | Evidence::Nitro(_)
-        | Evidence::Cca(_)
-        | Evidence::Nvidia(_) => Ok(None),
+        Evidence::Tpm(_) | Evidence::Nitro(_) | Evidence::Cca(_) | Evidence::Nvidia(_) => Ok(None),
     }
 }
 

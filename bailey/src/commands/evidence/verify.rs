@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::against::{Against, policy};
 use crate::{
-    commands::{colour, print_json},
+    commands::{colour, endorsements::Fetching, print_json},
     failure::{Failure, Outcome},
 };
 
@@ -21,16 +21,26 @@ pub struct Verify {
     policy: String,
     #[command(flatten)]
     against: Against,
+    #[command(flatten)]
+    fetching: Fetching,
     /// For a program
     #[arg(long)]
     json: bool,
 }
 
 impl Verify {
-    pub fn run(self) -> Outcome {
+    pub async fn run(self) -> Outcome {
+        let now = self.against.now()?;
+        let mut policy = policy(&self.policy)?;
         let mut examination = self.against.examination(&self.file)?;
-        examination.hold_against(policy(&self.policy)?);
-        let examined = examination.assess(self.against.now()?, &crypto_aws_lc::AwsLc);
+        self.fetching.complete(&mut examination, now).await?;
+        let remembered = self.fetching.remembered()?;
+        remembered.apply(&mut policy, &examination, now)?;
+        examination.hold_against(policy);
+        let examined = examination.assess(now, &crypto_aws_lc::AwsLc);
+        if examined.is_accepted() {
+            remembered.raise(&examination, now)?;
+        }
         if self.json {
             print_json(&examined)?;
         } else {

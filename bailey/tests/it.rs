@@ -7,6 +7,9 @@ use std::{
 
 use serde_json::Value;
 
+#[path = "it/endorsements.rs"]
+mod endorsements;
+
 fn bailey(arguments: &[&str]) -> Output {
     Command::new(testkit::binary("bailey")).args(arguments).output().expect("bailey runs")
 }

@@ -1,7 +1,9 @@
 //! `bailey evidence`: looking at Evidence, appraising it, and trying policies on it.
 
 mod against;
+mod ear;
 mod explain;
+mod result;
 mod show;
 mod verify;
 
@@ -19,6 +21,9 @@ pub enum Command {
     Verify(verify::Verify),
     /// Say what another policy would change for recorded Evidence
     Explain(explain::Explain),
+    /// Look at an attestation result (EAR), or check it
+    #[command(subcommand)]
+    Result(result::Command),
 }
 
 impl Command {
@@ -28,6 +33,7 @@ impl Command {
             Self::Show(show) => show.run(),
             Self::Verify(verify) => verify.run().await,
             Self::Explain(explain) => explain.run(),
+            Self::Result(command) => command.run(),
         }
     }
 }

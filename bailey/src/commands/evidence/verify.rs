@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::against::{Against, policy};
+use super::against::{Against, policy, read};
+use super::ear::EarOutput;
 use crate::{
     commands::{colour, endorsements::Fetching, print_json},
     failure::{Failure, Outcome},
@@ -23,6 +24,8 @@ pub struct Verify {
     against: Against,
     #[command(flatten)]
     fetching: Fetching,
+    #[command(flatten)]
+    ear: EarOutput,
     /// For a program
     #[arg(long)]
     json: bool,
@@ -30,6 +33,12 @@ pub struct Verify {
 
 impl Verify {
     pub async fn run(self) -> Outcome {
+        if self.json && self.ear.takes_standard_output() {
+            return Err(Failure::malformed(
+                "either the verdict as JSON or the EAR can go to standard output",
+            )
+            .hint("write the EAR to a file"));
+        }
         let now = self.against.now()?;
         let mut policy = policy(&self.policy)?;
         let mut examination = self.against.examination(&self.file)?;
@@ -41,8 +50,12 @@ impl Verify {
         if examined.is_accepted() {
             remembered.raise(&examination, now)?;
         }
+        let policy = examination.policy();
+        self.ear.write(&examined, &read(&self.file)?, &policy, now)?;
         if self.json {
             print_json(&examined)?;
+        } else if self.ear.takes_standard_output() {
+            eprint!("{}", examined.render(false));
         } else {
             crate::output::write(format_args!("{}", examined.render(colour())));
         }

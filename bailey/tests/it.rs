@@ -11,9 +11,11 @@ use serde_json::Value;
 mod ear;
 #[path = "it/endorsements.rs"]
 mod endorsements;
+#[path = "it/wrap.rs"]
+mod wrap;
 
 fn bailey(arguments: &[&str]) -> Output {
-    Command::new(testkit::binary("bailey")).args(arguments).output().expect("bailey runs")
+    Command::new(env!("CARGO_BIN_EXE_bailey")).args(arguments).output().expect("bailey runs")
 }
 
 fn vectors() -> PathBuf {

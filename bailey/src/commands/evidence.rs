@@ -6,6 +6,7 @@ mod explain;
 mod result;
 mod show;
 mod verify;
+mod wrap;
 
 use clap::Subcommand;
 
@@ -21,6 +22,8 @@ pub enum Command {
     Verify(verify::Verify),
     /// Say what another policy would change for recorded Evidence
     Explain(explain::Explain),
+    /// Put Evidence into a conceptual message wrapper (CMW)
+    Wrap(wrap::Wrap),
     /// Look at an attestation result (EAR), or check it
     #[command(subcommand)]
     Result(result::Command),
@@ -33,6 +36,7 @@ impl Command {
             Self::Show(show) => show.run(),
             Self::Verify(verify) => verify.run().await,
             Self::Explain(explain) => explain.run(),
+            Self::Wrap(wrap) => wrap.run(),
             Self::Result(command) => command.run(),
         }
     }

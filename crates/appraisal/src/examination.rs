@@ -10,7 +10,7 @@ use crate::composite::{CompositeVerdict, Piece, assess_all};
 use crate::verdict::{Reason, Verdict};
 use crate::{
     Crypto, EmulatedRoot, EndorsementsBuilder, Policy, ReferenceValue, TrustAnchor, UnixTime, Unrecognised,
-    assess,
+    assess, ra_tls,
 };
 
 /// A file to be looked at, and what it is to be held against.
@@ -152,8 +152,15 @@ impl Examination {
         let policy = self.policy();
         if let [(_, evidence)] = self.conveyed.evidence.as_slice() {
             let endorsements = self.endorsements.fit(evidence, now);
+            let certificate = self.conveyed.certificate.as_ref();
+            let own = certificate.map(|own| Covered::from(ra_tls::report_data(&own.claims, crypto)));
+            let covered = covered.or(own.as_ref());
             let assessment = assess(evidence, &endorsements, covered, references, &policy, now, crypto);
-            return Examined::One(Box::new(assessment.verdict().clone()));
+            let mut verdict = assessment.verdict().clone();
+            if let Some(certificate) = certificate {
+                verdict.add(ra_tls::check(certificate, crypto));
+            }
+            return Examined::One(Box::new(verdict));
         }
         let fitted = self.fitted(now);
         let pieces: Vec<_> = self

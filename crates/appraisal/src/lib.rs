@@ -58,6 +58,7 @@ mod needs;
 mod nitro;
 mod nvidia;
 mod policy;
+pub mod ra_tls;
 mod reference;
 mod render;
 mod revocation;

@@ -35,6 +35,7 @@ pub mod nvidia;
 pub mod pem;
 mod platform;
 pub mod quote;
+pub mod ra_tls;
 mod reader;
 pub mod sgx;
 pub mod snp;

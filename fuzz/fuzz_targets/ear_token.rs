@@ -1,3 +1,4 @@
+//! Signed attestation results, before their signature is looked at: `Token::parse`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

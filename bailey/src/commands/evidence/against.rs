@@ -104,7 +104,7 @@ impl Against {
 
 /// What can be read, in the words of a person who asks.
 pub const KNOWN: &str = "known: SGX quote v3 to v5, TDX quote v4 and v5, SEV-SNP report v2 to v5, TPM 2.0 quotes, Azure, \
-                         Nitro, Arm CCA and NVIDIA attestations; raw, hexadecimal, base64, or in a CMW";
+                         Nitro, Arm CCA and NVIDIA attestations; raw, hexadecimal, base64, in a CMW, or in an RA-TLS certificate";
 
 /// The policy of that name (`production`, `genuine`), or in that file.
 pub fn policy(text: &str) -> Outcome<Policy> {

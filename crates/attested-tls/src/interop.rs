@@ -12,7 +12,7 @@
 
 use std::time::Duration;
 
-use appraisal::{Appraised, Policy, ReferenceValue, ReferenceValues, Refused, UnixTime, ra_tls};
+use appraisal::{Appraised, Policy, ReferenceValue, ReferenceValues, Refused, UnixTime, Verifier, ra_tls};
 use attester::{AttesterError, Tee};
 use crypto_aws_lc::AwsLc;
 use evidence::ra_tls::{Certificate, Claims, Dialect, TAGGED_EVIDENCE_OID, extension_value};
@@ -37,6 +37,8 @@ pub struct Expected<'a> {
     pub freshness: Freshness<'a>,
     /// The time to verify at.
     pub now: UnixTime,
+    /// What appraises, and remembers what vendors signed; [`crate::statement::verifier`] makes one.
+    pub verifier: &'a Verifier,
 }
 
 /// What certificates may live without a nonce: a day (S-13).
@@ -169,8 +171,9 @@ pub fn verify(certificate: &[u8], expected: &Expected<'_>) -> Result<Appraised, 
         report_data: ra_tls::report_data(&parsed.claims, &AwsLc).into(),
         measurements: expected.measurements.to_vec(),
     };
-    let Expected { endorsements, policy, now, .. } = expected;
-    appraisal::appraise(&parsed.evidence, endorsements, &reference, policy, *now, &AwsLc)
+    let Expected { endorsements, policy, now, verifier, .. } = expected;
+    verifier
+        .appraise(&parsed.evidence, endorsements, &reference, policy, *now)
         .map_err(|refused| InteropError::Refused(Box::new(refused)))
 }
 

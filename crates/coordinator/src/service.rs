@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use appraisal::Verifier;
 use attested_tls::{
     claims::CoordinatorClaims,
     clock::Clock,
@@ -59,6 +60,8 @@ pub struct Coordinator {
     published: RwLock<Snapshot>,
     client_key: TeeKey,
     mesh_key: Arc<TeeKey>,
+    /// Keeps of a fleet come again and again with the same endorsements.
+    verifier: Arc<Verifier>,
 }
 
 impl Coordinator {
@@ -89,6 +92,7 @@ impl Coordinator {
             published,
             client_key: TeeKey::generate()?,
             mesh_key: Arc::new(TeeKey::generate()?),
+            verifier: Arc::new(attested_tls::statement::verifier()),
         }))
     }
 

@@ -7,6 +7,7 @@ use appraisal::{Code, ReferenceValue, UnixTime, ra_tls};
 use attested_tls::interop::{
     DEFAULT_LIFETIME, Expected, Freshness, InteropError, certify, extension, verify,
 };
+use attested_tls::statement;
 use attester::Tee;
 use crypto_aws_lc::AwsLc;
 use evidence::ra_tls::{Claims, Dialect};
@@ -38,12 +39,14 @@ fn judge(
 ) -> Result<(), InteropError> {
     let (endorsements, policy) = (endorsements(tee), testkit::tee::policy());
     let measurements = [reference];
+    let verifier = statement::verifier();
     let expected = Expected {
         endorsements: &endorsements,
         measurements: &measurements,
         policy: &policy,
         freshness,
         now,
+        verifier: &verifier,
     };
     let appraised = verify(certificate, &expected)?;
     assert_eq!(appraised.platform(), tee.platform());

@@ -65,6 +65,7 @@ async fn connection(coordinator: Arc<Coordinator>, stream: TcpStream, shutdown: 
         key: coordinator.mesh_key.clone(),
         tee: coordinator.tee.clone(),
         clock: coordinator.clock.clone(),
+        verifier: coordinator.verifier.clone(),
     };
     let policy = Policy { state: coordinator.snapshot().state };
     let epoch = policy.state.mesh().map_or(0, core::Mesh::epoch);

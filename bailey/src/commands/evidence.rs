@@ -19,7 +19,7 @@ pub enum Command {
     /// Print what Evidence says, believing nothing
     Show(show::Show),
     /// Appraise Evidence
-    Verify(verify::Verify),
+    Verify(Box<verify::Verify>),
     /// Say what another policy would change for recorded Evidence
     Explain(explain::Explain),
     /// Put Evidence into a conceptual message wrapper (CMW)

@@ -343,9 +343,12 @@ async fn the_commands_of_the_page_work() {
     for line in page.lines().filter_map(|line| line.strip_prefix("$ bailey ")) {
         let mut words: Vec<&str> = line.split_whitespace().collect();
         words.extend(["--at", TDX_AT]);
-        if words.contains(&"--fetch") || words.starts_with(&["endorsements", "fetch"]) {
-            words.extend(["--intel", &vendor.base]);
-        } else if words.starts_with(&["endorsements", "bundle"]) && !words.contains(&"--endorsements") {
+        let asks = match words[..2] {
+            ["endorsements", "bundle"] => !words.contains(&"--endorsements"),
+            ["endorsements", "fetch"] => true,
+            _ => words.contains(&"--fetch"),
+        };
+        if asks {
             words.extend(["--intel", &vendor.base]);
         }
         said(&folder, &words);

@@ -120,7 +120,7 @@ async fn spoken_of<T>(work: impl Future<Output = T>, whom: &str) -> T {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the XDG Base Directory Specification: a default for people")]
+/// The default of the XDG Base Directory Specification.
 fn users_cache() -> Option<PathBuf> {
     let named = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = named("XDG_CACHE_HOME").or_else(|| named("HOME").map(|home| home.join(".cache")))?;

@@ -71,21 +71,21 @@ fn a_certificate_is_shown_and_verified_with_its_key() {
     let honest = tee.evidence(&ra_tls::report_data(&claims(&pair), &AwsLc)).expect("Evidence").evidence;
     write("stolen.der", &certificate(&claims(&pair), &honest));
     let (code, verdict) = verify(folder.path(), "stolen.der", &[]);
-    assert_eq!((code, codes(&verdict)), (Some(1), vec!["TLS_KEY_NOT_BOUND"]));
+    assert_eq!((code, codes(&verdict)), (Some(1), vec!["CERTIFICATE_KEY_NOT_BOUND"]));
     // Its own claims, which the Evidence does not cover; not even if the caller expects what it covers.
     write("lying.der", &certificate(&claims(&stranger), &honest));
     let (code, verdict) = verify(folder.path(), "lying.der", &[]);
-    assert_eq!((code, codes(&verdict)), (Some(1), vec!["REPORT_DATA_MISMATCH", "TLS_KEY_NOT_BOUND"]));
+    assert_eq!((code, codes(&verdict)), (Some(1), vec!["REPORT_DATA_MISMATCH", "CERTIFICATE_KEY_NOT_BOUND"]));
     let covered = verdict["report_data"].as_str().expect("report data");
     let (code, verdict) = verify(folder.path(), "lying.der", &["--report-data", covered]);
-    assert_eq!((code, codes(&verdict)), (Some(1), vec!["TLS_KEY_NOT_BOUND"]));
+    assert_eq!((code, codes(&verdict)), (Some(1), vec!["CERTIFICATE_KEY_NOT_BOUND"]));
 
     // A real quote, taken from where it was published.
     let quote = std::fs::read(vector("tdx", "f1c850")).expect("a quote");
     write("real.der", &certificate(&claims(&stranger), &quote));
     let (code, verdict) = verify(folder.path(), "real.der", &[]);
     assert_eq!(code, Some(1));
-    assert!(codes(&verdict).contains(&"TLS_KEY_NOT_BOUND"));
+    assert!(codes(&verdict).contains(&"CERTIFICATE_KEY_NOT_BOUND"));
 
     // A certificate without Evidence is none.
     let plain = CertificateParams::default().self_signed(&pair).expect("a certificate").der().to_vec();

@@ -165,8 +165,6 @@ codes! {
     ClaimsUnknown = "CLAIMS_UNKNOWN",
     /// The Evidence covers other data: another key, nonce or claims.
     ReportDataMismatch = "REPORT_DATA_MISMATCH",
-    /// The key of a certificate is not the one that the Evidence in it was made for.
-    TlsKeyNotBound = "TLS_KEY_NOT_BOUND",
     /// Pieces of composite Evidence cover different data.
     CompositeNotBound = "COMPOSITE_NOT_BOUND",
     /// No reference value is for this kind of TEE.

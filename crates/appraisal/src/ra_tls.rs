@@ -29,7 +29,7 @@ pub(crate) fn check(certificate: &Certificate, crypto: &dyn Crypto) -> Check {
     let mend = "let the attester make a certificate for a key of its own, and Evidence for that key";
     if !names_key(certificate, crypto) {
         let text = "the Evidence was made for another key than that of the certificate";
-        return Check::failed(NAME, Code::TlsKeyNotBound, text)
+        return Check::failed(NAME, Code::CertificateKeyNotBound, text)
             .expected(hex::encode(crypto.sha256(&[&certificate.key])))
             .observed(hex::encode(&certificate.claims.key_hash))
             .mend(mend);
@@ -38,7 +38,7 @@ pub(crate) fn check(certificate: &Certificate, crypto: &dyn Crypto) -> Check {
     let seen = certificate.evidence.covered();
     if seen != expected {
         let text = "the Evidence does not cover the claims that name the certificate's key";
-        return Check::failed(NAME, Code::TlsKeyNotBound, text)
+        return Check::failed(NAME, Code::CertificateKeyNotBound, text)
             .expected(expected.to_string())
             .observed(seen.to_string())
             .mend(mend);

@@ -107,7 +107,7 @@ impl InteropError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Malformed(_) | Self::Certificate => "CERTIFICATE_MALFORMED",
-            Self::KeyNotBound { .. } => appraisal::Code::TlsKeyNotBound.as_str(),
+            Self::KeyNotBound { .. } => appraisal::Code::CertificateKeyNotBound.as_str(),
             Self::NonceMismatch => "NONCE_MISMATCH",
             Self::NotNow { .. } => "CERTIFICATE_NOT_VALID_NOW",
             Self::LivesTooLong { .. } => "CERTIFICATE_LIVES_TOO_LONG",

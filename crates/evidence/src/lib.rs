@@ -41,6 +41,7 @@ pub mod sgx;
 pub mod snp;
 pub mod tdx;
 pub mod tpm;
+mod x509;
 
 use std::collections::BTreeMap;
 

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use ciborium::Value;
 
-use crate::{Evidence, MAX_EVIDENCE, Malformed, pem};
+use crate::{Evidence, MAX_EVIDENCE, Malformed, pem, x509};
 
 const FORMAT: &str = "RA-TLS certificate";
 /// 2.23.133.5.4.9 as its DER has it, with tag and length.
@@ -24,13 +24,6 @@ pub const TAGGED_EVIDENCE_OID: [u64; 6] = [2, 23, 133, 5, 4, 9];
 /// Claims beyond these are refused unread.
 const MAX_CLAIMS: usize = 64 * 1024;
 const MAX_CUSTOM_CLAIMS: usize = 64;
-
-const SEQUENCE: u8 = 0x30;
-const INTEGER: u8 = 0x02;
-const BIT_STRING: u8 = 0x03;
-const OCTET_STRING: u8 = 0x04;
-const OBJECT_IDENTIFIER: u8 = 0x06;
-const BOOLEAN: u8 = 0x01;
 
 /// Whose numbers the tag is from; they differ for the same contents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,7 +150,7 @@ impl Certificate {
     /// Whether bytes look like such a certificate, PEM or DER: cheap, and no promise that it can be parsed.
     pub fn recognises(bytes: &[u8]) -> bool {
         let start = bytes.trim_ascii_start();
-        if !(start.starts_with(b"-----BEGIN CERTIFICATE-----") || bytes.first() == Some(&SEQUENCE)) {
+        if !(start.starts_with(b"-----BEGIN CERTIFICATE-----") || bytes.first() == Some(&x509::SEQUENCE)) {
             return false;
         }
         let chain = pem::certificates(bytes).unwrap_or_default();
@@ -210,67 +203,15 @@ fn extension(value: &[u8]) -> Result<(Evidence, Claims), Malformed> {
     Ok((evidence, Claims::parse(&claims)?))
 }
 
-/// The key and the extension of a certificate (RFC 5280, §4.1).
+/// The key and the extension of a certificate.
 fn parts(der: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
-    let broken = || wrong("certificate", "DER of an X.509 certificate");
-    let mut whole = Der(der);
-    let mut certificate = Der(whole.take(SEQUENCE).ok_or_else(broken)?);
-    if !whole.0.is_empty() {
-        return Err(broken());
-    }
-    let mut tbs = Der(certificate.take(SEQUENCE).ok_or_else(broken)?);
-    certificate.take(SEQUENCE).ok_or_else(broken)?;
-    certificate.take(BIT_STRING).ok_or_else(broken)?;
-    // Version; serial number; signature algorithm, issuer, validity and subject.
-    for tag in [0xa0, INTEGER, SEQUENCE, SEQUENCE, SEQUENCE, SEQUENCE] {
-        tbs.take(tag).ok_or_else(broken)?;
-    }
-    let (before, length) = (tbs.0, tbs.0.len());
-    tbs.take(SEQUENCE).ok_or_else(broken)?;
-    let key = &before[..length - tbs.0.len()];
-    // Unique ids, which nobody has used for decades, may stand before.
-    for tag in [0x81, 0x82] {
-        if tbs.0.first() == Some(&tag) {
-            tbs.take(tag).ok_or_else(broken)?;
-        }
-    }
-    let mut list = Der(tbs.take(0xa3).ok_or_else(|| wrong("certificate", "extensions"))?);
-    let mut list = Der(list.take(SEQUENCE).ok_or_else(broken)?);
-    let mut found = None;
-    while !list.0.is_empty() {
-        let mut extension = Der(list.take(SEQUENCE).ok_or_else(broken)?);
-        let id = extension.take(OBJECT_IDENTIFIER).ok_or_else(broken)?;
-        if extension.0.first() == Some(&BOOLEAN) {
-            extension.take(BOOLEAN).ok_or_else(broken)?;
-        }
-        let value = extension.take(OCTET_STRING).filter(|_| extension.0.is_empty()).ok_or_else(broken)?;
-        if id == &OID[2..] && found.replace(value).is_some() {
-            return Err(wrong("extension", "one extension with Evidence"));
-        }
-    }
-    Ok((key, found.ok_or_else(|| wrong("extension", "2.23.133.5.4.9 (tagged evidence)"))?))
-}
-
-/// Elements of DER, one after the other: definite lengths in their shortest form.
-struct Der<'a>(&'a [u8]);
-
-impl<'a> Der<'a> {
-    fn take(&mut self, tag: u8) -> Option<&'a [u8]> {
-        let rest = self.0.strip_prefix(&[tag])?;
-        let (&first, rest) = rest.split_first()?;
-        let (length, rest) = match first {
-            0..=0x7f => (usize::from(first), rest),
-            0x81..=0x83 => {
-                let (digits, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-                let length = digits.iter().fold(0, |length, &digit| length << 8 | usize::from(digit));
-                let shortest = digits[0] != 0 && length > 0x7f;
-                shortest.then_some((length, rest))?
-            }
-            _ => return None,
-        };
-        let (contents, rest) = rest.split_at_checked(length)?;
-        self.0 = rest;
-        Some(contents)
+    let parts = x509::take_apart(der)
+        .ok_or_else(|| wrong("certificate", "DER of an X.509 certificate with extensions"))?;
+    let mut own = parts.extensions.iter().filter(|(id, _)| *id == &OID[2..]);
+    match (own.next(), own.next()) {
+        (Some((_, value)), None) => Ok((parts.key, value)),
+        (Some(_), Some(_)) => Err(wrong("extension", "one extension with Evidence")),
+        (None, _) => Err(wrong("extension", "2.23.133.5.4.9 (tagged evidence)")),
     }
 }
 

@@ -109,7 +109,7 @@ fn evidence_of_an_honest_tee_in_a_strangers_certificate_is_refused() {
     let certificate = with(&stranger, vec![about(&tee, &claims_of(&honest))]);
     let refused = check(&tee, &certificate).unwrap_err();
     assert!(matches!(refused, InteropError::KeyNotBound { .. }));
-    assert_eq!(refused.code(), "TLS_KEY_NOT_BOUND");
+    assert_eq!(refused.code(), "CERTIFICATE_KEY_NOT_BOUND");
     // Claims for the stranger's key, which the Evidence does not cover.
     let evidence = tee.evidence(&ra_tls::report_data(&claims_of(&honest), &AwsLc)).unwrap().evidence;
     let own = extension(Dialect::RatsTls, &evidence, &claims_of(&stranger)).unwrap();

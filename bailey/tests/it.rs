@@ -109,7 +109,7 @@ fn malformed_input_is_exit_code_2_with_a_sentence() {
         vec!["evidence", "show", &short],
         vec!["evidence", "verify", &quote, "--endorsements", &quote],
         vec!["evidence", "verify", &quote, "--at", "yesterday"],
-        vec!["evidence", "verify", &quote, "--report-data", "00"],
+        vec!["evidence", "verify", &quote, "--report-data", "0"],
         vec!["evidence", "verify", &quote, "--policy", &quote],
         vec!["evidence", "verify", &quote, "--reference", &quote],
         vec!["evidence", "verify", &quote, "--root", &quote],

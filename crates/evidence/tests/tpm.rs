@@ -84,7 +84,7 @@ fn no_cut_and_no_flip_panics() {
     for file in CONTAINERS.iter().map(|(file, ..)| *file).chain(azure) {
         let bytes = read(file);
         // About 250 places of each, at different phases of whatever encoding.
-        for offset in (0..bytes.len()).step_by(bytes.len() / 250 | 1) {
+        for offset in (0..bytes.len()).step_by((bytes.len() / 250) | 1) {
             let _ = Evidence::parse(&bytes[..offset]);
             let mut flipped = bytes.clone();
             flipped[offset] ^= 1 << (offset % 8);

@@ -125,10 +125,11 @@ pub async fn verify(
         policy: &required.policy,
         now: clock(),
     };
-    let appraised = statement.appraise(&expected).map_err(|error| match error {
-        StatementError::Refused(refused) => VerifyError::Refused(refused),
-        other => VerifyError::Malformed(other.into()),
-    })?;
+    let appraised =
+        statement.appraise(&expected, &attested_tls::statement::verifier()).map_err(|error| match error {
+            StatementError::Refused(refused) => VerifyError::Refused(refused),
+            other => VerifyError::Malformed(other.into()),
+        })?;
     // Only now are the claims the word of code that is trusted.
     let claims = CoordinatorClaims::from_bytes(&statement.claims)
         .map_err(|error| VerifyError::Malformed(error.into()))?;

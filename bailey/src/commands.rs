@@ -1,6 +1,7 @@
 //! The subcommands: what each takes, and what it does.
 
 pub mod certificate;
+pub mod endorsements;
 pub mod evidence;
 pub mod host;
 pub mod manifest;
@@ -33,6 +34,9 @@ enum Command {
     /// Look at Evidence, or appraise it
     #[command(subcommand)]
     Evidence(evidence::Command),
+    /// What vendors sign about platforms: fetch it, carry it, look at it
+    #[command(subcommand)]
+    Endorsements(endorsements::Command),
     /// Appraise a coordinator and pin its root
     Verify(verify::Verify),
     /// Compute reference values of a program
@@ -60,7 +64,8 @@ enum Command {
 pub async fn run(arguments: Arguments) -> Outcome {
     match arguments.command {
         Command::Up(up) => up.run().await,
-        Command::Evidence(command) => command.run(),
+        Command::Evidence(command) => command.run().await,
+        Command::Endorsements(command) => command.run().await,
         Command::Verify(verify) => verify.run().await,
         Command::Measure(measure) => measure.run(),
         Command::Reference(command) => command.run(),

@@ -46,7 +46,8 @@ pub fn create(folder: &Path, name: &str) -> anyhow::Result<UserIdentity> {
     })
 }
 
-fn write(path: &Path, mode: u32, text: &str) -> anyhow::Result<()> {
+/// Writes a new file with these permissions; one that is there is not replaced.
+pub fn write(path: &Path, mode: u32, text: &str) -> anyhow::Result<()> {
     fs::OpenOptions::new()
         .create_new(true)
         .write(true)

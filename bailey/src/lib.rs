@@ -12,6 +12,7 @@ pub mod client;
 pub mod commands;
 pub mod failure;
 pub mod identity;
+pub mod key;
 pub mod output;
 pub mod reference;
 pub mod up;

@@ -7,8 +7,17 @@ use std::{
 
 use serde_json::Value;
 
+#[path = "it/ear.rs"]
+mod ear;
+#[path = "it/endorsements.rs"]
+mod endorsements;
+#[path = "it/ra_tls.rs"]
+mod ra_tls;
+#[path = "it/wrap.rs"]
+mod wrap;
+
 fn bailey(arguments: &[&str]) -> Output {
-    Command::new(testkit::binary("bailey")).args(arguments).output().expect("bailey runs")
+    Command::new(env!("CARGO_BIN_EXE_bailey")).args(arguments).output().expect("bailey runs")
 }
 
 fn vectors() -> PathBuf {

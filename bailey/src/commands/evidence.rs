@@ -1,14 +1,17 @@
 //! `bailey evidence`: looking at Evidence, appraising it, and trying policies on it.
 
 mod against;
+mod ear;
 mod explain;
+mod result;
 mod show;
 mod verify;
+mod wrap;
 
 use clap::Subcommand;
 
 use crate::failure::Outcome;
-pub use against::{Against, emulated_root, read};
+pub use against::{Against, When, emulated_root, endorse, examination, open_bundle, read};
 
 /// Look at Evidence, or appraise it.
 #[derive(Subcommand)]
@@ -16,18 +19,25 @@ pub enum Command {
     /// Print what Evidence says, believing nothing
     Show(show::Show),
     /// Appraise Evidence
-    Verify(verify::Verify),
+    Verify(Box<verify::Verify>),
     /// Say what another policy would change for recorded Evidence
     Explain(explain::Explain),
+    /// Put Evidence into a conceptual message wrapper (CMW)
+    Wrap(wrap::Wrap),
+    /// Look at an attestation result (EAR), or check it
+    #[command(subcommand)]
+    Result(result::Command),
 }
 
 impl Command {
     /// Runs the command.
-    pub fn run(self) -> Outcome {
+    pub async fn run(self) -> Outcome {
         match self {
             Self::Show(show) => show.run(),
-            Self::Verify(verify) => verify.run(),
+            Self::Verify(verify) => verify.run().await,
             Self::Explain(explain) => explain.run(),
+            Self::Wrap(wrap) => wrap.run(),
+            Self::Result(command) => command.run(),
         }
     }
 }

@@ -114,6 +114,12 @@ impl EndorsementsBuilder {
         self.whole.push(endorsements);
     }
 
+    /// As [`EndorsementsBuilder::add`], and preferred to those that were added before where both fit.
+    pub fn prefer(&mut self, endorsements: Endorsements) {
+        self.add(endorsements);
+        self.whole.rotate_right(1);
+    }
+
     fn add_json(&mut self, bytes: &[u8]) -> Result<(), Unrecognised> {
         if let Ok(endorsements) = Endorsements::from_dcap_json(bytes) {
             self.add(endorsements);

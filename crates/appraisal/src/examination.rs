@@ -3,14 +3,14 @@
 
 use evidence::conveyed::Conveyed;
 use evidence::eventlog::EventLog;
-use evidence::{Covered, Malformed, NoRegisters};
+use evidence::{Covered, Endorsements, Malformed, NoRegisters};
 use serde::Serialize;
 
 use crate::composite::{CompositeVerdict, Piece, assess_all};
 use crate::verdict::{Reason, Verdict};
 use crate::{
     Crypto, EmulatedRoot, EndorsementsBuilder, Policy, ReferenceValue, TrustAnchor, UnixTime, Unrecognised,
-    assess,
+    assess, ra_tls,
 };
 
 /// A file to be looked at, and what it is to be held against.
@@ -64,6 +64,29 @@ impl Examination {
     /// [`Unrecognised`] when it endorses nothing.
     pub fn endorse(&mut self, file: &[u8]) -> Result<(), Unrecognised> {
         self.endorsements.add_file_bytes(file)
+    }
+
+    /// Adds Endorsements that are whole already, such as those of a bundle.
+    pub fn endorse_whole(&mut self, endorsements: Endorsements) {
+        self.endorsements.add(endorsements);
+    }
+
+    /// As [`Examination::endorse_whole`], and preferred to those that were added before where both fit.
+    pub fn endorse_first(&mut self, endorsements: Endorsements) {
+        self.endorsements.prefer(endorsements);
+    }
+
+    /// The Endorsements that fit each piece of [`Examination::conveyed`] at a time, in its order.
+    pub fn fitted(&self, now: UnixTime) -> Vec<Endorsements> {
+        self.conveyed.evidence.iter().map(|(_, evidence)| self.endorsements.fit(evidence, now)).collect()
+    }
+
+    /// The policy, with the roots that were added.
+    pub fn policy(&self) -> Policy {
+        let mut policy = self.policy.clone();
+        policy.emulated_roots.extend(self.emulated_roots.iter().cloned());
+        policy.trust_anchors.extend(self.trust_anchors.iter().cloned());
+        policy
     }
 
     /// Attaches an event log to the one piece of Evidence that the file holds.
@@ -126,16 +149,20 @@ impl Examination {
     /// Assesses what the file holds, at a time.
     pub fn assess(&self, now: UnixTime, crypto: &dyn Crypto) -> Examined {
         let (covered, references) = (self.report_data.as_ref(), self.references.as_deref());
-        let mut policy = self.policy.clone();
-        policy.emulated_roots.extend(self.emulated_roots.iter().cloned());
-        policy.trust_anchors.extend(self.trust_anchors.iter().cloned());
+        let policy = self.policy();
         if let [(_, evidence)] = self.conveyed.evidence.as_slice() {
             let endorsements = self.endorsements.fit(evidence, now);
+            let certificate = self.conveyed.certificate.as_ref();
+            let own = certificate.map(|own| Covered::from(ra_tls::report_data(&own.claims, crypto)));
+            let covered = covered.or(own.as_ref());
             let assessment = assess(evidence, &endorsements, covered, references, &policy, now, crypto);
-            return Examined::One(Box::new(assessment.verdict().clone()));
+            let mut verdict = assessment.verdict().clone();
+            if let Some(certificate) = certificate {
+                verdict.add(ra_tls::check(certificate, crypto));
+            }
+            return Examined::One(Box::new(verdict));
         }
-        let fitted: Vec<_> =
-            self.conveyed.evidence.iter().map(|(_, evidence)| self.endorsements.fit(evidence, now)).collect();
+        let fitted = self.fitted(now);
         let pieces: Vec<_> = self
             .conveyed
             .evidence

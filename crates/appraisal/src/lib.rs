@@ -61,6 +61,7 @@ mod needs;
 mod nitro;
 mod nvidia;
 mod policy;
+pub mod ra_tls;
 mod reference;
 mod render;
 mod revocation;

@@ -333,6 +333,16 @@ fn emulated<S: Serializer>(origin: &Option<Origin>, serializer: S) -> Result<S::
 }
 
 impl Verdict {
+    /// Adds a check that is about more than the Evidence; a failed one makes it a refusal.
+    pub(crate) fn add(&mut self, check: Check) {
+        if check.is_failed() {
+            self.verdict = Decision::Refused;
+        }
+        self.checks.push(check);
+        self.reasons = reasons(&self.checks, Outcome::Failed);
+        self.warnings = reasons(&self.checks, Outcome::Warned);
+    }
+
     /// Whether the Evidence is accepted.
     pub fn decision(&self) -> Decision {
         self.verdict

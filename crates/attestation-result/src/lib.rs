@@ -5,6 +5,7 @@
 //! `ear_status` says what the verdict says: a refusal is `contraindicated`, an emulated platform never better than
 //! `warning`.
 
+mod read;
 mod token;
 mod vector;
 
@@ -13,6 +14,7 @@ use std::collections::BTreeMap;
 use appraisal::{Decision, Examined, Origin, UnixTime, Verdict};
 use serde_json::{Value as Json, json};
 
+pub use read::Token;
 pub use token::{InvalidToken, SigningKey, TokenError, VerifyingKey};
 pub use vector::{Tier, Vector};
 

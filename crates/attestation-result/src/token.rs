@@ -11,10 +11,15 @@ use coset::{CborSerializable, CoseSign1, CoseSign1Builder, HeaderBuilder, Tagged
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde_json::Value as Json;
 
-use crate::{Ear, PROFILE};
+use crate::{Ear, PROFILE, Token};
 
 /// Tokens that are longer are refused unread.
-const MAX_TOKEN: usize = 1024 * 1024;
+pub(crate) const MAX_TOKEN: usize = 1024 * 1024;
+/// DER `SubjectPublicKeyInfo` of a P-256 key (RFC 5480), up to its point.
+const P256_PREFIX: [u8; 26] = [
+    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86,
+    0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+];
 /// How far the clocks of verifier and relying party may differ, seconds.
 const LEEWAY: u64 = 60;
 
@@ -91,6 +96,25 @@ impl VerifyingKey {
     pub fn from_point(point: &[u8]) -> Option<Self> {
         (point.len() == 65 && point[0] == 4).then(|| Self { point: point.to_vec() })
     }
+
+    /// Takes DER `SubjectPublicKeyInfo` of a P-256 key with an uncompressed point (RFC 5480).
+    pub fn from_spki(spki: &[u8]) -> Option<Self> {
+        Self::from_point(spki.strip_prefix(&P256_PREFIX)?)
+    }
+
+    /// The claims of a token of either form that this key signed, valid at `now`, under their names in JSON.
+    ///
+    /// # Errors
+    /// [`InvalidToken`] says why it is not to be believed.
+    pub fn verify(&self, token: &Token, now: UnixTime) -> Result<Json, InvalidToken> {
+        match token {
+            Token::Jwt(text) => self.verify_jwt(text, now),
+            Token::Cwt(bytes) => {
+                self.verify_cwt(bytes, now)?;
+                token.unverified_claims()
+            }
+        }
+    }
 }
 
 impl Ear {
@@ -151,7 +175,7 @@ impl VerifyingKey {
             })?
             .claims;
         let number = |name: &str| claims.get(name).and_then(Json::as_i64);
-        if claims.get("eat_profile").and_then(Json::as_str) != Some(PROFILE) {
+        if !is_profile(&claims) {
             return Err(InvalidToken::Malformed("another profile".into()));
         }
         current(number("iat"), number("exp"), now)?;
@@ -196,6 +220,10 @@ impl VerifyingKey {
         current(number(6), number(4), now)?;
         Ok(claims)
     }
+}
+
+pub(crate) fn is_profile(claims: &Json) -> bool {
+    claims.get("eat_profile").and_then(Json::as_str) == Some(PROFILE)
 }
 
 fn current(issued: Option<i64>, expires: Option<i64>, now: UnixTime) -> Result<(), InvalidToken> {

@@ -39,6 +39,18 @@ impl Tier {
     }
 }
 
+/// The names of the aspects, by their keys in CBOR.
+pub(crate) const NAMES: [&str; 8] = [
+    "instance-identity",
+    "configuration",
+    "executables",
+    "file-system",
+    "hardware",
+    "runtime-opaque",
+    "storage-opaque",
+    "sourced-data",
+];
+
 /// The vector. Zero makes no claim, and is left out when it is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Vector {
@@ -113,14 +125,15 @@ impl Vector {
     /// The claims that are made: name, key in CBOR, value.
     pub fn claims(&self) -> impl Iterator<Item = (&'static str, u8, i8)> {
         [
-            ("instance-identity", 0, self.instance_identity),
-            ("configuration", 1, self.configuration),
-            ("executables", 2, self.executables),
-            ("hardware", 4, self.hardware),
-            ("runtime-opaque", 5, self.runtime_opaque),
+            (0, self.instance_identity),
+            (1, self.configuration),
+            (2, self.executables),
+            (4, self.hardware),
+            (5, self.runtime_opaque),
         ]
         .into_iter()
-        .filter(|(_, _, value)| *value != 0)
+        .filter(|(_, value)| *value != 0)
+        .map(|(key, value)| (NAMES[usize::from(key)], key, value))
     }
 
     /// The worst tier of its claims.

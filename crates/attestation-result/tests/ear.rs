@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use appraisal::{Examination, Examined, UnixTime};
-use attestation_result::{Ear, InvalidToken, Issue, PROFILE, SigningKey, Tier, VerifyingKey};
+use attestation_result::{Ear, InvalidToken, Issue, PROFILE, SigningKey, Tier, Token, VerifyingKey};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use crypto_aws_lc::AwsLc;
@@ -132,4 +132,34 @@ fn s38_only_the_expected_key_is_believed_and_only_in_time() {
     *altered.last_mut().unwrap() ^= 1;
     assert_eq!(key.verifying_key().verify_cwt(&altered, now), Err(InvalidToken::Signature));
     assert!(VerifyingKey::from_point(&[4; 64]).is_none());
+}
+
+#[test]
+fn what_is_no_token_of_this_profile_is_not_read() {
+    let examined = tdx(GOOD);
+    let (ear, key) = (Ear::new(&examined, issue(&examined)), key());
+    let cwt = ear.to_cwt(&key).unwrap();
+    let read = |bytes: &[u8]| Token::parse(bytes).and_then(|token| token.unverified_claims());
+    assert_eq!(read(&cwt), Ok(ear.to_json()), "both forms say the same");
+    for length in 0..cwt.len() {
+        assert!(read(&cwt[..length]).is_err(), "{length}");
+    }
+    assert!(read(&vec![b'a'; 2 << 20]).is_err());
+    // A claim that is not of the profile, one that is there twice, bytes after the claims.
+    let mut altered = Vec::new();
+    let claims: ciborium::Value = ciborium::from_reader(ear.to_cbor().as_slice()).unwrap();
+    let strange = (ciborium::Value::from(4711), ciborium::Value::from(true));
+    let twice = claims.as_map().unwrap()[0].clone();
+    for more in [strange, twice] {
+        let claims = [claims.as_map().unwrap().clone(), vec![more]].concat();
+        let mut payload = Vec::new();
+        ciborium::into_writer(&ciborium::Value::Map(claims), &mut payload).unwrap();
+        altered.push(payload);
+    }
+    altered.push([ear.to_cbor(), vec![0]].concat());
+    for payload in altered {
+        use coset::TaggedCborSerializable;
+        let signed = coset::CoseSign1 { payload: Some(payload), ..coset::CoseSign1::default() };
+        assert!(read(&signed.to_tagged_vec().unwrap()).is_err());
+    }
 }

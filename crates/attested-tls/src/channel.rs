@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use appraisal::{Appraised, Policy, ReferenceValue, Refused, binding::Role};
+use appraisal::{Appraised, Policy, ReferenceValue, Refused, Verifier, binding::Role};
 use attester::{AttesterError, Tee};
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use evidence::Platform;
@@ -58,6 +58,8 @@ pub struct Party {
     pub tee: Arc<dyn Tee>,
     /// The time.
     pub clock: Clock,
+    /// What appraises peers, and remembers what their vendors signed: one for all connections.
+    pub verifier: Arc<Verifier>,
 }
 
 /// What this side requires of the other, chosen by the claims that it makes.
@@ -353,7 +355,7 @@ fn appraise(
         policy: &expectations.policy,
         now: (party.clock)(),
     };
-    presented.appraise(&expected).map_err(ChannelError::from)
+    presented.appraise(&expected, &party.verifier).map_err(ChannelError::from)
 }
 
 /// What the peer is told: codes and one sentence. The whole tree stays on this side.

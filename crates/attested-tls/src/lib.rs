@@ -21,6 +21,8 @@
 //!   │            application bytes           │
 //! ```
 //!
+//! For peers that speak neither, [`interop`] makes and verifies certificates that carry Evidence about their own key.
+//!
 //! This crate decides nothing about what is acceptable: that is the caller's [`appraisal::Policy`] and
 //! reference values. It never opens a socket itself.
 //!
@@ -35,6 +37,7 @@ pub mod claims;
 pub mod clock;
 mod config;
 mod frame;
+pub mod interop;
 pub mod key;
 mod key_only;
 pub mod launch;

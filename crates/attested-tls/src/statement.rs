@@ -2,7 +2,7 @@
 //! report data covers.
 
 use appraisal::{
-    Appraised, Crypto, Policy, ReferenceValue, ReferenceValues, Refused, UnixTime,
+    Appraised, Capacity, Policy, ReferenceValue, ReferenceValues, Refused, UnixTime, Verifier,
     binding::{Role, Transcript},
 };
 use attester::{AttesterError, Tee};
@@ -87,25 +87,35 @@ impl Statement {
     }
 
     /// Appraises the Evidence, with the report data recomputed from what this side knows: the role that it
-    /// expects, the key that it saw, the nonce that it made, and the claims as received.
-    pub fn appraise(&self, expected: &Expected<'_>) -> Result<Appraised, StatementError> {
+    /// expects, the key that it saw, the nonce that it made, and the claims as received. Whoever appraises often keeps
+    /// the verifier.
+    pub fn appraise(
+        &self,
+        expected: &Expected<'_>,
+        verifier: &Verifier,
+    ) -> Result<Appraised, StatementError> {
         let transcript = Transcript {
             role: expected.role,
             key: &expected.key.0,
             nonce: expected.nonce,
             claims: &self.claims,
         };
-        let crypto: &dyn Crypto = &crypto_aws_lc::AwsLc;
         let evidence = self.evidence()?;
         let endorsements = Endorsements::from_bytes(&self.endorsements)
             .map_err(|error| StatementError::Endorsements(error.to_string()))?;
         let reference = ReferenceValues {
-            report_data: transcript.report_data(crypto).into(),
+            report_data: transcript.report_data(&crypto_aws_lc::AwsLc).into(),
             measurements: expected.measurements.to_vec(),
         };
-        appraisal::appraise(&evidence, &endorsements, &reference, expected.policy, expected.now, crypto)
+        verifier
+            .appraise(&evidence, &endorsements, &reference, expected.policy, expected.now)
             .map_err(|refused| StatementError::Refused(Box::new(refused)))
     }
+}
+
+/// A verifier that remembers what vendors signed, and decides nothing otherwise than one that does not.
+pub fn verifier() -> Verifier {
+    Verifier::new(crypto_aws_lc::AwsLc, Capacity::default())
 }
 
 /// What the verifying side holds a [`Statement`] against.

@@ -2,6 +2,8 @@
 
 #[path = "it/channel.rs"]
 mod channel;
+#[path = "it/interop.rs"]
+mod interop;
 #[path = "it/marble.rs"]
 mod marble;
 #[path = "it/relay.rs"]

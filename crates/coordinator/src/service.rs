@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use appraisal::{Capacity, Verifier};
+use appraisal::Verifier;
 
 use attested_tls::{
     claims::{CoordinatorClaims, CoordinatorMode},
@@ -82,7 +82,8 @@ pub struct Coordinator {
     mode: RwLock<Mode>,
     /// Told when the root changes.
     root_changed: Notify,
-    verifier: Verifier,
+    /// A fleet comes again and again with the same Endorsements.
+    verifier: Arc<Verifier>,
     metrics: Metrics,
     client_key: TeeKey,
     mesh_key: Arc<TeeKey>,
@@ -135,7 +136,7 @@ impl Coordinator {
             locked: Mutex::new(locked),
             mode: RwLock::new(mode),
             root_changed: Notify::new(),
-            verifier: Verifier::new(crypto_aws_lc::AwsLc, Capacity::default()),
+            verifier: Arc::new(attested_tls::statement::verifier()),
             metrics: Metrics::default(),
             client_key: TeeKey::generate()?,
             mesh_key: Arc::new(TeeKey::generate()?),

@@ -41,6 +41,7 @@ type Flight = tokio::sync::Mutex<Option<Result<Obtained, Cause>>>;
 struct Obtained {
     answer: Answer,
     source: Source,
+    address: String,
     /// Why the vendor could not be asked, when this is from the cache and no longer fresh.
     stale: Option<Cause>,
 }
@@ -256,10 +257,10 @@ impl Client {
             return Ok(fresh);
         }
         if self.config.mode == Mode::Offline {
-            return self.stale_or(cached, Cause::Offline);
+            return self.stale_or(item, cached, Cause::Offline);
         }
         if let Some(cause) = self.asked_in_vain(item).filter(|_| holds(cached.as_ref(), now)) {
-            return self.stale_or(cached, cause);
+            return self.stale_or(item, cached, cause);
         }
         let flight = self.flight(item);
         let mut slot = flight.lock().await;
@@ -294,18 +295,18 @@ impl Client {
                     let until = later(Instant::now(), refresh_pause);
                     unpoisoned(&self.vain).insert(item.key(), (until, cause.clone()));
                 }
-                return self.stale_or(cached, cause);
+                return self.stale_or(item, cached, cause);
             }
         };
         // A cache between us and the vendor may be behind what we have.
         if let Some((kept, _)) = cached.filter(|(kept, _)| is_newer(kept, &answer)) {
-            return Ok(Obtained { answer: kept, source: Source::Cache, stale: None });
+            return Ok(self.obtained(item, kept, Source::Cache, None));
         }
-        let (item, kept) = (item.clone(), answer.clone());
-        if let Some(Err(_)) = self.with_cache(move |cache| cache.keep(&item, &kept, now)).await {
+        let (own, kept) = (item.clone(), answer.clone());
+        if let Some(Err(_)) = self.with_cache(move |cache| cache.keep(&own, &kept, now)).await {
             add(&self.counters.unwritten);
         }
-        Ok(Obtained { answer, source: Source::Vendor, stale: None })
+        Ok(self.obtained(item, answer, Source::Vendor, None))
     }
 
     fn asked_in_vain(&self, item: &Item) -> Option<Cause> {
@@ -320,14 +321,23 @@ impl Client {
         let fresh = answer.is_fresh(item, *fetched, now, self.config.freshness.max_age);
         fresh.then(|| {
             add(&self.counters.cached);
-            Obtained { answer: answer.clone(), source: Source::Cache, stale: None }
+            self.obtained(item, answer.clone(), Source::Cache, None)
         })
     }
 
-    fn stale_or(&self, cached: Option<(Answer, UnixTime)>, cause: Cause) -> Result<Obtained, Cause> {
+    fn stale_or(
+        &self,
+        item: &Item,
+        cached: Option<(Answer, UnixTime)>,
+        cause: Cause,
+    ) -> Result<Obtained, Cause> {
         let Some((answer, _)) = cached else { return Err(cause) };
         add(&self.counters.stale);
-        Ok(Obtained { answer, source: Source::Cache, stale: Some(cause) })
+        Ok(self.obtained(item, answer, Source::Cache, Some(cause)))
+    }
+
+    fn obtained(&self, item: &Item, answer: Answer, source: Source, stale: Option<Cause>) -> Obtained {
+        Obtained { answer, source, address: service::address(item, &self.config), stale }
     }
 
     async fn cached(&self, item: &Item) -> Option<(Answer, UnixTime)> {
@@ -508,7 +518,7 @@ impl Gathered {
         if let Some(cause) = obtained.stale {
             self.warnings.push(Warning::Stale(PartFailure { part: part.clone(), cause }));
         }
-        self.parts.push(PartSource { part, source: obtained.source });
+        self.parts.push(PartSource { part, source: obtained.source, address: obtained.address });
         Ok(obtained.answer)
     }
 }

@@ -32,6 +32,8 @@ pub struct PartSource {
     pub part: String,
     /// Where from.
     pub source: Source,
+    /// The address that it was asked for, or would have been.
+    pub address: String,
 }
 
 /// Where an answer came from.

@@ -91,6 +91,12 @@ impl Contents {
 }
 
 impl Bundle {
+    /// Whether bytes look like a bundle: cheap, and no promise that they can be decoded.
+    pub fn recognises(bytes: &[u8]) -> bool {
+        // Tag 18, an array of four.
+        bytes.starts_with(&[0xd2, 0x84])
+    }
+
     /// Encodes the bundle.
     pub fn to_bytes(&self) -> Vec<u8> {
         encode(&Value::Tag(

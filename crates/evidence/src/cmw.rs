@@ -140,6 +140,20 @@ impl Cmw {
         write_json(self).to_string()
     }
 
+    /// A record as a CBOR tag, which stands for its content format and says nothing of the kind of message. None for
+    /// a record of a media type, and for a collection.
+    pub fn to_tag(&self) -> Option<Vec<u8>> {
+        let Self::Record { content_type: ContentType::ContentFormat(number), value, .. } = self else {
+            return None;
+        };
+        let mut bytes = Vec::new();
+        let tagged = Value::Tag(tag_of(*number), Box::new(Value::Bytes(value.clone())));
+        // Writing to a vector cannot fail, and the value holds nothing that CBOR cannot express.
+        let written = ciborium::into_writer(&tagged, &mut bytes);
+        debug_assert!(written.is_ok());
+        Some(bytes)
+    }
+
     /// The wrapper as CBOR.
     pub fn to_cbor(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -148,6 +162,12 @@ impl Cmw {
         debug_assert!(written.is_ok());
         bytes
     }
+}
+
+/// The tag that stands for a content format (RFC 9277, §4.3): its last byte counts to 254 only.
+fn tag_of(content_format: u16) -> u64 {
+    let number = u64::from(content_format);
+    FIRST_CONTENT_FORMAT_TAG + number / 255 * 256 + number % 255
 }
 
 fn wrong(field: &'static str, expected: &'static str) -> Malformed {
@@ -346,6 +366,19 @@ mod tests {
         assert_eq!(Cmw::parse(outer.to_json().as_bytes()).unwrap(), outer);
         assert_eq!(Cmw::parse(&outer.to_cbor()).unwrap(), outer);
         assert_eq!(outer.records()[1].0, "outer/b");
+    }
+
+    #[test]
+    fn every_content_format_has_its_tag() {
+        // The example of the draft.
+        assert_eq!(tag_of(29_884), 1_668_576_818);
+        for number in 0..=u16::MAX {
+            let content_type = ContentType::ContentFormat(number);
+            let record =
+                Cmw::Record { content_type, value: vec![number as u8], indicator: Indicator::default() };
+            assert_eq!(Cmw::parse(&record.to_tag().unwrap()), Ok(record));
+        }
+        assert_eq!(Cmw::record("application/x", vec![], Indicator::EVIDENCE).to_tag(), None);
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //!
 //! Known: raw Evidence of every kind; hexadecimal and base64 text of it; CMW records and collections
 //! ([`crate::cmw`]); the kernel's TSM report as JSON or CBOR (`provider`, `outblob`, `auxblob`); an SNP report
-//! followed by the certificate table of the GHCB specification; `{"quote": …}` and `{"attestation_report": …}`.
+//! followed by the certificate table of the GHCB specification; `{"quote": …}` and `{"attestation_report": …}`; RA-TLS
+//! certificates ([`crate::ra_tls`]).
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
@@ -11,7 +12,7 @@ use ciborium::Value;
 use serde::Deserialize;
 
 use crate::cmw::{Cmw, Indicator};
-use crate::{Evidence, MAX_EVIDENCE, Malformed, snp};
+use crate::{Evidence, MAX_EVIDENCE, Malformed, ra_tls, snp};
 
 const FORMAT: &str = "envelope";
 /// How many wrappings are taken off: text of a CMW of text, and no more.
@@ -29,6 +30,8 @@ pub struct Conveyed {
     pub evidence: Vec<(String, Evidence)>,
     /// Files of Endorsements that came with it, not looked at.
     pub stapled: Vec<Vec<u8>>,
+    /// The certificate that the Evidence is in, and whose key it is about.
+    pub certificate: Option<ra_tls::Certificate>,
 }
 
 impl Conveyed {
@@ -39,6 +42,11 @@ impl Conveyed {
     pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
         if bytes.len() > 2 * MAX_EVIDENCE {
             return Err(Malformed::too_long(FORMAT, "length", 0, 2 * MAX_EVIDENCE, bytes.len()));
+        }
+        if ra_tls::Certificate::recognises(bytes) {
+            let certificate = ra_tls::Certificate::parse(bytes)?;
+            let evidence = vec![(String::new(), certificate.evidence.clone())];
+            return Ok(Self { evidence, stapled: Vec::new(), certificate: Some(certificate) });
         }
         let mut conveyed = Self::default();
         conveyed.open(String::new(), bytes, 0)?;

@@ -36,11 +36,13 @@ pub mod nvidia;
 pub mod pem;
 mod platform;
 pub mod quote;
+pub mod ra_tls;
 mod reader;
 pub mod sgx;
 pub mod snp;
 pub mod tdx;
 pub mod tpm;
+mod x509;
 
 use std::collections::BTreeMap;
 

@@ -69,7 +69,9 @@ impl Candidate {
         };
         let key = Arc::new(TeeKey::generate().map_err(|error| ActivationError::Internal(error.to_string()))?);
         let requirements = Requirements(configuration.coordinator.clone());
-        Ok(Self { party: Party { role: Role::Keep, key, tee, clock }, requirements, claims, coordinator })
+        let verifier = Arc::new(attested_tls::statement::verifier());
+        let party = Party { role: Role::Keep, key, tee, clock, verifier };
+        Ok(Self { party, requirements, claims, coordinator })
     }
 
     /// Attests, is admitted, and takes what the manifest grants. `addresses` are the host's hints where

@@ -6,10 +6,12 @@ use anyhow::Context;
 use appraisal::{EmulatedRoot, Examination, Policy, UnixTime};
 use attested_tls::clock;
 use clap::Args;
+use endorsements::{Bundle, BundleError, BundleKey};
 use evidence::eventlog::EventLog;
 
 use crate::{
-    failure::{Failure, Input, Outcome},
+    failure::{Failure, Input, Kind, Outcome},
+    key,
     reference::Corims,
 };
 
@@ -25,6 +27,9 @@ pub struct Against {
     /// Endorsements: a bundle, a DCAP collateral JSON, a certificate, a CRL, a RIM, or a folder of such files
     #[arg(long, value_name = "PATH")]
     endorsements: Vec<PathBuf>,
+    /// The public key that must have signed each bundle; then nothing but such bundles is taken
+    #[arg(long, value_name = "FILE", requires = "endorsements")]
+    bundle_signer: Option<PathBuf>,
     /// The event log that the Evidence's registers are to be replayed from: TCG2 or CCEL
     #[arg(long, value_name = "FILE")]
     event_log: Option<PathBuf>,
@@ -37,15 +42,22 @@ pub struct Against {
     /// follow
     #[arg(long, value_name = "HEX")]
     report_data: Option<String>,
-    /// The time to verify at, such as 2026-03-01T00:00:00Z; without one, now
-    #[arg(long, value_name = "RFC3339")]
-    at: Option<String>,
+    #[command(flatten)]
+    when: When,
     /// A further trust root: that of an emulated platform, of a TPM's vendor, an enrolled TPM or CCA key
     #[arg(long, value_name = "FILE")]
     root: Vec<PathBuf>,
 }
 
-impl Against {
+/// The time that counts as now.
+#[derive(Args)]
+pub struct When {
+    /// The time to verify at, such as 2026-03-01T00:00:00Z; without one, now
+    #[arg(long, value_name = "RFC3339")]
+    at: Option<String>,
+}
+
+impl When {
     /// The time to verify at.
     pub fn now(&self) -> Outcome<UnixTime> {
         match &self.at {
@@ -53,14 +65,27 @@ impl Against {
             None => Ok(clock::system()()),
         }
     }
+}
+
+/// The Evidence that a file holds.
+pub fn examination(file: &Path) -> Outcome<Examination> {
+    Examination::new(&read(file)?)
+        .malformed(format!("{} holds no Evidence that this version knows", file.display()))
+        .map_err(|failure| failure.hint(KNOWN))
+}
+
+impl Against {
+    /// The time to verify at.
+    pub fn now(&self) -> Outcome<UnixTime> {
+        self.when.now()
+    }
 
     /// What is to be examined, held against all of this under the policy `genuine`.
     pub fn examination(&self, file: &Path) -> Outcome<Examination> {
-        let mut examination = Examination::new(&read(file)?)
-            .malformed(format!("{} holds no Evidence that this version knows", file.display()))
-            .map_err(|failure| failure.hint(KNOWN))?;
+        let mut examination = examination(file)?;
+        let signer = self.bundle_signer.as_deref().map(key::public_key).transpose()?;
         for path in &self.endorsements {
-            endorse(&mut examination, path)?;
+            endorse(&mut examination, path, signer.as_ref())?;
         }
         if let Some(path) = &self.event_log {
             let log =
@@ -82,7 +107,7 @@ impl Against {
 
 /// What can be read, in the words of a person who asks.
 pub const KNOWN: &str = "known: SGX quote v3 to v5, TDX quote v4 and v5, SEV-SNP report v2 to v5, TPM 2.0 quotes, Azure, \
-                         Nitro, Arm CCA and NVIDIA attestations; raw, hexadecimal, base64, or in a CMW";
+                         Nitro, Arm CCA and NVIDIA attestations; raw, hexadecimal, base64, in a CMW, or in an RA-TLS certificate";
 
 /// The policy of that name (`production`, `genuine`), or in that file.
 pub fn policy(text: &str) -> Outcome<Policy> {
@@ -109,11 +134,10 @@ pub fn read(path: &Path) -> Outcome<Vec<u8>> {
     std::fs::read(path).malformed(format!("{} cannot be read", path.display()))
 }
 
-fn endorse(examination: &mut Examination, path: &Path) -> Outcome {
+/// Adds a file of Endorsements, or a folder of them. With a signer, nothing is taken but bundles that it signed.
+pub fn endorse(examination: &mut Examination, path: &Path, signer: Option<&BundleKey>) -> Outcome {
     if !path.is_dir() {
-        return examination
-            .endorse(&read(path)?)
-            .malformed(format!("{} is no Endorsement that this version knows", path.display()));
+        return endorse_file(examination, path, signer);
     }
     let mut files = Vec::new();
     gather(path, MAX_DEPTH, &mut files)?;
@@ -121,18 +145,54 @@ fn endorse(examination: &mut Examination, path: &Path) -> Outcome {
     // A folder may hold other things, too; what is needed and missing is in the verdict.
     let mut passed_over = Vec::new();
     for file in &files {
-        if examination.endorse(&read(file)?).is_err() {
+        if endorse_file(examination, file, signer).is_err() {
             passed_over.push(name(file));
         }
     }
     if let Some(first) = passed_over.first() {
+        let what = if signer.is_some() { "bundles of that signer" } else { "Endorsements" };
         eprintln!(
-            "{}: passed over {} files that are no Endorsements, {first} first",
+            "{}: passed over {} files that are no {what}, {first} first",
             path.display(),
             passed_over.len()
         );
     }
     Ok(())
+}
+
+fn endorse_file(examination: &mut Examination, path: &Path, signer: Option<&BundleKey>) -> Outcome {
+    let bytes = read(path)?;
+    if evidence::bundle::Bundle::recognises(&bytes) {
+        let bundle = open_bundle(path, &bytes, signer)?;
+        if signer.is_none() {
+            eprintln!(
+                "{}: its signature was not checked against a known signer (--bundle-signer); the vendors' inside are",
+                path.display()
+            );
+        }
+        examination.endorse_whole(bundle.endorsements().clone());
+        return Ok(());
+    }
+    if signer.is_some() {
+        return Err(Failure::refused(format!("{} is no bundle: nobody signed it", path.display())));
+    }
+    examination
+        .endorse(&bytes)
+        .malformed(format!("{} is no Endorsement that this version knows", path.display()))
+}
+
+/// Opens a bundle; with a signer, only one that it signed.
+pub fn open_bundle(path: &Path, bytes: &[u8], signer: Option<&BundleKey>) -> Outcome<Bundle> {
+    Bundle::open(bytes, signer).map_err(|error| match error {
+        BundleError::OtherSigner { .. } | BundleError::SignatureInvalid => {
+            Failure::refused(format!("{}: {error}", path.display()))
+        }
+        error => Failure {
+            kind: Kind::Malformed,
+            error: anyhow::Error::from(error).context(format!("{} is no bundle to be used", path.display())),
+            hint: None,
+        },
+    })
 }
 
 /// The files of a folder and of those in it.

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 use evidence::conveyed::Conveyed;
+use evidence::describe::{Field, Value};
 use evidence::eventlog::{EventDescription, EventLog};
+use evidence::ra_tls::Claims;
 use serde::Serialize;
 
 use super::against::{KNOWN, read};
@@ -32,6 +34,19 @@ struct Piece<'a> {
     description: evidence::describe::Description,
 }
 
+/// What a certificate says about its key.
+fn ra_tls(claims: &Claims) -> Field {
+    let text = |name: &str, value: String| Field { name: name.to_owned(), value: Value::Text(value) };
+    let mut fields = vec![
+        text("pubkey_hash_algorithm", format!("{:?}", claims.algorithm).to_lowercase()),
+        text("pubkey_hash", hex::encode(&claims.key_hash)),
+    ];
+    fields.extend(claims.nonce.as_ref().map(|nonce| text("nonce", hex::encode(nonce))));
+    let custom = claims.custom.iter();
+    fields.extend(custom.map(|(name, value)| text(&format!("claim {name:?}"), hex::encode(value))));
+    Field { name: "ra_tls".into(), value: Value::Fields(fields) }
+}
+
 impl Show {
     pub fn run(self) -> Outcome {
         let bytes = read(&self.file)?;
@@ -41,11 +56,14 @@ impl Show {
         let conveyed = Conveyed::parse(&bytes)
             .malformed(format!("{} holds no Evidence that this version knows", self.file.display()))
             .map_err(|failure| failure.hint(KNOWN))?;
-        let pieces: Vec<_> = conveyed
+        let mut pieces: Vec<_> = conveyed
             .evidence
             .iter()
             .map(|(label, evidence)| Piece { label, description: evidence.describe() })
             .collect();
+        if let (Some(certificate), Some(piece)) = (&conveyed.certificate, pieces.first_mut()) {
+            piece.description.0.push(ra_tls(&certificate.claims));
+        }
         if self.json {
             return match pieces.as_slice() {
                 [one] => print_json(one),

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::against::{Against, policy};
+use super::against::{Against, policy, read};
+use super::ear::EarOutput;
 use crate::{
-    commands::{colour, print_json},
+    commands::{colour, endorsements::Fetching, print_json},
     failure::{Failure, Outcome},
 };
 
@@ -21,18 +22,40 @@ pub struct Verify {
     policy: String,
     #[command(flatten)]
     against: Against,
+    #[command(flatten)]
+    fetching: Fetching,
+    #[command(flatten)]
+    ear: EarOutput,
     /// For a program
     #[arg(long)]
     json: bool,
 }
 
 impl Verify {
-    pub fn run(self) -> Outcome {
+    pub async fn run(self) -> Outcome {
+        if self.json && self.ear.takes_standard_output() {
+            return Err(Failure::malformed(
+                "either the verdict as JSON or the EAR can go to standard output",
+            )
+            .hint("write the EAR to a file"));
+        }
+        let now = self.against.now()?;
+        let mut policy = policy(&self.policy)?;
         let mut examination = self.against.examination(&self.file)?;
-        examination.hold_against(policy(&self.policy)?);
-        let examined = examination.assess(self.against.now()?, &crypto_aws_lc::AwsLc);
+        self.fetching.complete(&mut examination, now).await?;
+        let remembered = self.fetching.remembered()?;
+        remembered.apply(&mut policy, &examination, now)?;
+        examination.hold_against(policy);
+        let examined = examination.assess(now, &crypto_aws_lc::AwsLc);
+        if examined.is_accepted() {
+            remembered.raise(&examination, now)?;
+        }
+        let policy = examination.policy();
+        self.ear.write(&examined, &read(&self.file)?, &policy, now)?;
         if self.json {
             print_json(&examined)?;
+        } else if self.ear.takes_standard_output() {
+            eprint!("{}", examined.render(false));
         } else {
             crate::output::write(format_args!("{}", examined.render(colour())));
         }

@@ -163,8 +163,10 @@ async fn s04_role_is_part_of_what_evidence_covers() {
         policy: &requires.policy,
         now: testkit::tee::NOW,
     };
-    statement.appraise(&expected(Role::Keep)).unwrap();
-    let error = ChannelError::from(statement.appraise(&expected(Role::Database)).unwrap_err());
+    statement.appraise(&expected(Role::Keep), &attested_tls::statement::verifier()).unwrap();
+    let error = ChannelError::from(
+        statement.appraise(&expected(Role::Database), &attested_tls::statement::verifier()).unwrap_err(),
+    );
     assert_evidence_refused(&error, "REPORT_DATA_MISMATCH");
 }
 

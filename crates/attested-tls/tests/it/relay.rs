@@ -29,7 +29,10 @@ fn appraise(statement: &Statement, key: SpkiDigest, nonce: &[u8; 32]) -> Result<
         policy: &requires.policy,
         now: NOW,
     };
-    statement.appraise(&expected).map(|_| ()).map_err(ChannelError::from)
+    statement
+        .appraise(&expected, &attested_tls::statement::verifier())
+        .map(|_| ())
+        .map_err(ChannelError::from)
 }
 
 fn statement(key: &TeeKey) -> Statement {

@@ -28,7 +28,8 @@ pub fn coordinator_tee() -> Arc<EmulatedTee> {
 }
 
 fn party(role: Role, tee: Arc<EmulatedTee>) -> Party {
-    Party { role, key: Arc::new(TeeKey::generate().unwrap()), tee, clock: clock::fixed(NOW) }
+    let verifier = Arc::new(attested_tls::statement::verifier());
+    Party { role, key: Arc::new(TeeKey::generate().unwrap()), tee, clock: clock::fixed(NOW), verifier }
 }
 
 pub fn keep() -> Party {

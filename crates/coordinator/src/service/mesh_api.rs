@@ -65,6 +65,7 @@ async fn connection(coordinator: Arc<Coordinator>, stream: TcpStream, shutdown: 
         key: coordinator.mesh_key.clone(),
         tee: coordinator.tee.clone(),
         clock: coordinator.clock.clone(),
+        verifier: coordinator.verifier.clone(),
     };
     let state = match coordinator.snapshot() {
         Ok(snapshot) => snapshot.state,

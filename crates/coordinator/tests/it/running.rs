@@ -225,7 +225,9 @@ impl Running {
             policy: &testkit::tee::policy(),
             now: NOW,
         };
-        statement.appraise(&expected).map_err(|error| error.to_string())?;
+        statement
+            .appraise(&expected, &attested_tls::statement::verifier())
+            .map_err(|error| error.to_string())?;
         Ok(CoordinatorClaims::from_bytes(&statement.claims).unwrap())
     }
 }

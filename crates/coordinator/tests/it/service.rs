@@ -186,7 +186,8 @@ async fn join(
     workload: [u8; 32],
 ) -> Result<MeshClient<tonic::transport::Channel>, ChannelError> {
     let key = Arc::new(TeeKey::generate().unwrap());
-    let party = Party { role: Role::Keep, key, tee, clock: clock::fixed(NOW) };
+    let verifier = Arc::new(attested_tls::statement::verifier());
+    let party = Party { role: Role::Keep, key, tee, clock: clock::fixed(NOW), verifier };
     let (configuration, workload) = (ByteArray::new([0; 32]), ByteArray::new(workload));
     let claims = KeepClaims { marble: marble.into(), engine: "test".into(), workload, configuration };
     let stream = TcpStream::connect(running.mesh).await.unwrap();

@@ -155,14 +155,17 @@ pub fn attest(
     let nonce = [5; 32];
     let statement = Statement::issue(tee, Role::Keep, key.digest(), &nonce, claims.clone()).unwrap();
     let appraised = statement
-        .appraise(&Expected {
-            role: Role::Keep,
-            key: *key.digest(),
-            nonce: &nonce,
-            measurements: &expectations.measurements,
-            policy: &expectations.policy,
-            now: NOW,
-        })
+        .appraise(
+            &Expected {
+                role: Role::Keep,
+                key: *key.digest(),
+                nonce: &nonce,
+                measurements: &expectations.measurements,
+                policy: &expectations.policy,
+                now: NOW,
+            },
+            &attested_tls::statement::verifier(),
+        )
         .unwrap();
     Ok(AttestedPeer { appraised, claims, key: *key.digest(), public_key: key.public_key_info() })
 }

@@ -5,10 +5,11 @@ use coset::TaggedCborSerializable;
 use endorsements::{Bundle, BundleError, BundleKey, BundleSigner, expiry_warnings};
 use evidence::Endorsements;
 
+use crate::vectors::recorded;
 use crate::vectors::{
     GENOA, GENOA_AT, SGX, SGX_2025, TDX, TDX_2025, TDX_2025_AT, at, client, evidence, look,
 };
-use crate::vendor::{Vendor, recorded};
+use testkit::vendor::Vendor;
 
 fn signer() -> BundleSigner {
     BundleSigner::generate().unwrap().0

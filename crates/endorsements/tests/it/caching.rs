@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use endorsements::{Cache, CacheLimits, Cause, Client, Config, Mode, Source, Warning};
 
+use crate::vectors::recorded;
 use crate::vectors::{
     GENOA, GENOA_AT, TDX, TDX_2025, TDX_2025_AT, TDX_2026, TDX_2026_AT, at, cached_client, config, evidence,
     look,
 };
-use crate::vendor::{Fault, Vendor, recorded};
+use testkit::vendor::{Fault, Vendor};
 
 async fn vendor() -> Vendor {
     let vendor = Vendor::start().await;

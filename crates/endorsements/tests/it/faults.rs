@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use endorsements::{Cause, Client, Config, FetchError, Fetched};
 
 use crate::vectors::{GENOA, GENOA_AT, TDX, TDX_2025, TDX_2025_AT, at, client, config, evidence};
-use crate::vendor::{Fault, Vendor};
+use testkit::vendor::{Fault, Vendor};
 
 const TCB: &str = "/tdx/certification/v4/tcb";
 const OTHER_TCB: &str = "/tdx/certification/v4/tcb?fmspc=90c06f000000&update=standard";

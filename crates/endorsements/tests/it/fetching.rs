@@ -4,11 +4,12 @@ use appraisal::{Outcome, UnixTime};
 use endorsements::{Cause, Client, Config, IntelService, Mode, Source, Update, Warning};
 use evidence::{AmdCollateral, CertificateDer, Endorsements};
 
+use crate::vectors::recorded;
 use crate::vectors::{
     GENOA, GENOA_AT, SGX, SGX_2025, SGX_2025_AT, TDX, TDX_2025, TDX_2025_AT, at, client, config, evidence,
     look, read,
 };
-use crate::vendor::{Vendor, proxy, recorded};
+use testkit::vendor::{Vendor, proxy};
 
 #[tokio::test]
 async fn a_tdx_quote_gets_intels_collateral() {

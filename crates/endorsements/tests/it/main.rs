@@ -7,4 +7,3 @@ mod faults;
 mod fetching;
 mod rollback;
 mod vectors;
-mod vendor;

@@ -7,10 +7,10 @@ use appraisal::{Appraised, Code, CollateralSubject, Policy, Refused, TcbStatus, 
 use endorsements::{Bundle, BundleSigner, DEFAULT_TOLERANCE, Floors, FloorsError};
 use evidence::{Endorsements, Evidence};
 
+use crate::vectors::recorded;
 use crate::vectors::{
     GENOA, TDX, TDX_2025, TDX_2025_AT, TDX_2026, TDX_2026_AT, appraise_under, at, evidence,
 };
-use crate::vendor::recorded;
 
 /// Of 2026-02-18 and of 2026-03-16, of the same evaluation, and on the 17th of March both still hold.
 const QUOTE: &str = "tdx/attestation-rs-live-evidence.quote-v4-tdx-140cbd.bin";

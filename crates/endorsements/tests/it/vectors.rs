@@ -1,6 +1,6 @@
 //! The recorded vectors of the crate `appraisal`, and how these tests look at them.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use appraisal::{
 };
 use crypto_aws_lc::AwsLc;
 use endorsements::{Cache, Client, Config, IntelService, Timing};
-use evidence::{CertificateDer, Endorsements, Evidence};
+use evidence::{Endorsements, Evidence};
 
-use crate::vendor::Vendor;
+use testkit::vendor::Vendor;
 
 pub const TDX: &str = "tdx/dcap-qvl-tdx_quote.quote-v4-tdx-f1c850.bin";
 pub const TDX_2025: &str = "bundles/quote-v4-tdx-f1c85033-20250619T1016-e17.collateral.json";
@@ -24,37 +24,7 @@ pub const SGX_2025_AT: &str = "2025-07-04T10:28:44Z";
 pub const GENOA: &str = "snp/oak-genoa_oc_evidence.report-v5-6d1cef.bin";
 pub const GENOA_AT: &str = "2025-08-08T17:21:41Z";
 
-fn appraisal() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../appraisal")
-}
-
-pub fn read(file: &str) -> Vec<u8> {
-    let path = appraisal().join("tests/vectors").join(file);
-    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
-pub fn root(file: &str) -> CertificateDer {
-    CertificateDer(std::fs::read(appraisal().join("roots").join(file)).unwrap())
-}
-
-pub fn amd_files(extension: &str) -> impl Iterator<Item = (String, Vec<u8>)> {
-    let directory = std::fs::read_dir(appraisal().join("tests/vectors/amd-collateral")).unwrap();
-    let names = directory.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let names: Vec<_> = names.filter(|name| name.ends_with(extension)).collect();
-    names.into_iter().map(|name| (name.clone(), read(&format!("amd-collateral/{name}"))))
-}
-
-pub fn evidence(file: &str) -> Evidence {
-    Evidence::parse(&read(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
-}
-
-pub fn dcap(file: &str) -> Endorsements {
-    Endorsements::from_dcap_json(&read(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
-}
-
-pub fn at(text: &str) -> UnixTime {
-    text.parse().unwrap()
-}
+pub use testkit::vectors::{amd_files, at, dcap as recorded, evidence, read, root};
 
 /// A configuration that asks the local server, and does not wait long.
 pub fn config(vendor: &Vendor) -> Config {

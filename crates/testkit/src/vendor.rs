@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use appraisal::{CertificateHead, DocumentHead};
 use evidence::snp::ProductFamily;
-use evidence::{CertificateDer, Endorsements, IntelCollateral, pem};
+use evidence::{CertificateDer, IntelCollateral, pem};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -59,6 +59,7 @@ struct State {
 /// The server; it ends with the runtime of its test.
 #[derive(Clone)]
 pub struct Vendor {
+    /// Its address, as `http://127.0.0.1:PORT`.
     pub base: String,
     state: Arc<Mutex<State>>,
 }
@@ -341,8 +342,3 @@ fn escape(chain: &[CertificateDer]) -> String {
 
 /// As Intel signed it on 2025-06-03 (crate pcs 0.8.4, `tcb_evaluation_data_numbers.numbers.json`).
 const EVALUATIONS: &str = r#"{"tcbEvaluationDataNumbers":{"id":"SGX","version":1,"issueDate":"2025-06-03T23:58:51Z","nextUpdate":"2025-07-03T23:58:51Z","tcbEvalNumbers":[{"tcbEvaluationDataNumber":19,"tcbRecoveryEventDate":"2025-05-13T00:00:00Z","tcbDate":"2025-05-14T00:00:00Z"},{"tcbEvaluationDataNumber":18,"tcbRecoveryEventDate":"2024-11-12T00:00:00Z","tcbDate":"2024-11-13T00:00:00Z"},{"tcbEvaluationDataNumber":17,"tcbRecoveryEventDate":"2024-03-12T00:00:00Z","tcbDate":"2024-03-13T00:00:00Z"}]},"signature":"6623e8e1a966849b558d38b6380a4ba5330c547263ba3238854ebe4b64d3daeffeee6fb4d677340295a0fa52d44d9fb8ee018449afe8129d2be0f3c57afc3b65"}"#;
-
-/// The same as was recorded.
-pub fn recorded(file: &str) -> Endorsements {
-    vectors::dcap(file)
-}

@@ -257,6 +257,13 @@ codes! {
     TdReportMismatch = "TD_REPORT_MISMATCH",
 }
 
+impl Code {
+    /// The page about it, relative to the repository's root.
+    pub fn page(self) -> String {
+        format!("docs/verdicts/{}.md", self.as_str())
+    }
+}
+
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())

@@ -20,6 +20,7 @@ mod needs;
 mod nitro_rules;
 mod nvidia;
 mod nvidia_rules;
+mod pages;
 mod rendering;
 mod tpm;
 mod vectors;

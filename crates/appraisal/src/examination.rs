@@ -1,16 +1,18 @@
 //! One look at a file, as `bailey evidence verify` and the page in `docs/verify` make it: take the Evidence out of
 //! whatever holds it, pick the Endorsements that fit, and assess it. Pure, so that both give the same bytes.
 
+use std::sync::Arc;
+
 use evidence::conveyed::Conveyed;
 use evidence::eventlog::EventLog;
 use evidence::{Covered, Malformed, NoRegisters};
 use serde::Serialize;
 
-use crate::composite::{CompositeVerdict, Piece, assess_all};
+use crate::composite::{CompositeVerdict, Piece, assess_pieces};
 use crate::verdict::{Reason, Verdict};
 use crate::{
-    Crypto, EmulatedRoot, EndorsementsBuilder, Policy, ReferenceValue, TrustAnchor, UnixTime, Unrecognised,
-    assess,
+    Crypto, EmulatedRoot, EndorsementsBuilder, Narrowing, Policy, ReferenceValue, TrustAnchor, UnixTime,
+    Unrecognised, assess,
 };
 
 /// A file to be looked at, and what it is to be held against.
@@ -23,6 +25,7 @@ pub struct Examination {
     trust_anchors: Vec<TrustAnchor>,
     references: Option<Vec<ReferenceValue>>,
     report_data: Option<Covered>,
+    narrowing: Option<Arc<dyn Narrowing>>,
 }
 
 /// A file that is neither the root of a vendor nor a key that can be enrolled.
@@ -50,6 +53,7 @@ impl Examination {
             trust_anchors: Vec::new(),
             references: None,
             report_data: None,
+            narrowing: None,
         })
     }
 
@@ -83,6 +87,11 @@ impl Examination {
     /// Holds the Evidence against this policy, beside the roots that [`Examination::trust`] adds.
     pub fn hold_against(&mut self, policy: Policy) {
         self.policy = policy;
+    }
+
+    /// Asks a further opinion on each piece of Evidence that would be accepted.
+    pub fn narrow_by(&mut self, narrowing: Arc<dyn Narrowing>) {
+        self.narrowing = Some(narrowing);
     }
 
     /// Trusts a further root: a certificate, or a key.
@@ -132,7 +141,11 @@ impl Examination {
         if let [(_, evidence)] = self.conveyed.evidence.as_slice() {
             let endorsements = self.endorsements.fit(evidence, now);
             let assessment = assess(evidence, &endorsements, covered, references, &policy, now, crypto);
-            return Examined::One(Box::new(assessment.verdict().clone()));
+            let verdict = assessment.verdict().clone();
+            return Examined::One(Box::new(match &self.narrowing {
+                Some(narrowing) => verdict.narrowed(&**narrowing),
+                None => verdict,
+            }));
         }
         let fitted: Vec<_> =
             self.conveyed.evidence.iter().map(|(_, evidence)| self.endorsements.fit(evidence, now)).collect();
@@ -143,7 +156,15 @@ impl Examination {
             .zip(&fitted)
             .map(|((label, evidence), endorsements)| Piece { label, evidence, endorsements })
             .collect();
-        Examined::All(Box::new(assess_all(&pieces, covered, references, &policy, now, crypto)))
+        Examined::All(Box::new(assess_pieces(
+            &pieces,
+            covered,
+            references,
+            &policy,
+            now,
+            crypto,
+            self.narrowing.as_deref(),
+        )))
     }
 }
 

@@ -46,6 +46,48 @@ const KINDS: &[&str] = &[
     "Var",
 ];
 
+/// The deepest nesting of brackets. The interpreter's parser tries each one as several things, so its time doubles
+/// with each.
+const MAX_NESTING: usize = 10;
+
+/// Refuses a text that would keep the parser busy.
+pub(crate) fn admit_text(text: &str, max_bytes: usize) -> Result<(), Fault> {
+    if text.len() > max_bytes {
+        return Err(Fault::Limit(format!("it has more than {max_bytes} bytes")));
+    }
+    if nesting(text) > MAX_NESTING {
+        return Err(Fault::Limit(format!("its brackets are nested deeper than {MAX_NESTING}")));
+    }
+    Ok(())
+}
+
+/// The deepest nesting of brackets outside of texts and comments.
+fn nesting(text: &str) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let mut chars = text.chars();
+    while let Some(char) = chars.next() {
+        match char {
+            '[' | '{' | '(' => depth += 1,
+            ']' | '}' | ')' => depth = depth.saturating_sub(1),
+            '#' => drop(chars.by_ref().find(|&char| char == '\n')),
+            '`' => drop(chars.by_ref().find(|&char| char == '`')),
+            '"' => {
+                while let Some(char) = chars.next() {
+                    match char {
+                        '\\' => drop(chars.next()),
+                        // No text goes on in the next line.
+                        '"' | '\n' => break,
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    deepest
+}
+
 /// Refuses a policy that must not be run, and gives the names of its rules.
 pub(crate) fn admit(modules: &str, max_nodes: usize) -> Result<BTreeSet<String>, Fault> {
     // serde_json reads 128 levels, which bounds the recursion here, too.

@@ -91,9 +91,7 @@ impl Rego {
 
     /// The interpreter, with the names of the rules.
     fn prepare(&self) -> Result<(Engine, BTreeSet<String>), Fault> {
-        if self.text.len() > self.limits.text {
-            return Err(Fault::Limit(format!("it has more than {} bytes", self.limits.text)));
-        }
+        admission::admit_text(&self.text, self.limits.text)?;
         let mut engine = Engine::new();
         engine.set_rego_v0(false);
         engine.set_strict_builtin_errors(true);

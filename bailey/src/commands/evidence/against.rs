@@ -7,6 +7,7 @@ use appraisal::{EmulatedRoot, Examination, Policy, UnixTime};
 use attested_tls::clock;
 use clap::Args;
 use evidence::eventlog::EventLog;
+use policy_rego::{Limits, Rego};
 
 use crate::{
     failure::{Failure, Input, Outcome},
@@ -93,6 +94,12 @@ pub fn policy(text: &str) -> Outcome<Policy> {
             Policy::from_text(json).malformed(format!("{path} is no appraisal policy"))
         }
     }
+}
+
+/// The policy in Rego in that file.
+pub fn rego(path: &Path) -> Outcome<Rego> {
+    let text = String::from_utf8(read(path)?).malformed(format!("{} is no text", path.display()))?;
+    Rego::new(text, Limits::default()).malformed(format!("{} cannot be run", path.display()))
 }
 
 /// Reads a file of bounded size.

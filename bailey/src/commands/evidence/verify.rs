@@ -1,10 +1,11 @@
 //! `bailey evidence verify`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 
-use super::against::{Against, policy};
+use super::against::{Against, policy, rego};
 use crate::{
     commands::{colour, print_json},
     failure::{Failure, Outcome},
@@ -19,6 +20,9 @@ pub struct Verify {
     /// only)
     #[arg(long, value_name = "FILE", default_value = "genuine")]
     policy: String,
+    /// A policy in Rego that is asked about what the other accepts, and can only narrow (docs/policy-rego.md)
+    #[arg(long, value_name = "FILE")]
+    rego: Option<PathBuf>,
     #[command(flatten)]
     against: Against,
     /// For a program
@@ -30,6 +34,9 @@ impl Verify {
     pub fn run(self) -> Outcome {
         let mut examination = self.against.examination(&self.file)?;
         examination.hold_against(policy(&self.policy)?);
+        if let Some(path) = &self.rego {
+            examination.narrow_by(Arc::new(rego(path)?));
+        }
         let examined = examination.assess(self.against.now()?, &crypto_aws_lc::AwsLc);
         if self.json {
             print_json(&examined)?;

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use appraisal::{EndorsementsBuilder, Examination, Examined, TcbStatus, UnixTime, Verdict, assess};
+use appraisal::{EndorsementsBuilder, Examination, Examined, Policy, TcbStatus, UnixTime, Verdict, assess};
 use crypto_aws_lc::AwsLc;
 use evidence::{Endorsements, Evidence};
 
@@ -193,7 +193,13 @@ impl Corpus {
             return None;
         }
         let now = row.at.unwrap_or(UnixTime(1_735_689_600));
-        let examined = examination.ok().map(|examination| examination.assess(now, &AwsLc));
+        let examined = examination.ok().map(|mut examination| {
+            // What NVIDIA told by OCSP alone cannot be known without: `production` refuses what is not known.
+            if row.expected.contains("OCSP") {
+                examination.hold_against(Policy::production());
+            }
+            examination.assess(now, &AwsLc)
+        });
         let got = match &examined {
             Some(examined) if rejected => accept(examined.is_accepted()),
             Some(_) => "read".into(),
@@ -206,7 +212,7 @@ impl Corpus {
 }
 
 fn look(evidence: &Evidence, endorsements: &Endorsements, now: UnixTime) -> Verdict {
-    assess(evidence, endorsements, None, None, &appraisal::Policy::genuine(), now, &AwsLc).verdict().clone()
+    assess(evidence, endorsements, None, None, &Policy::genuine(), now, &AwsLc).verdict().clone()
 }
 
 fn accept(accepted: bool) -> String {

@@ -16,6 +16,7 @@ mod lab;
 mod memory;
 mod mine;
 mod mutation;
+mod narrowing;
 mod needs;
 mod nitro_rules;
 mod nvidia;

@@ -158,3 +158,20 @@ fn a_reader_that_goes_away_is_no_panic() {
     let output = Command::new("sh").args(["-c", &script]).output().expect("sh runs");
     assert!(!text(&output.stderr).contains("panicked"), "{}", text(&output.stderr));
 }
+
+#[test]
+fn a_policy_in_rego_narrows() {
+    let quote = vector("negatives", "tdx4-ok.quote");
+    let collateral = vector("negatives", "tdx4-ok.collateral");
+    let at = "2025-07-04T10:16:31Z";
+    let policy = |text: &str| {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), text).expect("written");
+        let (exit, verdict) =
+            verify(&quote, &collateral, at, &["--rego", &file.path().display().to_string()]);
+        (exit, verdict["reasons"][0]["code"].as_str().unwrap_or_default().to_owned())
+    };
+    assert_eq!(policy("package bailey\nallow if input.platform == \"tdx\""), (0, String::new()));
+    assert_eq!(policy("package bailey\nallow if input.platform == \"snp\""), (1, "REGO_DENIED".to_owned()));
+    assert_eq!(policy("package bailey\nallow := http.send({})"), (2, String::new()));
+}

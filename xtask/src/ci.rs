@@ -38,8 +38,8 @@ fn licences() -> Result<()> {
 
 /// The pure crates must build for a browser.
 fn pure_crates() -> Result<()> {
-    step("evidence and appraisal for wasm32-unknown-unknown");
+    step("evidence, appraisal and policy-rego for wasm32-unknown-unknown");
     build::guest_target("wasm32-unknown-unknown")?;
-    let packages = ["-p", "evidence", "-p", "appraisal"];
+    let packages = ["-p", "evidence", "-p", "appraisal", "-p", "policy-rego"];
     run(cargo().args(["build", "--locked", "--target", "wasm32-unknown-unknown"]).args(packages))
 }

@@ -13,6 +13,8 @@ const ABSENCES: &[(&str, &[&str])] = &[
     (
         "appraisal",
         &[
+            "policy-rego",
+            "regorus",
             "crypto-aws-lc",
             "attested-tls",
             "endorsements",
@@ -36,6 +38,10 @@ const ABSENCES: &[(&str, &[&str])] = &[
             "wasmtime",
             "axum",
         ],
+    ),
+    (
+        "policy-rego",
+        &["endorsements", "crypto-aws-lc", "attested-tls", "tokio", "rustls", "rand", "getrandom"],
     ),
     ("manifest", &["endorsements", "appraisal", "attested-tls", "aws-lc-rs", "tokio", "rustls"]),
     ("attester", &["endorsements", "appraisal", "emulator", "tokio", "rustls"]),

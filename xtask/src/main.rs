@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod ci;
+mod corpus;
 mod direction;
 mod fuzz;
 mod shell;
@@ -49,6 +50,11 @@ enum Command {
         /// Only targets whose name contains this
         target: Option<String>,
     },
+    /// Print a table of a corpus: sample, expected, got; fail when they differ
+    Corpus {
+        /// A folder with an index.tsv; without one, that of the appraisal crate's tests
+        folder: Option<std::path::PathBuf>,
+    },
     /// Build the verifier into the page of docs/verify, which then works offline
     Page,
     /// Run the benchmarks (release build) and print medians and ratios
@@ -65,6 +71,7 @@ fn main() -> Result<()> {
         Command::Ci => ci::all(),
         Command::Direction => direction::check(),
         Command::Fuzz { seconds, target } => fuzz::run(seconds, target.as_deref()),
+        Command::Corpus { folder } => corpus::table(folder.as_deref()),
         Command::Page => build::page(),
         Command::Bench { which: None } => build::bench(),
         Command::Bench { which: Some(Bench::Verify) } => bench::verify(),

@@ -299,6 +299,19 @@ codes! {
     VmplMismatch = "VMPL_MISMATCH",
     /// A TDX quote is not of the TD report that it should vouch for.
     TdReportMismatch = "TD_REPORT_MISMATCH",
+    /// The Rego policy does not allow it.
+    RegoDenied = "REGO_DENIED",
+    /// The Rego policy cannot be run, or answers neither yes nor no.
+    RegoInvalid = "REGO_INVALID",
+    /// The Rego policy takes more steps or room than it may.
+    RegoLimit = "REGO_LIMIT",
+}
+
+impl Code {
+    /// The page about it, relative to the repository's root.
+    pub fn page(self) -> String {
+        format!("docs/verdicts/{}.md", self.as_str())
+    }
 }
 
 impl fmt::Display for Code {

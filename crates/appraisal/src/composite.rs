@@ -11,7 +11,8 @@ use serde::Serialize;
 use crate::expectation::is_covered;
 use crate::verdict::{Check, Decision, Origin, Reason, Verdict};
 use crate::{
-    Appraised, Code, Crypto, Policy, ReferenceValue, ReferenceValues, TcbStatus, UnixTime, appraise, assess,
+    Appraised, Code, Crypto, Narrowing, Policy, ReferenceValue, ReferenceValues, TcbStatus, UnixTime,
+    appraise, assess,
 };
 
 /// One piece of composite Evidence, with the label by which verdicts show it.
@@ -110,10 +111,28 @@ pub fn assess_all(
     now: UnixTime,
     crypto: &dyn Crypto,
 ) -> CompositeVerdict {
+    assess_pieces(pieces, report_data, measurements, policy, now, crypto, None)
+}
+
+/// As [`assess_all`], with a further opinion on each piece.
+pub(crate) fn assess_pieces(
+    pieces: &[Piece<'_>],
+    report_data: Option<&Covered>,
+    measurements: Option<&[ReferenceValue]>,
+    policy: &Policy,
+    now: UnixTime,
+    crypto: &dyn Crypto,
+    narrowing: Option<&dyn Narrowing>,
+) -> CompositeVerdict {
     let look = |piece: &Piece<'_>| {
         let Piece { evidence, endorsements, .. } = piece;
         let assessment = assess(evidence, endorsements, report_data, measurements, policy, now, crypto);
-        (piece.label.to_owned(), assessment.verdict().clone())
+        let verdict = assessment.verdict().clone();
+        let verdict = match narrowing {
+            Some(narrowing) => verdict.narrowed(narrowing),
+            None => verdict,
+        };
+        (piece.label.to_owned(), verdict)
     };
     CompositeVerdict::new(pieces.iter().map(look).collect(), policy, now)
 }

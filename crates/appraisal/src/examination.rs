@@ -1,16 +1,18 @@
 //! One look at a file, as `bailey evidence verify` and the page in `docs/verify` make it: take the Evidence out of
 //! whatever holds it, pick the Endorsements that fit, and assess it. Pure, so that both give the same bytes.
 
+use std::sync::Arc;
+
 use evidence::conveyed::Conveyed;
 use evidence::eventlog::EventLog;
 use evidence::{Covered, Endorsements, Malformed, NoRegisters};
 use serde::Serialize;
 
-use crate::composite::{CompositeVerdict, Piece, assess_all};
+use crate::composite::{CompositeVerdict, Piece, assess_pieces};
 use crate::verdict::{Reason, Verdict};
 use crate::{
-    Crypto, EmulatedRoot, EndorsementsBuilder, Policy, ReferenceValue, TrustAnchor, UnixTime, Unrecognised,
-    assess, ra_tls,
+    Crypto, EmulatedRoot, EndorsementsBuilder, Narrowing, Policy, ReferenceValue, TrustAnchor, UnixTime,
+    Unrecognised, assess, ra_tls,
 };
 
 /// A file to be looked at, and what it is to be held against.
@@ -23,6 +25,7 @@ pub struct Examination {
     trust_anchors: Vec<TrustAnchor>,
     references: Option<Vec<ReferenceValue>>,
     report_data: Option<Covered>,
+    narrowing: Option<Arc<dyn Narrowing>>,
 }
 
 /// A file that is neither the root of a vendor nor a key that can be enrolled.
@@ -50,6 +53,7 @@ impl Examination {
             trust_anchors: Vec::new(),
             references: None,
             report_data: None,
+            narrowing: None,
         })
     }
 
@@ -108,6 +112,11 @@ impl Examination {
         self.policy = policy;
     }
 
+    /// Asks a further opinion on each piece of Evidence that would be accepted.
+    pub fn narrow_by(&mut self, narrowing: Arc<dyn Narrowing>) {
+        self.narrowing = Some(narrowing);
+    }
+
     /// Trusts a further root: a certificate, or a key.
     ///
     /// # Errors
@@ -160,7 +169,11 @@ impl Examination {
             if let Some(certificate) = certificate {
                 verdict.add(ra_tls::check(certificate, crypto));
             }
-            return Examined::One(Box::new(verdict));
+            // Last, for it is asked about what everything else accepts.
+            return Examined::One(Box::new(match &self.narrowing {
+                Some(narrowing) => verdict.narrowed(&**narrowing),
+                None => verdict,
+            }));
         }
         let fitted = self.fitted(now);
         let pieces: Vec<_> = self
@@ -170,7 +183,15 @@ impl Examination {
             .zip(&fitted)
             .map(|((label, evidence), endorsements)| Piece { label, evidence, endorsements })
             .collect();
-        Examined::All(Box::new(assess_all(&pieces, covered, references, &policy, now, crypto)))
+        Examined::All(Box::new(assess_pieces(
+            &pieces,
+            covered,
+            references,
+            &policy,
+            now,
+            crypto,
+            self.narrowing.as_deref(),
+        )))
     }
 }
 

@@ -57,6 +57,7 @@ mod findings;
 mod heads;
 mod intel;
 mod memory;
+mod narrowing;
 mod needs;
 mod nitro;
 mod nvidia;
@@ -94,6 +95,7 @@ pub use intel::{
     TdAttributes, TdxClaims,
 };
 pub use memory::Capacity;
+pub use narrowing::{Narrowing, Objection};
 pub use needs::{
     AmdNeeds, CollateralSubject, IntelNeeds, IntelTee, Needs, NeedsUnknown, PckCa, VekNeeds, hardware_id,
     needs, needs_of_quote, needs_of_report,
@@ -188,6 +190,19 @@ impl Appraised {
         }
     }
 
+    /// Asks a further opinion: the proof stays one only if that has nothing against it.
+    ///
+    /// # Errors
+    /// [`Refused`], with its objections in the tree.
+    pub fn narrow(self, by: &dyn Narrowing) -> Result<Self, Refused> {
+        let verdict = self.verdict.narrowed(by);
+        if verdict.is_accepted() {
+            Ok(Self { verdict, ..self })
+        } else {
+            Err(Refused { verdict: Box::new(verdict) })
+        }
+    }
+
     /// The tree of checks.
     pub fn verdict(&self) -> &Verdict {
         &self.verdict
@@ -269,6 +284,12 @@ pub struct Assessment {
 }
 
 impl Assessment {
+    /// Asks a further opinion, where the verdict accepts.
+    #[must_use]
+    pub fn narrow(self, by: &dyn Narrowing) -> Self {
+        Self { verdict: self.verdict.narrowed(by) }
+    }
+
     /// The tree of checks.
     pub fn verdict(&self) -> &Verdict {
         &self.verdict

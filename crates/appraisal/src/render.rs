@@ -1,10 +1,12 @@
-//! A verdict for people: one line that says it all, a line for each group of checks, and below those that did
-//! not pass what was expected, what was seen, and what would mend it.
+//! A verdict for people: one line that says it all, a line for each group of checks, below those that did not
+//! pass what was expected, what was seen, and what would mend it, and at the end where to read on.
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 
 use evidence::Platform;
 
+use crate::Code;
 use crate::verdict::{Check, Decision, Origin, Outcome, Verdict};
 
 const RED: &str = "\x1b[31m";
@@ -60,6 +62,18 @@ impl Page {
             self.detail(indent, group)?;
             self.children(indent, group)?;
         }
+        self.pages(verdict)
+    }
+
+    /// Where to read on about what failed: one line, whatever the number of reasons.
+    fn pages(&mut self, verdict: &Verdict) -> fmt::Result {
+        let codes: BTreeSet<_> = verdict.codes().collect();
+        if codes.is_empty() {
+            return Ok(());
+        }
+        let pages: Vec<_> = codes.into_iter().map(Code::page).collect();
+        self.styled(DIM, &format!("more: {}", pages.join(", ")))?;
+        self.text.push('\n');
         Ok(())
     }
 

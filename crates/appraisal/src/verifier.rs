@@ -8,7 +8,8 @@ use evidence::{Covered, Endorsements, Evidence};
 use crate::expectation::Expectations;
 use crate::memory::{Capacity, Memory};
 use crate::{
-    Appraised, Assessment, Crypto, Policy, ReferenceValue, ReferenceValues, Refused, UnixTime, judge,
+    Appraised, Assessment, Crypto, Narrowing, Policy, ReferenceValue, ReferenceValues, Refused, UnixTime,
+    judge,
 };
 
 /// Cryptography with a bounded memory. Verdicts are those of [`appraise`](crate::appraise) and
@@ -19,12 +20,19 @@ use crate::{
 pub struct Verifier {
     crypto: Box<dyn Crypto>,
     memory: Memory,
+    narrowing: Option<Box<dyn Narrowing>>,
 }
 
 impl Verifier {
     /// A verifier that remembers nothing yet.
     pub fn new(crypto: impl Crypto + 'static, capacity: Capacity) -> Self {
-        Self { crypto: Box::new(crypto), memory: Memory::new(capacity) }
+        Self { crypto: Box::new(crypto), memory: Memory::new(capacity), narrowing: None }
+    }
+
+    /// The same verifier, which asks a further opinion on all that it would accept.
+    #[must_use]
+    pub fn narrowed_by(self, narrowing: impl Narrowing + 'static) -> Self {
+        Self { narrowing: Some(Box::new(narrowing)), ..self }
     }
 
     /// As [`appraise`](crate::appraise).
@@ -73,7 +81,12 @@ impl Verifier {
         policy: &Policy,
         now: UnixTime,
     ) -> (crate::Verdict, crate::CollateralSeen) {
-        judge(evidence, endorsements, expectations, policy, now, &*self.crypto, Some(&self.memory))
+        let (verdict, collateral) =
+            judge(evidence, endorsements, expectations, policy, now, &*self.crypto, Some(&self.memory));
+        match &self.narrowing {
+            Some(narrowing) => (verdict.narrowed(&**narrowing), collateral),
+            None => (verdict, collateral),
+        }
     }
 }
 

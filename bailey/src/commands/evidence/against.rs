@@ -8,6 +8,7 @@ use attested_tls::clock;
 use clap::Args;
 use endorsements::{Bundle, BundleError, BundleKey};
 use evidence::eventlog::EventLog;
+use policy_rego::{Limits, Rego};
 
 use crate::{
     failure::{Failure, Input, Kind, Outcome},
@@ -120,6 +121,12 @@ pub fn policy(text: &str) -> Outcome<Policy> {
             Policy::from_text(json).malformed(format!("{path} is no appraisal policy"))
         }
     }
+}
+
+/// The policy in Rego in that file.
+pub fn rego(path: &Path) -> Outcome<Rego> {
+    let text = String::from_utf8(read(path)?).malformed(format!("{} is no text", path.display()))?;
+    Rego::new(text, Limits::default()).malformed(format!("{} cannot be run", path.display()))
 }
 
 /// Reads a file of bounded size.

@@ -1,10 +1,11 @@
 //! `bailey evidence verify`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 
-use super::against::{Against, policy, read};
+use super::against::{Against, policy, read, rego};
 use super::ear::EarOutput;
 use crate::{
     commands::{colour, endorsements::Fetching, print_json},
@@ -20,6 +21,9 @@ pub struct Verify {
     /// only)
     #[arg(long, value_name = "FILE", default_value = "genuine")]
     policy: String,
+    /// A policy in Rego that is asked about what the other accepts, and can only narrow (docs/policy-rego.md)
+    #[arg(long, value_name = "FILE")]
+    rego: Option<PathBuf>,
     #[command(flatten)]
     against: Against,
     #[command(flatten)]
@@ -46,6 +50,9 @@ impl Verify {
         let remembered = self.fetching.remembered()?;
         remembered.apply(&mut policy, &examination, now)?;
         examination.hold_against(policy);
+        if let Some(path) = &self.rego {
+            examination.narrow_by(Arc::new(rego(path)?));
+        }
         let examined = examination.assess(now, &crypto_aws_lc::AwsLc);
         if examined.is_accepted() {
             remembered.raise(&examination, now)?;

@@ -1,6 +1,7 @@
 //! The subcommands: what each takes, and what it does.
 
 pub mod certificate;
+pub mod coordinator;
 pub mod endorsements;
 pub mod evidence;
 pub mod host;
@@ -31,6 +32,9 @@ pub struct Arguments {
 enum Command {
     /// Start a whole mesh on this machine, on emulated TEEs, and stop it on Ctrl-C
     Up(up::Up),
+    /// Run a coordinator of your own
+    #[command(subcommand)]
+    Coordinator(coordinator::Command),
     /// Look at Evidence, or appraise it
     #[command(subcommand)]
     Evidence(evidence::Command),
@@ -64,6 +68,7 @@ enum Command {
 pub async fn run(arguments: Arguments) -> Outcome {
     match arguments.command {
         Command::Up(up) => up.run().await,
+        Command::Coordinator(command) => command.run().await,
         Command::Evidence(command) => command.run().await,
         Command::Endorsements(command) => command.run().await,
         Command::Verify(verify) => verify.run().await,

@@ -64,7 +64,7 @@ impl Up {
 }
 
 /// Ctrl-C, or whoever started us asks us to end.
-async fn wait_for_the_end() -> Outcome {
+pub async fn wait_for_the_end() -> Outcome {
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
         .context("the end cannot be waited for")?;
     tokio::select! {

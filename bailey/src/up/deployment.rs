@@ -38,6 +38,12 @@ pub struct CoordinatorPlan {
     pub names: Vec<String>,
     /// Where its client API listens; any free port if missing.
     pub listen: Option<SocketAddr>,
+    /// Where its mesh API listens, for Keeps; any free port if missing.
+    pub mesh: Option<SocketAddr>,
+    /// Where native programs join by MarbleRun's protocol; nowhere if missing.
+    pub marbles: Option<SocketAddr>,
+    /// Where Prometheus finds metrics; nowhere if missing.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// A Keep to start.

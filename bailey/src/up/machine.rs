@@ -45,6 +45,10 @@ impl Programs {
 
     /// The programs as they are now, in `folder`: whoever builds them anew meanwhile changes nothing here.
     fn pinned(&self, folder: &Path) -> Result<Self> {
+        // Those of an earlier start may be older.
+        if folder.is_dir() {
+            fs::remove_dir_all(folder).with_context(|| format!("{} cannot be removed", folder.display()))?;
+        }
         fs::create_dir(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
         for name in ["bailey", "bailey-emulator", "bailey-coordinator", "bailey-keep"] {
             let (from, to) = (self.path(name)?, folder.join(name));

@@ -84,9 +84,9 @@ impl Mesh {
         let configuration = CoordinatorConfiguration { owner, names: plan.names.clone() }.to_json();
         let program = machine.programs().path("bailey-coordinator")?;
         let client_address = plan.listen.map_or_else(free_address, Ok)?;
-        let mesh_address = free_address()?;
+        let mesh_address = plan.mesh.map_or_else(free_address, Ok)?;
         let state = machine.folder().join(format!("state-{name}"));
-        let arguments = vec![
+        let mut arguments = vec![
             "--state".into(),
             state.display().to_string(),
             "--client-address".into(),
@@ -94,6 +94,9 @@ impl Mesh {
             "--mesh-address".into(),
             mesh_address.to_string(),
         ];
+        for (option, address) in [("--marble-address", plan.marbles), ("--metrics-address", plan.metrics)] {
+            arguments.extend(address.into_iter().flat_map(|address| [option.to_owned(), address.to_string()]));
+        }
         machine.launch(name, plan.platform, &program, configuration.clone(), arguments, Restart::Always)?;
         let log = Log::of(machine, name);
         log.until(|line| line["message"] == "serving").await.context("the coordinator did not start")?;

@@ -13,5 +13,6 @@ pub mod commands;
 pub mod failure;
 pub mod identity;
 pub mod output;
+pub mod recovery;
 pub mod reference;
 pub mod up;

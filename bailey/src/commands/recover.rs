@@ -24,25 +24,24 @@ use crate::{
 pub struct Recover {
     #[command(subcommand)]
     step: Option<Step>,
-    #[command(flatten)]
-    whole: Option<Whole>,
-}
-
-/// All steps in one: decrypt, sign, encrypt to the coordinator, upload.
-#[derive(Args)]
-struct Whole {
     /// The recovery secrets, as `bailey manifest set --recovery-secrets` wrote them
-    secrets: PathBuf,
+    #[arg(required = true)]
+    secrets: Option<PathBuf>,
     /// Whose recovery secret, as the manifest names the holder
     #[arg(long, value_name = "NAME")]
     holder: Option<String>,
     /// The holder's RSA private key, PEM
-    #[arg(long, value_name = "FILE")]
-    key: PathBuf,
-    #[command(flatten)]
-    purpose: Purpose,
-    #[command(flatten)]
-    remote: Remote,
+    #[arg(long, value_name = "FILE", required = true)]
+    key: Option<PathBuf>,
+    /// Prove to a running coordinator that the recovery secrets would work, and change nothing
+    #[arg(long)]
+    rehearse: bool,
+    /// The coordinator, such as https://localhost:4433
+    #[arg(long, value_name = "URL", required = true)]
+    coordinator: Option<String>,
+    /// The coordinator's root certificate, as `bailey verify --pin` wrote it
+    #[arg(long, value_name = "FILE", required = true)]
+    root: Option<PathBuf>,
 }
 
 /// One step at a time, for keys on machines without a network.
@@ -136,15 +135,30 @@ struct Progress {
 impl Recover {
     /// Runs the command.
     pub async fn run(self) -> Outcome {
-        match (self.step, self.whole) {
-            (Some(Step::PublicKey(step)), _) => step.run().await,
-            (Some(Step::Sign(step)), _) => step.run(),
-            (Some(Step::Encrypt(step)), _) => step.run(),
-            (Some(Step::Upload(step)), _) => step.run().await,
-            (Some(Step::Progress(step)), _) => step.run().await,
-            (None, Some(whole)) => whole.run().await,
-            (None, None) => Err(Failure::malformed("say which recovery secrets, or which step")),
+        match self.step {
+            Some(Step::PublicKey(step)) => step.run().await,
+            Some(Step::Sign(step)) => step.run(),
+            Some(Step::Encrypt(step)) => step.run(),
+            Some(Step::Upload(step)) => step.run().await,
+            Some(Step::Progress(step)) => step.run().await,
+            None => self.all_steps().await,
         }
+    }
+
+    /// Decrypts, signs, encrypts to the coordinator, uploads.
+    async fn all_steps(self) -> Outcome {
+        // Required unless there is a step: clap has seen to it.
+        let (Some(secrets), Some(key), Some(coordinator), Some(root)) =
+            (self.secrets, self.key, self.coordinator, self.root)
+        else {
+            return Err(Failure::malformed("say which recovery secrets, whose key and which coordinator"));
+        };
+        let (key, share) = decrypted(&secrets, self.holder.as_deref(), &key)?;
+        let signature = key.sign(&share)?;
+        let client = Remote { coordinator, root }.client(None)?;
+        let purpose = Purpose { rehearse: self.rehearse };
+        let encrypted = recovery::encrypt(&purpose.public_key(&client).await?, &share)?;
+        purpose.upload(&client, &encrypted, &signature).await
     }
 }
 
@@ -170,16 +184,6 @@ impl Purpose {
             crate::say!("the coordinator has a new root now: appraise it again with `bailey verify --pin`");
         }
         Ok(())
-    }
-}
-
-impl Whole {
-    async fn run(self) -> Outcome {
-        let (key, share) = decrypted(&self.secrets, self.holder.as_deref(), &self.key)?;
-        let signature = key.sign(&share)?;
-        let client = self.remote.client(None)?;
-        let encrypted = recovery::encrypt(&self.purpose.public_key(&client).await?, &share)?;
-        self.purpose.upload(&client, &encrypted, &signature).await
     }
 }
 

@@ -27,7 +27,7 @@ pub use history::Entry;
 pub use identity::IdentityKey;
 pub use native::{NativeActivation, NativePeer, activate_native, native_expectations, raise_counter};
 pub use refusal::Refusal;
-pub use rehearsal::{rehearsable, rehearsed};
+pub use rehearsal::{Rehearsal, Standing, rehearsed};
 pub use secrets::NewSecret;
 pub use state::{Mesh, Pending, State};
 pub use update::{Progress, acknowledge, cancel, lapse, update};

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use super::{Shared, answer, blocking, recovery::uploaded};
-use crate::{core::Refusal, service::rehearsal::Standing};
+use crate::core::{Refusal, Standing};
 
 /// RSA at 4096 bits, for anyone who asks: never so much of it that Evidence has to wait.
 const MAX_AT_ONCE: usize = 2;

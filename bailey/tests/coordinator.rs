@@ -8,3 +8,5 @@ mod changes;
 mod recovery;
 #[path = "coordinator/secrets.rs"]
 mod secrets;
+#[path = "coordinator/words.rs"]
+mod words;

@@ -122,6 +122,39 @@ mod tests {
     use super::*;
 
     #[test]
+    fn both_forms_of_a_private_key_and_no_other() {
+        use aws_lc_rs::{rsa::KeySize, signature::KeyPair as _};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key.pem");
+        let load = |text: String| {
+            std::fs::write(&path, text).unwrap();
+            HolderKey::load(&path)
+        };
+        let pair = KeyPair::generate(KeySize::Rsa2048).unwrap();
+        let pkcs8: Pkcs8V1Der<'_> = pair.as_der().unwrap();
+        let pkcs8 = pkcs8.as_ref();
+        let public = pair.public_key().as_der().unwrap();
+        let encrypted = encrypt(public.as_ref(), b"share").unwrap();
+        // PKCS #8 of an RSA key is PKCS #1 after version, algorithm and the head of an octet string (RFC 5958).
+        for (label, der) in [("PRIVATE KEY", pkcs8), ("RSA PRIVATE KEY", &pkcs8[26..])] {
+            let key = load(pem(label, der)).unwrap_or_else(|failure| panic!("{label}: {}", failure.render()));
+            assert_eq!(key.open(&encrypted).unwrap().as_slice(), b"share", "{label}");
+            assert_eq!(key.sign(b"share").unwrap().len(), 256, "{label}");
+        }
+        for wrong in [pem("PRIVATE KEY", &pkcs8[26..]), pem("PUBLIC KEY", public.as_ref()), String::new()] {
+            assert_eq!(load(wrong).err().unwrap().exit_code(), 2);
+        }
+        let mut damaged = encrypted.clone();
+        damaged[7] ^= 1;
+        assert!(
+            HolderKey { decrypting: PrivateDecryptingKey::from_pkcs8(pkcs8).unwrap(), pair }
+                .open(&damaged)
+                .is_err()
+        );
+        assert!(encrypt(b"no key", b"share").is_err());
+    }
+
+    #[test]
     fn every_form_of_the_file() {
         for text in [
             "AAEC\n",

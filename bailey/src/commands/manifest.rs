@@ -126,6 +126,15 @@ pub async fn set(client: &Client, bytes: &[u8]) -> Outcome<Value> {
     client.post("/api/v2/manifest", &request(bytes)).await.map_err(with_faults)
 }
 
+/// Recovery secrets as the file that holders get, if there are any.
+pub fn recovery_secrets(secrets: &Value) -> Outcome<Option<String>> {
+    if secrets.as_object().is_none_or(serde_json::Map::is_empty) {
+        return Ok(None);
+    }
+    let text = serde_json::to_string_pretty(&json!({ "RecoverySecrets": secrets }));
+    Ok(Some(text.map_err(anyhow::Error::from)?))
+}
+
 /// The body of the request that sets a manifest.
 pub fn request(bytes: &[u8]) -> Value {
     json!({ "manifest": BASE64.encode(bytes) })
@@ -151,4 +160,22 @@ fn with_faults(error: anyhow::Error) -> Failure {
     }
     let sentence = declined.to_string();
     Failure { kind: Kind::Refused, error: anyhow::anyhow!(faults.join("\n")).context(sentence), hint: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_is_the_one_whose_digest_is_named_or_refused() {
+        let answer =
+            |digest: &str| json!({ "manifest": BASE64.encode("abc"), "manifestFingerprint": digest });
+        // FIPS 180-2, appendix B.1.
+        let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(document(&answer(digest)).unwrap(), b"abc");
+        for wrong in ["", "ba7816", &"0".repeat(64)] {
+            assert_eq!(document(&answer(wrong)).unwrap_err().exit_code(), 2, "{wrong}");
+        }
+        assert!(document(&json!({})).is_err());
+    }
 }

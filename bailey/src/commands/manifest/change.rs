@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{check_bytes, request, set, with_faults};
+use super::{check_bytes, recovery_secrets, request, set, with_faults};
 use crate::{
     commands::{
         print_json,
@@ -181,12 +181,8 @@ fn progressed(answer: &Value) {
 
 /// Recovery secrets are in this answer and nowhere else.
 fn hand_out(secrets: &Value, place: Option<PrivateFile>, path: Option<&Path>) -> Outcome {
+    let Some(text) = recovery_secrets(secrets)? else { return Ok(()) };
     let count = secrets.as_object().map_or(0, serde_json::Map::len);
-    if count == 0 {
-        return Ok(());
-    }
-    let secrets = json!({ "RecoverySecrets": secrets });
-    let text = serde_json::to_string_pretty(&secrets).map_err(anyhow::Error::from)?;
     let Some((place, path)) = place.zip(path) else {
         eprintln!(
             "warning: these are the recovery secrets of {count} holders, and no --recovery-secrets FILE was given. \

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::{
-    client::Client,
+    client::{Client, Declined},
     commands::{print_json, remote::Remote, verify::read},
     failure::{Failure, Input, Outcome},
     output::{PrivateFile, public_file},
@@ -168,7 +168,7 @@ impl Purpose {
     }
 
     async fn public_key(&self, client: &Client) -> Outcome<Vec<u8>> {
-        let answer = client.get(&format!("{}/public-key", self.path())).await?;
+        let answer = client.get(&format!("{}/public-key", self.path())).await.map_err(with_hint)?;
         BASE64
             .decode(answer["ephemeralPublicKey"].as_str().unwrap_or_default())
             .malformed("the coordinator's answer has no key")
@@ -178,13 +178,22 @@ impl Purpose {
         let body = json!({
             "recoverySecret": BASE64.encode(share), "recoverySecretSignature": BASE64.encode(signature),
         });
-        let answer = client.post(self.path(), &body).await?;
+        let answer = client.post(self.path(), &body).await.map_err(with_hint)?;
         crate::say!("{}", answer["message"].as_str().unwrap_or("the recovery secret was taken"));
         if !self.rehearse && answer["remaining"] == 0 {
             crate::say!("the coordinator has a new root now: appraise it again with `bailey verify --pin`");
         }
         Ok(())
     }
+}
+
+fn with_hint(error: anyhow::Error) -> Failure {
+    let hint = match error.downcast_ref::<Declined>().map(|declined| declined.code.as_str()) {
+        Some("RECOVERY_NOT_PENDING") => "to try the recovery secrets on a running coordinator: --rehearse",
+        Some("RECOVERY_PENDING") => "this coordinator waits for a recovery: leave out --rehearse",
+        _ => return error.into(),
+    };
+    Failure::from(error).hint(hint)
 }
 
 fn decrypted(secrets: &Path, holder: Option<&str>, key: &Path) -> Outcome<(HolderKey, Zeroizing<Vec<u8>>)> {

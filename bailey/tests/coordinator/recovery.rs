@@ -39,7 +39,8 @@ async fn s46_holders_recover_the_state_on_another_machine() {
     let lost = recoverable(&bench).await;
     let word = bench.write("word", "the word");
     bench.act(&lost, "ann", &["secret", "set", "word", "--file", &word]).ok();
-    assert!(recover(&bench, &lost, "alice", &[]).failed(1).contains("RECOVERY_NOT_PENDING"));
+    let said = recover(&bench, &lost, "alice", &[]).failed(1);
+    assert!(said.contains("RECOVERY_NOT_PENDING") && said.contains("--rehearse"), "{said}");
 
     let serving = bench.serve(b"elsewhere", Some(&lost.state)).await;
     let said = bench.appraise(&serving.url, &["verify", &serving.url]).ok();

@@ -5,6 +5,7 @@ use aws_lc_rs::rsa::{OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey, PublicEncr
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use ciborium::Value as Cbor;
 use coordinator::core::{Rehearsal, State, recovery::Descriptor, rehearsed, set_manifest};
+use hyper::Method;
 use redb::{Database, ReadableDatabase, TableDefinition};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -44,6 +45,10 @@ async fn enough_holders_prove_their_shares_and_nothing_changes() {
     assert_eq!(upload(&running, &[7; 33], b"nonsense").await.code(), (422, "SHARE_UNKNOWN".into()));
     assert_eq!(upload(&running, &[7; 512], b"nonsense").await.code(), (422, "SHARE_UNKNOWN".into()));
     assert_eq!(running.post(None, PATH, "{}").await.code(), (400, "BODY_MALFORMED".into()));
+
+    assert_eq!(running.post(None, PATH, vec![b'x'; 2 << 20]).await.code().0, 413);
+    let wrong = running.request(None, Method::PUT, PATH, Vec::new()).await;
+    assert_eq!(wrong.code(), (405, "METHOD_NOT_ALLOWED".into()));
 
     let first = give(&running, alice, &secrets).await.json();
     assert_eq!((&first["data"]["remaining"], &first["data"]["given"]), (&json!(1), &json!(["alice"])));

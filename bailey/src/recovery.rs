@@ -96,6 +96,11 @@ pub fn encrypted(path: &Path, holder: Option<&str>) -> Outcome<Vec<u8>> {
 }
 
 fn encrypted_in(text: &str, holder: Option<&str>) -> anyhow::Result<Vec<u8>> {
+    let secret = secret_in(text, holder)?;
+    if secret.is_empty() { Err(anyhow!("it is empty")) } else { Ok(secret) }
+}
+
+fn secret_in(text: &str, holder: Option<&str>) -> anyhow::Result<Vec<u8>> {
     if !text.trim_start().starts_with('{') {
         return BASE64.decode(text.trim()).context("it is neither JSON nor base64");
     }
@@ -169,7 +174,7 @@ mod tests {
         let reason = format!("{:#}", encrypted_in(two, None).unwrap_err());
         assert!(reason.contains("a, b"), "{reason}");
         for wrong in ["", "{", "[]", "{}", r#"{"a": 1}"#, r#"{"a": "?"}"#] {
-            assert!(encrypted_in(wrong, Some("a")).is_err() || wrong.is_empty(), "{wrong}");
+            assert!(encrypted_in(wrong, Some("a")).is_err(), "{wrong}");
         }
         assert!(encrypted_in(two, Some("c")).is_err());
     }

@@ -7,6 +7,7 @@ pub mod evidence;
 pub mod host;
 pub mod manifest;
 pub mod measure;
+pub mod recover;
 pub mod reference;
 pub mod remote;
 pub mod secret;
@@ -48,7 +49,7 @@ enum Command {
     /// Compute reference values offline from firmware, kernels and command lines
     #[command(subcommand)]
     Reference(reference::Command),
-    /// Check, set or get a coordinator's manifest
+    /// Check, set, get or change a coordinator's manifest
     #[command(subcommand)]
     Manifest(manifest::Command),
     /// Upload or download secrets of the manifest
@@ -56,9 +57,11 @@ enum Command {
     Secret(secret::Command),
     /// What state a coordinator is in
     Status(status::Status),
-    /// Make a key and certificate for an owner or user
+    /// Make a key and certificate for an owner or user, or get a coordinator's
     #[command(subcommand)]
     Certificate(certificate::Command),
+    /// Bring back a coordinator's state with a recovery secret, or rehearse it
+    Recover(recover::Recover),
     /// The host agent, which launches Keeps and is trusted with nothing
     #[command(subcommand)]
     Host(host::Command),
@@ -77,7 +80,8 @@ pub async fn run(arguments: Arguments) -> Outcome {
         Command::Manifest(command) => command.run().await,
         Command::Secret(command) => command.run().await,
         Command::Status(status) => status.run().await,
-        Command::Certificate(command) => command.run(),
+        Command::Certificate(command) => command.run().await,
+        Command::Recover(recover) => recover.run().await,
         Command::Host(command) => command.run().await,
     }
 }

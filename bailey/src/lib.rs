@@ -14,5 +14,6 @@ pub mod failure;
 pub mod identity;
 pub mod key;
 pub mod output;
+pub mod recovery;
 pub mod reference;
 pub mod up;

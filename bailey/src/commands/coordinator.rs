@@ -78,7 +78,9 @@ impl Start {
             ),
         };
         let folder = match (&self.folder, &temporary) {
-            (Some(folder), _) => std::path::absolute(folder).malformed("the folder's path cannot be resolved")?,
+            (Some(folder), _) => {
+                std::path::absolute(folder).malformed("the folder's path cannot be resolved")?
+            }
             (None, Some(temporary)) => temporary.path().to_owned(),
             (None, None) => return Ok(()),
         };

@@ -1,70 +1,182 @@
 //! `bailey secret`: upload and download.
 
-use std::{io::Write, path::PathBuf};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context;
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
-use clap::Subcommand;
-use serde_json::json;
+use clap::{Args, Subcommand};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use serde_json::{Map, Value, json};
 
 use crate::{
     client::Client,
-    commands::remote::{Person, Remote},
+    commands::{
+        remote::{Person, Remote},
+        verify::read,
+    },
     failure::{Failure, Input, Outcome},
+    output::PrivateFile,
 };
 
 /// Upload or download secrets of the manifest.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Upload a secret that the manifest lets users define
-    Set {
-        /// Its name
-        name: String,
-        /// The file that holds the value; never an argument, which other processes could read
-        #[arg(long, value_name = "FILE")]
-        file: PathBuf,
-        /// Which coordinator
-        #[command(flatten)]
-        remote: Remote,
-        /// Who asks
-        #[command(flatten)]
-        person: Person,
-    },
-    /// Print a secret's value
-    Get {
-        /// Its name
-        name: String,
-        /// Which coordinator
-        #[command(flatten)]
-        remote: Remote,
-        /// Who asks
-        #[command(flatten)]
-        person: Person,
-    },
+    /// Upload secrets that the manifest lets users define, all of them or none
+    Set(Set),
+    /// Print a secret's value, or write values of several
+    Get(Get),
+}
+
+/// Values come from files, never from arguments, which other processes could read.
+#[derive(Args)]
+pub struct Set {
+    /// The secret's name, with --file; without it a JSON file of secrets by name: {"NAME": {"Key": BASE64}}, or
+    /// {"Cert": …, "Private": …} for certificates
+    what: Option<String>,
+    /// The file that holds the value
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// A certificate, with its private key (PKCS #8) if it is there, from a PEM file
+    #[arg(long, value_name = "NAME=FILE")]
+    from_pem: Vec<String>,
+    #[command(flatten)]
+    remote: Remote,
+    #[command(flatten)]
+    person: Person,
+}
+
+/// What a user may read.
+#[derive(Args)]
+pub struct Get {
+    /// Their names. The value of a single one is written as it is, a certificate as PEM; several as JSON
+    #[arg(required = true)]
+    names: Vec<String>,
+    /// Write it here instead, mode 0600
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// As JSON, also a single one
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    remote: Remote,
+    #[command(flatten)]
+    person: Person,
 }
 
 impl Command {
     /// Runs the command.
     pub async fn run(self) -> Outcome {
         match self {
-            Self::Set { name, file, remote, person } => {
-                let value = std::fs::read(&file).malformed(format!("{} cannot be read", file.display()))?;
-                set(&remote.client(Some(&person))?, &name, &value).await?;
-                crate::say!("{name} is set");
-                Ok(())
-            }
-            Self::Get { name, remote, person } => {
-                let path = format!("/api/v2/secrets?s={}", encode(&name));
-                let data = remote.client(Some(&person))?.get(&path).await?;
-                let Some(value) = data["secrets"][&name]["Private"].as_str() else {
-                    return Err(Failure::refused(format!("secret {name:?} is not set yet")));
-                };
-                let value = BASE64.decode(value).malformed("the coordinator's answer is not base64")?;
-                std::io::stdout().write_all(&value).context("the value cannot be written")?;
-                Ok(())
-            }
+            Self::Set(set) => set.run().await,
+            Self::Get(get) => get.run().await,
         }
     }
+}
+
+impl Set {
+    async fn run(self) -> Outcome {
+        let secrets = self.secrets()?;
+        let names: Vec<_> = secrets.keys().cloned().collect();
+        let body = json!({ "secrets": secrets });
+        self.remote.client(Some(&self.person))?.post("/api/v2/secrets", &body).await?;
+        for name in names {
+            crate::say!("{name} is set");
+        }
+        Ok(())
+    }
+
+    fn secrets(&self) -> Outcome<Map<String, Value>> {
+        let mut secrets = match (&self.what, &self.file) {
+            (Some(name), Some(file)) => {
+                let value = json!({ "Key": BASE64.encode(read(file)?) });
+                Map::from_iter([(name.clone(), value)])
+            }
+            (Some(file), None) => {
+                let file = Path::new(file);
+                let text = read(file)?;
+                serde_json::from_slice(&text)
+                    .malformed(format!("{} is no JSON object of secrets by name", file.display()))
+                    .map_err(|failure| failure.hint("a single value: bailey secret set NAME --file FILE"))?
+            }
+            (None, Some(_)) => {
+                return Err(Failure::malformed("say the name of the secret that --file holds"));
+            }
+            (None, None) => Map::new(),
+        };
+        for text in &self.from_pem {
+            let (name, file) = text
+                .split_once('=')
+                .ok_or_else(|| Failure::malformed(format!("--from-pem {text:?} is not NAME=FILE")))?;
+            if secrets.insert(name.to_owned(), from_pem(Path::new(file))?).is_some() {
+                return Err(Failure::malformed(format!("secret {name:?} is given twice")));
+            }
+        }
+        if secrets.is_empty() {
+            return Err(Failure::malformed(
+                "no secret is given: NAME --file FILE, FILE.json or --from-pem NAME=FILE",
+            ));
+        }
+        Ok(secrets)
+    }
+}
+
+/// The first certificate of a PEM file, and its key.
+fn from_pem(file: &Path) -> Outcome<Value> {
+    let text = read(file)?;
+    let certificate = CertificateDer::from_pem_slice(&text)
+        .malformed(format!("{} has no PEM block `CERTIFICATE`", file.display()))?;
+    let private = match PrivateKeyDer::from_pem_slice(&text) {
+        Ok(PrivateKeyDer::Pkcs8(key)) => BASE64.encode(key.secret_pkcs8_der()),
+        Err(rustls::pki_types::pem::Error::NoItemsFound) => String::new(),
+        Ok(_) => {
+            return Err(Failure::malformed(format!("the key in {} is not PKCS #8", file.display()))
+                .hint("openssl pkcs8 -topk8 -nodes turns it into PKCS #8"));
+        }
+        Err(error) => return Err(error).malformed(format!("the key in {} cannot be read", file.display())),
+    };
+    Ok(json!({ "Cert": BASE64.encode(&certificate), "Private": private }))
+}
+
+impl Get {
+    async fn run(self) -> Outcome {
+        let client = self.remote.client(Some(&self.person))?;
+        let place = self.output.as_deref().map(PrivateFile::create).transpose()?;
+        let query: Vec<_> = self.names.iter().map(|name| format!("s={}", encode(name))).collect();
+        let data = client.get(&format!("/api/v2/secrets?{}", query.join("&"))).await?;
+        let value = match self.names.as_slice() {
+            [name] if !self.json => value(name, &data["secrets"][name])?,
+            _ => {
+                let mut text = serde_json::to_vec_pretty(&data["secrets"]).map_err(anyhow::Error::from)?;
+                text.push(b'\n');
+                text
+            }
+        };
+        match place {
+            Some(place) => place.fill(&value)?,
+            None => std::io::stdout().write_all(&value).context("the value cannot be written")?,
+        }
+        Ok(())
+    }
+}
+
+/// The value of one secret; PEM for a certificate.
+fn value(name: &str, secret: &Value) -> Outcome<Vec<u8>> {
+    let bytes = |field: &str| {
+        let text = secret[field].as_str();
+        text.map(|text| BASE64.decode(text).malformed("the coordinator's answer is not base64")).transpose()
+    };
+    let unset = || Failure::refused(format!("secret {name:?} is not set yet"));
+    if !secret["Type"].as_str().unwrap_or_default().starts_with("cert-") {
+        return bytes("Private")?.ok_or_else(unset);
+    }
+    let mut text = evidence::pem::encode(&evidence::CertificateDer(bytes("Cert")?.ok_or_else(unset)?));
+    if let Some(key) = bytes("Private")?.filter(|key| !key.is_empty()) {
+        text.push_str(&crate::recovery::pem("PRIVATE KEY", &key));
+    }
+    Ok(text.into_bytes())
 }
 
 /// Uploads one secret.

@@ -4,7 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use appraisal::Policy;
-use attested_tls::{claims::CoordinatorClaims, clock};
+use attested_tls::{
+    claims::{CoordinatorClaims, CoordinatorMode},
+    clock,
+};
 use aws_lc_rs::digest::{SHA256, digest};
 use clap::Args;
 use serde_json::json;
@@ -21,17 +24,8 @@ use crate::{
 pub struct Verify {
     /// The coordinator, such as https://localhost:4433
     url: String,
-    /// Reference values of its code, as `bailey measure` prints them
-    #[arg(long, value_name = "FILE")]
-    reference: PathBuf,
     #[command(flatten)]
-    corims: Corims,
-    /// The appraisal policy, JSON; without one, the strict policy for production
-    #[arg(long, value_name = "FILE")]
-    policy: Option<PathBuf>,
-    /// Accept the emulated platform whose trust root this is (PEM or DER)
-    #[arg(long, value_name = "FILE")]
-    emulated_root: Vec<PathBuf>,
+    required: Required,
     /// Require this manifest to be in force
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
@@ -43,18 +37,25 @@ pub struct Verify {
     json: bool,
 }
 
-impl Verify {
-    /// Runs the command.
-    pub async fn run(self) -> Outcome {
-        let endpoint = endpoint(&self.url)?;
-        let required = self.requirements()?;
-        match verify(&endpoint, &required, &clock::system()).await {
-            Ok(verified) => self.accepted(&verified),
-            Err(error) => self.refused(error),
-        }
-    }
+/// What a coordinator must be, whatever its manifest.
+#[derive(Args)]
+pub struct Required {
+    /// Reference values of its code, as `bailey measure` prints them
+    #[arg(long, value_name = "FILE")]
+    reference: PathBuf,
+    #[command(flatten)]
+    corims: Corims,
+    /// The appraisal policy, JSON; without one, the strict policy for production
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// Accept the emulated platform whose trust root this is (PEM or DER)
+    #[arg(long, value_name = "FILE")]
+    emulated_root: Vec<PathBuf>,
+}
 
-    fn requirements(&self) -> Outcome<Requirements> {
+impl Required {
+    /// With the manifest that must be in force, by its digest.
+    pub fn requirements(&self, manifest: Option<[u8; 32]>) -> Outcome<Requirements> {
         let policy = match &self.policy {
             Some(path) => read(path).and_then(|bytes| {
                 serde_json::from_slice(&bytes).malformed(format!("{} is no appraisal policy", path.display()))
@@ -62,12 +63,33 @@ impl Verify {
             None => Policy::production(),
         };
         let roots = self.emulated_root.iter().map(|path| emulated_root(path)).collect::<Outcome<Vec<_>>>()?;
-        let manifest = self.manifest.as_deref().map(read).transpose()?.map(|bytes| sha256(&bytes));
         Ok(Requirements {
             policy: policy.trust_emulated(roots),
             measurements: self.corims.load(&self.reference, clock::system()())?,
             manifest,
         })
+    }
+
+    /// Appraises the coordinator at `url`; a refusal names what was found.
+    pub async fn appraised(&self, url: &str, manifest: Option<[u8; 32]>) -> Outcome<Verified> {
+        let required = self.requirements(manifest)?;
+        verify(&endpoint(url)?, &required, &clock::system()).await.map_err(|error| match error {
+            VerifyError::Malformed(error) => malformed(error),
+            other => Failure { kind: Kind::Refused, error: other.into(), hint: None },
+        })
+    }
+}
+
+impl Verify {
+    /// Runs the command.
+    pub async fn run(self) -> Outcome {
+        let endpoint = endpoint(&self.url)?;
+        let manifest = self.manifest.as_deref().map(read).transpose()?.map(|bytes| sha256(&bytes));
+        let required = self.required.requirements(manifest)?;
+        match verify(&endpoint, &required, &clock::system()).await {
+            Ok(verified) => self.accepted(&verified),
+            Err(error) => self.refused(error),
+        }
     }
 
     fn accepted(&self, verified: &Verified) -> Outcome {
@@ -100,14 +122,15 @@ impl Verify {
                 let codes: Vec<_> = refused.codes().iter().map(ToString::to_string).collect();
                 Err(Failure::refused(format!("the coordinator is refused: {}", codes.join(", "))))
             }
-            VerifyError::Malformed(error) => Err(Failure {
-                kind: Kind::Malformed,
-                error: error.context("the coordinator's Evidence is malformed"),
-                hint: None,
-            }),
+            VerifyError::Malformed(error) => Err(malformed(error)),
             other => Err(Failure { kind: Kind::Refused, error: other.into(), hint: None }),
         }
     }
+}
+
+fn malformed(error: anyhow::Error) -> Failure {
+    let error = error.context("the coordinator's Evidence is malformed");
+    Failure { kind: Kind::Malformed, error, hint: None }
 }
 
 /// What the Evidence covers, as a person reads it.
@@ -118,8 +141,9 @@ pub fn covered(verified: &Verified) -> String {
         None => "none set yet".into(),
     };
     format!(
-        "the Evidence covers, beside the key of this connection:\n  root CA     {}\n  manifest    {manifest}\n  owner       {}\n  state log   {} records, head {}\n  nonce       {}\n",
+        "the Evidence covers, beside the key of this connection:\n  root CA     {}\n  mode        {}\n  manifest    {manifest}\n  owner       {}\n  state log   {} records, head {}\n  nonce       {}\n",
         hex::encode(sha256(&claims.root)),
+        mode(claims.mode),
         hex::encode(claims.owner.as_slice()),
         claims.log_length,
         hex::encode(claims.log_head.as_slice()),
@@ -127,10 +151,21 @@ pub fn covered(verified: &Verified) -> String {
     )
 }
 
+fn mode(mode: CoordinatorMode) -> &'static str {
+    match mode {
+        CoordinatorMode::Recovering => {
+            "recovering: its state is sealed to another TEE, and this root is one of the moment"
+        }
+        CoordinatorMode::AcceptingManifest => "accepting the owner's manifest",
+        CoordinatorMode::Running => "running",
+    }
+}
+
 fn claims_json(claims: &CoordinatorClaims) -> serde_json::Value {
     json!({
         "root_sha256": hex::encode(sha256(&claims.root)),
         "owner": hex::encode(claims.owner.as_slice()),
+        "mode": claims.mode,
         "epoch": claims.epoch,
         "manifest_sha256": claims.manifest.as_ref().map(|digest| hex::encode(digest.as_slice())),
         "log_head": hex::encode(claims.log_head.as_slice()),
@@ -138,12 +173,12 @@ fn claims_json(claims: &CoordinatorClaims) -> serde_json::Value {
     })
 }
 
-fn sha256(bytes: &[u8]) -> [u8; 32] {
+pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut out = [0; 32];
     out.copy_from_slice(digest(&SHA256, bytes).as_ref());
     out
 }
 
-fn read(path: &Path) -> Outcome<Vec<u8>> {
+pub(super) fn read(path: &Path) -> Outcome<Vec<u8>> {
     std::fs::read(path).malformed(format!("{} cannot be read", path.display()))
 }

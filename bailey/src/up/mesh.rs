@@ -95,7 +95,8 @@ impl Mesh {
             mesh_address.to_string(),
         ];
         for (option, address) in [("--marble-address", plan.marbles), ("--metrics-address", plan.metrics)] {
-            arguments.extend(address.into_iter().flat_map(|address| [option.to_owned(), address.to_string()]));
+            arguments
+                .extend(address.into_iter().flat_map(|address| [option.to_owned(), address.to_string()]));
         }
         machine.launch(name, plan.platform, &program, configuration.clone(), arguments, Restart::Always)?;
         let log = Log::of(machine, name);

@@ -14,6 +14,7 @@ use crate::{
     commands::{manifest, secret},
     failure::{Failure, Input, Outcome},
     identity,
+    output::PrivateFile,
 };
 
 /// Hears what was done, and what that proves.
@@ -85,7 +86,7 @@ impl Up {
 
         let manifest = render(deployment, &machine, &users)?;
         let client = mesh.client(Some(&owner))?;
-        manifest::set(&client, &manifest).await?;
+        let answer = manifest::set(&client, &manifest).await?;
         let digest = hex::encode(digest(&SHA256, &manifest));
         observer.done(
             "manifest",
@@ -94,6 +95,13 @@ impl Up {
                 &digest[..16]
             ),
         );
+
+        if let Some(secrets) = manifest::recovery_secrets(&answer["RecoverySecrets"])? {
+            let path = folder.join("recovery-secrets.json");
+            PrivateFile::create(&path)?.fill(secrets.as_bytes())?;
+            let text = format!("each holder's secret, encrypted to the holder's key: {}", path.display());
+            observer.done("recovery", &text);
+        }
 
         for (name, user) in &deployment.users {
             let client = mesh.client(users.get(name))?;

@@ -8,6 +8,7 @@ mod marble_api;
 mod mesh_api;
 mod metrics;
 mod recovery;
+mod rehearsal;
 
 use std::{
     net::SocketAddr,
@@ -79,6 +80,7 @@ pub struct Coordinator {
     /// Whoever has it decides; absent while the state is locked.
     store: Mutex<Option<Store>>,
     locked: Mutex<Option<recovery::Locked>>,
+    rehearsal: Mutex<Option<rehearsal::Rehearsal>>,
     mode: RwLock<Mode>,
     /// Told when the root changes.
     root_changed: Notify,
@@ -134,6 +136,7 @@ impl Coordinator {
             endorsements: hints.endorsements.clone(),
             store: Mutex::new(store),
             locked: Mutex::new(locked),
+            rehearsal: Mutex::default(),
             mode: RwLock::new(mode),
             root_changed: Notify::new(),
             verifier: Arc::new(attested_tls::statement::verifier()),
@@ -217,9 +220,14 @@ impl Coordinator {
         }
     }
 
-    fn recovering(&self) -> Refusal {
+    /// While the state is locked: how many recovery secrets are missing; `None` where nobody has any.
+    fn missing_shares(&self) -> Option<usize> {
         let locked = self.locked.lock().unwrap_or_else(PoisonError::into_inner);
-        match locked.as_ref().and_then(recovery::Locked::remaining) {
+        locked.as_ref().and_then(recovery::Locked::remaining)
+    }
+
+    fn recovering(&self) -> Refusal {
+        match self.missing_shares() {
             Some(remaining) => Refusal::Recovering { remaining },
             None => Refusal::Unrecoverable,
         }

@@ -15,6 +15,7 @@ use std::{
 use attester::{AttesterError, Tee};
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
+    constant_time::verify_slices_are_equal,
     digest::{Context, SHA256},
     rand::{SecureRandom, SystemRandom},
 };
@@ -179,6 +180,27 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// Who could recover the log from what lies on the disk now; nobody where absent.
+    pub fn descriptor(&self) -> Result<Option<Descriptor>, StoreError> {
+        Ok(self.recovery()?.map(|recovery| recovery.descriptor))
+    }
+
+    /// Whether `secret` would open what lies on the disk now.
+    pub fn opens_with(&self, secret: &[u8; 32]) -> Result<bool, StoreError> {
+        let Some(recovery) = self.recovery()? else { return Ok(false) };
+        let opened = open(&aead_key(secret)?, RECOVERY_CONTEXT, &recovery.data_key);
+        Ok(opened.is_some_and(|key| verify_slices_are_equal(&key, self.data_key.as_slice()).is_ok()))
+    }
+
+    fn recovery(&self) -> Result<Option<Recovery>, StoreError> {
+        let Some(database) = &self.database else { return Ok(None) };
+        let record = std::panic::catch_unwind(AssertUnwindSafe(|| entry(database, RECOVERY)))
+            .unwrap_or(Err(StoreError::Damaged))?;
+        record
+            .map(|record| ciborium::from_reader(record.as_slice()).map_err(|_| StoreError::Damaged))
+            .transpose()
     }
 
     /// From now on nothing is written, and what was is removed.

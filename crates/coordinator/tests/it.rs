@@ -10,6 +10,8 @@ mod log;
 mod marblerun;
 #[path = "it/recovery.rs"]
 mod recovery;
+#[path = "it/rehearsal.rs"]
+mod rehearsal;
 #[path = "it/replay.rs"]
 mod replay;
 #[path = "it/running.rs"]

@@ -50,6 +50,7 @@ mod package;
 mod parameters;
 mod path;
 mod platform;
+mod raised;
 mod secret;
 mod settings;
 mod support;
@@ -69,6 +70,7 @@ pub use names::{InvalidName, MarbleName, PackageName, RecoveryKeyName, RoleName,
 pub use package::{Accepted, AcceptedCode, Package, Signer};
 pub use parameters::{ParameterError, Parameters, Rendered};
 pub use platform::{Family, MinimumTcb, PlatformPolicy, TcbStatus};
+pub use raised::with_versions;
 pub use secret::{Secret, SecretKind, SecretSource};
 pub use settings::{Gate, Infrastructure, RecoveryKey, SealMode, Settings};
 pub use template::{Generation, KeyPart, Reference, RenderError, SecretPart, Template, Values};

@@ -42,8 +42,9 @@ pub fn policy() -> Policy {
     Policy::production().trust_emulated(emulated_roots())
 }
 
-/// A TEE on [`machine`] that runs some code.
+/// A TEE on [`machine`], or on another one, that runs some code.
 pub struct EmulatedTee {
+    machine: Arc<vendor::Platform>,
     platform: Platform,
     measurement: Measurement,
     configuration: Vec<u8>,
@@ -52,8 +53,18 @@ pub struct EmulatedTee {
 impl EmulatedTee {
     /// Launches, so to speak, `code` with a measured configuration.
     pub fn launch(platform: Platform, code: &[u8], configuration: &[u8]) -> Arc<Self> {
+        Self::launch_on(machine(), platform, code, configuration)
+    }
+
+    /// Likewise, on a machine whose Evidence is of another time, such as today's for programs that look at the clock.
+    pub fn launch_on(
+        machine: Arc<vendor::Platform>,
+        platform: Platform,
+        code: &[u8],
+        configuration: &[u8],
+    ) -> Arc<Self> {
         let measurement = measure::measure(code).of(platform).clone();
-        Arc::new(Self { platform, measurement, configuration: configuration.to_vec() })
+        Arc::new(Self { machine, platform, measurement, configuration: configuration.to_vec() })
     }
 
     /// What it runs, for reference values and manifests.
@@ -83,14 +94,15 @@ impl Tee for EmulatedTee {
 
     fn evidence(&self, report_data: &ReportData) -> Result<RawEvidence, AttesterError> {
         let configuration = measure::launch_configuration(self.platform, &self.configuration);
-        let evidence = machine()
+        let evidence = self
+            .machine
             .issue(self.platform, &self.measurement, &configuration, report_data)
             .expect("the machine issues Evidence for what it measured");
-        Ok(RawEvidence { evidence, endorsements: machine().endorsements(self.platform).to_bytes() })
+        Ok(RawEvidence { evidence, endorsements: self.machine.endorsements(self.platform).to_bytes() })
     }
 
     fn sealing_key(&self, context: &str) -> Result<SealingKey, AttesterError> {
-        machine()
+        self.machine
             .sealing_key(self.platform, &self.measurement, &self.configuration, context)
             .map(SealingKey::new)
             .map_err(|_| AttesterError::UnexpectedResponse)

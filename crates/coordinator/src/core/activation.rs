@@ -7,7 +7,9 @@ use attested_tls::{
     marble::MarbleIdentity,
 };
 use evidence::Platform;
-use manifest::{AcceptedCode, Access, Log, Manifest, Marble, PlatformPolicy, Signer, Workload};
+use manifest::{
+    AcceptedCode, Access, Infrastructure, Log, Manifest, Marble, PlatformPolicy, Signer, Workload,
+};
 use rustls::pki_types::CertificateDer;
 use serde_bytes::ByteArray;
 use zeroize::Zeroizing;
@@ -168,6 +170,38 @@ pub(super) fn advisories(marble: &Marble, appraised: &Appraised) -> Result<(), R
     Ok(())
 }
 
+/// Infrastructures are enforced: any of those that the manifest names must be met. They speak of SGX and TDX, so where
+/// there are some, nothing runs elsewhere.
+pub(super) fn infrastructure(mesh: &Mesh, marble: &Marble, appraised: &Appraised) -> Result<(), Refusal> {
+    let infrastructures = &mesh.manifest().settings().infrastructures;
+    if infrastructures.is_empty() {
+        return Ok(());
+    }
+    let claims = appraised.verdict().claims();
+    let seen = claims.sgx.as_ref().map(|sgx| &sgx.platform);
+    let seen = seen.or_else(|| claims.tdx.as_ref().map(|tdx| &tdx.platform));
+    let meets = |wanted: &Infrastructure| {
+        seen.is_some_and(|seen| {
+            seen.pce_svn >= wanted.pce_svn
+                && seen.qe_svn >= wanted.qe_svn
+                && wanted.cpu_svn.is_none_or(|least| {
+                    seen.cpu_svn.iter().zip(least).all(|(component, least)| *component >= least)
+                })
+                && wanted
+                    .root_ca
+                    .as_ref()
+                    .is_none_or(|root| !appraised.emulated() && root == appraisal::INTEL_ROOT_CA)
+        })
+    };
+    if infrastructures.values().any(meets) {
+        return Ok(());
+    }
+    Err(Refusal::Infrastructure {
+        marble: marble.name.to_string(),
+        accepted: infrastructures.keys().cloned().collect(),
+    })
+}
+
 /// Admits an attested peer as an instance of the Marble that its claims name.
 pub fn activate(
     state: &State,
@@ -252,6 +286,7 @@ fn admissible<'s>(
     let claims = KeepClaims::from_bytes(&peer.claims)?;
     let marble = marble(mesh, &claims.marble)?;
     advisories(marble, &peer.appraised)?;
+    infrastructure(mesh, marble, &peer.appraised)?;
     let seen = claims.workload.into_array();
     match &marble.workload {
         Some(workload) if workload.digest.0 == seen => Ok((mesh, marble, workload)),

@@ -108,6 +108,12 @@ pub enum Event {
         emulated: bool,
         at: i64,
     },
+    /// Holders of recovery keys proved that their shares would open the state. Nothing was changed by it.
+    RecoveryRehearsed {
+        /// Whose shares.
+        holders: Vec<String>,
+        at: i64,
+    },
 }
 
 /// A CA.

@@ -76,6 +76,9 @@ impl Entry {
             Event::Recovered { holders, epoch, at, .. } => {
                 (at, "State recovered", json!({ "holders": holders, "epoch": epoch.number }))
             }
+            Event::RecoveryRehearsed { holders, at } => {
+                (at, "Recovery rehearsed", json!({ "holders": holders }))
+            }
             Event::Founded { .. }
             | Event::SecretsWritten { .. }
             | Event::Activated { .. }

@@ -7,7 +7,7 @@ use appraisal::{Appraised, UnixTime};
 use attested_tls::{channel::Expectations, marble::MarbleIdentity};
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use evidence::Platform;
-use manifest::{Infrastructure, Marble};
+use manifest::Marble;
 use serde_bytes::ByteArray;
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -58,7 +58,7 @@ pub fn activate_native(
     let mesh = state.running()?;
     let marble = activation::marble(mesh, peer.marble)?;
     activation::advisories(marble, peer.appraised)?;
-    infrastructure(mesh, marble, peer.appraised)?;
+    activation::infrastructure(mesh, marble, peer.appraised)?;
     let instance = render::uuid_instance(peer.uuid);
     let identity = MarbleIdentity {
         marble: marble.name.to_string(),
@@ -96,32 +96,6 @@ impl NativeActivation {
     pub fn admit(&self, state: &State, now: UnixTime) -> Result<Event, Refusal> {
         self.admission.admit(state, now)
     }
-}
-
-/// S-38: infrastructures are enforced. Any of those that the manifest names must be met.
-fn infrastructure(mesh: &Mesh, marble: &Marble, appraised: &Appraised) -> Result<(), Refusal> {
-    let infrastructures = &mesh.manifest().settings().infrastructures;
-    if infrastructures.is_empty() {
-        return Ok(());
-    }
-    let seen = appraised.verdict().claims().sgx.as_ref().map(|sgx| &sgx.platform);
-    let meets = |wanted: &Infrastructure| {
-        seen.is_some_and(|seen| {
-            seen.pce_svn >= wanted.pce_svn
-                && seen.qe_svn >= wanted.qe_svn
-                && wanted.cpu_svn.is_none_or(|least| {
-                    seen.cpu_svn.iter().zip(least).all(|(component, least)| *component >= least)
-                })
-                && wanted.root_ca.as_ref().is_none_or(|root| root == appraisal::INTEL_ROOT_CA)
-        })
-    };
-    if infrastructures.values().any(meets) {
-        return Ok(());
-    }
-    Err(Refusal::Infrastructure {
-        marble: marble.name.to_string(),
-        accepted: infrastructures.keys().cloned().collect(),
-    })
 }
 
 fn pem(label: &str, der: &[u8]) -> Zeroizing<String> {

@@ -38,6 +38,20 @@ pub struct Holder {
     pub share: ByteArray<32>,
 }
 
+impl Descriptor {
+    /// Whether these are the holders of `manifest`, and as many of them are needed as it says.
+    pub fn is_of(&self, manifest: &Manifest) -> bool {
+        let keys = &manifest.settings().recovery_keys;
+        self.threshold == threshold(manifest)
+            && self.holders.len() == keys.len()
+            && keys.iter().all(|(name, key)| {
+                self.holders
+                    .get(name.as_str())
+                    .is_some_and(|holder| **holder.public_key == key.public_key[..])
+            })
+    }
+}
+
 /// The shares of a new recovery secret.
 pub struct Shares {
     /// By holder, encrypted to the holder's key with RSA-OAEP and SHA-256.

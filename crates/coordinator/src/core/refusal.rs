@@ -246,6 +246,11 @@ pub enum Refusal {
         /// Of the verdict.
         codes: Vec<String>,
     },
+    /// Nobody has a share.
+    #[error(
+        "the manifest in force names no recovery keys that are kept beside the state: nobody could recover it"
+    )]
+    NoRecoveryKeys,
     /// Our own fault.
     #[error("the coordinator failed: {0}")]
     Internal(String),
@@ -298,6 +303,7 @@ impl Refusal {
             Self::Busy => "TOO_MANY_REQUESTS",
             Self::SealModeFixed => "SEAL_MODE_FIXED",
             Self::QuoteRefused { .. } => "QUOTE_REFUSED",
+            Self::NoRecoveryKeys => "RECOVERY_KEYS_MISSING",
             Self::Internal(_) => "INTERNAL",
         }
     }

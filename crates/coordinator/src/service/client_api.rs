@@ -4,6 +4,7 @@
 mod marbles;
 mod reads;
 mod recovery;
+mod rehearsal;
 mod v1;
 mod writes;
 
@@ -61,6 +62,8 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
         .route("/api/v2/sign-quote", post(marbles::sign_quote))
         .route("/api/v2/monotonic-counter", post(marbles::raise_counter))
         .route("/api/v3/evidence", get(reads::evidence))
+        .route("/api/v3/recovery/rehearsal", get(rehearsal::progress).post(rehearsal::upload))
+        .route("/api/v3/recovery/rehearsal/public-key", get(rehearsal::public_key))
         .route("/livez", get(reads::live))
         .route("/readyz", get(reads::ready))
         .fallback(|| async {

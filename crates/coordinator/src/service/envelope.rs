@@ -54,7 +54,8 @@ impl IntoResponse for Refusal {
             | Refusal::OtherUpdate { .. }
             | Refusal::Parameters { .. }
             | Refusal::NotRecovering
-            | Refusal::ShareRepeated { .. } => StatusCode::CONFLICT,
+            | Refusal::ShareRepeated { .. }
+            | Refusal::NoRecoveryKeys => StatusCode::CONFLICT,
             Refusal::Manifest(_)
             | Refusal::SecretShape { .. }
             | Refusal::NoSecrets

@@ -19,27 +19,50 @@ use crate::{
 pub(super) struct Locked {
     store: store::Locked,
     progress: Option<Progress>,
-    /// To which holders may encrypt their shares for this coordinator alone.
-    ephemeral: Option<PrivateDecryptingKey>,
+    ephemeral: Ephemeral,
+}
+
+/// To which holders may encrypt their shares for this coordinator alone; made when it is asked for.
+#[derive(Clone, Default)]
+pub(super) struct Ephemeral(Option<PrivateDecryptingKey>);
+
+impl Ephemeral {
+    /// DER.
+    pub(super) fn public_key(&mut self) -> Result<Vec<u8>, Refusal> {
+        let failed = || Refusal::Internal("a key could not be made".into());
+        if self.0.is_none() {
+            self.0 = Some(PrivateDecryptingKey::generate(KeySize::Rsa4096).map_err(|_| failed())?);
+        }
+        let key = self.0.as_ref().ok_or_else(failed)?;
+        Ok(key.public_key().as_der().map_err(|_| failed())?.as_ref().to_vec())
+    }
+
+    /// A share as it was uploaded: as it is, or encrypted to this key.
+    pub(super) fn share(&self, uploaded: &[u8]) -> Result<Zeroizing<Vec<u8>>, Refusal> {
+        if uploaded.len() <= LONGEST_SHARE {
+            return Ok(Zeroizing::new(uploaded.to_vec()));
+        }
+        self.decrypt(uploaded).ok_or(Refusal::ShareUnknown)
+    }
+
+    fn decrypt(&self, bytes: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let key = OaepPrivateDecryptingKey::new(self.0.clone()?).ok()?;
+        let mut out = Zeroizing::new(vec![0; key.min_output_size()]);
+        let length = key.decrypt(&OAEP_SHA256_MGF1SHA256, bytes, &mut out, None).ok()?.len();
+        out.truncate(length);
+        Some(out)
+    }
 }
 
 impl Locked {
     pub(super) fn new(store: store::Locked) -> Self {
         let progress = store.descriptor().cloned().map(Progress::new);
-        Self { store, progress, ephemeral: None }
+        Self { store, progress, ephemeral: Ephemeral::default() }
     }
 
     /// How many shares are missing; `None` where nobody has any.
     pub(super) fn remaining(&self) -> Option<usize> {
         self.progress.as_ref().map(Progress::remaining)
-    }
-
-    fn decrypt(&self, bytes: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-        let key = OaepPrivateDecryptingKey::new(self.ephemeral.clone()?).ok()?;
-        let mut out = Zeroizing::new(vec![0; key.min_output_size()]);
-        let length = key.decrypt(&OAEP_SHA256_MGF1SHA256, bytes, &mut out, None).ok()?.len();
-        out.truncate(length);
-        Some(out)
     }
 }
 
@@ -49,14 +72,8 @@ const LONGEST_SHARE: usize = 33;
 impl Coordinator {
     /// The public part, DER, of a key that lives until the state is open.
     pub(super) fn recovery_key(&self) -> Result<Vec<u8>, Refusal> {
-        let failed = || Refusal::Internal("a key could not be made".into());
         let mut locked = self.locked.lock().unwrap_or_else(PoisonError::into_inner);
-        let locked = locked.as_mut().ok_or(Refusal::NotRecovering)?;
-        if locked.ephemeral.is_none() {
-            locked.ephemeral = Some(PrivateDecryptingKey::generate(KeySize::Rsa4096).map_err(|_| failed())?);
-        }
-        let key = locked.ephemeral.as_ref().ok_or_else(failed)?;
-        Ok(key.public_key().as_der().map_err(|_| failed())?.as_ref().to_vec())
+        locked.as_mut().ok_or(Refusal::NotRecovering)?.ephemeral.public_key()
     }
 
     /// Takes a share: as it is, or encrypted to [`Coordinator::recovery_key`]. Gives the number that is missing; at 0
@@ -64,11 +81,7 @@ impl Coordinator {
     pub(super) fn recover(&self, share: &[u8], signature: &[u8]) -> Result<usize, Refusal> {
         let mut guard = self.locked.lock().unwrap_or_else(PoisonError::into_inner);
         let locked = guard.as_mut().ok_or(Refusal::NotRecovering)?;
-        let share = if share.len() <= LONGEST_SHARE {
-            Zeroizing::new(share.to_vec())
-        } else {
-            locked.decrypt(share).ok_or(Refusal::ShareUnknown)?
-        };
+        let share = locked.ephemeral.share(share)?;
         let progress = locked.progress.as_mut().ok_or(Refusal::Unrecoverable)?;
         progress.upload(share, signature)?;
         let remaining = progress.remaining();
@@ -114,16 +127,7 @@ fn unlock(store: &store::Locked, secret: &[u8; 32]) -> Result<Unlocked, Refusal>
     let state = State::replay(unlocked.records(), &nobody).map_err(|error| failed(&error))?;
     let mesh = state.as_ref().and_then(State::mesh).ok_or_else(|| failed(&"it has no manifest"))?;
     let descriptor = store.descriptor().ok_or(Refusal::Unrecoverable)?;
-    let keys = &mesh.manifest().settings().recovery_keys;
-    let same = descriptor.threshold == core::recovery::threshold(mesh.manifest())
-        && descriptor.holders.len() == keys.len()
-        && keys.iter().all(|(name, key)| {
-            descriptor
-                .holders
-                .get(name.as_str())
-                .is_some_and(|holder| **holder.public_key == key.public_key[..])
-        });
-    if !same || mesh.recovery_secret().is_none_or(|known| **known != *secret) {
+    if !descriptor.is_of(mesh.manifest()) || mesh.recovery_secret().is_none_or(|known| **known != *secret) {
         return Err(failed(&"the holders beside it are not those of its manifest"));
     }
     Ok(unlocked)

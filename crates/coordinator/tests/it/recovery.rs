@@ -24,15 +24,15 @@ use crate::{
 const OTHER: &[u8] = b"bailey-coordinator on another machine";
 
 /// Someone who keeps a recovery key.
-struct Holder {
-    name: &'static str,
+pub struct Holder {
+    pub name: &'static str,
     pair: KeyPair,
     der: Vec<u8>,
-    pem: String,
+    pub pem: String,
 }
 
 impl Holder {
-    fn new(name: &'static str) -> Self {
+    pub fn new(name: &'static str) -> Self {
         let pair = KeyPair::generate(KeySize::Rsa2048).unwrap();
         let der: Pkcs8V1Der<'_> = pair.as_der().unwrap();
         let der = der.as_ref().to_vec();
@@ -48,7 +48,7 @@ impl Holder {
         }
     }
 
-    fn decrypt(&self, secrets: &Value) -> Vec<u8> {
+    pub fn decrypt(&self, secrets: &Value) -> Vec<u8> {
         let encrypted = BASE64.decode(secrets[self.name].as_str().unwrap()).unwrap();
         let key = PrivateDecryptingKey::from_pkcs8(&self.der).unwrap();
         let key = OaepPrivateDecryptingKey::new(key).unwrap();
@@ -56,7 +56,7 @@ impl Holder {
         key.decrypt(&OAEP_SHA256_MGF1SHA256, &encrypted, &mut out, None).unwrap().to_vec()
     }
 
-    fn sign(&self, share: &[u8]) -> Vec<u8> {
+    pub fn sign(&self, share: &[u8]) -> Vec<u8> {
         let mut signature = vec![0; self.pair.public_modulus_len()];
         self.pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), share, &mut signature).unwrap();
         signature
@@ -71,7 +71,7 @@ async fn upload(running: &Running, share: &[u8], signature: &[u8]) -> Answer {
 }
 
 /// A state under recovery keys, left behind by the coordinator that sealed it; the root that it had.
-async fn left_behind(holders: &[Holder], threshold: u64) -> (TempDir, Value, Vec<u8>) {
+pub async fn left_behind(holders: &[Holder], threshold: u64) -> (TempDir, Value, Vec<u8>) {
     let running = Running::start().await;
     let mut text = manifest();
     let keys: BTreeMap<_, _> = holders.iter().map(|holder| (holder.name, &holder.pem)).collect();

@@ -29,7 +29,12 @@ use crate::{
 
 pub(super) async fn status(State(coordinator): Shared) -> Response {
     let (code, message) = coordinator.status();
-    success(json!({ "code": code, "message": message }))
+    let mut status = json!({ "code": code, "message": message });
+    if code == 1 {
+        // Ours: null where nobody can recover the state.
+        status["missingRecoverySecrets"] = json!(coordinator.missing_shares());
+    }
+    success(status)
 }
 
 /// The process answers.

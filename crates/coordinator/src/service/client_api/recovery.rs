@@ -18,13 +18,17 @@ struct RecoverBody {
     recovery_secret_signature: String,
 }
 
-pub(super) async fn recover(State(coordinator): Shared, body: Result<Bytes, BytesRejection>) -> Response {
-    let parsed = parse(body).and_then(|body: RecoverBody| {
+/// A share and its holder's signature.
+pub(super) fn uploaded(body: Result<Bytes, BytesRejection>) -> Result<(Vec<u8>, Vec<u8>), Box<Response>> {
+    parse(body).and_then(|body: RecoverBody| {
         let signature = base64(&body.recovery_secret_signature, "recoverySecretSignature")?;
         Ok((base64(&body.recovery_secret, "recoverySecret")?, signature))
-    });
-    let (share, signature) = match parsed {
-        Ok(parsed) => parsed,
+    })
+}
+
+pub(super) async fn recover(State(coordinator): Shared, body: Result<Bytes, BytesRejection>) -> Response {
+    let (share, signature) = match uploaded(body) {
+        Ok(uploaded) => uploaded,
         Err(response) => return *response,
     };
     answer(costly(move || {

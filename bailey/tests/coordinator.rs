@@ -1,0 +1,12 @@
+//! The command line against a coordinator: in this process, over real TLS, on an emulated machine of today.
+
+#[path = "coordinator/bench.rs"]
+mod bench;
+#[path = "coordinator/changes.rs"]
+mod changes;
+#[path = "coordinator/recovery.rs"]
+mod recovery;
+#[path = "coordinator/secrets.rs"]
+mod secrets;
+#[path = "coordinator/words.rs"]
+mod words;

@@ -51,6 +51,16 @@ impl Caller {
     fn certificate(&self) -> Result<&[u8], Refusal> {
         self.certificate.as_deref().ok_or(Refusal::NoCertificate)
     }
+
+    /// Whether this is the owner, by its key.
+    pub fn is_owner(&self, owner: &SpkiDigest) -> bool {
+        self.certificate().is_ok_and(|it| SpkiDigest::of_certificate(it).is_ok_and(|key| key == *owner))
+    }
+}
+
+/// The name that the manifest has for a caller.
+pub fn user_name(mesh: &Mesh, caller: &Caller) -> Option<String> {
+    secrets::user(mesh, caller).ok().map(|user| user.name.to_string())
 }
 
 /// The mesh begins: a root CA and the secret from which single instances' secrets are derived.

@@ -8,6 +8,8 @@ mod core;
 mod log;
 #[path = "it/marblerun.rs"]
 mod marblerun;
+#[path = "it/observability.rs"]
+mod observability;
 #[path = "it/recovery.rs"]
 mod recovery;
 #[path = "it/replay.rs"]

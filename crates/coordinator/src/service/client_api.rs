@@ -12,8 +12,8 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use axum::{
     Router,
     body::{Body, Bytes},
-    extract::{DefaultBodyLimit, State, rejection::BytesRejection},
-    http::{Request, StatusCode},
+    extract::{DefaultBodyLimit, MatchedPath, State, rejection::BytesRejection},
+    http::{Method, Request, StatusCode},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -34,7 +34,9 @@ use tower::Service;
 
 use super::{
     Coordinator, StartError, certificate,
+    decision::{Decision, Kind, RefusedWith},
     envelope::{failure, success},
+    telemetry::Traced,
 };
 use crate::core::{Caller, Refusal};
 
@@ -74,20 +76,58 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
                 Value::Null,
             )
         })
-        .layer(axum::middleware::from_fn_with_state(coordinator.clone(), counted))
+        .layer(axum::middleware::from_fn_with_state(coordinator.clone(), told))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(coordinator)
 }
 
-/// Counts answers by class; nothing of the request is kept.
-async fn counted(
+/// Counts answers by class, and tells of decisions; of the request there is no more than its route and who made it.
+async fn told(
     State(coordinator): Shared,
     request: axum::extract::Request,
     next: axum::middleware::Next,
 ) -> Response {
+    let caller = request.extensions().get::<Caller>().cloned().unwrap_or_default();
+    let method = method(request.method());
+    let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let mut traced = Traced::start(coordinator.telemetry.as_ref(), "client request");
     let response = next.run(request).await;
-    coordinator.metrics.answered(response.status().as_u16());
+    let status = response.status().as_u16();
+    coordinator.metrics.answered(status);
+    traced.http(method, path.as_deref().unwrap_or("none"), status);
+    let refused = response.extensions().get::<RefusedWith>();
+    if let Some(path) = path.filter(|path| is_decision(method, path, refused.is_some())) {
+        let route = format!("{method} {path}");
+        let decision = Decision {
+            route: Some(&route),
+            codes: refused.map(|RefusedWith(code)| code.clone()).into_iter().collect(),
+            ..Decision::granted(Kind::ClientRequest, coordinator.subject(&caller))
+        };
+        coordinator.decided(&decision, traced);
+    }
     response
+}
+
+/// Whatever is refused, and what is granted to some and not to others. Reads that are open to all are no decision, and
+/// neither is health.
+fn is_decision(method: &str, path: &str, refused: bool) -> bool {
+    let health = matches!(path, "/livez" | "/readyz");
+    let open = method == "GET" && !path.ends_with("/secrets");
+    !health && (refused || !open)
+}
+
+/// The method, if it is one that HTTP itself has; others would be the caller's words (OpenTelemetry's name for them).
+fn method(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        Method::PATCH => "PATCH",
+        _ => "_OTHER",
+    }
 }
 
 pub(super) async fn serve(
@@ -194,10 +234,6 @@ async fn blocking<T: Send + 'static>(
 async fn answer(work: impl Future<Output = Result<Value, Refusal>>) -> Response {
     match work.await {
         Ok(data) => success(data),
-        Err(refusal) => {
-            // The code alone: the host reads this log, and the sentence may name what the caller named (S-44).
-            tracing::warn!(code = refusal.code(), "a client request was refused");
-            refusal.into_response()
-        }
+        Err(refusal) => refusal.into_response(),
     }
 }

@@ -17,7 +17,7 @@ use attested_tls::{
 };
 use axum::body::Bytes;
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
-use coordinator::service::{Coordinator, HostHints, Listeners};
+use coordinator::service::{Coordinator, HostHints, Listeners, TelemetryHints};
 use evidence::Platform;
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, StatusCode};
@@ -116,6 +116,11 @@ impl Running {
 
     /// A coordinator of this code: another one cannot unseal its state.
     pub async fn start_as(code: &[u8], directory: TempDir) -> Self {
+        Self::start_telling(code, directory, TelemetryHints::default()).await
+    }
+
+    /// A coordinator that tells its host what happens.
+    pub async fn start_telling(code: &[u8], directory: TempDir, telemetry: TelemetryHints) -> Self {
         logs();
         let configuration = CoordinatorConfiguration {
             owner: *people().owner.digest(),
@@ -131,7 +136,7 @@ impl Running {
         std::fs::create_dir_all(&endorsements).unwrap();
         let sgx = testkit::tee::machine().endorsements(Platform::Sgx).to_bytes();
         std::fs::write(endorsements.join("sgx.cbor"), sgx).unwrap();
-        let hints = HostHints { state: directory.path().into(), endorsements: vec![endorsements] };
+        let hints = HostHints { state: directory.path().into(), endorsements: vec![endorsements], telemetry };
         let coordinator = Coordinator::open(tee.clone(), configuration, &hints, clock::fixed(NOW)).unwrap();
         let stop = CancellationToken::new();
         let (marbles, metrics) = (

@@ -20,6 +20,8 @@ mod running;
 mod secrets;
 #[path = "it/service.rs"]
 mod service;
+#[path = "it/token.rs"]
+mod token;
 #[path = "it/update.rs"]
 mod update;
 #[path = "it/world.rs"]

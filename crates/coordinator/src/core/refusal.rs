@@ -5,6 +5,7 @@ use evidence::Platform;
 use manifest::{Faults, ManifestDigest};
 use serde_json::{Value, json};
 
+use super::token::TokenFault;
 use crate::authority::AuthorityError;
 
 /// A request that was refused; nothing was changed.
@@ -246,6 +247,12 @@ pub enum Refusal {
         /// Of the verdict.
         codes: Vec<String>,
     },
+    /// A token that proves nothing.
+    #[error("the token is refused: {0}")]
+    Token(TokenFault),
+    /// Two proofs of who the caller is.
+    #[error("this request has both a client certificate and a token: give one, so that it is clear who asks")]
+    TwoProofs,
     /// Our own fault.
     #[error("the coordinator failed: {0}")]
     Internal(String),
@@ -298,6 +305,8 @@ impl Refusal {
             Self::Busy => "TOO_MANY_REQUESTS",
             Self::SealModeFixed => "SEAL_MODE_FIXED",
             Self::QuoteRefused { .. } => "QUOTE_REFUSED",
+            Self::Token(fault) => fault.code(),
+            Self::TwoProofs => "PROOFS_CONFLICT",
             Self::Internal(_) => "INTERNAL",
         }
     }

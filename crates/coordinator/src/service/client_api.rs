@@ -13,7 +13,7 @@ use axum::{
     Router,
     body::{Body, Bytes},
     extract::{DefaultBodyLimit, MatchedPath, State, rejection::BytesRejection},
-    http::{Method, Request, StatusCode},
+    http::{Method, Request, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -38,7 +38,7 @@ use super::{
     envelope::{failure, success},
     telemetry::Traced,
 };
-use crate::core::{Caller, Refusal};
+use crate::core::{Caller, Proof, Refusal, token::TokenFault};
 
 /// A manifest of 1 MiB in base64, with room for the JSON around it.
 const MAX_BODY: usize = 1536 * 1024;
@@ -84,14 +84,19 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
 /// Counts answers by class, and tells of decisions; of the request there is no more than its route and who made it.
 async fn told(
     State(coordinator): Shared,
-    request: axum::extract::Request,
+    mut request: axum::extract::Request,
     next: axum::middleware::Next,
 ) -> Response {
-    let caller = request.extensions().get::<Caller>().cloned().unwrap_or_default();
     let method = method(request.method());
     let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let mut traced = Traced::start(coordinator.telemetry.as_ref(), "client request");
-    let response = next.run(request).await;
+    let (caller, response) = match caller(&coordinator, &request) {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller.clone());
+            (caller, next.run(request).await)
+        }
+        Err(refusal) => (Caller::default(), refusal.into_response()),
+    };
     let status = response.status().as_u16();
     coordinator.metrics.answered(status);
     traced.http(method, path.as_deref().unwrap_or("none"), status);
@@ -106,6 +111,25 @@ async fn told(
         coordinator.decided(&decision, traced);
     }
     response
+}
+
+/// Who asks: by the connection's certificate, or by the request's token. A token that proves nothing is refused wherever
+/// it is shown, also where none is needed.
+fn caller(coordinator: &Coordinator, request: &axum::extract::Request) -> Result<Caller, Refusal> {
+    let connected = request.extensions().get::<Caller>().cloned().unwrap_or_default();
+    let mut fields = request.headers().get_all(header::AUTHORIZATION).iter();
+    let Some(field) = fields.next() else { return Ok(connected) };
+    if !matches!(connected.proof, Proof::Nothing) {
+        return Err(Refusal::TwoProofs);
+    }
+    let malformed = Refusal::Token(TokenFault::Malformed);
+    let Some((scheme, token)) = field.to_str().ok().and_then(|field| field.split_once(' ')) else {
+        return Err(malformed);
+    };
+    if !scheme.eq_ignore_ascii_case("Bearer") || fields.next().is_some() {
+        return Err(malformed);
+    }
+    Caller::by_token(&coordinator.snapshot()?.state, token, (coordinator.clock)())
 }
 
 /// Whatever is refused, and what is granted to some and not to others. Reads that are open to all are no decision, and
@@ -162,7 +186,8 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router, sh
         return;
     };
     let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let caller = Caller { certificate: leaf.map(|certificate| certificate.to_vec()) };
+    let caller =
+        leaf.map_or_else(Caller::default, |certificate| Caller::by_certificate(certificate.to_vec()));
     let service = tower::service_fn(move |mut request: Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(caller.clone());
         let mut router = router.clone();

@@ -37,7 +37,11 @@ pub fn failure(status: StatusCode, code: &str, message: &str, details: Value) ->
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let status = match &self {
-            Refusal::NoCertificate | Refusal::UnknownUser | Refusal::NotAMarble => StatusCode::UNAUTHORIZED,
+            Refusal::NoCertificate
+            | Refusal::UnknownUser
+            | Refusal::NotAMarble
+            | Refusal::Token(_)
+            | Refusal::TwoProofs => StatusCode::UNAUTHORIZED,
             Refusal::NotOwner { .. }
             | Refusal::NotGranted { .. }
             | Refusal::NotAllowed { .. }

@@ -170,6 +170,29 @@ impl Running {
         path: &str,
         body: Vec<u8>,
     ) -> io::Result<Answer> {
+        self.send(config, method, path, body, &[]).await
+    }
+
+    /// With these values of the header `Authorization`.
+    pub async fn request_as(
+        &self,
+        who: Option<&UserIdentity>,
+        method: Method,
+        path: &str,
+        authorization: &[String],
+    ) -> Answer {
+        let config = unverified_client(who, clock::fixed(NOW)).unwrap();
+        self.send(config, method, path, Vec::new(), authorization).await.unwrap()
+    }
+
+    async fn send(
+        &self,
+        config: Arc<rustls::ClientConfig>,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+        authorization: &[String],
+    ) -> io::Result<Answer> {
         let stream = TcpStream::connect(self.api).await?;
         let name = "localhost".try_into().unwrap();
         let stream = TlsConnector::from(config).connect(name, stream).await?;
@@ -177,12 +200,11 @@ impl Running {
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
         tokio::spawn(connection);
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "localhost")
-            .body(Full::new(Bytes::from(body)))
-            .unwrap();
+        let mut request = Request::builder().method(method).uri(path).header("host", "localhost");
+        for value in authorization {
+            request = request.header("authorization", value);
+        }
+        let request = request.body(Full::new(Bytes::from(body))).unwrap();
         let response = sender.send_request(request).await.map_err(io::Error::other)?;
         let status = response.status();
         let body = response.into_body().collect().await.map_err(io::Error::other)?.to_bytes().to_vec();

@@ -58,7 +58,7 @@ impl FromStr for DecisionSink {
 /// An open [`DecisionSink`].
 enum Writer {
     File(File),
-    Webhook(Destination, Outward),
+    Webhook(Destination, Box<Outward>),
 }
 
 /// The queue, and what became of what was put into it.
@@ -78,7 +78,7 @@ impl Stream {
                 let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
                 Writer::File(File::from_std(file))
             }
-            DecisionSink::Webhook(url) => Writer::Webhook(url.clone(), outward.clone()),
+            DecisionSink::Webhook(url) => Writer::Webhook(url.clone(), Box::new(outward.clone())),
         };
         let (sender, receiver) = channel(QUEUE);
         Ok(Self {

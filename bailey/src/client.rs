@@ -12,7 +12,11 @@ use attested_tls::{
     statement::{Expected, Statement, StatementError},
 };
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::{Method, Request, StatusCode, body::Bytes, header};
+use hyper::{
+    Method, Request, StatusCode,
+    body::Bytes,
+    header::{self, HeaderValue},
+};
 use hyper_util::rt::TokioIo;
 use rustls::{
     ClientConfig,
@@ -145,7 +149,7 @@ pub async fn verify(
 /// One request to a server that nothing is known of, for looking at what it says.
 pub async fn raw(endpoint: &Endpoint, path: &str, clock: &Clock) -> anyhow::Result<(StatusCode, Bytes)> {
     let config = service::unverified_client(None, clock.clone())?;
-    let answer = exchange(endpoint, config, Method::GET, path, None).await?;
+    let answer = exchange(endpoint, config, Method::GET, path, None, None).await?;
     Ok((answer.status, answer.body))
 }
 
@@ -156,7 +160,7 @@ async fn evidence(
 ) -> anyhow::Result<(SpkiDigest, Vec<u8>)> {
     let config = service::unverified_client(None, clock.clone())?;
     let path = format!("/api/v3/evidence?nonce={}", hex::encode(nonce));
-    let answer = exchange(endpoint, config, Method::GET, &path, None).await?;
+    let answer = exchange(endpoint, config, Method::GET, &path, None, None).await?;
     if answer.status != StatusCode::OK {
         bail!("it answered {}: {}", answer.status, sentence(&answer.body));
     }
@@ -167,6 +171,7 @@ async fn evidence(
 pub struct Client {
     endpoint: Endpoint,
     config: Arc<ClientConfig>,
+    token: Option<String>,
 }
 
 /// An answer that is not success.
@@ -191,7 +196,12 @@ impl Client {
         identity: Option<&UserIdentity>,
         clock: &Clock,
     ) -> anyhow::Result<Self> {
-        Ok(Self { endpoint, config: service::pinned_client(root, identity, clock.clone())? })
+        Ok(Self { endpoint, config: service::pinned_client(root, identity, clock.clone())?, token: None })
+    }
+
+    /// Requests carry this token, and only to the root that is pinned.
+    pub fn with_token(self, token: String) -> Self {
+        Self { token: Some(token), ..self }
     }
 
     /// `GET`, and the data of the answer's envelope.
@@ -205,7 +215,8 @@ impl Client {
     }
 
     async fn request(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> anyhow::Result<Value> {
-        let answer = exchange(&self.endpoint, self.config.clone(), method, path, body).await?;
+        let answer =
+            exchange(&self.endpoint, self.config.clone(), method, path, body, self.token.as_deref()).await?;
         let mut envelope: Value = serde_json::from_slice(&answer.body)
             .with_context(|| format!("{} did not answer in JSON", self.endpoint))?;
         if answer.status.is_success() {
@@ -235,6 +246,7 @@ async fn exchange(
     method: Method,
     path: &str,
     body: Option<Vec<u8>>,
+    token: Option<&str>,
 ) -> anyhow::Result<Answer> {
     let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port))
         .await
@@ -254,12 +266,17 @@ async fn exchange(
         .context("the server presented no certificate")?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let driver = tokio::spawn(connection);
-    let request = Request::builder()
+    let mut request = Request::builder()
         .method(method)
         .uri(path)
         .header(header::HOST, format!("{}:{}", endpoint.host, endpoint.port))
-        .header(header::CONTENT_TYPE, "application/json")
-        .body(Full::new(Bytes::from(body.unwrap_or_default())))?;
+        .header(header::CONTENT_TYPE, "application/json");
+    if let Some(token) = token {
+        let mut value = HeaderValue::try_from(format!("Bearer {token}"))?;
+        value.set_sensitive(true);
+        request = request.header(header::AUTHORIZATION, value);
+    }
+    let request = request.body(Full::new(Bytes::from(body.unwrap_or_default())))?;
     let response = sender.send_request(request).await.context("the connection broke")?;
     let status = response.status();
     let body = Limited::new(response.into_body(), MAX_ANSWER)

@@ -111,7 +111,7 @@ impl Bench {
         if let Some(other) = state {
             std::fs::copy(other.join("state.redb"), directory.join("state.redb")).unwrap();
         }
-        let hints = HostHints { state: directory.clone(), endorsements: Vec::new() };
+        let hints = HostHints { state: directory.clone(), endorsements: Vec::new(), ..HostHints::default() };
         let coordinator = Coordinator::open(tee, configuration, &hints, clock::system()).unwrap();
         let (client, mesh) = (listener().await, listener().await);
         let url = format!("https://localhost:{}", client.local_addr().unwrap().port());

@@ -18,6 +18,7 @@ mod rehearsal;
 mod render;
 mod secrets;
 mod state;
+pub mod token;
 mod update;
 mod value;
 
@@ -42,17 +43,55 @@ use serde_bytes::{ByteArray, ByteBuf};
 
 use crate::authority::Authority;
 
-/// Whoever speaks to the client API, by the leaf certificate of the connection and nothing else.
+/// Whoever speaks to the client API, by what was proven on the connection or with the request, and nothing else.
 #[derive(Debug, Clone, Default)]
 pub struct Caller {
-    /// The leaf certificate, DER, whose key signed the handshake.
-    pub certificate: Option<Vec<u8>>,
+    /// What was proven.
+    pub proof: Proof,
+}
+
+/// What a caller proved.
+#[derive(Debug, Clone, Default)]
+pub enum Proof {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// To have the key of this leaf certificate, DER: it signed the handshake.
+    Certificate(Vec<u8>),
+    /// To have a token of an OpenID provider that the manifest names.
+    Token(Box<token::Token>),
 }
 
 impl Caller {
-    fn certificate(&self) -> Result<&[u8], Refusal> {
-        self.certificate.as_deref().ok_or(Refusal::NoCertificate)
+    /// By the leaf certificate, DER, whose key signed the handshake.
+    pub fn by_certificate(leaf: Vec<u8>) -> Self {
+        Self { proof: Proof::Certificate(leaf) }
     }
+
+    /// By the text of a token, if the manifest in force has users that are known by tokens of its issuer. Verifies a
+    /// signature; needs no network.
+    pub fn by_token(state: &State, text: &str, now: UnixTime) -> Result<Self, Refusal> {
+        let token = token::Unverified::parse(text).map_err(Refusal::Token)?;
+        let token = token.verify(state.running()?.manifest(), now).map_err(Refusal::Token)?;
+        Ok(Self { proof: Proof::Token(Box::new(token)) })
+    }
+
+    fn certificate(&self) -> Result<&[u8], Refusal> {
+        match &self.proof {
+            Proof::Certificate(leaf) => Ok(leaf),
+            Proof::Nothing | Proof::Token(_) => Err(Refusal::NoCertificate),
+        }
+    }
+
+    /// Whether this is the owner, by its key.
+    pub fn is_owner(&self, owner: &SpkiDigest) -> bool {
+        self.certificate().is_ok_and(|it| SpkiDigest::of_certificate(it).is_ok_and(|key| key == *owner))
+    }
+}
+
+/// The name that the manifest has for a caller.
+pub fn user_name(mesh: &Mesh, caller: &Caller) -> Option<String> {
+    secrets::user(mesh, caller).ok().map(|user| user.name.to_string())
 }
 
 /// The mesh begins: a root CA and the secret from which single instances' secrets are derived.

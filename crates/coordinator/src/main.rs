@@ -6,7 +6,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 use anyhow::{Context, Result};
 use attested_tls::{clock, launch::CoordinatorConfiguration};
 use clap::Parser;
-use coordinator::service::{Coordinator, HostHints, Listeners};
+use coordinator::service::{Coordinator, DecisionSink, Destination, HostHints, Listeners, TelemetryHints};
 use tokio::{net::TcpListener, signal::unix};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -32,6 +32,15 @@ struct Hints {
     /// Files or folders of Endorsements for native programs (collateral, certificates, revocation lists)
     #[arg(long, value_name = "PATH")]
     endorsements: Vec<PathBuf>,
+    /// Where every decision is told, as JSON: `file:PATH`, or the URL of a webhook; nowhere unless given
+    #[arg(long, value_name = "file:PATH|URL")]
+    decisions: Option<DecisionSink>,
+    /// The OpenTelemetry collector for traces and metrics (OTLP over HTTP), as http://127.0.0.1:4318; none unless given
+    #[arg(long, value_name = "URL")]
+    otlp: Option<Destination>,
+    /// PEM of the roots that webhook and collector are known by; those of the web unless given
+    #[arg(long, value_name = "FILE")]
+    telemetry_roots: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -61,7 +70,15 @@ fn main() -> ExitCode {
 async fn run(hints: Hints) -> Result<()> {
     let tee: Arc<dyn attester::Tee> = Arc::from(attester::detect()?);
     let configuration = CoordinatorConfiguration::from_json(tee.launch_configuration())?;
-    let state = HostHints { state: hints.state, endorsements: hints.endorsements };
+    let state = HostHints {
+        state: hints.state,
+        endorsements: hints.endorsements,
+        telemetry: TelemetryHints {
+            decisions: hints.decisions,
+            otlp: hints.otlp,
+            roots: hints.telemetry_roots,
+        },
+    };
     let coordinator = Coordinator::open(tee, configuration, &state, clock::system())?;
     let listeners = Listeners {
         client: listen(hints.client_address).await?,

@@ -3,12 +3,18 @@
 
 mod certificate;
 mod client_api;
+mod decision;
 mod envelope;
 mod marble_api;
 mod mesh_api;
 mod metrics;
+mod outward;
 mod recovery;
 mod rehearsal;
+mod telemetry;
+
+pub use decision::stream::{DecisionSink, NotASink};
+pub use outward::{Destination, NotADestination, OutwardError};
 
 use std::{
     net::SocketAddr,
@@ -34,7 +40,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::metrics::Metrics;
+use self::{decision::stream::Stream, metrics::Metrics, outward::Outward, telemetry::Telemetry};
 use crate::{
     authority::Authority,
     core::{self, Event, Refusal, State, recovery::Descriptor},
@@ -51,6 +57,19 @@ pub struct HostHints {
     pub state: PathBuf,
     /// Files and folders of Endorsements for native programs; all of them signed by vendors.
     pub endorsements: Vec<PathBuf>,
+    /// Where it wants to hear what happens.
+    pub telemetry: TelemetryHints,
+}
+
+/// Where the host wants to hear what happens; nowhere unless it says so.
+#[derive(Debug, Clone, Default)]
+pub struct TelemetryHints {
+    /// Every decision, as JSON.
+    pub decisions: Option<DecisionSink>,
+    /// Traces and metrics, as OTLP over HTTP: the URL before `/v1/traces` and `/v1/metrics`.
+    pub otlp: Option<Destination>,
+    /// PEM of the roots that these servers are known by; those of the web, where there is none.
+    pub roots: Option<PathBuf>,
 }
 
 /// A state and its place in the log.
@@ -87,6 +106,8 @@ pub struct Coordinator {
     /// A fleet comes again and again with the same Endorsements.
     verifier: Arc<Verifier>,
     metrics: Metrics,
+    decisions: Option<Stream>,
+    telemetry: Option<Telemetry>,
     client_key: TeeKey,
     mesh_key: Arc<TeeKey>,
     marble_key: TeeKey,
@@ -107,7 +128,7 @@ impl<T> Decided<T> {
 
 impl Coordinator {
     /// Unseals the state below `hints.state`, or founds a mesh where there is none. A state that is sealed to another
-    /// TEE waits for recovery.
+    /// TEE waits for recovery. Must be called on a runtime of tokio if the host wants telemetry.
     pub fn open(
         tee: Arc<dyn Tee>,
         configuration: CoordinatorConfiguration,
@@ -129,7 +150,8 @@ impl Coordinator {
                 (None, Some(recovery::Locked::new(locked)), Mode::Locked { root })
             }
         };
-        Ok(Arc::new(Self {
+        let (decisions, telemetry) = listeners_of(&hints.telemetry)?;
+        let coordinator = Arc::new(Self {
             tee,
             clock,
             configuration,
@@ -141,10 +163,16 @@ impl Coordinator {
             root_changed: Notify::new(),
             verifier: Arc::new(attested_tls::statement::verifier()),
             metrics: Metrics::default(),
+            decisions,
+            telemetry,
             client_key: TeeKey::generate()?,
             mesh_key: Arc::new(TeeKey::generate()?),
             marble_key: TeeKey::generate()?,
-        }))
+        });
+        if let Some(telemetry) = &coordinator.telemetry {
+            telemetry.observe(&coordinator);
+        }
+        Ok(coordinator)
     }
 
     /// Serves all interfaces until `shutdown`.
@@ -168,7 +196,18 @@ impl Coordinator {
             }
         };
         let lapses = self.clone().cancel_lapsed_updates(shutdown.clone());
-        tokio::try_join!(client_api, mesh_api, marble_api, metrics, lapses).map(|_| ())
+        let told = self.clone().tell(shutdown.clone());
+        tokio::try_join!(client_api, mesh_api, marble_api, metrics, lapses, told).map(|_| ())
+    }
+
+    /// Brings decisions to where the host wants them, and at the end what the collector has not heard yet.
+    async fn tell(self: Arc<Self>, shutdown: CancellationToken) -> Result<(), StartError> {
+        match &self.decisions {
+            Some(stream) => stream.write(shutdown).await,
+            None => shutdown.cancelled().await,
+        }
+        let _ = tokio::task::spawn_blocking(move || self.telemetry.as_ref().map(Telemetry::end)).await;
+        Ok(())
     }
 
     /// A proposed manifest that nobody agreed to in time is taken away, whether anyone asks or not.
@@ -307,6 +346,18 @@ impl Coordinator {
     }
 }
 
+/// What the host wants to hear through.
+fn listeners_of(hints: &TelemetryHints) -> Result<(Option<Stream>, Option<Telemetry>), StartError> {
+    if hints.decisions.is_none() && hints.otlp.is_none() {
+        return Ok((None, None));
+    }
+    let outward = Outward::new(hints.roots.as_deref())?;
+    let decisions = hints.decisions.as_ref().map(|sink| Stream::open(sink, &outward));
+    let telemetry = hints.otlp.as_ref().map(|collector| Telemetry::start(collector, &outward));
+    let telemetry = telemetry.transpose().map_err(|_| StartError::Telemetry)?;
+    Ok((decisions.transpose().map_err(StartError::Decisions)?, telemetry))
+}
+
 /// The state of a log that was opened; a new mesh, where it is empty.
 fn begin(opened: Opened, tee: &dyn Tee, clock: &Clock) -> Result<(Store, Snapshot), StartError> {
     let Opened { mut store, records, identity } = opened;
@@ -371,6 +422,15 @@ pub enum StartError {
     /// The listener for metrics.
     #[error("metrics cannot be served")]
     Metrics(#[source] std::io::Error),
+    /// The file of decisions.
+    #[error("the file for decisions cannot be opened")]
+    Decisions(#[source] std::io::Error),
+    /// The way to telemetry's listeners.
+    #[error("telemetry cannot be sent")]
+    Outward(#[from] OutwardError),
+    /// The exporters. Their own words have the URL, whose path may be a token (S-44).
+    #[error("the OpenTelemetry exporter cannot be set up")]
+    Telemetry,
     /// TLS settings.
     #[error("the TLS configuration is refused")]
     Tls(#[from] rustls::Error),

@@ -8,6 +8,8 @@ mod core;
 mod log;
 #[path = "it/marblerun.rs"]
 mod marblerun;
+#[path = "it/observability.rs"]
+mod observability;
 #[path = "it/recovery.rs"]
 mod recovery;
 #[path = "it/rehearsal.rs"]
@@ -20,6 +22,8 @@ mod running;
 mod secrets;
 #[path = "it/service.rs"]
 mod service;
+#[path = "it/token.rs"]
+mod token;
 #[path = "it/update.rs"]
 mod update;
 #[path = "it/world.rs"]

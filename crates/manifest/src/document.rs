@@ -102,6 +102,37 @@ wire! {
     struct User {
         certificate: String = "Certificate",
         roles: Vec<String> = "Roles",
+        oidc: Option<Oidc> = "Oidc",
+    }
+
+    struct Oidc {
+        issuer: String = "Issuer",
+        audience: String = "Audience",
+        subject: Option<String> = "Subject",
+        claim: Option<Claim> = "Claim",
+        jwks: Jwks = "Jwks",
+    }
+
+    struct Claim {
+        name: String = "Name",
+        value: String = "Value",
+    }
+
+    struct Jwks {
+        keys: Vec<Jwk> = "keys",
+    }
+
+    /// RFC 7517 §4, as far as public signing keys need it.
+    struct Jwk {
+        kty: String = "kty",
+        kid: String = "kid",
+        alg: Option<String> = "alg",
+        usage: Option<String> = "use",
+        crv: Option<String> = "crv",
+        x: Option<String> = "x",
+        y: Option<String> = "y",
+        n: Option<String> = "n",
+        e: Option<String> = "e",
     }
 
     struct Role {

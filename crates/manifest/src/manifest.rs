@@ -20,7 +20,7 @@ use crate::secret::{self, Secret};
 use crate::settings::{self, Settings};
 use crate::tls;
 use crate::tree::Node;
-use crate::user::{self, Action, Role, User};
+use crate::user::{self, Action, Proof, Role, User};
 use crate::wire::Wire;
 
 /// A manifest without faults. [`Manifest::parse`] is its only origin.
@@ -167,7 +167,7 @@ impl Manifest {
     /// The user with this certificate: DER, the first of the chain that the peer presented.
     #[must_use]
     pub fn user_by_certificate(&self, der: &[u8]) -> Option<&User> {
-        self.users.values().find(|user| user.certificate.0 == der)
+        self.users.values().find(|user| matches!(&user.proof, Proof::Certificate(own) if own.0 == der))
     }
 
     /// Whether the user of this certificate may do this with all of these secrets. An unknown secret is

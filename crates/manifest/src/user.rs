@@ -1,4 +1,5 @@
-//! Users and roles: who may do what with which secret. A user is one certificate, compared byte by byte.
+//! Users and roles: who may do what with which secret. A user is one certificate, compared byte by byte, or
+//! whomever an OpenID provider of the manifest names in its tokens.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use evidence::CertificateDer;
 use crate::document as wire;
 use crate::fault::{Code, Collector, nearest, shown, suggestion};
 use crate::names::{PackageName, RoleName, SecretName, UserName};
+use crate::oidc::{self, TokenIdentity};
 use crate::path::Path;
 use crate::platform::certificate;
 
@@ -17,8 +19,8 @@ use crate::platform::certificate;
 pub struct User {
     /// The user's name.
     pub name: UserName,
-    /// The certificate that the user presents as the first of its chain; no other user has it.
-    pub certificate: CertificateDer,
+    /// What the user is known by; no other user is known by the same.
+    pub proof: Proof,
     /// The user's roles. What they grant adds up.
     pub roles: BTreeMap<RoleName, Arc<Role>>,
 }
@@ -48,6 +50,15 @@ impl User {
     fn grants(&self) -> impl Iterator<Item = &Grant> {
         self.roles.values().map(|role| &role.grant)
     }
+}
+
+/// What a user is known by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proof {
+    /// The certificate that the user presents as the first of its chain.
+    Certificate(CertificateDer),
+    /// A token of an OpenID provider.
+    Token(Box<TokenIdentity>),
 }
 
 /// What whoever has it may do.
@@ -221,7 +232,6 @@ pub(crate) fn resolve_users(
     faults: &mut Collector<'_>,
 ) -> BTreeMap<UserName, User> {
     let mut resolved: BTreeMap<UserName, User> = BTreeMap::new();
-    let mut owners: BTreeMap<Vec<u8>, &str> = BTreeMap::new();
     for (text, wire) in users {
         let here = at.key(text);
         let name =
@@ -229,23 +239,46 @@ pub(crate) fn resolve_users(
         for (i, role) in wire.roles.iter().enumerate() {
             exists(role, "role", known_roles, &here.field("Roles").index(i), faults);
         }
-        let Some(certificate) = user_certificate(wire, &here, faults) else { continue };
-        if let Some(owner) = owners.insert(certificate.0.clone(), text) {
-            let message = format!("the user `{}` has the same certificate", shown(owner));
-            faults.hint(
-                &here.field("Certificate"),
-                Code::DuplicateValue,
-                message,
-                "give one user both sets of roles",
-            );
+        let Some(proof) = proof(wire, &here, faults) else { continue };
+        if let Some(owner) = resolved.values().find(|user| same(&user.proof, &proof)) {
+            let (field, what) = match proof {
+                Proof::Certificate(_) => ("Certificate", "has the same certificate"),
+                Proof::Token(_) => ("Oidc", "is known by the same tokens"),
+            };
+            let message = format!("the user `{}` {what}", shown(owner.name.as_str()));
+            let hint = "give one user both sets of roles";
+            faults.hint(&here.field(field), Code::DuplicateValue, message, hint);
             continue;
         }
         let Ok(name) = name else { continue };
         let roles = wire.roles.iter().filter_map(|role| roles.get(role.as_str()));
         let roles = roles.map(|role| (role.name.clone(), Arc::clone(role))).collect();
-        resolved.insert(name.clone(), User { name, certificate, roles });
+        resolved.insert(name.clone(), User { name, proof, roles });
     }
     resolved
+}
+
+fn same(one: &Proof, other: &Proof) -> bool {
+    match (one, other) {
+        (Proof::Certificate(one), Proof::Certificate(other)) => one == other,
+        (Proof::Token(one), Proof::Token(other)) => {
+            (&one.issuer, &one.audience, &one.holder) == (&other.issuer, &other.audience, &other.holder)
+        }
+        _ => false,
+    }
+}
+
+fn proof(wire: &wire::User, at: &Path<'_>, faults: &mut Collector<'_>) -> Option<Proof> {
+    let Some(oidc) = &wire.oidc else {
+        return user_certificate(wire, at, faults).map(Proof::Certificate);
+    };
+    let here = at.field("Oidc");
+    if !wire.certificate.is_empty() {
+        let message = "a user is known by a certificate or by tokens, and not by either";
+        faults.hint(&here, Code::Conflict, message, "make two users with the same roles");
+        return None;
+    }
+    oidc::resolve(oidc, &here, faults).map(Box::new).map(Proof::Token)
 }
 
 fn user_certificate(wire: &wire::User, at: &Path<'_>, faults: &mut Collector<'_>) -> Option<CertificateDer> {
@@ -254,8 +287,8 @@ fn user_certificate(wire: &wire::User, at: &Path<'_>, faults: &mut Collector<'_>
         faults.hint(
             &here,
             Code::Missing,
-            "a user is known by a certificate; there is none",
-            "give one as PEM",
+            "a user is known by a certificate or by tokens; there is neither",
+            "give a certificate as PEM, or `Oidc`",
         );
         return None;
     }

@@ -5,6 +5,7 @@ use evidence::Platform;
 use manifest::{Faults, ManifestDigest};
 use serde_json::{Value, json};
 
+use super::token::TokenFault;
 use crate::authority::AuthorityError;
 
 /// A request that was refused; nothing was changed.
@@ -251,6 +252,12 @@ pub enum Refusal {
         "the manifest in force names no recovery keys that are kept beside the state: nobody could recover it"
     )]
     NoRecoveryKeys,
+    /// A token that proves nothing.
+    #[error("the token is refused: {0}")]
+    Token(TokenFault),
+    /// Two proofs of who the caller is.
+    #[error("this request has both a client certificate and a token: give one, so that it is clear who asks")]
+    TwoProofs,
     /// Our own fault.
     #[error("the coordinator failed: {0}")]
     Internal(String),
@@ -304,6 +311,8 @@ impl Refusal {
             Self::SealModeFixed => "SEAL_MODE_FIXED",
             Self::QuoteRefused { .. } => "QUOTE_REFUSED",
             Self::NoRecoveryKeys => "RECOVERY_KEYS_MISSING",
+            Self::Token(fault) => fault.code(),
+            Self::TwoProofs => "PROOFS_CONFLICT",
             Self::Internal(_) => "INTERNAL",
         }
     }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
-use super::{Caller, Event, Mesh, Refusal, SecretValue, State, event};
+use super::{Caller, Event, Mesh, Proof, Refusal, SecretValue, State, event, token};
 use crate::authority::Authority;
 
 /// A secret that a user uploads: a value, or a certificate with its key.
@@ -255,7 +255,12 @@ pub(super) fn read(
 }
 
 pub(super) fn user<'m>(mesh: &'m Mesh, caller: &Caller) -> Result<&'m User, Refusal> {
-    mesh.manifest().user_by_certificate(caller.certificate()?).ok_or(Refusal::UnknownUser)
+    match &caller.proof {
+        Proof::Token(token) => token::user(mesh.manifest(), token),
+        Proof::Nothing | Proof::Certificate(_) => {
+            mesh.manifest().user_by_certificate(caller.certificate()?).ok_or(Refusal::UnknownUser)
+        }
+    }
 }
 
 /// The secret, if the user may do this with it. Whoever has no right learns the same of a secret that

@@ -13,8 +13,8 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use axum::{
     Router,
     body::{Body, Bytes},
-    extract::{DefaultBodyLimit, State, rejection::BytesRejection},
-    http::{Request, StatusCode},
+    extract::{DefaultBodyLimit, MatchedPath, State, rejection::BytesRejection},
+    http::{Method, Request, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -35,9 +35,11 @@ use tower::Service;
 
 use super::{
     Coordinator, StartError, certificate,
+    decision::{Decision, Kind, RefusedWith},
     envelope::{failure, success},
+    telemetry::Traced,
 };
-use crate::core::{Caller, Refusal};
+use crate::core::{Caller, Proof, Refusal, token::TokenFault};
 
 /// A manifest of 1 MiB in base64, with room for the JSON around it.
 const MAX_BODY: usize = 1536 * 1024;
@@ -77,20 +79,82 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
                 Value::Null,
             )
         })
-        .layer(axum::middleware::from_fn_with_state(coordinator.clone(), counted))
+        .layer(axum::middleware::from_fn_with_state(coordinator.clone(), told))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(coordinator)
 }
 
-/// Counts answers by class; nothing of the request is kept.
-async fn counted(
+/// Counts answers by class, and tells of decisions; of the request there is no more than its route and who made it.
+async fn told(
     State(coordinator): Shared,
-    request: axum::extract::Request,
+    mut request: axum::extract::Request,
     next: axum::middleware::Next,
 ) -> Response {
-    let response = next.run(request).await;
-    coordinator.metrics.answered(response.status().as_u16());
+    let method = method(request.method());
+    let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let mut traced = Traced::start(coordinator.telemetry.as_ref(), "client request");
+    let (caller, response) = match caller(&coordinator, &request) {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller.clone());
+            (caller, next.run(request).await)
+        }
+        Err(refusal) => (Caller::default(), refusal.into_response()),
+    };
+    let status = response.status().as_u16();
+    coordinator.metrics.answered(status);
+    traced.http(method, path.as_deref().unwrap_or("none"), status);
+    let refused = response.extensions().get::<RefusedWith>();
+    if let Some(path) = path.filter(|path| is_decision(method, path, refused.is_some())) {
+        let route = format!("{method} {path}");
+        let decision = Decision {
+            route: Some(&route),
+            codes: refused.map(|RefusedWith(code)| code.clone()).into_iter().collect(),
+            ..Decision::granted(Kind::ClientRequest, coordinator.subject(&caller))
+        };
+        coordinator.decided(&decision, traced);
+    }
     response
+}
+
+/// Who asks: by the connection's certificate, or by the request's token. A token that proves nothing is refused wherever
+/// it is shown, also where none is needed.
+fn caller(coordinator: &Coordinator, request: &axum::extract::Request) -> Result<Caller, Refusal> {
+    let connected = request.extensions().get::<Caller>().cloned().unwrap_or_default();
+    let mut fields = request.headers().get_all(header::AUTHORIZATION).iter();
+    let Some(field) = fields.next() else { return Ok(connected) };
+    if !matches!(connected.proof, Proof::Nothing) {
+        return Err(Refusal::TwoProofs);
+    }
+    let malformed = Refusal::Token(TokenFault::Malformed);
+    let Some((scheme, token)) = field.to_str().ok().and_then(|field| field.split_once(' ')) else {
+        return Err(malformed);
+    };
+    if !scheme.eq_ignore_ascii_case("Bearer") || fields.next().is_some() {
+        return Err(malformed);
+    }
+    Caller::by_token(&coordinator.snapshot()?.state, token, (coordinator.clock)())
+}
+
+/// Whatever is refused, and what is granted to some and not to others. Reads that are open to all are no decision, and
+/// neither is health.
+fn is_decision(method: &str, path: &str, refused: bool) -> bool {
+    let health = matches!(path, "/livez" | "/readyz");
+    let open = method == "GET" && !path.ends_with("/secrets");
+    !health && (refused || !open)
+}
+
+/// The method, if it is one that HTTP itself has; others would be the caller's words (OpenTelemetry's name for them).
+fn method(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        Method::PATCH => "PATCH",
+        _ => "_OTHER",
+    }
 }
 
 pub(super) async fn serve(
@@ -125,7 +189,8 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router, sh
         return;
     };
     let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let caller = Caller { certificate: leaf.map(|certificate| certificate.to_vec()) };
+    let caller =
+        leaf.map_or_else(Caller::default, |certificate| Caller::by_certificate(certificate.to_vec()));
     let service = tower::service_fn(move |mut request: Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(caller.clone());
         let mut router = router.clone();
@@ -197,10 +262,6 @@ async fn blocking<T: Send + 'static>(
 async fn answer(work: impl Future<Output = Result<Value, Refusal>>) -> Response {
     match work.await {
         Ok(data) => success(data),
-        Err(refusal) => {
-            // The code alone: the host reads this log, and the sentence may name what the caller named (S-44).
-            tracing::warn!(code = refusal.code(), "a client request was refused");
-            refusal.into_response()
-        }
+        Err(refusal) => refusal.into_response(),
     }
 }

@@ -9,6 +9,7 @@ use axum::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::decision::RefusedWith;
 use crate::core::Refusal;
 
 /// A successful answer.
@@ -28,13 +29,19 @@ pub fn success(data: impl Serialize) -> Response {
 pub fn failure(status: StatusCode, code: &str, message: &str, details: Value) -> Response {
     let kind = if status.is_server_error() { "error" } else { "fail" };
     let body = json!({ "status": kind, "message": message, "data": { "code": code, "details": details } });
-    (status, Json(body)).into_response()
+    let mut response = (status, Json(body)).into_response();
+    response.extensions_mut().insert(RefusedWith(code.to_owned()));
+    response
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let status = match &self {
-            Refusal::NoCertificate | Refusal::UnknownUser | Refusal::NotAMarble => StatusCode::UNAUTHORIZED,
+            Refusal::NoCertificate
+            | Refusal::UnknownUser
+            | Refusal::NotAMarble
+            | Refusal::Token(_)
+            | Refusal::TwoProofs => StatusCode::UNAUTHORIZED,
             Refusal::NotOwner { .. }
             | Refusal::NotGranted { .. }
             | Refusal::NotAllowed { .. }

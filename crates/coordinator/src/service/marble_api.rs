@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use appraisal::{Appraised, EndorsementsBuilder, ReferenceValues};
+use appraisal::{Appraised, EndorsementsBuilder, ReferenceValues, Verdict};
 use attested_tls::key::sha256;
 use evidence::{Covered, Endorsements, Evidence, ReportData};
 use hyper::server::conn::http2;
@@ -25,7 +25,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, service::Routes};
 use tower::Service;
 
-use super::{Coordinator, Decided, StartError};
+use super::{
+    Coordinator, Decided, StartError,
+    decision::{Decision, Kind},
+    telemetry::Traced,
+};
 use crate::core::{self, NativePeer, Refusal, State};
 
 const MAX_CONNECTIONS: usize = 1024;
@@ -108,11 +112,41 @@ impl Marble for MarbleService {
         let coordinator = self.coordinator.clone();
         let request = request.into_inner();
         let work = tokio::task::spawn_blocking(move || {
-            let answer = activate(&coordinator, certificate, &request);
-            coordinator.metrics.activation(answer.is_ok());
-            answer
+            let traced = Traced::start(coordinator.telemetry.as_ref(), "activation");
+            let (subject, answer) =
+                (coordinator.marble(&request.marble_type), activate(&coordinator, certificate, &request));
+            let (decision, verdict) = match &answer {
+                Ok((_, appraised)) => {
+                    (Decision::granted(Kind::Activation, subject), Some(appraised.verdict()))
+                }
+                Err(NotActivated { codes, verdict, .. }) => (
+                    Decision { codes: codes.clone(), ..Decision::granted(Kind::Activation, subject) },
+                    verdict.as_deref(),
+                ),
+            };
+            coordinator.decided(&Decision { verdict, ..decision }, traced);
+            answer.map(|(answer, _)| answer).map_err(|error| error.status)
         });
         work.await.unwrap_or_else(|_| Err(Status::cancelled("the request was cancelled"))).map(Response::new)
+    }
+}
+
+/// Why a program was not activated: for itself, and for the operator.
+struct NotActivated {
+    status: Status,
+    codes: Vec<String>,
+    verdict: Option<Box<Verdict>>,
+}
+
+impl NotActivated {
+    fn new(status: Status, code: &str) -> Self {
+        Self { status, codes: vec![code.to_owned()], verdict: None }
+    }
+}
+
+impl From<Refusal> for NotActivated {
+    fn from(refusal: Refusal) -> Self {
+        Self::new(status(&refusal), refusal.code())
     }
 }
 
@@ -120,33 +154,32 @@ fn activate(
     coordinator: &Coordinator,
     certificate: Option<ClientCertificate>,
     request: &ActivationReq,
-) -> Result<ActivationResp, Status> {
-    let state = coordinator.snapshot().map_err(|refusal| status(&refusal))?.state;
+) -> Result<(ActivationResp, Appraised), NotActivated> {
+    let state = coordinator.snapshot()?.state;
     if state.mesh().is_none() {
-        return Err(Status::failed_precondition("cannot accept marbles in current state"));
+        let status = Status::failed_precondition("cannot accept marbles in current state");
+        return Err(NotActivated::new(status, Refusal::NoManifest.code()));
     }
     let Some(ClientCertificate(certificate)) = certificate else {
-        return Err(Status::unauthenticated("couldn't get marble TLS certificate"));
+        let status = Status::unauthenticated("couldn't get marble TLS certificate");
+        return Err(NotActivated::new(status, Refusal::NoCertificate.code()));
     };
     let appraised = appraise(coordinator, &state, &certificate, request)?;
-    let uuid = uuid(&request.uuid)?;
+    let accepted =
+        |error: NotActivated| NotActivated { verdict: Some(Box::new(appraised.verdict().clone())), ..error };
+    let uuid = uuid(&request.uuid).map_err(|status| accepted(NotActivated::new(status, "UUID_MALFORMED")))?;
     let now = (coordinator.clock)();
     let peer = NativePeer { appraised: &appraised, marble: &request.marble_type, uuid: &uuid };
-    let activation = core::activate_native(&state, &peer, now).map_err(|refusal| refused(&refusal))?;
+    let activation = core::activate_native(&state, &peer, now).map_err(|refusal| accepted(refusal.into()))?;
     coordinator
         .commit(|state| Ok(Decided::one(activation.admit(state, now)?, ())))
-        .map_err(|refusal| refused(&refusal))?;
-    tracing::info!(
-        decision = "admitted", marble = request.marble_type, platform = %appraised.platform(),
-        emulated = appraised.emulated(), verdict = %appraised.verdict().render(false), "a Marble was activated"
-    );
-    Ok(ActivationResp {
-        parameters: Some(Parameters {
-            files: activation.files.into_iter().collect(),
-            env: activation.env.into_iter().collect(),
-            argv: activation.argv,
-        }),
-    })
+        .map_err(|refusal| accepted(refusal.into()))?;
+    let parameters = Parameters {
+        files: activation.files.into_iter().collect(),
+        env: activation.env.into_iter().collect(),
+        argv: activation.argv,
+    };
+    Ok((ActivationResp { parameters: Some(parameters) }, appraised))
 }
 
 fn appraise(
@@ -154,18 +187,18 @@ fn appraise(
     state: &State,
     certificate: &[u8],
     request: &ActivationReq,
-) -> Result<Appraised, Status> {
+) -> Result<Appraised, NotActivated> {
     let denied = |reason: &dyn std::fmt::Display| {
         Status::permission_denied(format!("marble verification failed: {reason}"))
     };
     if state.mesh().and_then(|mesh| mesh.manifest().marble(&request.marble_type)).is_none() {
-        tracing::warn!(decision = "refused", codes = "MARBLE_UNKNOWN", "a Marble was refused");
-        return Err(denied(&"unknown marble type requested"));
+        return Err(NotActivated::new(denied(&"unknown marble type requested"), "MARBLE_UNKNOWN"));
     }
-    let evidence = Evidence::parse(without_header(&request.quote))
-        .map_err(|error| denied(&format_args!("invalid quote: {error}")))?;
+    let evidence = Evidence::parse(without_header(&request.quote)).map_err(|error| {
+        NotActivated::new(denied(&format_args!("invalid quote: {error}")), "EVIDENCE_MALFORMED")
+    })?;
     let expectations = core::native_expectations(state, evidence.platform(), &request.marble_type)
-        .map_err(|refusal| denied(&refusal))?;
+        .map_err(|refusal| NotActivated::new(denied(&refusal), refusal.code()))?;
     let mut covered = [0; 64];
     covered[..32].copy_from_slice(&sha256(certificate));
     let reference =
@@ -175,11 +208,8 @@ fn appraise(
     coordinator.verifier.appraise(&evidence, &endorsements, &reference, &expectations.policy, now).map_err(
         |refused| {
             let codes: Vec<_> = refused.codes().iter().map(ToString::to_string).collect();
-            let codes = codes.join(",");
-            tracing::warn!(
-                decision = "refused", codes, verdict = %refused.verdict().render(false), "a Marble's Evidence was refused"
-            );
-            denied(&format_args!("invalid quote: {codes}"))
+            let status = denied(&format_args!("invalid quote: {}", codes.join(",")));
+            NotActivated { status, codes, verdict: Some(Box::new(refused.verdict().clone())) }
         },
     )
 }
@@ -202,11 +232,6 @@ fn uuid(text: &str) -> Result<String, Status> {
         return Ok(text.to_ascii_lowercase());
     }
     Err(Status::invalid_argument("the UUID is not of the form xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx"))
-}
-
-fn refused(refusal: &Refusal) -> Status {
-    tracing::warn!(decision = "refused", codes = refusal.code(), "a Marble was refused");
-    status(refusal)
 }
 
 fn status(refusal: &Refusal) -> Status {

@@ -1,12 +1,15 @@
 //! The mesh API: gRPC for Keeps, over attested connections only. The Evidence of a connection is appraised
 //! before its first gRPC byte, and each request carries the proof of it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use appraisal::binding::Role;
 use attested_tls::{
     channel::{self, Attested, AttestedPeer, ChannelError, ClaimsRefused, Expectations, Party, PeerPolicy},
-    claims::Claims,
+    claims::{Claims, KeepClaims},
 };
 use evidence::Platform;
 use hyper::server::conn::http2;
@@ -26,7 +29,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, service::Routes};
 use tower::Service;
 
-use super::{Coordinator, Decided, StartError};
+use super::{
+    Coordinator, Decided, StartError,
+    decision::{Decision, Kind, Subject},
+    telemetry::Traced,
+};
 use crate::core::{self, Activation, Certified, Refusal, State};
 
 const MAX_CONNECTIONS: usize = 1024;
@@ -67,23 +74,37 @@ async fn connection(coordinator: Arc<Coordinator>, stream: TcpStream, shutdown: 
         clock: coordinator.clock.clone(),
         verifier: coordinator.verifier.clone(),
     };
+    let traced = Traced::start(coordinator.telemetry.as_ref(), "attestation");
     let state = match coordinator.snapshot() {
         Ok(snapshot) => snapshot.state,
         Err(refusal) => {
-            return tracing::warn!(decision = "refused", codes = refusal.code(), "a Keep was not admitted");
+            let decision = Decision::refused(Kind::Activation, Subject::Unknown, refusal.code());
+            return coordinator.decided(&decision, traced);
         }
     };
-    let policy = Policy { state };
+    let policy = Policy { state, claimed: OnceLock::new() };
     let epoch = policy.state.mesh().map_or(0, core::Mesh::epoch);
     match channel::accept(stream, &party, coordinator.claims().to_bytes(), &policy).await {
-        Ok(attested) => serve_attested(coordinator, attested, epoch, shutdown).await,
-        Err(error) => log_refusal(&error),
+        Ok(attested) => {
+            drop(traced);
+            serve_attested(coordinator, attested, epoch, shutdown).await;
+        }
+        Err(error @ (ChannelError::Tls(_) | ChannelError::Transport(_) | ChannelError::Timeout)) => {
+            let codes = error.codes().join(",");
+            tracing::info!(codes, reason = %error, "a connection to the mesh API ended before it was attested");
+        }
+        Err(error) => {
+            let subject = policy.claimed.get().map_or(Subject::Unknown, |name| coordinator.marble(name));
+            coordinator.decided(&Decision::not_admitted(subject, &error), traced);
+        }
     }
 }
 
 /// The manifest in force as a peer policy.
 struct Policy {
     state: Arc<State>,
+    /// The Marble that the peer says it is, before anything of it is verified.
+    claimed: OnceLock<String>,
 }
 
 impl PeerPolicy for Policy {
@@ -92,18 +113,11 @@ impl PeerPolicy for Policy {
     }
 
     fn expectations(&self, platform: Platform, claims: &[u8]) -> Result<Expectations, ClaimsRefused> {
+        if let Ok(claims) = KeepClaims::from_bytes(claims) {
+            let _ = self.claimed.set(claims.marble);
+        }
         core::expectations(&self.state, platform, claims)
             .map_err(|refusal| ClaimsRefused { code: refusal.code(), reason: refusal.to_string() })
-    }
-}
-
-fn log_refusal(error: &ChannelError) {
-    let codes = error.codes().join(",");
-    match error.refused() {
-        Some(refused) => tracing::warn!(
-            decision = "refused", codes, verdict = %refused.verdict().render(false), "a Keep's Evidence was refused"
-        ),
-        None => tracing::warn!(decision = "refused", codes, reason = %error, "a Keep was not admitted"),
     }
 }
 
@@ -147,39 +161,54 @@ impl Mesh for MeshService {
         request: Request<ActivateRequest>,
     ) -> Result<Response<ActivateResponse>, Status> {
         let admitted = admitted(&request)?;
-        let coordinator = self.coordinator.clone();
-        let metrics = self.coordinator.clone();
-        let answer = blocking(move || {
+        let (coordinator, peer) = (self.coordinator.clone(), admitted.peer.clone());
+        let work = move || {
             let now = (coordinator.clock)();
             // Rendering and signing happen on a snapshot, without a lock; the commit repeats the cheap part.
             let state = coordinator.snapshot()?.state;
             let activation = core::activate(&state, &admitted.peer, admitted.epoch, now)?;
             coordinator.commit(|state| Ok(Decided::one(activation.admit(state, now)?, ())))?;
-            let verdict = admitted.peer.appraised.verdict();
-            tracing::info!(
-                decision = "admitted", marble = activation.marble, platform = %admitted.peer.appraised.platform(),
-                emulated = admitted.peer.appraised.emulated(), instance = %admitted.peer.key,
-                verdict = %verdict.render(false), "a Marble was activated"
-            );
             Ok(activation_response(activation))
-        })
-        .await;
-        metrics.metrics.activation(answer.is_ok());
-        answer
+        };
+        self.decide(Kind::Activation, &peer, work).await
     }
 
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
         let admitted = admitted(&request)?;
-        let coordinator = self.coordinator.clone();
-        blocking(move || {
+        let (coordinator, peer) = (self.coordinator.clone(), admitted.peer.clone());
+        let work = move || {
             let now = (coordinator.clock)();
             let certified = coordinator.commit(|state| {
                 let (event, certified) = core::renew(state, &admitted.peer, admitted.epoch, now)?;
                 Ok(Decided::one(event, certified))
             })?;
             Ok(RenewResponse { certificate: Some(certificate(certified)) })
-        })
-        .await
+        };
+        self.decide(Kind::Renewal, &peer, work).await
+    }
+}
+
+impl MeshService {
+    /// Does the work, and tells what was decided.
+    async fn decide<T: Send + 'static>(
+        &self,
+        kind: Kind,
+        peer: &AttestedPeer,
+        work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<Response<T>, Status> {
+        let name = if kind == Kind::Renewal { "renewal" } else { "activation" };
+        let traced = Traced::start(self.coordinator.telemetry.as_ref(), name);
+        let result = tokio::task::spawn_blocking(work)
+            .await
+            .unwrap_or_else(|_| Err(Refusal::Internal("the request was cancelled".into())));
+        let claims = KeepClaims::from_bytes(&peer.claims);
+        let subject = claims.map_or(Subject::Unknown, |claims| self.coordinator.marble(&claims.marble));
+        let decision = match &result {
+            Ok(_) => Decision::granted(kind, subject),
+            Err(refusal) => Decision::refused(kind, subject, refusal.code()),
+        };
+        self.coordinator.decided(&decision.on(peer.appraised.verdict()), traced);
+        result.map(Response::new).map_err(|refusal| status(&refusal))
     }
 }
 
@@ -189,19 +218,6 @@ fn admitted<T>(request: &Request<T>) -> Result<Admitted, Status> {
         .get::<Admitted>()
         .cloned()
         .ok_or_else(|| Status::unauthenticated("not an attested connection"))
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
-) -> Result<Response<T>, Status> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(Ok(answer)) => Ok(Response::new(answer)),
-        Ok(Err(refusal)) => {
-            tracing::warn!(decision = "refused", codes = refusal.code(), reason = %refusal, "a Keep was refused");
-            Err(status(&refusal))
-        }
-        Err(_) => Err(Status::cancelled("the request was cancelled")),
-    }
 }
 
 /// The sentence as message, the stable code as details.

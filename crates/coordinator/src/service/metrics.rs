@@ -53,64 +53,119 @@ async fn metrics(State(coordinator): State<Arc<Coordinator>>) -> impl IntoRespon
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text(&coordinator))
 }
 
-fn text(coordinator: &Coordinator) -> String {
+/// One figure.
+pub(super) struct Sample {
+    /// At most one label, whose values are ours or the manifest's.
+    pub(super) label: Option<(&'static str, String)>,
+    pub(super) value: u64,
+}
+
+/// Figures of one kind.
+pub(super) struct Family {
+    pub(super) name: &'static str,
+    pub(super) help: &'static str,
+    /// Whether it only rises.
+    pub(super) counts: bool,
+    /// None, where there is nothing to measure yet.
+    pub(super) samples: Vec<Sample>,
+}
+
+fn one(value: u64) -> Vec<Sample> {
+    vec![Sample { label: None, value }]
+}
+
+fn labelled<N: Into<String>>(
+    label: &'static str,
+    samples: impl IntoIterator<Item = (N, u64)>,
+) -> Vec<Sample> {
+    let sample = |(name, value): (N, u64)| Sample { label: Some((label, name.into())), value };
+    samples.into_iter().map(sample).collect()
+}
+
+/// Everything that is measured; the same families whatever the state.
+pub(super) fn families(coordinator: &Coordinator) -> Vec<Family> {
     let metrics = &coordinator.metrics;
-    let mut out = String::new();
-    let mut family = |name: &str, kind: &str, help: &str, samples: Vec<(String, u64)>| {
-        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
-        for (labels, value) in samples {
-            let _ = writeln!(out, "{name}{labels} {value}");
-        }
+    let mut families = Vec::new();
+    let mut family = |name, counts, help, samples| {
+        families.push(Family { name, help, counts, samples });
     };
-    let one = |value: u64| vec![(String::new(), value)];
-    let (code, _) = coordinator.status();
-    family("coordinator_state", "gauge", "1 recovery, 2 accepts a manifest, 3 accepts Marbles.", one(code));
-    let version = format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
-    family("coordinator_version_info", "gauge", "Which version this is.", vec![(version, 1)]);
+    let (state, _) = coordinator.status();
+    family("coordinator_state", false, "1 recovery, 2 accepts a manifest, 3 accepts Marbles.", one(state));
+    let version = labelled("version", [(env!("CARGO_PKG_VERSION"), 1)]);
+    family("coordinator_version_info", false, "Which version this is.", version);
     let classes = metrics.requests.iter().enumerate();
-    let classes =
-        classes.map(|(class, count)| (format!("{{code=\"{}xx\"}}", class + 1), count.load(Relaxed)));
     family(
         "coordinator_client_api_requests_total",
-        "counter",
+        true,
         "Requests of the client API, by class of status.",
-        classes.collect(),
+        labelled("code", classes.map(|(class, count)| (format!("{}xx", class + 1), count.load(Relaxed)))),
     );
     let activations = [("admitted", &metrics.activations), ("refused", &metrics.refused_activations)];
-    let activations =
-        activations.map(|(what, count)| (format!("{{decision=\"{what}\"}}"), count.load(Relaxed)));
     family(
         "coordinator_activations_total",
-        "counter",
+        true,
         "Requests for activation since the start, by decision.",
-        activations.into(),
+        labelled("decision", activations.map(|(what, count)| (what, count.load(Relaxed)))),
     );
-    if let Mode::Open(snapshot) = coordinator.mode()
-        && let Some(mesh) = snapshot.state.mesh()
-    {
-        let instances = mesh.instances((coordinator.clock)());
-        // The manifest's names, which its owner chose.
-        let by_marble = |count: &dyn Fn(&str) -> u64| {
-            mesh.manifest()
-                .marbles()
-                .keys()
-                .map(|name| (format!("{{marble=\"{name}\"}}"), count(name.as_str())))
-                .collect()
-        };
-        family(
-            "coordinator_marble_activations_success_total",
-            "counter",
-            "Activations of each Marble since the first manifest.",
-            by_marble(&|name| mesh.activations(name)),
-        );
-        family(
-            "coordinator_marble_instances",
-            "gauge",
-            "Instances of each Marble whose certificate may still be valid.",
-            by_marble(&|name| instances.get(name).copied().unwrap_or(0)),
-        );
-        family("coordinator_epoch", "gauge", "The epoch in force.", one(mesh.epoch()));
-        family("coordinator_log_records", "gauge", "Records of the state log.", one(snapshot.length));
+    let stream = coordinator.decisions.as_ref();
+    family(
+        "coordinator_decisions_total",
+        true,
+        "Records of the decision stream, by what became of them.",
+        stream.map(|stream| labelled("outcome", stream.outcomes())).unwrap_or_default(),
+    );
+    family(
+        "coordinator_telemetry_failures_total",
+        true,
+        "Exports that the OpenTelemetry collector did not take.",
+        coordinator.telemetry.as_ref().map(|telemetry| one(telemetry.failures())).unwrap_or_default(),
+    );
+    let snapshot = match coordinator.mode() {
+        Mode::Open(snapshot) => Some(snapshot),
+        Mode::Locked { .. } => None,
+    };
+    let mesh = snapshot.as_ref().and_then(|snapshot| snapshot.state.mesh());
+    let instances = mesh.map(|mesh| mesh.instances((coordinator.clock)())).unwrap_or_default();
+    // The manifest's names, which its owner chose.
+    let by_marble = |count: &dyn Fn(&crate::core::Mesh, &str) -> u64| {
+        let marbles = mesh.into_iter().flat_map(|mesh| {
+            mesh.manifest().marbles().keys().map(move |name| (name.to_string(), count(mesh, name.as_str())))
+        });
+        labelled("marble", marbles)
+    };
+    family(
+        "coordinator_marble_activations_success_total",
+        true,
+        "Activations of each Marble since the first manifest.",
+        by_marble(&|mesh, name| mesh.activations(name)),
+    );
+    family(
+        "coordinator_marble_instances",
+        false,
+        "Instances of each Marble whose certificate may still be valid.",
+        by_marble(&|_, name| instances.get(name).copied().unwrap_or(0)),
+    );
+    let epoch = mesh.map(|mesh| one(mesh.epoch())).unwrap_or_default();
+    family("coordinator_epoch", false, "The epoch in force.", epoch);
+    let records = snapshot.as_ref().filter(|_| mesh.is_some()).map(|snapshot| one(snapshot.length));
+    family("coordinator_log_records", false, "Records of the state log.", records.unwrap_or_default());
+    families
+}
+
+fn text(coordinator: &Coordinator) -> String {
+    let mut out = String::new();
+    for Family { name, help, counts, samples } in families(coordinator) {
+        if samples.is_empty() {
+            continue;
+        }
+        let kind = if counts { "counter" } else { "gauge" };
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        for Sample { label, value } in samples {
+            let _ = match label {
+                Some((label, of)) => writeln!(out, "{name}{{{label}=\"{of}\"}} {value}"),
+                None => writeln!(out, "{name} {value}"),
+            };
+        }
     }
     out
 }

@@ -30,7 +30,7 @@ fn only_the_owner_sets_the_first_manifest() {
 
 #[test]
 fn the_owner_must_show_a_certificate_that_parses() {
-    let caller = Caller { certificate: Some(b"nonsense".to_vec()) };
+    let caller = Caller::by_certificate(b"nonsense".to_vec());
     let bytes = manifest().to_string().into_bytes();
     let refused = set_manifest(&founded(), people().owner.digest(), &caller, bytes, NOW);
     assert_eq!(code(refused), "USER_UNKNOWN");

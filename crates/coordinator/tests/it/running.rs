@@ -17,7 +17,7 @@ use attested_tls::{
 };
 use axum::body::Bytes;
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
-use coordinator::service::{Coordinator, HostHints, Listeners};
+use coordinator::service::{Coordinator, HostHints, Listeners, TelemetryHints};
 use evidence::Platform;
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, StatusCode};
@@ -116,6 +116,11 @@ impl Running {
 
     /// A coordinator of this code: another one cannot unseal its state.
     pub async fn start_as(code: &[u8], directory: TempDir) -> Self {
+        Self::start_telling(code, directory, TelemetryHints::default()).await
+    }
+
+    /// A coordinator that tells its host what happens.
+    pub async fn start_telling(code: &[u8], directory: TempDir, telemetry: TelemetryHints) -> Self {
         logs();
         let configuration = CoordinatorConfiguration {
             owner: *people().owner.digest(),
@@ -131,7 +136,7 @@ impl Running {
         std::fs::create_dir_all(&endorsements).unwrap();
         let sgx = testkit::tee::machine().endorsements(Platform::Sgx).to_bytes();
         std::fs::write(endorsements.join("sgx.cbor"), sgx).unwrap();
-        let hints = HostHints { state: directory.path().into(), endorsements: vec![endorsements] };
+        let hints = HostHints { state: directory.path().into(), endorsements: vec![endorsements], telemetry };
         let coordinator = Coordinator::open(tee.clone(), configuration, &hints, clock::fixed(NOW)).unwrap();
         let stop = CancellationToken::new();
         let (marbles, metrics) = (
@@ -165,6 +170,29 @@ impl Running {
         path: &str,
         body: Vec<u8>,
     ) -> io::Result<Answer> {
+        self.send(config, method, path, body, &[]).await
+    }
+
+    /// With these values of the header `Authorization`.
+    pub async fn request_as(
+        &self,
+        who: Option<&UserIdentity>,
+        method: Method,
+        path: &str,
+        authorization: &[String],
+    ) -> Answer {
+        let config = unverified_client(who, clock::fixed(NOW)).unwrap();
+        self.send(config, method, path, Vec::new(), authorization).await.unwrap()
+    }
+
+    async fn send(
+        &self,
+        config: Arc<rustls::ClientConfig>,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+        authorization: &[String],
+    ) -> io::Result<Answer> {
         let stream = TcpStream::connect(self.api).await?;
         let name = "localhost".try_into().unwrap();
         let stream = TlsConnector::from(config).connect(name, stream).await?;
@@ -172,12 +200,11 @@ impl Running {
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
         tokio::spawn(connection);
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "localhost")
-            .body(Full::new(Bytes::from(body)))
-            .unwrap();
+        let mut request = Request::builder().method(method).uri(path).header("host", "localhost");
+        for value in authorization {
+            request = request.header("authorization", value);
+        }
+        let request = request.body(Full::new(Bytes::from(body))).unwrap();
         let response = sender.send_request(request).await.map_err(io::Error::other)?;
         let status = response.status();
         let body = response.into_body().collect().await.map_err(io::Error::other)?.to_bytes().to_vec();

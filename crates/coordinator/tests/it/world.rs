@@ -36,7 +36,7 @@ pub fn people() -> &'static People {
 }
 
 pub fn caller(person: &TeeKey) -> Caller {
-    Caller { certificate: Some(person.certificate().to_vec()) }
+    Caller::by_certificate(person.certificate().to_vec())
 }
 
 pub fn keep_on(platform: Platform) -> Arc<EmulatedTee> {

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::{Shared, answer, base64, blocking, costly, parse};
 use crate::{
-    core::{self, Caller, Refusal},
+    core::{self, Caller, Proof, Refusal},
     service::{Coordinator, Decided},
 };
 
@@ -93,7 +93,7 @@ pub(super) async fn raise_counter(
     if let Err(refusal) = gate {
         return axum::response::IntoResponse::into_response(refusal);
     }
-    if caller.certificate.is_none() {
+    if !matches!(caller.proof, Proof::Certificate(_)) {
         return axum::response::IntoResponse::into_response(Refusal::NoCertificate);
     }
     let body: CounterBody = match parse(body) {

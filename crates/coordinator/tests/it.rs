@@ -6,6 +6,8 @@ mod certificates;
 mod core;
 #[path = "it/crash.rs"]
 mod crash;
+#[path = "it/load.rs"]
+mod load;
 #[path = "it/log.rs"]
 mod log;
 #[path = "it/marblerun.rs"]

@@ -179,7 +179,7 @@ impl PeerPolicy for AnyCoordinator<'_> {
 }
 
 /// A Keep that attests to the running coordinator, and the client on that very connection.
-async fn join(
+pub async fn join(
     running: &Running,
     tee: Arc<EmulatedTee>,
     marble: &str,

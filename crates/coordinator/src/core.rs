@@ -11,6 +11,7 @@ mod epoch;
 mod event;
 mod history;
 mod identity;
+mod instances;
 mod native;
 pub mod recovery;
 mod refusal;
@@ -177,3 +178,8 @@ pub fn read_secrets(
 }
 
 pub use activation::{activate, add_emulated_roots, expectations, renew};
+
+#[cfg(test)]
+pub(crate) fn next_epoch(state: &State, now: UnixTime) -> Result<event::Epoch, Refusal> {
+    epoch::next(state, now).map(|(epoch, _)| epoch)
+}

@@ -3,6 +3,7 @@
 
 mod certificate;
 mod client_api;
+mod commit;
 mod decision;
 mod envelope;
 mod marble_api;
@@ -19,7 +20,7 @@ pub use outward::{Destination, NotADestination, OutwardError};
 use std::{
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -32,7 +33,6 @@ use attested_tls::{
     launch::CoordinatorConfiguration,
 };
 use attester::Tee;
-use manifest::SealMode;
 use serde_bytes::{ByteArray, ByteBuf};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -40,7 +40,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::{decision::stream::Stream, metrics::Metrics, outward::Outward, telemetry::Telemetry};
+use self::{
+    commit::{Committer, SNAPSHOT_EVERY},
+    decision::stream::Stream,
+    metrics::Metrics,
+    outward::Outward,
+    telemetry::Telemetry,
+};
 use crate::{
     authority::Authority,
     core::{self, Event, Refusal, State, recovery::Descriptor},
@@ -96,8 +102,8 @@ pub struct Coordinator {
     clock: Clock,
     configuration: CoordinatorConfiguration,
     endorsements: Vec<PathBuf>,
-    /// Whoever has it decides; absent while the state is locked.
-    store: Mutex<Option<Store>>,
+    /// Absent while the state is locked.
+    committer: OnceLock<Committer>,
     locked: Mutex<Option<recovery::Locked>>,
     rehearsal: Mutex<Option<rehearsal::Rehearsal>>,
     mode: RwLock<Mode>,
@@ -136,10 +142,11 @@ impl Coordinator {
         clock: Clock,
     ) -> Result<Arc<Self>, StartError> {
         std::fs::create_dir_all(&hints.state).map_err(StartError::Directory)?;
-        let (store, locked, mode) = match Store::open(&hints.state.join("state.redb"), tee.as_ref())? {
+        let (committer, locked, mode) = match Store::open(&hints.state.join("state.redb"), tee.as_ref())? {
             Opening::Open(opened) => {
                 let (store, snapshot) = begin(opened, tee.as_ref(), &clock)?;
-                (Some(store), None, Mode::Open(snapshot))
+                let committer = Committer::new(store, snapshot.clone(), SNAPSHOT_EVERY);
+                (OnceLock::from(committer), None, Mode::Open(snapshot))
             }
             Opening::Locked(locked) => {
                 tracing::warn!(
@@ -147,7 +154,7 @@ impl Coordinator {
                     "the state is sealed to another TEE and waits for recovery"
                 );
                 let root = Arc::new(Authority::root(tee.emulated(), clock())?);
-                (None, Some(recovery::Locked::new(locked)), Mode::Locked { root })
+                (OnceLock::new(), Some(recovery::Locked::new(locked)), Mode::Locked { root })
             }
         };
         let (decisions, telemetry) = listeners_of(&hints.telemetry)?;
@@ -156,7 +163,7 @@ impl Coordinator {
             clock,
             configuration,
             endorsements: hints.endorsements.clone(),
-            store: Mutex::new(store),
+            committer,
             locked: Mutex::new(locked),
             rehearsal: Mutex::default(),
             mode: RwLock::new(mode),
@@ -275,40 +282,16 @@ impl Coordinator {
     /// The root that the client API's certificate is below.
     fn root(&self) -> Arc<Authority> {
         match self.mode() {
-            Mode::Open(snapshot) => Arc::new(snapshot.state.root().clone()),
+            Mode::Open(snapshot) => snapshot.state.root().clone(),
             Mode::Locked { root } => root,
         }
     }
 
     /// Decides on the newest state, makes the events durable, publishes the new state, and returns what
-    /// `decide` had to say. One at a time; blocks for a disk write.
+    /// `decide` had to say. One after the other; blocks for a disk write, which many share.
     fn commit<T>(&self, decide: impl FnOnce(&State) -> Result<Decided<T>, Refusal>) -> Result<T, Refusal> {
-        let mut store =
-            self.store.lock().map_err(|_| Refusal::Internal("an earlier commit failed".into()))?;
-        let current = self.snapshot()?.state;
-        let store = store.as_mut().ok_or_else(|| self.recovering())?;
-        let Decided { events, shares, answer } = decide(&current)?;
-        if events.is_empty() {
-            return Ok(answer);
-        }
-        let records: Vec<_> = events.iter().map(Event::to_record).collect();
-        let mut state = current.as_ref().clone();
-        for event in events {
-            state = state.step(event).map_err(Refusal::Internal)?;
-        }
-        let secret = state.mesh().and_then(core::Mesh::recovery_secret);
-        let shares = match (&shares, secret) {
-            (Some(descriptor), Some(secret)) => Shares::Replace(descriptor, secret),
-            (None, Some(_)) => Shares::Keep,
-            (_, None) => Shares::Remove,
-        };
-        store.append(&records, shares).map_err(|error| Refusal::Internal(error.to_string()))?;
-        let disabled = |mesh: &core::Mesh| mesh.manifest().settings().seal_mode == SealMode::Disabled;
-        if state.mesh().is_some_and(disabled) {
-            store.forget().map_err(|error| Refusal::Internal(error.to_string()))?;
-        }
-        self.publish(Snapshot { state: Arc::new(state), head: store.head(), length: store.length() });
-        Ok(answer)
+        let committer = self.committer.get().ok_or_else(|| self.recovering())?;
+        committer.commit(decide, |snapshot| self.publish(snapshot.clone()))
     }
 
     fn publish(&self, snapshot: Snapshot) {
@@ -360,8 +343,9 @@ fn listeners_of(hints: &TelemetryHints) -> Result<(Option<Stream>, Option<Teleme
 
 /// The state of a log that was opened; a new mesh, where it is empty.
 fn begin(opened: Opened, tee: &dyn Tee, clock: &Clock) -> Result<(Store, Snapshot), StartError> {
-    let Opened { mut store, records, identity } = opened;
-    let state = match State::replay(&records, &identity)? {
+    let Opened { mut store, snapshot, records, identity } = opened;
+    let first = store.length() - store.since_snapshot();
+    let state = match State::resume(snapshot.as_deref().map(Vec::as_slice), first, &records, &identity)? {
         Some(state) => state,
         None => {
             let event = core::found(tee.emulated(), &identity, clock())?;

@@ -3,7 +3,13 @@
 //! Each record is AES-256-GCM under a data key that only this measured coordinator can unseal, with its
 //! position and the hash of everything before it as associated data, so records cannot be read, changed,
 //! reordered, dropped from the middle or moved between logs. A record that [`Store::append`] returned for
-//! is on disk. What this does not detect is an old copy of the whole file put back: that needs an anchor
+//! is on disk.
+//!
+//! A snapshot is the state after so many records, sealed with their number and their hash as associated data; in the
+//! transaction that writes it, the records before it go. Head and length are those of the whole log, as if nothing
+//! had gone.
+//!
+//! What this does not detect is an old copy of the whole file put back: that needs an anchor
 //! outside the host (design.md promise 5), and until there is one the log's head in the coordinator's
 //! Evidence is what a client can compare.
 
@@ -19,14 +25,19 @@ use aws_lc_rs::{
     digest::{Context, SHA256},
     rand::{SecureRandom, SystemRandom},
 };
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
+    WriteTransaction,
+};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 use zeroize::Zeroizing;
 
-use crate::core::{IdentityKey, recovery::Descriptor};
+use crate::core::{IdentityKey, State, recovery::Descriptor};
 
 const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
+/// By the number of records before it: the head after them, and the sealed state. One at most.
+const SNAPSHOT: TableDefinition<u64, &[u8]> = TableDefinition::new("snapshot");
 const KEYS: TableDefinition<&str, &[u8]> = TableDefinition::new("keys");
 /// Opens the log; sealed to the TEE.
 const DATA_KEY: &str = "data-key";
@@ -52,13 +63,17 @@ pub struct Store {
     key: LessSafeKey,
     head: Head,
     length: u64,
+    /// How many of the records are in the snapshot.
+    covered: u64,
 }
 
 /// A log that was opened.
 pub struct Opened {
     /// The log.
     pub store: Store,
-    /// What is in it.
+    /// The state at an earlier length, if a snapshot was made.
+    pub snapshot: Option<Zeroizing<Vec<u8>>>,
+    /// What came since.
     pub records: Records,
     /// Opens the CA keys in it, those of this TEE.
     pub identity: IdentityKey,
@@ -113,21 +128,37 @@ impl Store {
             begin(path, &sealing)?;
         }
         let database = Database::open(path).map_err(opening)?;
+        Self::open_database(database, path.to_owned(), &sealing)
+    }
+
+    /// The same over another storage than a file. A new log is begun where nothing was ever written.
+    pub fn open_on(storage: impl StorageBackend, tee: &dyn Tee) -> Result<Opening, StoreError> {
+        let sealing = tee.sealing_key(SEALING_CONTEXT)?;
+        let sealing = aead_key(sealing.as_bytes())?;
+        let new = storage.len().map_err(opening)? == 0;
+        let database = Database::builder().create_with_backend(storage).map_err(opening)?;
+        if new {
+            lay_out(&database, &sealing)?;
+        }
+        Self::open_database(database, PathBuf::new(), &sealing)
+    }
+
+    fn open_database(
+        database: Database,
+        path: PathBuf,
+        sealing: &LessSafeKey,
+    ) -> Result<Opening, StoreError> {
         // A log without its key can only be a destroyed one: never take it for a new one.
         let sealed = entry(&database, DATA_KEY)?.ok_or(StoreError::KeyMissing)?;
         let identity = entry(&database, IDENTITY_KEY)?.ok_or(StoreError::KeyMissing)?;
-        let keys = unseal(&sealing, DATA_KEY, &sealed).zip(unseal(&sealing, IDENTITY_KEY, &identity));
+        let keys = unseal(sealing, DATA_KEY, &sealed).zip(unseal(sealing, IDENTITY_KEY, &identity));
         let Some((data_key, identity)) = keys else {
             let recovery = entry(&database, RECOVERY)?
                 .map(|record| ciborium::from_reader(record.as_slice()).map_err(|_| StoreError::Damaged));
-            return Ok(Opening::Locked(Locked {
-                database,
-                path: path.to_owned(),
-                recovery: recovery.transpose()?,
-            }));
+            return Ok(Opening::Locked(Locked { database, path, recovery: recovery.transpose()? }));
         };
         let log = replay(&database, &aead_key(data_key.as_slice())?)?;
-        Self::opened(database, path.to_owned(), data_key, IdentityKey::new(identity), log).map(Opening::Open)
+        Self::opened(database, path, data_key, IdentityKey::new(identity), log).map(Opening::Open)
     }
 
     fn opened(
@@ -138,9 +169,9 @@ impl Store {
         log: Log,
     ) -> Result<Opened, StoreError> {
         let key = aead_key(data_key.as_slice())?;
-        let Log { records, head, length } = log;
-        let store = Self { database: Some(database), path, data_key, key, head, length };
-        Ok(Opened { store, records, identity })
+        let Log { snapshot, covered, records, head, length } = log;
+        let store = Self { database: Some(database), path, data_key, key, head, length, covered };
+        Ok(Opened { store, snapshot, records, identity })
     }
 
     /// Appends `records` in one transaction and returns when they are durable.
@@ -163,6 +194,23 @@ impl Store {
             transaction.commit()?;
         }
         (self.head, self.length) = (head, length);
+        Ok(())
+    }
+
+    /// Keeps `state` as what the first `length` records came to, of which `head` is the hash, and removes them: in
+    /// one transaction, durable when this returns.
+    pub fn snapshot(&mut self, length: u64, head: &Head, state: &[u8]) -> Result<(), StoreError> {
+        let Some(database) = &self.database else { return Ok(()) };
+        let sealed = seal(&self.key, &snapshot_position(length, head), state)?;
+        let transaction = database.begin_write()?;
+        {
+            let mut snapshots = transaction.open_table(SNAPSHOT)?;
+            snapshots.retain(|_, _| false)?;
+            snapshots.insert(length, [head.as_slice(), &sealed].concat().as_slice())?;
+            transaction.open_table(LOG)?.retain_in(..length, |_, _| false)?;
+        }
+        transaction.commit()?;
+        self.covered = length;
         Ok(())
     }
 
@@ -220,12 +268,26 @@ impl Store {
     pub fn length(&self) -> u64 {
         self.length
     }
+
+    /// How many of them came since the snapshot: so many are replayed at the next start.
+    pub fn since_snapshot(&self) -> u64 {
+        self.length - self.covered
+    }
 }
 
 /// Associated data of a record: its position and everything before it.
 fn position(index: u64, head: &Head) -> [u8; 48] {
+    labelled(b"record/1", index, head)
+}
+
+/// Associated data of a snapshot: the records that it stands for.
+fn snapshot_position(length: u64, head: &Head) -> [u8; 48] {
+    labelled(b"states/1", length, head)
+}
+
+fn labelled(label: &[u8; 8], index: u64, head: &Head) -> [u8; 48] {
     let mut out = [0; 48];
-    out[..8].copy_from_slice(b"record/1");
+    out[..8].copy_from_slice(label);
     out[8..16].copy_from_slice(&index.to_be_bytes());
     out[16..].copy_from_slice(head);
     out
@@ -330,27 +392,32 @@ pub struct Unlocked {
 }
 
 impl Unlocked {
-    /// What is in it.
-    pub fn records(&self) -> &Records {
-        &self.log.records
+    /// What is in it, with the CA keys that `identity` opens. `None` for an empty log.
+    pub fn state(&self, identity: &IdentityKey) -> Result<Option<State>, StoreError> {
+        let snapshot = self.log.snapshot.as_deref().map(Vec::as_slice);
+        State::resume(snapshot, self.log.covered, &self.log.records, identity)
     }
 }
 
 struct Log {
+    snapshot: Option<Zeroizing<Vec<u8>>>,
+    covered: u64,
     records: Records,
     head: Head,
     length: u64,
 }
 
 fn replay(database: &Database, key: &LessSafeKey) -> Result<Log, StoreError> {
-    let (mut records, mut head, mut length) = (Vec::new(), [0; 32], 0);
     let transaction = database.begin_read()?;
+    let (snapshot, covered, mut head) = latest_snapshot(&transaction, key)?;
+    let (mut records, mut length) = (Vec::new(), covered);
     let log = transaction.open_table(LOG)?;
     for entry in log.iter()? {
         let (index, sealed) = entry?;
         let (index, sealed) = (index.value(), sealed.value());
         if index != length {
-            return Err(StoreError::Record { index: length, what: "is missing" });
+            let what = if index < length { "lies before the snapshot" } else { "is missing" };
+            return Err(StoreError::Record { index: index.min(length), what });
         }
         let record = open(key, &position(index, &head), sealed)
             .ok_or(StoreError::Record { index, what: "was changed or belongs elsewhere" })?;
@@ -358,7 +425,25 @@ fn replay(database: &Database, key: &LessSafeKey) -> Result<Log, StoreError> {
         length += 1;
         records.push(record);
     }
-    Ok(Log { records, head, length })
+    Ok(Log { snapshot, covered, records, head, length })
+}
+
+/// The state, how many records are in it, and their hash.
+fn latest_snapshot(
+    transaction: &ReadTransaction,
+    key: &LessSafeKey,
+) -> Result<(Option<Zeroizing<Vec<u8>>>, u64, Head), StoreError> {
+    let table = match transaction.open_table(SNAPSHOT) {
+        Ok(table) => table,
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok((None, 0, [0; 32])),
+        Err(error) => return Err(error.into()),
+    };
+    let Some((length, value)) = table.last()? else { return Ok((None, 0, [0; 32])) };
+    let length = length.value();
+    let changed = StoreError::SnapshotChanged { length };
+    let Some((head, sealed)) = value.value().split_first_chunk::<32>() else { return Err(changed) };
+    let state = open(key, &snapshot_position(length, head), sealed).ok_or(changed)?;
+    Ok((Some(state), length, *head))
 }
 
 fn write_keys(
@@ -383,14 +468,18 @@ fn begin(path: &Path, sealing: &LessSafeKey) -> Result<(), StoreError> {
         _ => {}
     }
     let database = Database::create(&draft).map_err(opening)?;
-    let transaction = database.begin_write()?;
-    transaction.open_table(LOG)?;
-    write_keys(&transaction, sealing, &random_key()?, &random_key()?)?;
-    transaction.commit()?;
+    lay_out(&database, sealing)?;
     drop(database);
     std::fs::rename(&draft, path).map_err(opening)?;
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(opening)
+}
+
+fn lay_out(database: &Database, sealing: &LessSafeKey) -> Result<(), StoreError> {
+    let transaction = database.begin_write()?;
+    transaction.open_table(LOG)?;
+    write_keys(&transaction, sealing, &random_key()?, &random_key()?)?;
+    Ok(transaction.commit()?)
 }
 
 fn opening(error: impl std::fmt::Display) -> StoreError {
@@ -428,6 +517,22 @@ pub enum StoreError {
     Version {
         /// Which.
         index: u64,
+        /// The decoder's word.
+        reason: String,
+    },
+    /// A snapshot fails authentication.
+    #[error(
+        "the snapshot after {length} records was changed or belongs elsewhere: the file was damaged or tampered with"
+    )]
+    SnapshotChanged {
+        /// How many records it stands for.
+        length: u64,
+    },
+    /// A snapshot is authentic and does not parse: written by another version.
+    #[error("the snapshot after {length} records of the state log is not of this version: {reason}")]
+    Snapshot {
+        /// How many records are in it.
+        length: u64,
         /// The decoder's word.
         reason: String,
     },

@@ -4,6 +4,10 @@
 mod certificates;
 #[path = "it/core.rs"]
 mod core;
+#[path = "it/crash.rs"]
+mod crash;
+#[path = "it/load.rs"]
+mod load;
 #[path = "it/log.rs"]
 mod log;
 #[path = "it/marblerun.rs"]

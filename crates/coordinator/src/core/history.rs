@@ -1,19 +1,21 @@
 //! The update log: what happened to manifest and secrets, in the words that MarbleRun's readers know.
 
+use std::borrow::Cow;
+
 use appraisal::UnixTime;
 use manifest::ManifestDigest;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{Event, State};
 
 /// One line.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Entry {
     /// RFC 3339.
     time: String,
     /// What happened.
-    update: &'static str,
+    update: Cow<'static, str>,
     #[serde(flatten)]
     details: Map<String, Value>,
 }
@@ -33,7 +35,7 @@ impl Entry {
 
     fn new(at: i64, update: &'static str, details: Value) -> Self {
         let details = if let Value::Object(details) = details { details } else { Map::new() };
-        Self { time: UnixTime(at).to_string(), update, details }
+        Self { time: UnixTime(at).to_string(), update: update.into(), details }
     }
 
     fn single(event: &Event, before: &State) -> Option<Self> {

@@ -1,4 +1,7 @@
-//! What the coordinator knows, rebuilt from its log. Secrets in it are wiped when it goes.
+//! What the coordinator knows, rebuilt from its log. Secrets in it are wiped when it goes. Whatever grows is in
+//! persistent maps: a copy of a state costs the same whatever the mesh has seen, and each commit makes one.
+
+mod snapshot;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,23 +10,22 @@ use std::{
 
 use appraisal::UnixTime;
 use manifest::{Manifest, ManifestDigest};
+use rpds::{RedBlackTreeMapSync, VectorSync};
 use zeroize::Zeroizing;
 
 use super::{
     Event, IdentityKey, Refusal, SecretValue,
     event::{Epoch, SealedAuthority},
     history::Entry,
+    instances::Instances,
 };
-use crate::{
-    authority::{Authority, MARBLE_LIFETIME},
-    store::StoreError,
-};
+use crate::{authority::Authority, store::StoreError};
 
 /// The whole state.
 #[derive(Clone)]
 pub struct State {
     identity: IdentityKey,
-    root: Authority,
+    root: Arc<Authority>,
     root_secret: Zeroizing<[u8; 32]>,
     emulated: bool,
     mesh: Option<Mesh>,
@@ -35,28 +37,23 @@ pub struct Mesh {
     manifest: Arc<Manifest>,
     manifest_bytes: Arc<Vec<u8>>,
     epoch: u64,
-    intermediate: Authority,
-    marble_root: Vec<u8>,
-    secrets: BTreeMap<String, SecretValue>,
-    previous: BTreeMap<String, SecretValue>,
+    intermediate: Arc<Authority>,
+    marble_root: Arc<Vec<u8>>,
+    secrets: Secrets,
+    previous: Secrets,
     previous_root_secret: Option<Zeroizing<[u8; 32]>>,
     recovery_secret: Option<Zeroizing<[u8; 32]>>,
-    activations: BTreeMap<String, u64>,
-    instances: BTreeMap<[u8; 32], Instance>,
-    counters: BTreeMap<CounterName, u64>,
-    pending: Option<Pending>,
-    history: Vec<Arc<Entry>>,
+    activations: RedBlackTreeMapSync<Arc<str>, u64>,
+    instances: Instances,
+    counters: RedBlackTreeMapSync<CounterName, u64>,
+    pending: Option<Arc<Pending>>,
+    history: VectorSync<Arc<Entry>>,
 }
+
+type Secrets = RedBlackTreeMapSync<String, Arc<SecretValue>>;
 
 /// Marble, instance, name.
 type CounterName = (String, [u8; 32], String);
-
-#[derive(Clone)]
-struct Instance {
-    marble: String,
-    /// Until when a certificate of this instance may be valid, by the renewal that it is owed.
-    until: i64,
-}
 
 /// A proposed manifest.
 #[derive(Clone)]
@@ -79,8 +76,21 @@ impl State {
         records: &[Zeroizing<Vec<u8>>],
         identity: &IdentityKey,
     ) -> Result<Option<Self>, StoreError> {
-        let mut state: Option<Self> = None;
-        for (index, record) in (0..).zip(records) {
+        Self::resume(None, 0, records, identity)
+    }
+
+    /// Goes on from a snapshot with the records that follow it, of which `first` is the first one's index; without a
+    /// snapshot, from the beginning of the log.
+    pub fn resume(
+        snapshot: Option<&[u8]>,
+        first: u64,
+        records: &[Zeroizing<Vec<u8>>],
+        identity: &IdentityKey,
+    ) -> Result<Option<Self>, StoreError> {
+        let unreadable = |reason| StoreError::Snapshot { length: first, reason };
+        let snapshot = snapshot.map(|snapshot| Self::from_snapshot(snapshot, identity.clone()));
+        let mut state = snapshot.transpose().map_err(unreadable)?;
+        for (index, record) in (first..).zip(records) {
             let event = Event::from_record(index, record)?;
             let stepped = match state {
                 None => Self::begin(event, identity.clone()),
@@ -96,7 +106,7 @@ impl State {
         let Event::Founded { root, root_secret, emulated, at: _ } = event else {
             return Err("the log does not begin with the founding of a mesh".into());
         };
-        let root = authority(root, &identity)?;
+        let root = Arc::new(authority(root, &identity)?);
         Ok(Self {
             identity,
             root,
@@ -121,6 +131,7 @@ impl State {
                     return Err("the first manifest is set twice".into());
                 }
                 let (number, intermediate, marble_root) = self.epoch(epoch)?;
+                let generated = shared(generated);
                 self.mesh = Some(Mesh {
                     manifest: Arc::new(Manifest::parse(&manifest).map_err(|faults| faults.to_string())?),
                     manifest_bytes: Arc::new(manifest.into_vec()),
@@ -131,15 +142,15 @@ impl State {
                     secrets: generated,
                     previous_root_secret: None,
                     recovery_secret: recovery_secret.map(|secret| Zeroizing::new(secret.into_array())),
-                    activations: BTreeMap::new(),
-                    instances: BTreeMap::new(),
-                    counters: BTreeMap::new(),
+                    activations: RedBlackTreeMapSync::default(),
+                    instances: Instances::default(),
+                    counters: RedBlackTreeMapSync::default(),
                     pending: None,
-                    history: Vec::new(),
+                    history: VectorSync::default(),
                 });
             }
             Event::Recovered { root, epoch, generated, emulated, .. } => {
-                self.root = authority(root, &self.identity)?;
+                self.root = Arc::new(authority(root, &self.identity)?);
                 self.emulated = emulated;
                 self.enter(epoch, None)?;
                 self.mesh_mut()?.replace(generated, |_| true);
@@ -162,11 +173,11 @@ impl State {
                     std::mem::replace(&mut self.root_secret, Zeroizing::new(secret.into_array()))
                 });
                 let mesh = self.mesh_mut()?;
-                mesh.manifest_bytes = pending.bytes;
+                mesh.manifest_bytes = pending.bytes.clone();
                 mesh.replace(generated, |name| rotated.contains(name));
                 let named = |name: &String| manifest.secrets().contains_key(name.as_str());
-                mesh.secrets.retain(|name, _| named(name));
-                mesh.previous.retain(|name, _| named(name));
+                mesh.secrets = only(&mesh.secrets, named);
+                mesh.previous = only(&mesh.previous, named);
                 mesh.previous_root_secret = old.or_else(|| mesh.previous_root_secret.take());
                 mesh.recovery_secret = match recovery_secret {
                     Some(secret) => Some(Zeroizing::new(secret.into_array())),
@@ -177,14 +188,14 @@ impl State {
             event => self.mesh_mut()?.apply(event)?,
         }
         if let Some(mesh) = &mut self.mesh {
-            mesh.history.extend(entries.into_iter().map(Arc::new));
+            entries.into_iter().for_each(|entry| mesh.history.push_back_mut(Arc::new(entry)));
         }
         Ok(())
     }
 
-    fn epoch(&self, epoch: Epoch) -> Result<(u64, Authority, Vec<u8>), String> {
+    fn epoch(&self, epoch: Epoch) -> Result<(u64, Arc<Authority>, Arc<Vec<u8>>), String> {
         let intermediate = authority(epoch.intermediate, &self.identity)?;
-        Ok((epoch.number, intermediate, epoch.marble_root.into_vec()))
+        Ok((epoch.number, Arc::new(intermediate), Arc::new(epoch.marble_root.into_vec())))
     }
 
     /// A new epoch, in which no instance is known yet.
@@ -192,7 +203,7 @@ impl State {
         let (number, intermediate, marble_root) = self.epoch(epoch)?;
         let mesh = self.mesh_mut()?;
         (mesh.epoch, mesh.intermediate, mesh.marble_root) = (number, intermediate, marble_root);
-        mesh.instances.clear();
+        mesh.instances = Instances::default();
         if let Some(manifest) = manifest {
             mesh.manifest = manifest;
         }
@@ -204,7 +215,7 @@ impl State {
     }
 
     /// The root CA.
-    pub fn root(&self) -> &Authority {
+    pub fn root(&self) -> &Arc<Authority> {
         &self.root
     }
 
@@ -238,6 +249,14 @@ impl State {
         hex::encode(&self.root.fingerprint()[..16])
     }
 
+    /// How much there is that grows: instances, secrets, counters, lines of the update log.
+    pub fn size(&self) -> usize {
+        let of = |mesh: &Mesh| {
+            mesh.instances.len() + mesh.secrets.size() + mesh.counters.size() + mesh.history.len()
+        };
+        self.mesh.as_ref().map_or(0, of)
+    }
+
     pub(super) fn running(&self) -> Result<&Mesh, Refusal> {
         self.mesh.as_ref().ok_or(Refusal::NoManifest)
     }
@@ -248,33 +267,29 @@ impl Mesh {
         match event {
             Event::SecretsWritten { secrets, .. } => self.replace(secrets, |_| true),
             Event::Activated { marble, instance, at } => {
-                *self.activations.entry(marble.clone()).or_default() += 1;
-                // An instance that let its certificate lapse must activate again, so it need not be kept.
-                self.instances.retain(|_, instance| instance.until > at);
-                let until = at.saturating_add(MARBLE_LIFETIME.whole_seconds());
-                self.instances.insert(instance.into_array(), Instance { marble, until });
+                let known = self.activations.get_key_value(marble.as_str());
+                let (marble, before) =
+                    known.map_or_else(|| (marble.into(), 0), |(marble, count)| (marble.clone(), *count));
+                self.activations.insert_mut(Arc::clone(&marble), before + 1);
+                self.instances.activated(marble, instance.into_array(), at);
             }
-            Event::Renewed { instance, at } => {
-                if let Some(known) = self.instances.get_mut(&*instance) {
-                    known.until = at.saturating_add(MARBLE_LIFETIME.whole_seconds());
-                }
-            }
+            Event::Renewed { instance, at } => self.instances.renewed(instance.into_array(), at),
             Event::UpdateProposed { user, manifest, downgrades, deadline, at: _ } => {
-                self.pending = Some(Pending {
+                self.pending = Some(Arc::new(Pending {
                     digest: ManifestDigest::of(&manifest),
                     bytes: Arc::new(manifest.into_vec()),
                     acknowledged: [user].into(),
                     downgrades,
                     deadline,
-                });
+                }));
             }
             Event::UpdateAcknowledged { user, at: _ } => {
                 let pending = self.pending.as_mut().ok_or("an update that was never proposed")?;
-                pending.acknowledged.insert(user);
+                Arc::make_mut(pending).acknowledged.insert(user);
             }
             Event::UpdateCancelled { .. } => self.pending = None,
             Event::CounterRaised { marble, instance, name, value } => {
-                self.counters.insert((marble, instance.into_array(), name), value);
+                self.counters.insert_mut((marble, instance.into_array(), name), value);
             }
             Event::RecoveryRehearsed { .. } => {}
             _ => return Err("an event that no mesh has".into()),
@@ -285,10 +300,10 @@ impl Mesh {
     /// Takes new values; what was there becomes the previous value where `keeps_old` says so, and else the new
     /// value is also the previous one: who asks for it gets one that works.
     fn replace(&mut self, values: BTreeMap<String, SecretValue>, keeps_old: impl Fn(&str) -> bool) {
-        for (name, value) in values {
-            let old = self.secrets.insert(name.clone(), value.clone());
-            let previous = old.filter(|_| keeps_old(&name)).unwrap_or(value);
-            self.previous.insert(name, previous);
+        for (name, value) in shared(values).iter() {
+            let old = self.secrets.get(name).filter(|_| keeps_old(name)).cloned();
+            self.previous.insert_mut(name.clone(), old.unwrap_or_else(|| value.clone()));
+            self.secrets.insert_mut(name.clone(), value.clone());
         }
     }
 
@@ -324,12 +339,12 @@ impl Mesh {
 
     /// A secret that was generated or uploaded.
     pub(super) fn secret(&self, name: &str) -> Option<&SecretValue> {
-        self.secrets.get(name)
+        self.secrets.get(name).map(AsRef::as_ref)
     }
 
     /// Its value before the last rotation or update.
     pub(super) fn previous(&self, name: &str) -> Option<&SecretValue> {
-        self.previous.get(name)
+        self.previous.get(name).map(AsRef::as_ref)
     }
 
     /// From which secrets of single instances were derived before the last rotation.
@@ -349,16 +364,12 @@ impl Mesh {
 
     /// How many instances of each Marble have a certificate that may still be valid.
     pub fn instances(&self, now: UnixTime) -> BTreeMap<&str, u64> {
-        let mut count = BTreeMap::new();
-        for instance in self.instances.values().filter(|instance| instance.until > now.0) {
-            *count.entry(instance.marble.as_str()).or_default() += 1;
-        }
-        count
+        self.instances.count(now.0)
     }
 
     /// Whether `instance` was activated as `marble` and its certificate has not lapsed.
     pub(super) fn is_instance(&self, instance: &[u8; 32], marble: &str, now: UnixTime) -> bool {
-        self.instances.get(instance).is_some_and(|known| known.marble == marble && known.until > now.0)
+        self.instances.is(instance, marble, now.0)
     }
 
     /// A counter's value; 0 until it is raised.
@@ -368,7 +379,7 @@ impl Mesh {
 
     /// The proposed manifest, while its deadline has not passed.
     pub fn pending(&self, now: UnixTime) -> Option<&Pending> {
-        self.pending.as_ref().filter(|pending| now.0 <= pending.deadline)
+        self.pending.as_deref().filter(|pending| now.0 <= pending.deadline)
     }
 
     /// Whether a proposed manifest lies there past its deadline.
@@ -377,9 +388,18 @@ impl Mesh {
     }
 
     /// What happened to manifest and secrets, oldest first.
-    pub fn history(&self) -> &[Arc<Entry>] {
-        &self.history
+    pub fn history(&self) -> impl ExactSizeIterator<Item = &Entry> {
+        self.history.iter().map(AsRef::as_ref)
     }
+}
+
+fn shared(values: BTreeMap<String, SecretValue>) -> Secrets {
+    values.into_iter().map(|(name, value)| (name, Arc::new(value))).collect()
+}
+
+fn only(secrets: &Secrets, wanted: impl Fn(&String) -> bool) -> Secrets {
+    let kept = secrets.iter().filter(|(name, _)| wanted(name));
+    kept.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 fn authority(sealed: SealedAuthority, identity: &IdentityKey) -> Result<Authority, String> {

@@ -9,7 +9,10 @@ use aws_lc_rs::{
 };
 use zeroize::Zeroizing;
 
-use super::{Coordinator, Mode, Snapshot};
+use super::{
+    Coordinator, Mode, Snapshot,
+    commit::{Committer, SNAPSHOT_EVERY},
+};
 use crate::{
     core::{self, Refusal, State, recovery::Progress},
     store::{self, Opened, Shares, Unlocked},
@@ -104,14 +107,17 @@ impl Coordinator {
     fn adopt(&self, store: store::Locked, unlocked: Unlocked, holders: Vec<String>) -> Result<(), Refusal> {
         let failed = |error: &dyn std::fmt::Display| Refusal::RecoveryFailed(error.to_string());
         let opened = store.adopt(unlocked, self.tee.as_ref()).map_err(|error| failed(&error))?;
-        let Opened { mut store, records, identity } = opened;
-        let state = State::replay(&records, &identity).map_err(|error| failed(&error))?;
+        let Opened { mut store, snapshot, records, identity } = opened;
+        let first = store.length() - store.since_snapshot();
+        let snapshot = snapshot.as_deref().map(Vec::as_slice);
+        let state = State::resume(snapshot, first, &records, &identity).map_err(|error| failed(&error))?;
         let state = state.ok_or_else(|| failed(&"the log is empty"))?;
         let event = core::recovered(&state, holders, self.tee.emulated(), (self.clock)())?;
         store.append(&[event.to_record()], Shares::Keep).map_err(|error| failed(&error))?;
         let state = state.step(event).map_err(Refusal::Internal)?;
         let snapshot = Snapshot { state: state.into(), head: store.head(), length: store.length() };
-        *self.store.lock().map_err(|_| Refusal::Internal("an earlier commit failed".into()))? = Some(store);
+        let committer = Committer::new(store, snapshot.clone(), SNAPSHOT_EVERY);
+        self.committer.set(committer).map_err(|_| Refusal::NotRecovering)?;
         *self.mode.write().unwrap_or_else(PoisonError::into_inner) = Mode::Open(snapshot);
         self.root_changed.notify_one();
         tracing::warn!(code = "RECOVERED", "the state was recovered: it has a new root and a new epoch");
@@ -124,7 +130,7 @@ fn unlock(store: &store::Locked, secret: &[u8; 32]) -> Result<Unlocked, Refusal>
     let failed = |error: &dyn std::fmt::Display| Refusal::RecoveryFailed(error.to_string());
     let unlocked = store.read(secret).map_err(|error| failed(&error))?;
     let nobody = core::IdentityKey::generate()?;
-    let state = State::replay(unlocked.records(), &nobody).map_err(|error| failed(&error))?;
+    let state = unlocked.state(&nobody).map_err(|error| failed(&error))?;
     let mesh = state.as_ref().and_then(State::mesh).ok_or_else(|| failed(&"it has no manifest"))?;
     let descriptor = store.descriptor().ok_or(Refusal::Unrecoverable)?;
     if !descriptor.is_of(mesh.manifest()) || mesh.recovery_secret().is_none_or(|known| **known != *secret) {

@@ -79,8 +79,7 @@ impl Coordinator {
         &self,
         ask: impl FnOnce(&Store) -> Result<T, crate::store::StoreError>,
     ) -> Result<Option<T>, Refusal> {
-        let store = self.store.lock().map_err(|_| Refusal::Internal("an earlier commit failed".into()))?;
-        let answer = store.as_ref().map(ask).transpose();
+        let answer = self.committer.get().map(|committer| committer.ask(ask)).transpose();
         answer.map_err(|error| Refusal::RecoveryFailed(error.to_string()))
     }
 }

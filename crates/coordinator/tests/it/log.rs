@@ -183,6 +183,97 @@ fn record_that_is_repeated_is_detected() {
     assert_eq!(record_fault(&path), 4);
 }
 
+/// A log of 6 records, of which 4 are in the snapshot.
+fn with_snapshot() -> (TempDir, PathBuf) {
+    let (directory, path) = written(4);
+    let (mut store, _) = opened(&path, &SEALER).unwrap();
+    let (length, head) = (store.length(), store.head());
+    for index in 4..6 {
+        store.append(&[record(index)], Shares::Keep).unwrap();
+    }
+    store.snapshot(length, &head, b"the state CANARY-9d1f").unwrap();
+    assert_eq!((store.length(), store.since_snapshot()), (6, 2));
+    (directory, path)
+}
+
+fn tamper_snapshot(path: &Path, change: impl FnOnce(&mut redb::Table<'_, u64, &'static [u8]>)) {
+    let database = Database::open(path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    change(&mut transaction.open_table(TableDefinition::new("snapshot")).unwrap());
+    transaction.commit().unwrap();
+}
+
+fn snapshot_of(path: &Path) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    tamper_snapshot(path, |table| bytes = table.get(4).unwrap().unwrap().value().to_vec());
+    bytes
+}
+
+#[test]
+fn a_log_goes_on_from_its_snapshot_with_the_same_head() {
+    let ((_one, plain), (_other, path)) = (written(4), with_snapshot());
+    let Ok(Opening::Open(Opened { mut store, snapshot, records, .. })) = Store::open(&path, &SEALER) else {
+        panic!("locked")
+    };
+    assert_eq!(snapshot.unwrap().as_slice(), b"the state CANARY-9d1f");
+    assert_eq!(records, [record(4), record(5)]);
+    store.append(&[record(6)], Shares::Keep).unwrap();
+    let head = store.head();
+    drop(store);
+    let (store, found) = opened(&path, &SEALER).unwrap();
+    assert_eq!((store.head(), store.length(), found.len()), (head, 7, 3));
+    drop(store);
+    let bytes = std::fs::read(&path).unwrap();
+    assert!(!bytes.windows(6).any(|window| window == b"CANARY"), "in the clear");
+    assert_eq!(open(&plain).unwrap().len(), 4);
+}
+
+#[test]
+fn changed_snapshots_are_detected() {
+    let (_directory, path) = with_snapshot();
+    let genuine = snapshot_of(&path);
+    for position in [0, 31, 32, 44, genuine.len() - 1] {
+        let mut bytes = genuine.clone();
+        bytes[position] ^= 1;
+        tamper_snapshot(&path, |table| drop(table.insert(4, bytes.as_slice()).unwrap()));
+        assert!(matches!(open(&path), Err(StoreError::SnapshotChanged { length: 4 })), "{position}");
+    }
+    for length in [0, 31, 43] {
+        tamper_snapshot(&path, |table| drop(table.insert(4, &genuine[..length]).unwrap()));
+        assert!(matches!(open(&path), Err(StoreError::SnapshotChanged { length: 4 })), "{length} bytes");
+    }
+}
+
+/// The state of one moment, said to be that of another.
+#[test]
+fn snapshots_are_bound_to_their_place() {
+    let (_directory, path) = with_snapshot();
+    let genuine = snapshot_of(&path);
+    tamper_snapshot(&path, |table| {
+        table.remove(4).unwrap();
+        table.insert(5, genuine.as_slice()).unwrap();
+    });
+    assert!(matches!(open(&path), Err(StoreError::SnapshotChanged { length: 5 })));
+    tamper_snapshot(&path, |table| drop(table.remove(5).unwrap()));
+    assert_eq!(record_fault(&path), 0, "a log whose snapshot is gone is no new log");
+    let ((_one, one), (_other, other)) = (with_snapshot(), with_snapshot());
+    let foreign = snapshot_of(&one);
+    tamper_snapshot(&other, |table| drop(table.insert(4, foreign.as_slice()).unwrap()));
+    assert!(matches!(open(&other), Err(StoreError::SnapshotChanged { .. })), "of another log");
+}
+
+#[test]
+fn records_before_the_snapshot_are_refused() {
+    let (_directory, path) = written(4);
+    let old = sealed(&path, 3);
+    let (mut store, _) = opened(&path, &SEALER).unwrap();
+    let head = store.head();
+    store.snapshot(4, &head, b"state").unwrap();
+    drop(store);
+    tamper(&path, |log| drop(log.insert(3, old.as_slice()).unwrap()));
+    assert_eq!(record_fault(&path), 3);
+}
+
 /// A record of another log under the same sealing key, at the same place.
 #[test]
 fn record_of_another_log_is_detected() {
@@ -296,11 +387,15 @@ fn writer() {
     if path.trim().is_empty() {
         return;
     }
-    let (mut store, found) = opened(Path::new(path.trim()), &SEALER).unwrap();
+    let (mut store, _) = opened(Path::new(path.trim()), &SEALER).unwrap();
     let mut out = std::io::stderr();
-    for index in found.len().. {
+    for index in usize::try_from(store.length()).unwrap().. {
         store.append(&[record(index)], Shares::Keep).unwrap();
         writeln!(out, "acknowledged {index}").unwrap();
+        if index % 9 == 8 {
+            let (length, head) = (store.length(), store.head());
+            store.snapshot(length, &head, &length.to_be_bytes()).unwrap();
+        }
     }
 }
 
@@ -338,10 +433,13 @@ fn acknowledged_records_survive_kill() {
             durable = last + 1;
         }
         if path.exists() {
-            let found = open(&path).unwrap();
-            assert!(found.len() >= durable, "{durable} acknowledged, {} found", found.len());
-            assert!(found.iter().enumerate().all(|(index, found)| *found == record(index)));
-            durable = found.len();
+            let (store, found) = opened(&path, &SEALER).unwrap();
+            let length = usize::try_from(store.length()).unwrap();
+            assert!(length >= durable, "{durable} acknowledged, {length} found");
+            assert_eq!(found.len() as u64, store.since_snapshot());
+            let covered = length - found.len();
+            assert!(found.iter().zip(covered..).all(|(found, index)| *found == record(index)));
+            durable = length;
         }
     }
     assert!(enough(rounds, durable), "{rounds} rounds, {durable} records");

@@ -71,8 +71,7 @@ fn every_user_who_may_update_must_agree_where_there_is_no_threshold() {
     assert_eq!((mesh.epoch(), mesh.pending(NOW).is_none()), (2, true));
     assert_eq!(mesh.manifest_bytes(), next.to_string().as_bytes());
     assert_eq!(code(agree(&state, &next)), "UPDATE_ABSENT");
-    let words: Vec<_> =
-        mesh.history().iter().map(|entry| serde_json::to_value(entry.as_ref()).unwrap()).collect();
+    let words: Vec<_> = mesh.history().map(|entry| serde_json::to_value(entry).unwrap()).collect();
     let words: Vec<_> = words.iter().map(|entry| entry["update"].as_str().unwrap()).collect();
     assert_eq!(
         words,

@@ -158,10 +158,10 @@ pub(super) async fn update_log(State(coordinator): Shared) -> Response {
 pub(super) fn lines(coordinator: &Coordinator) -> Result<Vec<String>, Refusal> {
     let state = coordinator.snapshot()?.state;
     let mesh = state.mesh().ok_or(Refusal::NoManifest)?;
-    let line = |entry: &std::sync::Arc<core::Entry>| {
-        serde_json::to_string(entry.as_ref()).map_err(|error| Refusal::Internal(error.to_string()))
+    let line = |entry: &core::Entry| {
+        serde_json::to_string(entry).map_err(|error| Refusal::Internal(error.to_string()))
     };
-    mesh.history().iter().map(line).collect()
+    mesh.history().map(line).collect()
 }
 
 pub(super) async fn pending(State(coordinator): Shared) -> Response {

@@ -1,0 +1,215 @@
+//! A state as one record, from which replay goes on: what came before it in the log need not be kept. Each field of
+//! the state is taken apart by name, so that one that is added and forgotten here does not compile.
+//!
+//! A snapshot is CBOR, versioned, and lies sealed in the store; CA keys in it are sealed once more to this TEE, as in
+//! events (S-46). Whoever needs more of dropped records than the state has (a tree over all events, say) keeps it in
+//! the state: then it is here.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use manifest::{Manifest, ManifestDigest, PackageName};
+use serde::{Deserialize, Serialize};
+use serde_bytes::{ByteArray, ByteBuf};
+use zeroize::Zeroizing;
+
+use super::{Mesh, Pending, State, authority};
+use crate::core::{
+    IdentityKey, Refusal, SecretValue, epoch,
+    event::{Epoch, SealedAuthority},
+    history::Entry,
+    instances::Instances,
+};
+
+const VERSION: u16 = 1;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StateRecord {
+    version: u16,
+    root: SealedAuthority,
+    root_secret: ByteArray<32>,
+    emulated: bool,
+    mesh: Option<MeshRecord>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MeshRecord {
+    manifest: ByteBuf,
+    /// Security versions in force.
+    versions: BTreeMap<String, u16>,
+    epoch: Epoch,
+    secrets: BTreeMap<String, SecretValue>,
+    /// Those that are not the same as the current ones.
+    previous: BTreeMap<String, SecretValue>,
+    previous_root_secret: Option<ByteArray<32>>,
+    recovery_secret: Option<ByteArray<32>>,
+    activations: BTreeMap<String, u64>,
+    /// By Marble: instance and the end of its certificate.
+    instances: BTreeMap<String, Vec<(ByteArray<32>, i64)>>,
+    /// Marble, instance, name, value.
+    counters: Vec<(String, ByteArray<32>, String, u64)>,
+    pending: Option<PendingRecord>,
+    history: Vec<Entry>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PendingRecord {
+    manifest: ByteBuf,
+    acknowledged: BTreeSet<String>,
+    downgrades: BTreeSet<String>,
+    deadline: i64,
+}
+
+impl State {
+    /// The whole state as one record.
+    pub fn to_snapshot(&self) -> Result<Zeroizing<Vec<u8>>, Refusal> {
+        let Self { identity, root, root_secret, emulated, mesh } = self;
+        let record = StateRecord {
+            version: VERSION,
+            root: epoch::sealed(root, identity)?,
+            root_secret: ByteArray::new(**root_secret),
+            emulated: *emulated,
+            mesh: mesh.as_ref().map(|mesh| mesh_record(mesh, identity)).transpose()?,
+        };
+        let mut out = Zeroizing::new(Vec::new());
+        ciborium::into_writer(&record, &mut *out)
+            .map_err(|error| Refusal::Internal(format!("the state cannot be written: {error}")))?;
+        Ok(out)
+    }
+
+    /// The state that [`State::to_snapshot`] wrote. An error says what of it is not so.
+    pub fn from_snapshot(bytes: &[u8], identity: IdentityKey) -> Result<Self, String> {
+        let mut rest = bytes;
+        let record: StateRecord = ciborium::from_reader(&mut rest).map_err(|error| error.to_string())?;
+        if !rest.is_empty() {
+            return Err(format!("{} bytes follow it", rest.len()));
+        }
+        if record.version != VERSION {
+            return Err(format!("it is of version {}, and {VERSION} is known", record.version));
+        }
+        Ok(Self {
+            root: Arc::new(authority(record.root, &identity)?),
+            root_secret: Zeroizing::new(record.root_secret.into_array()),
+            emulated: record.emulated,
+            mesh: record.mesh.map(|mesh| mesh_of(mesh, &identity)).transpose()?,
+            identity,
+        })
+    }
+}
+
+fn mesh_record(mesh: &Mesh, identity: &IdentityKey) -> Result<MeshRecord, Refusal> {
+    let Mesh {
+        manifest,
+        manifest_bytes,
+        epoch: number,
+        intermediate,
+        marble_root,
+        secrets,
+        previous,
+        previous_root_secret,
+        recovery_secret,
+        activations,
+        instances,
+        counters,
+        pending,
+        history,
+    } = mesh;
+    let version = |(name, package): (&PackageName, &Arc<manifest::Package>)| {
+        Some((name.to_string(), package.security_version()?))
+    };
+    let value = |(name, value): (&String, &Arc<SecretValue>)| (name.clone(), value.as_ref().clone());
+    let optional = |secret: &Option<Zeroizing<[u8; 32]>>| secret.as_ref().map(|it| ByteArray::new(**it));
+    let mut by_marble = BTreeMap::<_, Vec<_>>::new();
+    for (marble, instance, until) in instances.iter() {
+        by_marble.entry(marble.to_owned()).or_default().push((ByteArray::new(*instance), until));
+    }
+    Ok(MeshRecord {
+        manifest: ByteBuf::from(manifest_bytes.to_vec()),
+        versions: manifest.packages().iter().filter_map(version).collect(),
+        epoch: Epoch {
+            number: *number,
+            intermediate: epoch::sealed(intermediate, identity)?,
+            marble_root: ByteBuf::from(marble_root.to_vec()),
+        },
+        secrets: secrets.iter().map(value).collect(),
+        previous: previous
+            .iter()
+            .filter(|(name, value)| secrets.get(*name) != Some(value))
+            .map(value)
+            .collect(),
+        previous_root_secret: optional(previous_root_secret),
+        recovery_secret: optional(recovery_secret),
+        activations: activations.iter().map(|(marble, count)| (marble.to_string(), *count)).collect(),
+        instances: by_marble,
+        counters: counters
+            .iter()
+            .map(|((marble, instance, name), value)| {
+                (marble.clone(), ByteArray::new(*instance), name.clone(), *value)
+            })
+            .collect(),
+        pending: pending.as_deref().map(|pending| {
+            let Pending { bytes, digest: _, acknowledged, downgrades, deadline } = pending;
+            PendingRecord {
+                manifest: ByteBuf::from(bytes.to_vec()),
+                acknowledged: acknowledged.clone(),
+                downgrades: downgrades.clone(),
+                deadline: *deadline,
+            }
+        }),
+        history: history.iter().map(|entry| entry.as_ref().clone()).collect(),
+    })
+}
+
+fn mesh_of(record: MeshRecord, identity: &IdentityKey) -> Result<Mesh, String> {
+    let manifest = Manifest::parse(&record.manifest).map_err(|faults| faults.to_string())?;
+    let mut versions = BTreeMap::new();
+    for (name, version) in record.versions {
+        versions.insert(name.parse().map_err(|_| format!("{name:?} is no package"))?, version);
+    }
+    let secrets = super::shared(record.secrets);
+    let mut previous = secrets.clone();
+    for (name, value) in record.previous {
+        previous.insert_mut(name, Arc::new(value));
+    }
+    let mut instances = Instances::default();
+    for (marble, of_marble) in record.instances {
+        let marble: Arc<str> = marble.into();
+        for (instance, until) in of_marble {
+            instances.insert(marble.clone(), instance.into_array(), until);
+        }
+    }
+    let optional = |secret: Option<ByteArray<32>>| secret.map(|it| Zeroizing::new(it.into_array()));
+    Ok(Mesh {
+        manifest: Arc::new(manifest.with_security_versions(&versions)),
+        manifest_bytes: Arc::new(record.manifest.into_vec()),
+        epoch: record.epoch.number,
+        intermediate: Arc::new(authority(record.epoch.intermediate, identity)?),
+        marble_root: Arc::new(record.epoch.marble_root.into_vec()),
+        secrets,
+        previous,
+        previous_root_secret: optional(record.previous_root_secret),
+        recovery_secret: optional(record.recovery_secret),
+        activations: record.activations.into_iter().map(|(marble, count)| (marble.into(), count)).collect(),
+        instances,
+        counters: record
+            .counters
+            .into_iter()
+            .map(|(marble, instance, name, value)| ((marble, instance.into_array(), name), value))
+            .collect(),
+        pending: record.pending.map(|pending| {
+            Arc::new(Pending {
+                digest: ManifestDigest::of(&pending.manifest),
+                bytes: Arc::new(pending.manifest.into_vec()),
+                acknowledged: pending.acknowledged,
+                downgrades: pending.downgrades,
+                deadline: pending.deadline,
+            })
+        }),
+        history: record.history.into_iter().map(Arc::new).collect(),
+    })
+}

@@ -1,0 +1,255 @@
+//! Making decisions durable, many at a time. Whoever commits decides on the newest state, durable or not, under a
+//! lock that is never held over the disk, and leaves records in the batch that is filling. The first who finds the
+//! store free writes the whole batch in one transaction, while others go on deciding for the next; each is answered
+//! when the batch that its decision saw or made is on the disk, refusals too. Where the disk fails, the whole batch
+//! fails, and with it everything after: what was decided on it never was.
+//!
+//! After every so many records the one who wrote also leaves a snapshot, and the records before it go.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+};
+
+use manifest::SealMode;
+use zeroize::Zeroizing;
+
+use super::{Decided, Snapshot};
+use crate::{
+    core::{Event, Mesh, Refusal, State, recovery::Descriptor},
+    store::{Records, Shares, Store, StoreError},
+};
+
+/// So many records at least are between two snapshots, and as many as the state has parts: then a snapshot costs
+/// each record the same, however large the state.
+pub(super) const SNAPSHOT_EVERY: u64 = 4096;
+
+/// The one way to the store.
+pub(super) struct Committer {
+    tail: Mutex<Tail>,
+    written: Condvar,
+    snapshot_every: u64,
+}
+
+struct Tail {
+    /// Absent while someone writes.
+    store: Option<Store>,
+    /// After all that was decided.
+    state: State,
+    /// After all that is durable.
+    published: Snapshot,
+    batch: Batch,
+    /// The number of the batch.
+    filling: u64,
+    /// The number of the newest batch on the disk.
+    durable: u64,
+    compacting: bool,
+    /// Why nothing can be committed any more.
+    failed: Option<String>,
+}
+
+/// What goes to the disk together.
+#[derive(Default)]
+struct Batch {
+    records: Records,
+    shares: NewShares,
+    forget: bool,
+}
+
+#[derive(Default)]
+enum NewShares {
+    #[default]
+    Keep,
+    Replace(Descriptor, Zeroizing<[u8; 32]>),
+    Remove,
+}
+
+impl Committer {
+    /// Goes on from what is in `store`.
+    pub(super) fn new(store: Store, published: Snapshot, snapshot_every: u64) -> Self {
+        let tail = Tail {
+            store: Some(store),
+            state: published.state.as_ref().clone(),
+            published,
+            batch: Batch::default(),
+            filling: 1,
+            durable: 0,
+            compacting: false,
+            failed: None,
+        };
+        Self { tail: Mutex::new(tail), written: Condvar::new(), snapshot_every }
+    }
+
+    /// Decides on the newest state, makes the events durable, lets `publish` have the new state, and gives what
+    /// `decide` had to say.
+    pub(super) fn commit<T>(
+        &self,
+        decide: impl FnOnce(&State) -> Result<Decided<T>, Refusal>,
+        publish: impl Fn(&Snapshot),
+    ) -> Result<T, Refusal> {
+        let mut tail = self.tail.lock().map_err(|_| failed("an earlier commit failed"))?;
+        if let Some(reason) = &tail.failed {
+            return Err(failed(reason));
+        }
+        let answer = tail.decide(decide);
+        // A decision that saw what is not yet durable waits for it.
+        let ticket = if tail.batch.records.is_empty() { tail.filling - 1 } else { tail.filling };
+        let compact = self.settle(tail, ticket, publish)?;
+        if let Some(snapshot) = compact {
+            self.compact(&snapshot);
+        }
+        answer
+    }
+
+    /// Waits until batch `ticket` is on the disk, or brings it there. Gives the state to make a snapshot of, if it is
+    /// time for one.
+    fn settle<'a>(
+        &'a self,
+        mut tail: MutexGuard<'a, Tail>,
+        ticket: u64,
+        publish: impl Fn(&Snapshot),
+    ) -> Result<Option<Snapshot>, Refusal> {
+        let mut compact = None;
+        loop {
+            if tail.durable >= ticket {
+                return Ok(compact);
+            }
+            if let Some(reason) = &tail.failed {
+                return Err(failed(reason));
+            }
+            let Some(mut store) = tail.store.take() else {
+                tail = self.written.wait(tail).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let (batch, number) = (std::mem::take(&mut tail.batch), tail.filling);
+            tail.filling += 1;
+            let state = tail.state.clone();
+            drop(tail);
+            let written = guarded(|| batch.write(&mut store));
+            tail = self.lock();
+            match written {
+                Ok(()) => {
+                    let state = Arc::new(state);
+                    tail.published = Snapshot { state, head: store.head(), length: store.length() };
+                    publish(&tail.published);
+                    tail.durable = number;
+                    let parts = u64::try_from(tail.published.state.size()).unwrap_or(u64::MAX);
+                    if !tail.compacting && store.since_snapshot() >= self.snapshot_every.max(parts) {
+                        tail.compacting = true;
+                        compact = Some(tail.published.clone());
+                    }
+                }
+                Err(error) => tail.fail(&error),
+            }
+            tail.store = Some(store);
+            self.written.notify_all();
+        }
+    }
+
+    /// Asks the store about what lies on the disk, while nobody writes.
+    pub(super) fn ask<T>(&self, ask: impl FnOnce(&Store) -> T) -> T {
+        let mut tail = self.lock();
+        loop {
+            match &tail.store {
+                Some(store) => return ask(store),
+                None => tail = self.written.wait(tail).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+
+    /// Leaves a snapshot in the store. Without one the log is longer and nothing else, so a failure is no one's
+    /// answer.
+    fn compact(&self, snapshot: &Snapshot) {
+        let record = snapshot.state.to_snapshot();
+        let mut tail = self.lock();
+        let mut store = loop {
+            match tail.store.take() {
+                Some(store) => break store,
+                None => tail = self.written.wait(tail).unwrap_or_else(PoisonError::into_inner),
+            }
+        };
+        drop(tail);
+        let written = record.map_err(|refusal| refusal.to_string()).and_then(|record| {
+            guarded(|| store.snapshot(snapshot.length, &snapshot.head, &record))
+                .map_err(|error| error.to_string())
+        });
+        let mut tail = self.lock();
+        match written {
+            Ok(()) => tracing::info!(code = "SNAPSHOT", records = snapshot.length, "the log has a snapshot"),
+            Err(reason) => {
+                tracing::warn!(code = "SNAPSHOT_FAILED", reason, "the log has no new snapshot");
+            }
+        }
+        (tail.store, tail.compacting) = (Some(store), false);
+        self.written.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tail> {
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tail {
+    /// Decides, and puts the events into the batch.
+    fn decide<T>(
+        &mut self,
+        decide: impl FnOnce(&State) -> Result<Decided<T>, Refusal>,
+    ) -> Result<T, Refusal> {
+        let Decided { events, shares, answer } = decide(&self.state)?;
+        if events.is_empty() {
+            return Ok(answer);
+        }
+        let records: Vec<_> = events.iter().map(Event::to_record).collect();
+        let mut state = self.state.clone();
+        for event in events {
+            state = state.step(event).map_err(Refusal::Internal)?;
+        }
+        let secret = state.mesh().and_then(Mesh::recovery_secret);
+        match (shares, secret) {
+            (Some(descriptor), Some(secret)) => {
+                self.batch.shares = NewShares::Replace(descriptor, secret.clone());
+            }
+            (None, Some(_)) => {}
+            (_, None) => self.batch.shares = NewShares::Remove,
+        }
+        let disabled = |mesh: &Mesh| mesh.manifest().settings().seal_mode == SealMode::Disabled;
+        self.batch.forget |= state.mesh().is_some_and(disabled);
+        self.batch.records.extend(records);
+        self.state = state;
+        Ok(answer)
+    }
+
+    fn fail(&mut self, error: &StoreError) {
+        let reason = error.to_string();
+        tracing::error!(
+            code = "STATE_NOT_WRITTEN",
+            reason,
+            "nothing can be committed until the coordinator starts again"
+        );
+        self.failed = Some(reason);
+    }
+}
+
+impl Batch {
+    fn write(&self, store: &mut Store) -> Result<(), StoreError> {
+        let shares = match &self.shares {
+            NewShares::Keep => Shares::Keep,
+            NewShares::Replace(descriptor, secret) => Shares::Replace(descriptor, secret),
+            NewShares::Remove => Shares::Remove,
+        };
+        store.append(&self.records, shares)?;
+        if self.forget { store.forget() } else { Ok(()) }
+    }
+}
+
+/// redb asserts that its pages are as it wrote them, and the host can write others.
+fn guarded(write: impl FnOnce() -> Result<(), StoreError>) -> Result<(), StoreError> {
+    catch_unwind(AssertUnwindSafe(write)).unwrap_or(Err(StoreError::Damaged))
+}
+
+fn failed(reason: &str) -> Refusal {
+    Refusal::Internal(reason.to_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -20,6 +20,12 @@ pub fn verify() -> Result<()> {
     run(cargo().current_dir(folder).args(bench).args(["--", "--quiet"]))
 }
 
+/// `cargo xtask bench coordinator`.
+pub fn coordinator() -> Result<()> {
+    step("building for release and measuring the coordinator");
+    run(cargo().current_dir(root()).args(["bench", "--locked", "-p", "coordinator", "--bench", "mesh"]))
+}
+
 /// Whether OpenSSL can be linked; installs it where that needs nobody's permission.
 fn openssl() -> bool {
     let present = || {

@@ -23,6 +23,7 @@ struct Arguments {
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Bench {
     Verify,
+    Coordinator,
 }
 
 #[derive(Subcommand)]
@@ -75,5 +76,6 @@ fn main() -> Result<()> {
         Command::Page => build::page(),
         Command::Bench { which: None } => build::bench(),
         Command::Bench { which: Some(Bench::Verify) } => bench::verify(),
+        Command::Bench { which: Some(Bench::Coordinator) } => bench::coordinator(),
     }
 }

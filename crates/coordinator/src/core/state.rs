@@ -257,6 +257,12 @@ impl State {
         self.mesh.as_ref().map_or(0, of)
     }
 
+    /// Whether, so many records after the last one, it is time for a snapshot: after `at_least`, and after a quarter
+    /// of the parts that it will have, so that it costs each record the same, however large the state.
+    pub fn snapshot_due(&self, since: u64, at_least: u64) -> bool {
+        since >= at_least.max(u64::try_from(self.size() / 4).unwrap_or(u64::MAX))
+    }
+
     pub(super) fn running(&self) -> Result<&Mesh, Refusal> {
         self.mesh.as_ref().ok_or(Refusal::NoManifest)
     }

@@ -20,8 +20,7 @@ use crate::{
     store::{Records, Shares, Store, StoreError},
 };
 
-/// So many records at least are between two snapshots, and as many as the state has parts: then a snapshot costs
-/// each record the same, however large the state.
+/// So many records at least are between two snapshots.
 pub(super) const SNAPSHOT_EVERY: u64 = 4096;
 
 /// The one way to the store.
@@ -133,8 +132,8 @@ impl Committer {
                     tail.published = Snapshot { state, head: store.head(), length: store.length() };
                     publish(&tail.published);
                     tail.durable = number;
-                    let parts = u64::try_from(tail.published.state.size()).unwrap_or(u64::MAX);
-                    if !tail.compacting && store.since_snapshot() >= self.snapshot_every.max(parts) {
+                    let due = tail.published.state.snapshot_due(store.since_snapshot(), self.snapshot_every);
+                    if due && !tail.compacting {
                         tail.compacting = true;
                         compact = Some(tail.published.clone());
                     }

@@ -1,0 +1,302 @@
+//! `cargo xtask bench coordinator`: what an activation costs beside its cryptography, and what a long life of a mesh
+//! costs. Prints a table; ratios are to yardsticks of the same run.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a benchmark prints, and ends where anything fails"
+)]
+
+#[path = "../tests/it/world.rs"]
+#[allow(dead_code, reason = "of the tests' world only a part is measured")]
+mod world;
+
+use std::{
+    io,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use appraisal::binding::Role;
+use attested_tls::{
+    channel::{self, ClaimsRefused, Expectations, Party, PeerPolicy},
+    claims::{Claims, KeepClaims},
+    clock,
+    key::TeeKey,
+    launch::CoordinatorConfiguration,
+    service::unverified_client,
+    statement::{Expected, Statement, verifier},
+};
+use coordinator::{
+    core::{self, State},
+    service::{Coordinator, HostHints, Listeners},
+    store::{Opened, Opening, Shares, Store},
+};
+use evidence::Platform;
+use http_body_util::{BodyExt, Empty};
+use hyper::{Request, body::Bytes};
+use hyper_util::rt::TokioIo;
+use mesh_api::{ActivateRequest, mesh_client::MeshClient};
+use serde_bytes::ByteArray;
+use serde_json::json;
+use testkit::tee::{EmulatedTee, NOW};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsConnector;
+use tonic::transport::Endpoint;
+use world::{TALLY, attest, keep_on, manifest, people, running, set};
+
+const FOR: Duration = Duration::from_secs(2);
+
+fn main() {
+    activation();
+    growth();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(network());
+}
+
+/// How often a second `work` is done by so many threads.
+fn rate(threads: u32, work: impl Fn() + Sync) -> f64 {
+    work();
+    let counts: u32 = std::thread::scope(|scope| {
+        let count = || {
+            let (start, mut count) = (Instant::now(), 0);
+            while start.elapsed() < FOR {
+                work();
+                count += 1;
+            }
+            count
+        };
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(count)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    });
+    f64::from(counts) / FOR.as_secs_f64()
+}
+
+fn claims() -> Vec<u8> {
+    KeepClaims {
+        marble: "tally".into(),
+        engine: "bench".into(),
+        workload: ByteArray::new(TALLY),
+        configuration: ByteArray::new([0; 32]),
+    }
+    .to_bytes()
+}
+
+/// Appraise, decide, render, certify; beside the appraisal alone and the signature that a certificate needs.
+fn activation() {
+    let (state, keep, key) = (running(), keep_on(Platform::Snp), TeeKey::generate().unwrap());
+    let nonce = [5; 32];
+    let statement = Statement::issue(&*keep, Role::Keep, key.digest(), &nonce, claims()).unwrap();
+    let verifier = verifier();
+    let appraise = |expectations: &Expectations| {
+        let expected = Expected {
+            role: Role::Keep,
+            key: *key.digest(),
+            nonce: &nonce,
+            measurements: &expectations.measurements,
+            policy: &expectations.policy,
+            now: NOW,
+        };
+        statement.appraise(&expected, &verifier).unwrap()
+    };
+    let expectations = core::expectations(&state, Platform::Snp, &claims()).unwrap();
+    let raw = || {
+        appraise(&expectations);
+        state.mesh().unwrap().intermediate().sign(b"a certificate's worth").unwrap();
+    };
+    let peer = attest(&state, &keep, &key, "tally", TALLY).unwrap();
+    let whole = || {
+        appraise(&core::expectations(&state, Platform::Snp, &claims()).unwrap());
+        core::activate(&state, &peer, 1, NOW).unwrap().admit(&state, NOW).unwrap();
+    };
+    let (raw, raw_two) = (rate(1, raw), rate(2, raw));
+    let (one, two) = (rate(1, whole), rate(2, whole));
+    let (ratio, beyond) = (raw / one, (1.0 / one - 1.0 / raw) * 1e3);
+    println!(
+        "activation without the disk, one thread: {one:.0} /s; raw crypto {raw:.0} /s, ratio {ratio:.2}"
+    );
+    println!("  beyond raw crypto: {beyond:.3} ms (expected ≤ 2.5 ms)");
+    println!(
+        "the same on two threads: {two:.0} /s, {:.2} times one; raw crypto {:.2} times",
+        two / one,
+        raw_two / raw
+    );
+}
+
+/// A TEE for the store.
+fn tee() -> Arc<EmulatedTee> {
+    EmulatedTee::launch(Platform::Tdx, b"bench", b"")
+}
+
+fn open(path: &Path) -> (Store, Option<State>, core::IdentityKey) {
+    let Opening::Open(opened) = Store::open(path, &*tee()).unwrap() else { panic!("locked") };
+    let Opened { store, snapshot, records, identity } = opened;
+    let first = store.length() - store.since_snapshot();
+    let state = State::resume(snapshot.as_deref().map(Vec::as_slice), first, &records, &identity).unwrap();
+    (store, state, identity)
+}
+
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+}
+
+/// 10 000 secrets, then activations in batches as group commit makes them, with snapshots as far apart as the
+/// service's.
+fn growth() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state.redb");
+    let (mut store, _, identity) = open(&path);
+    let founded = core::found(true, &identity, NOW).unwrap();
+    let record = founded.to_record();
+    let mut state = State::begin(founded, identity).unwrap();
+    let mut text = manifest();
+    for index in 0..10_000 {
+        let name = format!("s{index}");
+        text["Marbles"]["asker"]["Parameters"]["Env"][&name] =
+            json!(format!("{{{{ hex .Secrets.{name} }}}}"));
+        text["Secrets"][name] = json!({ "Type": "symmetric-key", "Size": 256, "Shared": true });
+    }
+    let event = set(&state, &text).unwrap();
+    store.append(&[record, event.to_record()], Shares::Keep).unwrap();
+    state = state.step(event).unwrap();
+    let (mut done, mut start) = (0_u64, Instant::now());
+    for mark in [10_000, 100_000] {
+        let before = done;
+        while done < mark {
+            let mut records = Vec::new();
+            for _ in 0..100 {
+                let mut instance = [0; 32];
+                instance[..8].copy_from_slice(&done.to_be_bytes());
+                let instance = ByteArray::new(instance);
+                let event = core::Event::Activated { marble: "tally".into(), instance, at: NOW.0 };
+                records.push(event.to_record());
+                state = state.clone().step(event).unwrap();
+                done += 1;
+            }
+            store.append(&records, Shares::Keep).unwrap();
+            if state.snapshot_due(store.since_snapshot(), 4096) {
+                let (length, head) = (store.length(), store.head());
+                store.snapshot(length, &head, &state.to_snapshot().unwrap()).unwrap();
+            }
+        }
+        let each = start.elapsed().as_secs_f64() / (done - before) as f64 * 1e6;
+        println!("10 000 secrets, activations {before} to {done}: {each:.0} µs each to commit, 100 together");
+        drop((store, state));
+        let opening = Instant::now();
+        let (reopened, resumed, _) = open(&path);
+        let opening = opening.elapsed().as_secs_f64() * 1e3;
+        (store, state) = (reopened, resumed.unwrap());
+        let (file, replayed) = (std::fs::metadata(&path).unwrap().len() >> 20, store.since_snapshot());
+        println!(
+            "  start: {opening:.0} ms with {replayed} records after the snapshot; {} parts, {file} MiB on disk, {} MiB resident",
+            state.size(),
+            resident()
+        );
+        start = Instant::now();
+    }
+}
+
+struct Accepting(Arc<EmulatedTee>);
+
+impl PeerPolicy for Accepting {
+    fn role(&self) -> Role {
+        Role::Coordinator
+    }
+
+    fn expectations(&self, _: Platform, _: &[u8]) -> Result<Expectations, ClaimsRefused> {
+        Ok(Expectations { policy: testkit::tee::policy(), measurements: vec![self.0.reference()] })
+    }
+}
+
+/// 1 000 Keeps at once, client and server on the same cores; then status on one kept connection.
+async fn network() {
+    let configuration =
+        CoordinatorConfiguration { owner: *people().owner.digest(), names: vec!["localhost".into()] };
+    let tee = EmulatedTee::launch(Platform::Tdx, b"bailey-coordinator", &configuration.to_json());
+    let directory = tempfile::tempdir().unwrap();
+    with_manifest(&directory.path().join("state.redb"), &tee);
+    let hints = HostHints { state: directory.path().into(), endorsements: Vec::new() };
+    let coordinator = Coordinator::open(tee.clone(), configuration, &hints, clock::fixed(NOW)).unwrap();
+    let client = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mesh = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (api, address) = (client.local_addr().unwrap(), mesh.local_addr().unwrap());
+    let listeners = Listeners { client, mesh, marbles: None, metrics: None };
+    tokio::spawn(coordinator.serve(listeners, tokio_util::sync::CancellationToken::new()));
+
+    let mut connections = Vec::new();
+    for _ in 0..1000 {
+        connections.push(join(address, tee.clone()).await);
+    }
+    let start = Instant::now();
+    let activate = |mut keep: MeshClient<tonic::transport::Channel>| {
+        tokio::spawn(async move {
+            keep.activate(ActivateRequest {}).await.unwrap();
+            start.elapsed()
+        })
+    };
+    let activations: Vec<_> = connections.into_iter().map(activate).collect();
+    let mut times = Vec::new();
+    for activation in activations {
+        times.push(activation.await.unwrap());
+    }
+    times.sort();
+    let (median, late) = (times[500].as_secs_f64() * 1e3, times[990].as_secs_f64() * 1e3);
+    println!("1 000 concurrent activations on attested connections, none failed: median {median:.1} ms");
+    println!("  99th percentile {late:.1} ms, {:.1} times the median (expected ≤ 10)", late / median);
+    println!("  {:.0} /s", 1000.0 / times[999].as_secs_f64());
+    status(api).await;
+}
+
+/// A mesh that was there before the coordinator starts.
+fn with_manifest(path: &Path, tee: &EmulatedTee) {
+    let Opening::Open(mut opened) = Store::open(path, tee).unwrap() else { panic!("locked") };
+    let founded = core::found(true, &opened.identity, NOW).unwrap();
+    let first = founded.to_record();
+    let state = State::begin(founded, opened.identity).unwrap();
+    let set = set(&state, &manifest()).unwrap();
+    opened.store.append(&[first, set.to_record()], Shares::Keep).unwrap();
+}
+
+async fn status(api: std::net::SocketAddr) {
+    let config = unverified_client(None, clock::fixed(NOW)).unwrap();
+    let stream = TcpStream::connect(api).await.unwrap();
+    let stream = TlsConnector::from(config).connect("localhost".try_into().unwrap(), stream).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let (start, mut count) = (Instant::now(), 0_u32);
+    while start.elapsed() < FOR {
+        let request = Request::get("/api/v2/status").header("host", "localhost").body(Empty::<Bytes>::new());
+        sender.ready().await.unwrap();
+        let answer = sender.send_request(request.unwrap()).await.unwrap();
+        answer.into_body().collect().await.unwrap();
+        count += 1;
+    }
+    let each = f64::from(count) / FOR.as_secs_f64();
+    println!(
+        "status, one after the other on one kept TLS connection: {each:.0} /s (expected ≥ 10 000 from many)"
+    );
+}
+
+async fn join(address: std::net::SocketAddr, tee: Arc<EmulatedTee>) -> MeshClient<tonic::transport::Channel> {
+    let party = Party {
+        role: Role::Keep,
+        key: Arc::new(TeeKey::generate().unwrap()),
+        tee: keep_on(Platform::Snp),
+        clock: clock::fixed(NOW),
+        verifier: Arc::new(verifier()),
+    };
+    let stream = TcpStream::connect(address).await.unwrap();
+    let attested = channel::connect(stream, &party, claims(), &Accepting(tee)).await.unwrap();
+    let mut once = Some(TokioIo::new(attested));
+    let connector = tower::service_fn(move |_| {
+        let stream = once.take().ok_or_else(|| io::Error::other("used up"));
+        async move { stream }
+    });
+    let endpoint = Endpoint::from_static("http://coordinator");
+    MeshClient::new(endpoint.connect_with_connector(connector).await.unwrap())
+}

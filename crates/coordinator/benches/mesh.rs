@@ -220,7 +220,8 @@ async fn network() {
     let tee = EmulatedTee::launch(Platform::Tdx, b"bailey-coordinator", &configuration.to_json());
     let directory = tempfile::tempdir().unwrap();
     with_manifest(&directory.path().join("state.redb"), &tee);
-    let hints = HostHints { state: directory.path().into(), endorsements: Vec::new() };
+    let hints =
+        HostHints { state: directory.path().into(), endorsements: Vec::new(), ..HostHints::default() };
     let coordinator = Coordinator::open(tee.clone(), configuration, &hints, clock::fixed(NOW)).unwrap();
     let client = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mesh = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -70,6 +70,9 @@ pub struct Pending {
     pub deadline: i64,
 }
 
+/// Number, CA, the CA as a root.
+type EpochParts = (u64, Arc<Authority>, Arc<Vec<u8>>);
+
 impl State {
     /// Replays a log. `None` for an empty one: the mesh has yet to be founded.
     pub fn replay(
@@ -193,7 +196,7 @@ impl State {
         Ok(())
     }
 
-    fn epoch(&self, epoch: Epoch) -> Result<(u64, Arc<Authority>, Arc<Vec<u8>>), String> {
+    fn epoch(&self, epoch: Epoch) -> Result<EpochParts, String> {
         let intermediate = authority(epoch.intermediate, &self.identity)?;
         Ok((epoch.number, Arc::new(intermediate), Arc::new(epoch.marble_root.into_vec())))
     }

@@ -71,8 +71,8 @@ impl Person {
             return Ok(None);
         };
         let pin = word(pin)?;
-        let location = bailey_pkcs11::Location { module, token, key };
-        let key = bailey_pkcs11::certified_key(&location, pin, identity::certificates(cert)?);
+        let location = pkcs11::Location { module, token, key };
+        let key = pkcs11::certified_key(&location, pin, identity::certificates(cert)?);
         key.malformed("the key in the PKCS #11 token cannot be used").map(Some)
     }
 

@@ -3,7 +3,6 @@
 use std::{path::Path, process::Command, sync::Arc};
 
 use attested_tls::{clock, key::TeeKey, service};
-use bailey_pkcs11::{Location, TokenError, certified_key};
 use cryptoki::{
     context::{CInitializeArgs, CInitializeFlags, Pkcs11},
     mechanism::Mechanism,
@@ -11,6 +10,7 @@ use cryptoki::{
     session::{Session, UserType},
     types::AuthPin,
 };
+use pkcs11::{Location, TokenError, certified_key};
 use rcgen::{CertificateParams, PublicKeyData, SignatureAlgorithm};
 use rustls::pki_types::CertificateDer;
 

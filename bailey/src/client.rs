@@ -21,6 +21,7 @@ use hyper_util::rt::TokioIo;
 use rustls::{
     ClientConfig,
     pki_types::{CertificateDer, ServerName},
+    sign::CertifiedKey,
 };
 use serde_json::Value;
 use tokio::net::TcpStream;
@@ -197,6 +198,16 @@ impl Client {
         clock: &Clock,
     ) -> anyhow::Result<Self> {
         Ok(Self { endpoint, config: service::pinned_client(root, identity, clock.clone())?, token: None })
+    }
+
+    /// Requests are made with a key that is elsewhere, in a PKCS #11 token say.
+    pub fn with_key(
+        endpoint: Endpoint,
+        root: &CertificateDer<'static>,
+        key: CertifiedKey,
+        clock: &Clock,
+    ) -> anyhow::Result<Self> {
+        Ok(Self { endpoint, config: service::pinned_client_with(root, key, clock.clone())?, token: None })
     }
 
     /// Requests carry this token, and only to the root that is pinned.

@@ -49,8 +49,8 @@ const ABSENCES: &[(&str, &[&str])] = &[
         "attested-tls",
         &["endorsements", "manifest", "coordinator", "keep", "host", "emulator", "wasmtime", "axum"],
     ),
-    ("coordinator", &["endorsements", "keep", "host", "emulator", "bailey", "wasmtime"]),
-    ("keep", &["endorsements", "coordinator", "manifest", "host", "emulator", "bailey", "redb"]),
+    ("coordinator", &["endorsements", "keep", "host", "emulator", "bailey", "wasmtime", "cryptoki"]),
+    ("keep", &["endorsements", "coordinator", "manifest", "host", "emulator", "bailey", "redb", "cryptoki"]),
     (
         "host",
         &[

@@ -1,10 +1,13 @@
 //! What every command that speaks to a coordinator takes: where it is, its pinned root, and who asks.
 
-use std::{io::Read, path::PathBuf};
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+};
 
 use attested_tls::{clock, service::UserIdentity};
 use clap::Args;
-use rustls::pki_types::CertificateDer;
+use rustls::{pki_types::CertificateDer, sign::CertifiedKey};
 
 use crate::{
     client::{Client, Endpoint},
@@ -12,8 +15,8 @@ use crate::{
     identity,
 };
 
-/// The coordinator takes none that is longer.
-const LONGEST_TOKEN: u64 = 8 * 1024;
+/// The coordinator takes no token of this length.
+const LONGEST_WORD: u64 = 8 * 1024 + 2;
 
 /// A coordinator whose root was pinned by `bailey verify --pin`.
 #[derive(Args)]
@@ -26,15 +29,27 @@ pub struct Remote {
     pub root: PathBuf,
 }
 
-/// Who asks: by a certificate with its key, or by a token.
+/// Who asks: by a certificate with its key, which is in a file or in a PKCS #11 token, or by an OIDC token.
 #[derive(Args)]
 pub struct Person {
     /// Your certificate, PEM
-    #[arg(long, value_name = "FILE", requires = "key", required_unless_present = "token")]
+    #[arg(long, value_name = "FILE", required_unless_present = "token")]
     pub cert: Option<PathBuf>,
     /// Your key, PEM
-    #[arg(long, value_name = "FILE", requires = "cert")]
+    #[arg(long, value_name = "FILE", requires = "cert", required_unless_present_any = ["token", "pkcs11_module"])]
     pub key: Option<PathBuf>,
+    /// The library of the PKCS #11 token that has your key, instead of a file
+    #[arg(long, value_name = "PATH", requires_all = ["cert", "pkcs11_token", "pkcs11_key", "pkcs11_pin"], conflicts_with_all = ["key", "token"])]
+    pub pkcs11_module: Option<PathBuf>,
+    /// The label of the PKCS #11 token
+    #[arg(long, value_name = "LABEL", requires = "pkcs11_module")]
+    pub pkcs11_token: Option<String>,
+    /// The label of your key in it
+    #[arg(long, value_name = "LABEL", requires = "pkcs11_module")]
+    pub pkcs11_key: Option<String>,
+    /// The file that holds its PIN; `-` is standard input
+    #[arg(long, value_name = "FILE", requires = "pkcs11_module")]
+    pub pkcs11_pin: Option<PathBuf>,
     /// The file that holds your OpenID Connect token, instead of certificate and key; `-` is standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["cert", "key"])]
     pub token: Option<PathBuf>,
@@ -48,25 +63,47 @@ impl Person {
         }
     }
 
+    /// The key in a PKCS #11 token, after logging in.
+    fn key_in_token(&self) -> Outcome<Option<CertifiedKey>> {
+        let (Some(cert), Some(module), Some(token), Some(key), Some(pin)) =
+            (&self.cert, &self.pkcs11_module, &self.pkcs11_token, &self.pkcs11_key, &self.pkcs11_pin)
+        else {
+            return Ok(None);
+        };
+        let pin = word(pin)?;
+        let location = pkcs11::Location { module, token, key };
+        let key = pkcs11::certified_key(&location, pin, identity::certificates(cert)?);
+        key.malformed("the key in the PKCS #11 token cannot be used").map(Some)
+    }
+
     /// The token, checked as far as that it is one word: what it says, the coordinator decides.
     fn token(&self) -> Outcome<Option<String>> {
         let Some(path) = &self.token else { return Ok(None) };
-        let bytes = if path.as_os_str() == "-" {
-            let mut bytes = Vec::new();
-            std::io::stdin().take(LONGEST_TOKEN).read_to_end(&mut bytes).map(|_| bytes)
-        } else {
-            std::fs::read(path)
-        };
-        let bytes = bytes.malformed(format!("{} cannot be read", path.display()))?;
-        let token = str::from_utf8(&bytes).map(str::trim).ok().filter(|token| {
+        let token = Some(word(path)?).filter(|token| {
             let of_jwt = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-            !token.is_empty() && token.bytes().all(of_jwt)
+            token.bytes().all(of_jwt)
         });
         match token {
-            Some(token) => Ok(Some(token.to_owned())),
+            Some(token) => Ok(Some(token)),
             None => Err(Failure::malformed(format!("{} holds no token", path.display()))
                 .hint("a signed JWT is expected: three parts in base64url, with dots between them")),
         }
+    }
+}
+
+/// What a file or standard input holds, without space around it. Not an argument: other processes could read that.
+fn word(path: &Path) -> Outcome<String> {
+    let mut bytes = Vec::new();
+    let read = if path.as_os_str() == "-" {
+        std::io::stdin().take(LONGEST_WORD).read_to_end(&mut bytes)
+    } else {
+        std::fs::File::open(path).and_then(|file| file.take(LONGEST_WORD).read_to_end(&mut bytes))
+    };
+    read.malformed(format!("{} cannot be read", path.display()))?;
+    let text = String::from_utf8(bytes).malformed(format!("{} is not text", path.display()))?;
+    match text.trim() {
+        "" => Err(Failure::malformed(format!("{} is empty", path.display()))),
+        word => Ok(word.to_owned()),
     }
 }
 
@@ -80,6 +117,10 @@ impl Remote {
 }
 
 fn client(endpoint: Endpoint, root: &CertificateDer<'static>, person: Option<&Person>) -> Outcome<Client> {
+    if let Some(key) = person.map(Person::key_in_token).transpose()?.flatten() {
+        return Client::with_key(endpoint, root, key, &clock::system())
+            .malformed("the key cannot be used for TLS");
+    }
     let identity = person.map(Person::identity).transpose()?.flatten();
     let client = Client::new(endpoint, root, identity.as_ref(), &clock::system())
         .malformed("certificate or key cannot be used for TLS")?;
@@ -99,7 +140,15 @@ mod tests {
     use super::*;
 
     fn person(path: PathBuf) -> Person {
-        Person { cert: None, key: None, token: Some(path) }
+        Person {
+            cert: None,
+            key: None,
+            pkcs11_module: None,
+            pkcs11_token: None,
+            pkcs11_key: None,
+            pkcs11_pin: None,
+            token: Some(path),
+        }
     }
 
     #[test]
@@ -124,9 +173,31 @@ mod tests {
     #[test]
     fn a_person_has_certificate_and_key_or_a_token() {
         use clap::Parser;
-        for right in [&["x", "--cert", "a", "--key", "b"][..], &["x", "--token", "t"]] {
+        let token = [
+            "x",
+            "--cert",
+            "a",
+            "--pkcs11-module",
+            "m",
+            "--pkcs11-token",
+            "t",
+            "--pkcs11-key",
+            "k",
+            "--pkcs11-pin",
+            "p",
+        ];
+        for right in [&["x", "--cert", "a", "--key", "b"][..], &["x", "--token", "t"], &token] {
             assert!(Whole::try_parse_from(right).is_ok(), "{right:?}");
         }
+        for length in 1..6 {
+            assert!(
+                Whole::try_parse_from(&token[..length * 2 - 1]).is_err(),
+                "{:?}",
+                &token[..length * 2 - 1]
+            );
+        }
+        let both = [&token[..], &["--key", "b"]].concat();
+        assert!(Whole::try_parse_from(both).is_err());
         for wrong in [
             &["x"][..],
             &["x", "--cert", "a"],

@@ -7,7 +7,11 @@
 
 use std::sync::Arc;
 
-use rustls::{ClientConfig, ConfigBuilder, Error, RootCertStore, ServerConfig, client::WantsClientCert};
+use rustls::{
+    ClientConfig, ConfigBuilder, Error, RootCertStore, ServerConfig,
+    client::WantsClientCert,
+    sign::{CertifiedKey, SingleCertAndKey},
+};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::{
@@ -72,15 +76,38 @@ pub fn pinned_client(
     finish(config::client(clock)?.with_root_certificates(roots), identity)
 }
 
+/// As [`unverified_client`], with a key that is elsewhere: in a token, say.
+pub fn unverified_client_with(key: CertifiedKey, clock: Clock) -> Result<Arc<ClientConfig>, Error> {
+    let builder = config::client(clock)?
+        .dangerous()
+        .with_custom_certificate_verifier(KeyOnly::new(ClientCertificate::Optional));
+    Ok(finished(builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key)))))
+}
+
+/// As [`pinned_client`], with a key that is elsewhere: in a token, say.
+pub fn pinned_client_with(
+    root: &CertificateDer<'static>,
+    key: CertifiedKey,
+    clock: Clock,
+) -> Result<Arc<ClientConfig>, Error> {
+    let mut roots = RootCertStore::empty();
+    roots.add(root.clone())?;
+    let builder = config::client(clock)?.with_root_certificates(roots);
+    Ok(finished(builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key)))))
+}
+
 fn finish(
     builder: ConfigBuilder<ClientConfig, WantsClientCert>,
     identity: Option<&UserIdentity>,
 ) -> Result<Arc<ClientConfig>, Error> {
-    let mut config = match identity {
+    Ok(finished(match identity {
         Some(identity) => builder.with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())?,
         None => builder.with_no_client_auth(),
-    };
+    }))
+}
+
+fn finished(mut config: ClientConfig) -> Arc<ClientConfig> {
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config::harden_client(&mut config);
-    Ok(Arc::new(config))
+    Arc::new(config)
 }

@@ -407,10 +407,9 @@ fn replay(database: &Database, key: &LessSafeKey) -> Result<Log, StoreError> {
 }
 
 /// The state, how many records are in it, and their hash.
-fn latest_snapshot(
-    transaction: &ReadTransaction,
-    key: &LessSafeKey,
-) -> Result<(Option<Zeroizing<Vec<u8>>>, u64, Head), StoreError> {
+type Covered = (Option<Zeroizing<Vec<u8>>>, u64, Head);
+
+fn latest_snapshot(transaction: &ReadTransaction, key: &LessSafeKey) -> Result<Covered, StoreError> {
     let table = match transaction.open_table(SNAPSHOT) {
         Ok(table) => table,
         Err(redb::TableError::TableDoesNotExist(_)) => return Ok((None, 0, [0; 32])),

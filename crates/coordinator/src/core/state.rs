@@ -50,6 +50,9 @@ pub struct Mesh {
     history: VectorSync<Arc<Entry>>,
 }
 
+/// Number, CA, the CA as a root.
+type Generation = (u64, Arc<Authority>, Arc<Vec<u8>>);
+
 type Secrets = RedBlackTreeMapSync<String, Arc<SecretValue>>;
 
 /// Marble, instance, name.
@@ -193,7 +196,7 @@ impl State {
         Ok(())
     }
 
-    fn epoch(&self, epoch: Epoch) -> Result<(u64, Arc<Authority>, Arc<Vec<u8>>), String> {
+    fn epoch(&self, epoch: Epoch) -> Result<Generation, String> {
         let intermediate = authority(epoch.intermediate, &self.identity)?;
         Ok((epoch.number, Arc::new(intermediate), Arc::new(epoch.marble_root.into_vec())))
     }

@@ -3,7 +3,9 @@
 
 mod certificate;
 mod client_api;
+mod collateral;
 mod commit;
+mod connections;
 mod decision;
 mod envelope;
 mod marble_api;
@@ -18,7 +20,6 @@ pub use decision::stream::{DecisionSink, NotASink};
 pub use outward::{Destination, NotADestination, OutwardError};
 
 use std::{
-    net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
     time::Duration,
@@ -35,12 +36,13 @@ use attested_tls::{
 use attester::Tee;
 use serde_bytes::{ByteArray, ByteBuf};
 use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Notify,
+    net::TcpListener,
+    sync::{Notify, watch},
 };
 use tokio_util::sync::CancellationToken;
 
 use self::{
+    collateral::Collateral,
     commit::{Committer, SNAPSHOT_EVERY},
     decision::stream::Stream,
     metrics::Metrics,
@@ -54,7 +56,6 @@ use crate::{
 };
 
 const BETWEEN_LAPSES: Duration = Duration::from_secs(30);
-const AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(50);
 
 /// What the host chooses; none of it decides anything.
 #[derive(Debug, Clone, Default)]
@@ -101,7 +102,7 @@ pub struct Coordinator {
     tee: Arc<dyn Tee>,
     clock: Clock,
     configuration: CoordinatorConfiguration,
-    endorsements: Vec<PathBuf>,
+    collateral: Collateral,
     /// Absent while the state is locked.
     committer: OnceLock<Committer>,
     locked: Mutex<Option<recovery::Locked>>,
@@ -116,7 +117,6 @@ pub struct Coordinator {
     telemetry: Option<Telemetry>,
     client_key: TeeKey,
     mesh_key: Arc<TeeKey>,
-    marble_key: TeeKey,
 }
 
 /// What was decided: events, new shares if the recovery keys changed, and the answer.
@@ -162,7 +162,7 @@ impl Coordinator {
             tee,
             clock,
             configuration,
-            endorsements: hints.endorsements.clone(),
+            collateral: Collateral::new(hints.endorsements.clone()),
             committer,
             locked: Mutex::new(locked),
             rehearsal: Mutex::default(),
@@ -174,7 +174,6 @@ impl Coordinator {
             telemetry,
             client_key: TeeKey::generate()?,
             mesh_key: Arc::new(TeeKey::generate()?),
-            marble_key: TeeKey::generate()?,
         });
         if let Some(telemetry) = &coordinator.telemetry {
             telemetry.observe(&coordinator);
@@ -188,11 +187,13 @@ impl Coordinator {
         listeners: Listeners,
         shutdown: CancellationToken,
     ) -> Result<(), StartError> {
-        let client_api = client_api::serve(self.clone(), listeners.client, shutdown.clone());
+        let (sender, tls) = watch::channel(certificate::issue(&self)?);
+        let renewal = certificate::keep_fresh(self.clone(), sender, shutdown.clone());
+        let client_api = client_api::serve(self.clone(), listeners.client, tls.clone(), shutdown.clone());
         let mesh_api = mesh_api::serve(self.clone(), listeners.mesh, shutdown.clone());
         let marble_api = async {
             match listeners.marbles {
-                Some(listener) => marble_api::serve(self.clone(), listener, shutdown.clone()).await,
+                Some(listener) => marble_api::serve(self.clone(), listener, tls, shutdown.clone()).await,
                 None => Ok(()),
             }
         };
@@ -204,7 +205,7 @@ impl Coordinator {
         };
         let lapses = self.clone().cancel_lapsed_updates(shutdown.clone());
         let told = self.clone().tell(shutdown.clone());
-        tokio::try_join!(client_api, mesh_api, marble_api, metrics, lapses, told).map(|_| ())
+        tokio::try_join!(renewal, client_api, mesh_api, marble_api, metrics, lapses, told).map(|_| ())
     }
 
     /// Brings decisions to where the host wants them, and at the end what the collector has not heard yet.
@@ -367,19 +368,6 @@ pub struct Listeners {
     pub marbles: Option<TcpListener>,
     /// Metrics, in the clear.
     pub metrics: Option<TcpListener>,
-}
-
-/// An accepted connection, answering at once instead of waiting for more to send. When none could be
-/// accepted (no descriptors left, say), a moment passes before the next attempt.
-async fn usable(accepted: std::io::Result<(TcpStream, SocketAddr)>) -> Option<TcpStream> {
-    match accepted.and_then(|(stream, _)| stream.set_nodelay(true).map(|()| stream)) {
-        Ok(stream) => Some(stream),
-        Err(error) => {
-            tracing::warn!(code = "ACCEPT_FAILED", reason = %error, "a connection was not accepted");
-            tokio::time::sleep(AFTER_ACCEPT_ERROR).await;
-            None
-        }
-    }
 }
 
 /// Why the coordinator cannot start or go on.

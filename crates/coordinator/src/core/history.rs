@@ -39,9 +39,9 @@ impl Entry {
     }
 
     fn single(event: &Event, before: &State) -> Option<Self> {
-        let missing = |by: &str| {
+        let missing = |by: &str, at: i64| {
             let mesh = before.mesh()?;
-            let mut users = super::update::missing(mesh);
+            let mut users = mesh.pending(UnixTime(at))?.missing_users(mesh.manifest());
             users.retain(|user| user != by);
             Some(users)
         };
@@ -62,7 +62,7 @@ impl Entry {
             Event::UpdateAcknowledged { user, at } => (
                 at,
                 "Complete Manifest update acknowledged by user",
-                json!({ "user": user, "missingUsers": missing(user) }),
+                json!({ "user": user, "missingUsers": missing(user, *at) }),
             ),
             Event::UpdateCancelled { user: Some(user), at } => {
                 (at, "Complete Manifest update cancelled by user", json!({ "user": user }))

@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 
 use appraisal::{Appraised, UnixTime};
 use attested_tls::{channel::Expectations, marble::MarbleIdentity};
-use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use evidence::Platform;
-use manifest::Marble;
+use manifest::{Marble, template::PemLabel};
 use serde_bytes::ByteArray;
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -98,18 +97,6 @@ impl NativeActivation {
     }
 }
 
-fn pem(label: &str, der: &[u8]) -> Zeroizing<String> {
-    let body = Zeroizing::new(BASE64.encode(der));
-    let lines = body.as_bytes().chunks(64).map(|line| str::from_utf8(line).unwrap_or_default());
-    let mut text = Zeroizing::new(format!("-----BEGIN {label}-----\n"));
-    for line in lines {
-        text.push_str(line);
-        text.push('\n');
-    }
-    text.push_str(&format!("-----END {label}-----\n"));
-    text
-}
-
 fn predefined(
     state: &State,
     mesh: &Mesh,
@@ -117,15 +104,18 @@ fn predefined(
     key: &Zeroizing<Vec<u8>>,
 ) -> [(String, Vec<u8>); 4] {
     let chain = [certificate, mesh.intermediate().certificate()]
-        .map(|der| pem("CERTIFICATE", der).to_string())
+        .map(|der| PemLabel::Certificate.block(der).to_string())
         .concat();
     [
-        ("MARBLE_PREDEFINED_ROOT_CA".into(), pem("CERTIFICATE", mesh.marble_root()).as_bytes().to_vec()),
+        (
+            "MARBLE_PREDEFINED_ROOT_CA".into(),
+            PemLabel::Certificate.block(mesh.marble_root()).as_bytes().to_vec(),
+        ),
         ("MARBLE_PREDEFINED_MARBLE_CERTIFICATE_CHAIN".into(), chain.into_bytes()),
-        ("MARBLE_PREDEFINED_PRIVATE_KEY".into(), pem("PRIVATE KEY", key).as_bytes().to_vec()),
+        ("MARBLE_PREDEFINED_PRIVATE_KEY".into(), PemLabel::PrivateKey.block(key).as_bytes().to_vec()),
         (
             "MARBLE_PREDEFINED_COORDINATOR_ROOT_CA".into(),
-            pem("CERTIFICATE", state.root().certificate()).as_bytes().to_vec(),
+            PemLabel::Certificate.block(state.root().certificate()).as_bytes().to_vec(),
         ),
     ]
 }
@@ -138,8 +128,8 @@ fn tls_config(
     certificate: &[u8],
     key: &Zeroizing<Vec<u8>>,
 ) -> Result<Vec<u8>, Refusal> {
-    let root = pem("CERTIFICATE", mesh.marble_root());
-    let own = (pem("CERTIFICATE", certificate), pem("PRIVATE KEY", key));
+    let root = PemLabel::Certificate.block(mesh.marble_root());
+    let own = (PemLabel::Certificate.block(certificate), PemLabel::PrivateKey.block(key));
     let mut incoming = serde_json::Map::new();
     let mut outgoing = serde_json::Map::new();
     for tag in &marble.tls {
@@ -148,7 +138,7 @@ fn tls_config(
                 None => (own.0.clone(), own.1.clone(), true),
                 Some(name) => {
                     let (certificate, private) = parameters.certificate(name)?;
-                    (pem("CERTIFICATE", certificate), pem("PRIVATE KEY", private), false)
+                    (PemLabel::Certificate.block(certificate), PemLabel::PrivateKey.block(private), false)
                 }
             };
             let value =

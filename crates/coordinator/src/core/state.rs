@@ -73,6 +73,20 @@ pub struct Pending {
 /// Number, CA, the CA as a root.
 type EpochParts = (u64, Arc<Authority>, Arc<Vec<u8>>);
 
+impl Pending {
+    /// Users whose acknowledgement would count and was not given.
+    pub fn missing_users(&self, manifest: &Manifest) -> Vec<String> {
+        let users = manifest.updaters().map(|user| user.name.to_string());
+        users.filter(|user| !self.acknowledged.contains(user)).collect()
+    }
+
+    /// How many acknowledgements are missing.
+    pub fn missing(&self, manifest: &Manifest) -> usize {
+        let given = manifest.updaters().count() - self.missing_users(manifest).len();
+        manifest.update_threshold().saturating_sub(given)
+    }
+}
+
 impl State {
     /// Replays a log. `None` for an empty one: the mesh has yet to be founded.
     pub fn replay(

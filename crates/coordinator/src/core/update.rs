@@ -114,13 +114,6 @@ fn lapsed(mesh: &Mesh, now: UnixTime) -> Vec<Event> {
     }
 }
 
-/// Users whose acknowledgement the pending update could still use.
-pub(super) fn missing(mesh: &Mesh) -> Vec<String> {
-    let acknowledged = mesh.pending(UnixTime(i64::MIN)).map(|pending| &pending.acknowledged);
-    let gave = |user: &User| acknowledged.is_some_and(|users| users.contains(user.name.as_str()));
-    mesh.manifest().updaters().filter(|user| !gave(user)).map(|user| user.name.to_string()).collect()
-}
-
 fn may_update(user: &User) -> Result<(), Refusal> {
     if user.may_update() {
         return Ok(());
@@ -174,12 +167,9 @@ fn progress(
     user: &User,
     now: UnixTime,
 ) -> Result<(Option<Event>, Progress), Refusal> {
-    let updaters: Vec<_> = mesh.manifest().updaters().map(|user| user.name.to_string()).collect();
-    let given = updaters.iter().filter(|user| pending.acknowledged.contains(*user)).count();
-    let missing = mesh.manifest().update_threshold().saturating_sub(given);
+    let missing = pending.missing(mesh.manifest());
     if missing > 0 {
-        let missing_users =
-            updaters.into_iter().filter(|user| !pending.acknowledged.contains(user)).collect();
+        let missing_users = pending.missing_users(mesh.manifest());
         return Ok((None, Progress { missing_users, missing, shares: None }));
     }
     let (event, shares) = apply(state, mesh, pending, user, now)?;

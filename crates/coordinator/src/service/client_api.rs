@@ -34,7 +34,9 @@ use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use super::{
-    Coordinator, StartError, certificate,
+    Coordinator, StartError,
+    certificate::Tls,
+    connections,
     decision::{Decision, Kind, RefusedWith},
     envelope::{failure, success},
     telemetry::Traced,
@@ -43,7 +45,6 @@ use crate::core::{Caller, Proof, Refusal, token::TokenFault};
 
 /// A manifest of 1 MiB in base64, with room for the JSON around it.
 const MAX_BODY: usize = 1536 * 1024;
-const MAX_CONNECTIONS: usize = 1024;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -160,27 +161,15 @@ fn method(method: &Method) -> &'static str {
 pub(super) async fn serve(
     coordinator: Arc<Coordinator>,
     listener: TcpListener,
+    tls: watch::Receiver<Tls>,
     shutdown: CancellationToken,
 ) -> Result<(), StartError> {
-    let (sender, tls) = watch::channel(certificate::issue(&coordinator)?);
-    let renewal = tokio::spawn(certificate::keep_fresh(coordinator.clone(), sender));
     let router = router(coordinator);
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        let accepted = tokio::select! {
-            () = shutdown.cancelled() => break,
-            accepted = listener.accept() => accepted,
-        };
-        let Some(stream) = super::usable(accepted).await else { continue };
-        let Ok(place) = places.clone().try_acquire_owned() else { continue };
-        let (router, acceptor, shutdown) =
-            (router.clone(), TlsAcceptor::from(tls.borrow().clone()), shutdown.clone());
-        tokio::spawn(async move {
-            let _place = place;
-            connection(stream, acceptor, router, shutdown).await;
-        });
-    }
-    renewal.abort();
+    let serve = |stream| {
+        let acceptor = TlsAcceptor::from(tls.borrow().client_api.clone());
+        connection(stream, acceptor, router.clone(), shutdown.clone())
+    };
+    connections::each(listener, shutdown.clone(), serve).await;
     Ok(())
 }
 

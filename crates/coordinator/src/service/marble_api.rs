@@ -3,9 +3,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use appraisal::{Appraised, EndorsementsBuilder, ReferenceValues, Verdict};
+use appraisal::{Appraised, ReferenceValues, Verdict};
 use attested_tls::key::sha256;
-use evidence::{Covered, Endorsements, Evidence, ReportData};
+use evidence::{Covered, Evidence};
 use hyper::server::conn::http2;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -15,10 +15,9 @@ use mesh_api::marble::{
     ActivationReq, ActivationResp, Parameters,
     marble_server::{Marble, MarbleServer},
 };
-use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::watch,
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -27,12 +26,13 @@ use tower::Service;
 
 use super::{
     Coordinator, Decided, StartError,
+    certificate::Tls,
+    connections,
     decision::{Decision, Kind},
     telemetry::Traced,
 };
 use crate::core::{self, NativePeer, Refusal, State};
 
-const MAX_CONNECTIONS: usize = 1024;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A quote with its certificates, and a request for a certificate.
 const MAX_REQUEST: usize = 256 * 1024;
@@ -41,48 +41,31 @@ const MAX_REQUEST: usize = 256 * 1024;
 #[derive(Clone)]
 struct ClientCertificate(Arc<Vec<u8>>);
 
-fn tls(coordinator: &Coordinator) -> Result<Arc<ServerConfig>, StartError> {
-    let root = coordinator.root();
-    let key = &coordinator.marble_key;
-    let leaf = root.certify_client_api(
-        &key.public_key_info(),
-        &coordinator.configuration.names,
-        coordinator.tee.emulated(),
-        (coordinator.clock)(),
-    )?;
-    let chain = vec![leaf.certificate, root.certificate().clone()];
-    Ok(attested_tls::service::grpc_server(chain, key.private_key(), coordinator.clock.clone())?)
-}
-
 pub(super) async fn serve(
     coordinator: Arc<Coordinator>,
     listener: TcpListener,
+    tls: watch::Receiver<Tls>,
     shutdown: CancellationToken,
 ) -> Result<(), StartError> {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        let accepted = tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            accepted = listener.accept() => accepted,
-        };
-        let Some(stream) = super::usable(accepted).await else { continue };
-        let Ok(place) = places.clone().try_acquire_owned() else { continue };
-        let coordinator = coordinator.clone();
-        tokio::spawn(async move {
-            let _place = place;
-            if let Err(error) = connection(coordinator, stream).await {
+    let serve = |stream| {
+        let acceptor = TlsAcceptor::from(tls.borrow().marble_api.clone());
+        let (coordinator, shutdown) = (coordinator.clone(), shutdown.clone());
+        async move {
+            if let Err(error) = connection(coordinator, stream, acceptor, shutdown).await {
                 tracing::debug!(error = %error, "a Marble's connection ended with an error");
             }
-        });
-    }
+        }
+    };
+    connections::each(listener, shutdown.clone(), serve).await;
+    Ok(())
 }
 
-/// One connection, one request: each has a certificate of its own that is valid as long as the root is.
 async fn connection(
     coordinator: Arc<Coordinator>,
     stream: TcpStream,
+    acceptor: TlsAcceptor,
+    shutdown: CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let acceptor = TlsAcceptor::from(tls(&coordinator)?);
     let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await??;
     let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let certificate = leaf.map(|leaf| ClientCertificate(Arc::new(leaf.to_vec())));
@@ -97,7 +80,15 @@ async fn connection(
     });
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder.timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(20)).max_concurrent_streams(4);
-    builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)).await?;
+    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    tokio::pin!(connection);
+    tokio::select! {
+        finished = connection.as_mut() => finished?,
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await?;
+        }
+    }
     Ok(())
 }
 
@@ -204,7 +195,7 @@ fn appraise(
     let reference =
         ReferenceValues { report_data: Covered::new(covered), measurements: expectations.measurements };
     let now = (coordinator.clock)();
-    let endorsements = coordinator.endorsements(&evidence);
+    let endorsements = coordinator.collateral.fit(&evidence, coordinator.tee.as_ref(), now);
     coordinator.verifier.appraise(&evidence, &endorsements, &reference, &expectations.policy, now).map_err(
         |refused| {
             let codes: Vec<_> = refused.codes().iter().map(ToString::to_string).collect();
@@ -249,37 +240,4 @@ fn status(refusal: &Refusal) -> Status {
         _ => (Code::PermissionDenied, format!("marble verification failed: {refusal}")),
     };
     Status::with_details(code, text, refusal.code().as_bytes().to_vec().into())
-}
-
-impl Coordinator {
-    /// Endorsements for Evidence that comes without: those of this machine's own platform, and what the host has laid
-    /// into its folders. Vendors signed all of them, so the host can withhold some and forge none.
-    pub(super) fn endorsements(&self, evidence: &Evidence) -> Endorsements {
-        let mut builder = EndorsementsBuilder::new();
-        if self.tee.platform() == evidence.platform()
-            && let Ok(own) = self.tee.evidence(&ReportData([0; 64]))
-            && let Ok(own) = Endorsements::from_bytes(&own.endorsements)
-        {
-            builder.add(own);
-        }
-        for path in &self.endorsements {
-            for file in files(path) {
-                let Ok(bytes) = std::fs::read(&file) else { continue };
-                if let Ok(whole) = Endorsements::from_bytes(&bytes) {
-                    builder.add(whole);
-                } else if builder.add_file_bytes(&bytes).is_err() {
-                    tracing::warn!(file = %file.display(), "a file among the Endorsements is of no known kind");
-                }
-            }
-        }
-        builder.fit(evidence, (self.clock)())
-    }
-}
-
-/// The file, or the files of the folder.
-fn files(path: &std::path::Path) -> Vec<std::path::PathBuf> {
-    match std::fs::read_dir(path) {
-        Ok(entries) => entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect(),
-        Err(_) => vec![path.to_owned()],
-    }
 }

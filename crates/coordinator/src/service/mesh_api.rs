@@ -21,22 +21,17 @@ use mesh_api::{
     ActivateRequest, ActivateResponse, Certificate, RenewRequest, RenewResponse,
     mesh_server::{Mesh, MeshServer},
 };
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, service::Routes};
 use tower::Service;
 
 use super::{
-    Coordinator, Decided, StartError,
+    Coordinator, Decided, StartError, connections,
     decision::{Decision, Kind, Subject},
     telemetry::Traced,
 };
 use crate::core::{self, Activation, Certified, Refusal, State};
-
-const MAX_CONNECTIONS: usize = 1024;
 
 /// The proof that a connection carries, and the epoch whose policy it was appraised by.
 #[derive(Clone)]
@@ -50,20 +45,9 @@ pub(super) async fn serve(
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> Result<(), StartError> {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        let accepted = tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            accepted = listener.accept() => accepted,
-        };
-        let Some(stream) = super::usable(accepted).await else { continue };
-        let Ok(place) = places.clone().try_acquire_owned() else { continue };
-        let (coordinator, shutdown) = (coordinator.clone(), shutdown.clone());
-        tokio::spawn(async move {
-            let _place = place;
-            connection(coordinator, stream, shutdown).await;
-        });
-    }
+    let serve = |stream| connection(coordinator.clone(), stream, shutdown.clone());
+    connections::each(listener, shutdown.clone(), serve).await;
+    Ok(())
 }
 
 async fn connection(coordinator: Arc<Coordinator>, stream: TcpStream, shutdown: CancellationToken) {

@@ -92,16 +92,7 @@ impl Encoding {
                 }
             }
             Self::Base64 => output.extend_from_slice(base64(input).as_bytes()),
-            Self::Pem(label) => {
-                let label = label.as_str().as_bytes();
-                let text = base64(input);
-                output.extend([b"-----BEGIN ", label, b"-----\n"].concat());
-                for line in text.as_bytes().chunks(PEM_LINE) {
-                    output.extend_from_slice(line);
-                    output.push(b'\n');
-                }
-                output.extend([b"-----END ", label, b"-----\n"].concat());
-            }
+            Self::Pem(label) => label.append(input, output),
         }
     }
 }
@@ -113,6 +104,26 @@ fn base64(input: &[u8]) -> Zeroizing<String> {
 }
 
 impl PemLabel {
+    /// A PEM block (RFC 7468) of this type. Wiped when dropped, for a private key may be in it.
+    #[must_use]
+    pub fn block(self, der: &[u8]) -> Zeroizing<String> {
+        let mut output = Zeroizing::new(Vec::with_capacity(Encoding::Pem(self).length_of(der.len())));
+        self.append(der, &mut output);
+        let text = String::from_utf8(std::mem::take(&mut *output));
+        Zeroizing::new(text.expect("base64 and labels are ASCII"))
+    }
+
+    fn append(self, der: &[u8], output: &mut Vec<u8>) {
+        let label = self.as_str().as_bytes();
+        let text = base64(der);
+        output.extend([b"-----BEGIN ", label, b"-----\n"].concat());
+        for line in text.as_bytes().chunks(PEM_LINE) {
+            output.extend_from_slice(line);
+            output.push(b'\n');
+        }
+        output.extend([b"-----END ", label, b"-----\n"].concat());
+    }
+
     fn as_str(self) -> &'static str {
         match self {
             Self::Certificate => "CERTIFICATE",

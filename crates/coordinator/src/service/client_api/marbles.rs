@@ -72,8 +72,8 @@ fn sign(coordinator: &Coordinator, text: &str, quote: &[u8]) -> Result<Value, Re
     core::add_emulated_roots(mesh.manifest(), evidence.platform(), &mut policy)?;
     policy.accepted_tcb =
         TcbStatus::ALL.iter().copied().filter(|status| *status != TcbStatus::Revoked).collect();
-    let endorsements = coordinator.endorsements(&evidence);
     let now = (coordinator.clock)();
+    let endorsements = coordinator.collateral.fit(&evidence, coordinator.tee.as_ref(), now);
     let assessment = coordinator.verifier.assess(&evidence, &endorsements, None, None, &policy, now);
     let verdict = assessment.verdict();
     let status = verdict.tcb().status.filter(|_| verdict.is_accepted());

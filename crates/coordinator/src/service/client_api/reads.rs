@@ -169,14 +169,8 @@ pub(super) async fn pending(State(coordinator): Shared) -> Response {
         let state = coordinator.snapshot()?.state;
         let mesh = state.mesh().ok_or(Refusal::NoUpdate)?;
         let pending = mesh.pending((coordinator.clock)()).ok_or(Refusal::NoUpdate)?;
-        let missing: Vec<_> = mesh
-            .manifest()
-            .updaters()
-            .map(|user| user.name.to_string())
-            .filter(|user| !pending.acknowledged.contains(user))
-            .collect();
-        let acknowledged = mesh.manifest().updaters().count() - missing.len();
-        let count = mesh.manifest().update_threshold().saturating_sub(acknowledged);
+        let missing = pending.missing_users(mesh.manifest());
+        let count = pending.missing(mesh.manifest());
         Ok(json!({
             "manifest": BASE64.encode(pending.bytes.as_slice()),
             "manifestFingerprint": pending.digest,

@@ -44,7 +44,7 @@ pub(super) async fn set_manifest(
     Extension(caller): Extension<Caller>,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    let bytes = match parse(body).and_then(|body: ManifestBody| base64(&body.manifest, "manifest")) {
+    let bytes = match manifest_of(body) {
         Ok(bytes) => bytes,
         Err(response) => return *response,
     };
@@ -60,6 +60,10 @@ pub(super) async fn set_manifest(
         Ok(json!({ "RecoverySecrets": shares }))
     }))
     .await
+}
+
+fn manifest_of(body: Result<Bytes, BytesRejection>) -> Result<Vec<u8>, Box<Response>> {
+    parse(body).and_then(|body: ManifestBody| base64(&body.manifest, "manifest"))
 }
 
 /// What is kept, and what is answered.
@@ -97,7 +101,7 @@ pub(super) async fn acknowledge(
     Extension(caller): Extension<Caller>,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    let bytes = match parse(body).and_then(|body: ManifestBody| base64(&body.manifest, "manifest")) {
+    let bytes = match manifest_of(body) {
         Ok(bytes) => bytes,
         Err(response) => return *response,
     };

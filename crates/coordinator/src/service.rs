@@ -28,7 +28,7 @@ use std::{
 use appraisal::Verifier;
 
 use attested_tls::{
-    claims::{CoordinatorClaims, CoordinatorMode},
+    claims::{CoordinatorClaims, CoordinatorMode, TransparencyHead},
     clock::Clock,
     key::{KeyError, TeeKey},
     launch::CoordinatorConfiguration,
@@ -52,7 +52,7 @@ use self::{
 use crate::{
     authority::Authority,
     core::{self, Event, Refusal, State, recovery::Descriptor},
-    store::{Head, Opened, Opening, Shares, Store, StoreError},
+    store::{Entries, Head, Opened, Opening, Shares, Store, StoreError},
 };
 
 const BETWEEN_LAPSES: Duration = Duration::from_secs(30);
@@ -105,6 +105,8 @@ pub struct Coordinator {
     collateral: Collateral,
     /// Absent while the state is locked.
     committer: OnceLock<Committer>,
+    /// Likewise.
+    entries: OnceLock<Entries>,
     locked: Mutex<Option<recovery::Locked>>,
     rehearsal: Mutex<Option<rehearsal::Rehearsal>>,
     mode: RwLock<Mode>,
@@ -142,9 +144,11 @@ impl Coordinator {
         clock: Clock,
     ) -> Result<Arc<Self>, StartError> {
         std::fs::create_dir_all(&hints.state).map_err(StartError::Directory)?;
+        let entries = OnceLock::new();
         let (committer, locked, mode) = match Store::open(&hints.state.join("state.redb"), tee.as_ref())? {
             Opening::Open(opened) => {
                 let (store, snapshot) = begin(opened, tee.as_ref(), &clock)?;
+                entries.get_or_init(|| store.entries().clone());
                 let committer = Committer::new(store, snapshot.clone(), SNAPSHOT_EVERY);
                 (OnceLock::from(committer), None, Mode::Open(snapshot))
             }
@@ -164,6 +168,7 @@ impl Coordinator {
             configuration,
             collateral: Collateral::new(hints.endorsements.clone()),
             committer,
+            entries,
             locked: Mutex::new(locked),
             rehearsal: Mutex::default(),
             mode: RwLock::new(mode),
@@ -312,6 +317,7 @@ impl Coordinator {
                 log_head: ByteArray::new([0; 32]),
                 log_length: 0,
                 intermediate: None,
+                transparency: None,
             },
             Mode::Open(snapshot) => {
                 let mesh = snapshot.state.mesh();
@@ -324,9 +330,21 @@ impl Coordinator {
                     log_head: ByteArray::new(snapshot.head),
                     log_length: snapshot.length,
                     intermediate: mesh.map(|mesh| ByteBuf::from(mesh.intermediate().certificate().to_vec())),
+                    transparency: Some(transparency(snapshot.state.log())),
                 }
             }
         }
+    }
+}
+
+/// The head of the transparency log, in the Evidence's words.
+fn transparency(log: &core::Log) -> TransparencyHead {
+    let head = log.head();
+    TransparencyHead {
+        origin: log.origin().to_owned(),
+        key: ByteArray::new(*log.key()),
+        size: head.size,
+        root: ByteArray::new(head.root),
     }
 }
 
@@ -350,12 +368,21 @@ fn begin(opened: Opened, tee: &dyn Tee, clock: &Clock) -> Result<(Store, Snapsho
         Some(state) => state,
         None => {
             let event = core::found(tee.emulated(), &identity, clock())?;
-            store.append(&[event.to_record()], Shares::Keep)?;
-            State::begin(event, identity).map_err(StartError::Founding)?
+            let record = event.to_record();
+            let (state, growth) = State::begin_logged(event, identity).map_err(StartError::Founding)?;
+            store.append_logged(&[record], &growth, Shares::Keep)?;
+            state
         }
     };
+    whole(&store, state.log().head().size)?;
     let snapshot = Snapshot { state: Arc::new(state), head: store.head(), length: store.length() };
     Ok((store, snapshot))
+}
+
+/// Whether the store has as many entries of the transparency log as the state knows of.
+fn whole(store: &Store, expected: u64) -> Result<(), StoreError> {
+    let seen = store.entries().size()?;
+    if seen == expected { Ok(()) } else { Err(StoreError::Entries { expected, seen }) }
 }
 
 /// Where the coordinator listens.

@@ -13,9 +13,12 @@
 //! outside the host (design.md promise 5), and until there is one the log's head in the coordinator's
 //! Evidence is what a client can compare.
 
+mod entries;
+
 use std::{
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use attester::{AttesterError, Tee};
@@ -33,7 +36,8 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 use zeroize::Zeroizing;
 
-use crate::core::{IdentityKey, State, recovery::Descriptor};
+pub use self::entries::Entries;
+use crate::core::{Growth, IdentityKey, State, recovery::Descriptor};
 
 const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
 /// By the number of records before it: the head after them, and the sealed state. One at most.
@@ -57,7 +61,8 @@ pub type Records = Vec<Zeroizing<Vec<u8>>>;
 /// The sealed log.
 pub struct Store {
     /// Absent where the manifest says that nothing be written.
-    database: Option<Database>,
+    database: Option<Arc<Database>>,
+    entries: Entries,
     path: PathBuf,
     data_key: Zeroizing<[u8; 32]>,
     key: LessSafeKey,
@@ -170,14 +175,26 @@ impl Store {
     ) -> Result<Opened, StoreError> {
         let key = aead_key(data_key.as_slice())?;
         let Log { snapshot, covered, records, head, length } = log;
-        let store = Self { database: Some(database), path, data_key, key, head, length, covered };
+        let database = Arc::new(database);
+        let entries = Entries::new(Arc::clone(&database), aead_key(data_key.as_slice())?);
+        let store = Self { database: Some(database), entries, path, data_key, key, head, length, covered };
         Ok(Opened { store, snapshot, records, identity })
     }
 
     /// Appends `records` in one transaction and returns when they are durable.
     pub fn append(&mut self, records: &[Zeroizing<Vec<u8>>], shares: Shares<'_>) -> Result<(), StoreError> {
+        self.append_logged(records, &Growth::default(), shares)
+    }
+
+    /// The same, with the entries of the transparency log that the records make.
+    pub fn append_logged(
+        &mut self,
+        records: &[Zeroizing<Vec<u8>>],
+        growth: &Growth,
+        shares: Shares<'_>,
+    ) -> Result<(), StoreError> {
         let (mut head, mut length) = (self.head, self.length);
-        let transaction = self.database.as_ref().map(Database::begin_write).transpose()?;
+        let transaction = self.database.as_ref().map(|database| database.begin_write()).transpose()?;
         {
             let mut log = transaction.as_ref().map(|transaction| transaction.open_table(LOG)).transpose()?;
             for record in records {
@@ -189,9 +206,13 @@ impl Store {
                 length += 1;
             }
         }
-        if let Some(transaction) = transaction {
-            self.write_shares(&transaction, shares)?;
-            transaction.commit()?;
+        match transaction {
+            Some(transaction) => {
+                self.write_shares(&transaction, shares)?;
+                self.entries.write(&transaction, growth)?;
+                transaction.commit()?;
+            }
+            None => self.entries.remember(growth)?,
         }
         (self.head, self.length) = (head, length);
         Ok(())
@@ -254,9 +275,15 @@ impl Store {
     /// From now on nothing is written, and what was is removed.
     pub fn forget(&mut self) -> Result<(), StoreError> {
         if self.database.take().is_some() {
+            self.entries.forget()?;
             std::fs::remove_file(&self.path).map_err(opening)?;
         }
         Ok(())
+    }
+
+    /// The transparency log's entries.
+    pub fn entries(&self) -> &Entries {
+        &self.entries
     }
 
     /// The hash of the newest record.
@@ -538,6 +565,21 @@ pub enum StoreError {
     /// The embedded store failed.
     #[error("the state file cannot be read or written")]
     Database(#[source] Box<redb::Error>),
+    /// An entry of the transparency log, or a hash of it, fails authentication.
+    #[error(
+        "an entry of the transparency log was changed or belongs elsewhere: the file was damaged or tampered with"
+    )]
+    Entry,
+    /// Entries are missing, or some are there that the state does not know of.
+    #[error(
+        "the transparency log has {seen} entries on the disk and {expected} in the state: the file was damaged or tampered with"
+    )]
+    Entries {
+        /// As the state has it.
+        expected: u64,
+        /// As the disk has it.
+        seen: u64,
+    },
     /// Cryptography failed.
     #[error("sealing failed")]
     Crypto,

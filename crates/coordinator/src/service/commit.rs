@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::{Decided, Snapshot};
 use crate::{
-    core::{Event, Mesh, Refusal, State, recovery::Descriptor},
+    core::{Event, Growth, Mesh, Refusal, State, recovery::Descriptor},
     store::{Records, Shares, Store, StoreError},
 };
 
@@ -51,6 +51,7 @@ struct Tail {
 #[derive(Default)]
 struct Batch {
     records: Records,
+    growth: Growth,
     shares: NewShares,
     forget: bool,
 }
@@ -199,9 +200,11 @@ impl Tail {
             return Ok(answer);
         }
         let records: Vec<_> = events.iter().map(Event::to_record).collect();
-        let mut state = self.state.clone();
+        let (mut state, mut growth) = (self.state.clone(), Growth::default());
         for event in events {
-            state = state.step(event).map_err(Refusal::Internal)?;
+            let (next, more) = state.step_logged(event).map_err(Refusal::Internal)?;
+            state = next;
+            growth.extend(more);
         }
         let secret = state.mesh().and_then(Mesh::recovery_secret);
         match (shares, secret) {
@@ -214,6 +217,7 @@ impl Tail {
         let disabled = |mesh: &Mesh| mesh.manifest().settings().seal_mode == SealMode::Disabled;
         self.batch.forget |= state.mesh().is_some_and(disabled);
         self.batch.records.extend(records);
+        self.batch.growth.extend(growth);
         self.state = state;
         Ok(answer)
     }
@@ -236,7 +240,7 @@ impl Batch {
             NewShares::Replace(descriptor, secret) => Shares::Replace(descriptor, secret),
             NewShares::Remove => Shares::Remove,
         };
-        store.append(&self.records, shares)?;
+        store.append_logged(&self.records, &self.growth, shares)?;
         if self.forget { store.forget() } else { Ok(()) }
     }
 }

@@ -113,8 +113,11 @@ impl Coordinator {
         let state = State::resume(snapshot, first, &records, &identity).map_err(|error| failed(&error))?;
         let state = state.ok_or_else(|| failed(&"the log is empty"))?;
         let event = core::recovered(&state, holders, self.tee.emulated(), (self.clock)())?;
-        store.append(&[event.to_record()], Shares::Keep).map_err(|error| failed(&error))?;
-        let state = state.step(event).map_err(Refusal::Internal)?;
+        let record = event.to_record();
+        let (state, growth) = state.step_logged(event).map_err(Refusal::Internal)?;
+        super::whole(&store, growth.first).map_err(|error| failed(&error))?;
+        store.append_logged(&[record], &growth, Shares::Keep).map_err(|error| failed(&error))?;
+        self.entries.set(store.entries().clone()).map_err(|_| Refusal::NotRecovering)?;
         let snapshot = Snapshot { state: state.into(), head: store.head(), length: store.length() };
         let committer = Committer::new(store, snapshot.clone(), SNAPSHOT_EVERY);
         self.committer.set(committer).map_err(|_| Refusal::NotRecovering)?;

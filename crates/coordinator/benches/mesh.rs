@@ -153,7 +153,7 @@ fn growth() {
     let (mut store, _, identity) = open(&path);
     let founded = core::found(true, &identity, NOW).unwrap();
     let record = founded.to_record();
-    let (mut state, mut growth) = State::begin_logged(founded, identity).unwrap();
+    let (mut state, entry) = State::begin_logged(founded, identity).unwrap();
     let mut text = manifest();
     for index in 0..10_000 {
         let name = format!("s{index}");
@@ -165,13 +165,12 @@ fn growth() {
     let second = event.to_record();
     let (next, more) = state.step_logged(event).unwrap();
     state = next;
-    growth.extend(more);
-    store.append_logged(&[record, second], &growth, Shares::Keep).unwrap();
+    store.append_with(&[record, second], &[entry, more], Shares::Keep).unwrap();
     let (mut done, mut start) = (0_u64, Instant::now());
     for mark in [10_000, 100_000] {
         let before = done;
         while done < mark {
-            let (mut records, mut growth) = (Vec::new(), core::Growth::default());
+            let (mut records, mut entries) = (Vec::new(), Vec::new());
             for _ in 0..100 {
                 let mut instance = [0; 32];
                 instance[..8].copy_from_slice(&done.to_be_bytes());
@@ -186,10 +185,10 @@ fn growth() {
                 records.push(event.to_record());
                 let (next, more) = state.clone().step_logged(event).unwrap();
                 state = next;
-                growth.extend(more);
+                entries.push(more);
                 done += 1;
             }
-            store.append_logged(&records, &growth, Shares::Keep).unwrap();
+            store.append_with(&records, &entries, Shares::Keep).unwrap();
             if state.snapshot_due(store.since_snapshot(), 4096) {
                 let (length, head) = (store.length(), store.head());
                 store.snapshot(length, &head, &state.to_snapshot().unwrap()).unwrap();
@@ -269,11 +268,11 @@ fn with_manifest(path: &Path, tee: &EmulatedTee) {
     let Opening::Open(mut opened) = Store::open(path, tee).unwrap() else { panic!("locked") };
     let founded = core::found(true, &opened.identity, NOW).unwrap();
     let first = founded.to_record();
-    let (state, mut growth) = State::begin_logged(founded, opened.identity).unwrap();
+    let (state, entry) = State::begin_logged(founded, opened.identity).unwrap();
     let set = set(&state, &manifest()).unwrap();
     let second = set.to_record();
-    growth.extend(state.step_logged(set).unwrap().1);
-    opened.store.append_logged(&[first, second], &growth, Shares::Keep).unwrap();
+    let entries = [entry, state.step_logged(set).unwrap().1];
+    opened.store.append_with(&[first, second], &entries, Shares::Keep).unwrap();
 }
 
 async fn status(api: std::net::SocketAddr) {

@@ -33,7 +33,7 @@ pub use refusal::Refusal;
 pub use rehearsal::{Rehearsal, Standing, rehearsed};
 pub use secrets::NewSecret;
 pub use state::{Mesh, Pending, State};
-pub use transparency::{Growth, Log, SealedLogKey, download_secrets, openings};
+pub use transparency::{EntriesDamaged, Log, SealedLogKey, download_secrets, openings};
 pub use update::{Progress, acknowledge, cancel, lapse, update};
 pub use value::SecretValue;
 

@@ -8,6 +8,7 @@ mod commit;
 mod connections;
 mod decision;
 mod envelope;
+mod log;
 mod marble_api;
 mod mesh_api;
 mod metrics;
@@ -52,7 +53,7 @@ use self::{
 use crate::{
     authority::Authority,
     core::{self, Event, Refusal, State, recovery::Descriptor},
-    store::{Entries, Head, Opened, Opening, Shares, Store, StoreError},
+    store::{Head, Opened, Opening, Shares, Store, StoreError},
 };
 
 const BETWEEN_LAPSES: Duration = Duration::from_secs(30);
@@ -105,8 +106,7 @@ pub struct Coordinator {
     collateral: Collateral,
     /// Absent while the state is locked.
     committer: OnceLock<Committer>,
-    /// Likewise.
-    entries: OnceLock<Entries>,
+    bundles: log::Bundles,
     locked: Mutex<Option<recovery::Locked>>,
     rehearsal: Mutex<Option<rehearsal::Rehearsal>>,
     mode: RwLock<Mode>,
@@ -144,11 +144,9 @@ impl Coordinator {
         clock: Clock,
     ) -> Result<Arc<Self>, StartError> {
         std::fs::create_dir_all(&hints.state).map_err(StartError::Directory)?;
-        let entries = OnceLock::new();
         let (committer, locked, mode) = match Store::open(&hints.state.join("state.redb"), tee.as_ref())? {
             Opening::Open(opened) => {
                 let (store, snapshot) = begin(opened, tee.as_ref(), &clock)?;
-                entries.get_or_init(|| store.entries().clone());
                 let committer = Committer::new(store, snapshot.clone(), SNAPSHOT_EVERY);
                 (OnceLock::from(committer), None, Mode::Open(snapshot))
             }
@@ -168,7 +166,7 @@ impl Coordinator {
             configuration,
             collateral: Collateral::new(hints.endorsements.clone()),
             committer,
-            entries,
+            bundles: log::Bundles::default(),
             locked: Mutex::new(locked),
             rehearsal: Mutex::default(),
             mode: RwLock::new(mode),
@@ -369,20 +367,13 @@ fn begin(opened: Opened, tee: &dyn Tee, clock: &Clock) -> Result<(Store, Snapsho
         None => {
             let event = core::found(tee.emulated(), &identity, clock())?;
             let record = event.to_record();
-            let (state, growth) = State::begin_logged(event, identity).map_err(StartError::Founding)?;
-            store.append_logged(&[record], &growth, Shares::Keep)?;
+            let (state, entry) = State::begin_logged(event, identity).map_err(StartError::Founding)?;
+            store.append_with(&[record], &[entry], Shares::Keep)?;
             state
         }
     };
-    whole(&store, state.log().head().size)?;
     let snapshot = Snapshot { state: Arc::new(state), head: store.head(), length: store.length() };
     Ok((store, snapshot))
-}
-
-/// Whether the store has as many entries of the transparency log as the state knows of.
-fn whole(store: &Store, expected: u64) -> Result<(), StoreError> {
-    let seen = store.entries().size()?;
-    if seen == expected { Ok(()) } else { Err(StoreError::Entries { expected, seen }) }
 }
 
 /// Where the coordinator listens.

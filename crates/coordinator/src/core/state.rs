@@ -18,7 +18,7 @@ use super::{
     event::{Epoch, SealedAuthority},
     history::Entry,
     instances::Instances,
-    transparency::{self, Growth, Log},
+    transparency::{self, Log},
 };
 use crate::{authority::Authority, store::StoreError};
 
@@ -125,14 +125,14 @@ impl State {
         Self::begin_logged(event, identity).map(|(state, _)| state)
     }
 
-    /// The same, and by what the transparency log grew.
-    pub fn begin_logged(event: Event, identity: IdentityKey) -> Result<(Self, Growth), String> {
+    /// The same, and what the transparency log grew by, to be stored with the record.
+    pub fn begin_logged(event: Event, identity: IdentityKey) -> Result<(Self, Vec<u8>), String> {
         let entries = transparency::entries(&event, None);
         let Event::Founded { root, root_secret, emulated, at: _, log_salt, log_key } = event else {
             return Err("the log does not begin with the founding of a mesh".into());
         };
         let mut log = Log::begin(&root.certificate, log_salt, &log_key, &identity)?;
-        let growth = log.append(&entries);
+        let growth = log.append(&entries)?;
         let root = Arc::new(authority(root, &identity)?);
         let state = Self {
             identity,
@@ -150,11 +150,11 @@ impl State {
         self.step_logged(event).map(|(state, _)| state)
     }
 
-    /// The same, and by what the transparency log grew.
-    pub fn step_logged(mut self, event: Event) -> Result<(Self, Growth), String> {
+    /// The same, and what the transparency log grew by, to be stored with the record; nothing, where it did not grow.
+    pub fn step_logged(mut self, event: Event) -> Result<(Self, Vec<u8>), String> {
         let entries = transparency::entries(&event, Some(&self));
         self.apply(event)?;
-        let growth = self.log.append(&entries);
+        let growth = self.log.append(&entries)?;
         Ok((self, growth))
     }
 

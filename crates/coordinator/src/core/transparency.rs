@@ -1,5 +1,7 @@
-//! The log that anyone can check: which entries an event makes, by itself and the state before it, and the right edge
-//! of the tree that they are in. The entries themselves are the store's, beside the records; a state has their head.
+//! The log that anyone can check: which entries an event makes, by itself and the state before it, and the tree that
+//! they are in. The entries themselves are the store's, beside the records; a state has the tree's right edge, and of
+//! each 256 entries, which are a tile, their hash and the record where they begin: 40 bytes, so that no tile takes more
+//! than reading one of them, and what the host changed is found before it is served.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,11 +13,12 @@ use aws_lc_rs::{
     signature::{Ed25519KeyPair, KeyPair},
 };
 use manifest::{Action, Manifest, ManifestDigest, Marble, Reference, SecretName};
+use rpds::VectorSync;
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteArray, ByteBuf};
 use transparency::{
-    Checkpoint, Commitment, Digest, Entry, Fact, Frontier, Head, History, Names, Node, Note, NoteKey,
-    Opening, SECRETS_PER_ENTRY, Signer, leaf_hash,
+    Bundle, Checkpoint, Commitment, Digest, Entry, Fact, Frontier, Hash, Head, History, Names, Note, NoteKey,
+    Opening, SECRETS_PER_ENTRY, Signer, TILE_WIDTH, Tile, leaf_hash, node_hash,
 };
 use zeroize::Zeroizing;
 
@@ -29,7 +32,20 @@ pub struct Log {
     salt: Zeroizing<[u8; 32]>,
     key: LogKey,
     tree: Frontier,
+    /// How many records the state comes from.
+    records: u64,
+    /// In which record the first entry of each tile is.
+    begins: VectorSync<u64>,
+    /// The roots of full tiles.
+    full: VectorSync<Hash>,
 }
+
+/// The store has not the entries that the tree is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "entries of the transparency log were changed or are missing: the state was damaged or tampered with"
+)]
+pub struct EntriesDamaged;
 
 /// Signs checkpoints. It stays in the TEE that made it, as CA keys do (S-46).
 #[derive(Clone)]
@@ -58,29 +74,9 @@ pub(super) struct LogRecord {
     key: SealedLogKey,
     size: u64,
     roots: Vec<ByteArray<32>>,
-}
-
-/// By what the log grew: to be stored in the transaction of the records that it comes from.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Growth {
-    /// The index of the first of the entries.
-    pub first: u64,
-    /// Leaves, in order.
-    pub entries: Vec<Vec<u8>>,
-    /// Hashes above the leaves that tiles have by them.
-    pub nodes: Vec<Node>,
-}
-
-impl Growth {
-    /// Adds what came right after it.
-    pub fn extend(&mut self, next: Self) {
-        if self.entries.is_empty() {
-            *self = next;
-            return;
-        }
-        self.entries.extend(next.entries);
-        self.nodes.extend(next.nodes);
-    }
+    records: u64,
+    begins: Vec<u64>,
+    full: Vec<ByteArray<32>>,
 }
 
 impl Log {
@@ -96,6 +92,9 @@ impl Log {
             salt: Zeroizing::new(salt.into_array()),
             key: LogKey::open(key, identity)?,
             tree: Frontier::default(),
+            records: 0,
+            begins: VectorSync::default(),
+            full: VectorSync::default(),
         })
     }
 
@@ -105,14 +104,80 @@ impl Log {
         Ok(())
     }
 
-    pub(super) fn append(&mut self, entries: &[Entry]) -> Growth {
-        let mut growth = Growth { first: self.tree.size(), ..Growth::default() };
-        for entry in entries {
-            let bytes = entry.to_bytes();
-            growth.nodes.extend(self.tree.append(leaf_hash(&bytes)));
-            growth.entries.push(bytes);
+    /// Takes the entries of the next record. Gives what is to be stored with it: the index of the first of them in
+    /// eight bytes, and the entries as a bundle has them; nothing, where there are none.
+    pub(super) fn append(&mut self, entries: &[Entry]) -> Result<Vec<u8>, String> {
+        let (first, record) = (self.tree.size(), self.records);
+        self.records += 1;
+        if entries.is_empty() {
+            return Ok(Vec::new());
         }
-        growth
+        let entries: Vec<_> = entries.iter().map(Entry::to_bytes).collect();
+        for entry in &entries {
+            if self.tree.size().is_multiple_of(TILE_WIDTH) {
+                self.begins.push_back_mut(record);
+            }
+            let tiles = self.tree.append(leaf_hash(entry)).into_iter().filter(|node| node.level == 1);
+            tiles.for_each(|node| self.full.push_back_mut(node.hash));
+        }
+        let bytes = Bundle::bytes(entries.iter().map(Vec::as_slice)).map_err(|error| error.to_string())?;
+        Ok([&first.to_be_bytes()[..], &bytes].concat())
+    }
+
+    /// The records beside which the entries of tile `index`, of 256 leaves, lie.
+    pub fn records_of(&self, index: u64) -> Option<std::ops::Range<u64>> {
+        let index = usize::try_from(index).ok()?;
+        let (from, last) = (self.begins.get(index)?, self.begins.get(index.checked_add(1)?));
+        Some(*from..last.map_or(self.records, |last| last + 1))
+    }
+
+    /// The entries of tile `index`, out of what was stored with its records; they are those that the tree is of.
+    pub fn entries_of(&self, index: u64, stored: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, EntriesDamaged> {
+        let first = index.checked_mul(TILE_WIDTH).ok_or(EntriesDamaged)?;
+        let end = first.saturating_add(TILE_WIDTH).min(self.tree.size());
+        let mut entries = Vec::new();
+        for stored in stored {
+            let (at, bundle) = stored.split_first_chunk::<8>().ok_or(EntriesDamaged)?;
+            let mut rest = bundle;
+            for at in u64::from_be_bytes(*at)..=u64::MAX {
+                let Some((length, after)) = rest.split_first_chunk::<2>() else { break };
+                let (entry, after) =
+                    after.split_at_checked(u16::from_be_bytes(*length).into()).ok_or(EntriesDamaged)?;
+                if (first..end).contains(&at) {
+                    entries.push(entry.to_vec());
+                }
+                rest = after;
+            }
+        }
+        let leaves: Vec<_> = entries.iter().map(|entry| leaf_hash(entry)).collect();
+        if first + leaves.len() as u64 == end && self.is_tile(index, leaves) {
+            Ok(entries)
+        } else {
+            Err(EntriesDamaged)
+        }
+    }
+
+    /// Whether these are the leaves of a tile: by its root, or where it is not full by the right edge of the tree.
+    fn is_tile(&self, index: u64, leaves: Vec<Hash>) -> bool {
+        let full = usize::try_from(index).ok().and_then(|index| self.full.get(index));
+        if let Some(root) = full {
+            return reduced(leaves) == Some(*root);
+        }
+        let mut edge = Frontier::default();
+        leaves.into_iter().for_each(|leaf| drop(edge.append(leaf)));
+        self.tree.roots().ends_with(edge.roots())
+    }
+
+    /// The hashes of a tile above the leaves; `None` where the tree has not grown to it.
+    pub fn tile(&self, tile: &Tile) -> Option<Vec<Hash>> {
+        let span = TILE_WIDTH.checked_pow(u32::from(tile.level.checked_sub(1)?))?;
+        let span = usize::try_from(span).ok()?;
+        let hash = |index: u64| {
+            let from = usize::try_from(index).ok()?.checked_mul(span)?;
+            let below = (from..from.checked_add(span)?).map(|index| self.full.get(index).copied());
+            below.collect::<Option<_>>().and_then(reduced)
+        };
+        if tile.is_of(self.tree.size()) { tile.positions().map(hash).collect() } else { None }
     }
 
     /// The log's name in checkpoints: it follows from the first root, and stays when there is another.
@@ -156,25 +221,40 @@ impl Log {
     }
 
     pub(super) fn to_record(&self, identity: &IdentityKey) -> Result<LogRecord, Refusal> {
-        let Self { origin, salt, key, tree } = self;
+        let Self { origin, salt, key, tree, records, begins, full } = self;
         Ok(LogRecord {
             origin: origin.to_string(),
             salt: ByteArray::new(**salt),
             key: key.seal(identity)?,
             size: tree.size(),
             roots: tree.roots().iter().copied().map(ByteArray::new).collect(),
+            records: *records,
+            begins: begins.iter().copied().collect(),
+            full: full.iter().copied().map(ByteArray::new).collect(),
         })
     }
 
     pub(super) fn from_record(record: LogRecord, identity: &IdentityKey) -> Result<Self, String> {
-        let roots = record.roots.into_iter().map(ByteArray::into_array).collect();
+        let hashes = |hashes: Vec<ByteArray<32>>| hashes.into_iter().map(ByteArray::into_array);
         Ok(Self {
             origin: record.origin.into(),
             salt: Zeroizing::new(record.salt.into_array()),
             key: LogKey::open(&record.key, identity)?,
-            tree: Frontier::from_parts(record.size, roots).ok_or("a tree that is none")?,
+            tree: Frontier::from_parts(record.size, hashes(record.roots).collect())
+                .ok_or("a tree that is none")?,
+            records: record.records,
+            begins: record.begins.into_iter().collect(),
+            full: hashes(record.full).collect(),
         })
     }
+}
+
+/// The root of so many hashes, a power of two.
+fn reduced(mut row: Vec<Hash>) -> Option<Hash> {
+    while row.len() > 1 {
+        row = row.chunks(2).map(|pair| node_hash(&pair[0], pair.get(1).unwrap_or(&[0; 32]))).collect();
+    }
+    row.pop()
 }
 
 impl LogKey {

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::{Decided, Snapshot};
 use crate::{
-    core::{Event, Growth, Mesh, Refusal, State, recovery::Descriptor},
+    core::{Event, Mesh, Refusal, State, recovery::Descriptor},
     store::{Records, Shares, Store, StoreError},
 };
 
@@ -51,7 +51,8 @@ struct Tail {
 #[derive(Default)]
 struct Batch {
     records: Records,
-    growth: Growth,
+    /// What each record adds to the transparency log.
+    entries: Vec<Vec<u8>>,
     shares: NewShares,
     forget: bool,
 }
@@ -157,6 +158,25 @@ impl Committer {
         }
     }
 
+    /// Reads from the store, while nobody writes and others go on deciding.
+    pub(super) fn read<T>(
+        &self,
+        read: impl FnOnce(&Store) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut tail = self.lock();
+        let store = loop {
+            match tail.store.take() {
+                Some(store) => break store,
+                None => tail = self.written.wait(tail).unwrap_or_else(PoisonError::into_inner),
+            }
+        };
+        drop(tail);
+        let answer = catch_unwind(AssertUnwindSafe(|| read(&store))).unwrap_or(Err(StoreError::Damaged));
+        self.lock().store = Some(store);
+        self.written.notify_all();
+        answer
+    }
+
     /// Leaves a snapshot in the store. Without one the log is longer and nothing else, so a failure is no one's
     /// answer.
     fn compact(&self, snapshot: &Snapshot) {
@@ -200,11 +220,11 @@ impl Tail {
             return Ok(answer);
         }
         let records: Vec<_> = events.iter().map(Event::to_record).collect();
-        let (mut state, mut growth) = (self.state.clone(), Growth::default());
+        let (mut state, mut entries) = (self.state.clone(), Vec::with_capacity(records.len()));
         for event in events {
             let (next, more) = state.step_logged(event).map_err(Refusal::Internal)?;
             state = next;
-            growth.extend(more);
+            entries.push(more);
         }
         let secret = state.mesh().and_then(Mesh::recovery_secret);
         match (shares, secret) {
@@ -217,7 +237,7 @@ impl Tail {
         let disabled = |mesh: &Mesh| mesh.manifest().settings().seal_mode == SealMode::Disabled;
         self.batch.forget |= state.mesh().is_some_and(disabled);
         self.batch.records.extend(records);
-        self.batch.growth.extend(growth);
+        self.batch.entries.extend(entries);
         self.state = state;
         Ok(answer)
     }
@@ -240,7 +260,7 @@ impl Batch {
             NewShares::Replace(descriptor, secret) => Shares::Replace(descriptor, secret),
             NewShares::Remove => Shares::Remove,
         };
-        store.append_logged(&self.records, &self.growth, shares)?;
+        store.append_with(&self.records, &self.entries, shares)?;
         if self.forget { store.forget() } else { Ok(()) }
     }
 }

@@ -114,10 +114,8 @@ impl Coordinator {
         let state = state.ok_or_else(|| failed(&"the log is empty"))?;
         let event = core::recovered(&state, holders, self.tee.emulated(), (self.clock)())?;
         let record = event.to_record();
-        let (state, growth) = state.step_logged(event).map_err(Refusal::Internal)?;
-        super::whole(&store, growth.first).map_err(|error| failed(&error))?;
-        store.append_logged(&[record], &growth, Shares::Keep).map_err(|error| failed(&error))?;
-        self.entries.set(store.entries().clone()).map_err(|_| Refusal::NotRecovering)?;
+        let (state, entry) = state.step_logged(event).map_err(Refusal::Internal)?;
+        store.append_with(&[record], &[entry], Shares::Keep).map_err(|error| failed(&error))?;
         let snapshot = Snapshot { state: state.into(), head: store.head(), length: store.length() };
         let committer = Committer::new(store, snapshot.clone(), SNAPSHOT_EVERY);
         self.committer.set(committer).map_err(|_| Refusal::NotRecovering)?;

@@ -8,12 +8,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::{Map, Value, json};
-use transparency::{Bundle, Resource};
+use transparency::Resource;
 
 use super::{Shared, answer, blocking, reads};
 use crate::{
-    core::{self, Caller, Refusal},
-    service::{Coordinator, envelope::failure},
+    core::{self, Caller},
+    service::envelope::failure,
 };
 
 /// Tiles never change; a checkpoint does with everything that happens.
@@ -66,31 +66,4 @@ pub(super) async fn secrets(
         Ok(json!({ "secrets": opened.collect::<Map<_, _>>() }))
     }))
     .await
-}
-
-impl Coordinator {
-    fn checkpoint(&self) -> Result<String, Refusal> {
-        Ok(self.snapshot()?.state.log().checkpoint()?.to_text())
-    }
-
-    /// `None` where the published log has not grown to it.
-    fn tile(&self, resource: &Resource) -> Result<Option<Vec<u8>>, Refusal> {
-        let size = self.snapshot()?.state.log().head().size;
-        let entries = self.entries.get().ok_or_else(|| self.recovering())?;
-        let failed = |error: &dyn std::fmt::Display| Refusal::Internal(error.to_string());
-        match resource {
-            Resource::Tile(tile) if tile.is_of(size) => {
-                let hashes = entries.tile(tile).map_err(|error| failed(&error))?;
-                Ok(hashes.map(|hashes| hashes.concat()))
-            }
-            Resource::Bundle(bundle) if bundle.is_of(size) => {
-                let Some(entries) = entries.bundle(bundle).map_err(|error| failed(&error))? else {
-                    return Ok(None);
-                };
-                let bytes = Bundle::bytes(entries.iter().map(Vec::as_slice));
-                bytes.map(Some).map_err(|error| failed(&error))
-            }
-            Resource::Tile(_) | Resource::Bundle(_) => Ok(None),
-        }
-    }
 }

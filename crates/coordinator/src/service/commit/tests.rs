@@ -36,10 +36,9 @@ fn snapshot(opened: Opened) -> (Store, Snapshot) {
         let events = mesh(&identity);
         let records: Vec<_> = events.iter().map(Event::to_record).collect();
         let [founded, set] = events;
-        let (state, mut growth) = State::begin_logged(founded, identity.clone()).unwrap();
-        let (state, more) = state.step_logged(set).unwrap();
-        growth.extend(more);
-        store.append_logged(&records, &growth, Shares::Keep).unwrap();
+        let (state, first) = State::begin_logged(founded, identity.clone()).unwrap();
+        let (state, second) = state.step_logged(set).unwrap();
+        store.append_with(&records, &[first, second], Shares::Keep).unwrap();
         state
     });
     let (head, length) = (store.head(), store.length());

@@ -171,6 +171,12 @@ fn claims_json(claims: &CoordinatorClaims) -> serde_json::Value {
         "manifest_sha256": claims.manifest.as_ref().map(|digest| hex::encode(digest.as_slice())),
         "log_head": hex::encode(claims.log_head.as_slice()),
         "log_length": claims.log_length,
+        "transparency": claims.transparency.as_ref().map(|log| json!({
+            "origin": log.origin,
+            "key": hex::encode(log.key.as_slice()),
+            "size": log.size,
+            "root": hex::encode(log.root.as_slice()),
+        })),
     })
 }
 

@@ -157,6 +157,10 @@ pub fn facts(claims: &CoordinatorClaims, crypto: &dyn Crypto) -> Vec<(&'static s
     facts.push(("owner", hex::encode(claims.owner.as_slice())));
     let head = hex::encode(claims.log_head.as_slice());
     facts.push(("state log", format!("{} records, head {head}", claims.log_length)));
+    if let Some(log) = &claims.transparency {
+        let root = hex::encode(log.root.as_slice());
+        facts.push(("transparency", format!("{} entries, root {root}, log {}", log.size, log.origin)));
+    }
     facts
 }
 

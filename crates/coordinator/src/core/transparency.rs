@@ -144,6 +144,9 @@ impl Log {
                 let (entry, after) =
                     after.split_at_checked(u16::from_be_bytes(*length).into()).ok_or(EntriesDamaged)?;
                 if (first..end).contains(&at) {
+                    if at != first + entries.len() as u64 {
+                        return Err(EntriesDamaged);
+                    }
                     entries.push(entry.to_vec());
                 }
                 rest = after;

@@ -17,7 +17,7 @@ use crate::{
     recovery::{Holder, left_behind},
     running::{Answer, Running},
     update::updatable,
-    world::{caller, founded, identity, manifest, peer, people, running, set, step, upload},
+    world::{caller, founded, identity, later, manifest, peer, people, running, set, step, upload},
 };
 
 fn ed25519(key: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> bool {
@@ -159,7 +159,8 @@ fn grown(count: usize) -> (State, Vec<Vec<u8>>) {
             // Makes no entry.
             Event::Renewed { instance: [1; 32].into(), at: NOW.0 }
         } else {
-            core::write_secrets(&state, &writer, upload("question", "YQ=="), NOW).unwrap()
+            core::write_secrets(&state, &writer, upload("question", "YQ=="), later(stored.len() as i64))
+                .unwrap()
         };
         let (next, entry) = state.step_logged(event).unwrap();
         (state, stored) = (next, [stored, vec![entry]].concat());
@@ -353,8 +354,8 @@ async fn entries_changed_on_the_disk_are_an_error_and_not_an_answer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn s46_recovery_keeps_the_tree_and_makes_a_new_key() {
-    let holders = [Holder::new("alice")];
-    let (left, secrets, _): (TempDir, Value, _) = left_behind(&holders, 1).await;
+    let holders = ["alice", "bob"].map(Holder::new);
+    let (left, secrets, _): (TempDir, Value, _) = left_behind(&holders, 2).await;
     let before = {
         let copy = tempfile::tempdir().unwrap();
         std::fs::copy(left.path().join("state.redb"), copy.path().join("state.redb")).unwrap();
@@ -364,15 +365,17 @@ async fn s46_recovery_keeps_the_tree_and_makes_a_new_key() {
     let running = Running::start_as(b"another machine", left).await;
     assert!(running.verify([1; 32]).await.unwrap().transparency.is_none());
     assert_eq!(running.get(None, "/api/v3/log/checkpoint").await.status, 503);
-    let share = holders[0].decrypt(&secrets);
-    let answer = crate::recovery::upload(&running, &share, &holders[0].sign(&share)).await;
-    assert_eq!(answer.status, 200, "{:?}", answer.json());
+    for holder in &holders {
+        let share = holder.decrypt(&secrets);
+        let answer = crate::recovery::upload(&running, &share, &holder.sign(&share)).await;
+        assert_eq!(answer.status, 200, "{:?}", answer.json());
+    }
     let after = running.verify([2; 32]).await.unwrap().transparency.unwrap();
     assert_eq!((&after.origin, after.size), (&before.origin, before.size + 1));
     assert_ne!(after.key, before.key);
     let (entries, _) = audit(&running).await;
     assert!(
-        matches!(&entries.last().unwrap().fact, Fact::Recovered { holders, .. } if holders.names == ["alice"])
+        matches!(&entries.last().unwrap().fact, Fact::Recovered { holders, .. } if holders.names == ["alice", "bob"])
     );
     let mut older = Frontier::default();
     entries[..before.size as usize].iter().for_each(|entry| drop(older.append(leaf_hash(&entry.to_bytes()))));

@@ -14,6 +14,7 @@ mod metrics;
 mod outward;
 mod recovery;
 mod rehearsal;
+mod standing;
 mod telemetry;
 
 pub use decision::stream::{DecisionSink, NotASink};
@@ -47,6 +48,7 @@ use self::{
     decision::stream::Stream,
     metrics::Metrics,
     outward::Outward,
+    standing::Standing,
     telemetry::Telemetry,
 };
 use crate::{
@@ -117,6 +119,7 @@ pub struct Coordinator {
     telemetry: Option<Telemetry>,
     client_key: TeeKey,
     mesh_key: Arc<TeeKey>,
+    standing: Standing,
 }
 
 /// What was decided: events, new shares if the recovery keys changed, and the answer.
@@ -174,6 +177,7 @@ impl Coordinator {
             telemetry,
             client_key: TeeKey::generate()?,
             mesh_key: Arc::new(TeeKey::generate()?),
+            standing: Standing::default(),
         });
         if let Some(telemetry) = &coordinator.telemetry {
             telemetry.observe(&coordinator);

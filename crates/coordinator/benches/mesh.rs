@@ -155,7 +155,7 @@ fn growth() {
     let (mut store, _, identity) = open(&path);
     let founded = core::found(true, &identity, NOW).unwrap();
     let record = founded.to_record();
-    let mut state = State::begin(founded, identity).unwrap();
+    let (mut state, entry) = State::begin_logged(founded, identity).unwrap();
     let mut text = manifest();
     for index in 0..10_000 {
         let name = format!("s{index}");
@@ -164,23 +164,33 @@ fn growth() {
         text["Secrets"][name] = json!({ "Type": "symmetric-key", "Size": 256, "Shared": true });
     }
     let event = set(&state, &text).unwrap();
-    store.append(&[record, event.to_record()], Shares::Keep).unwrap();
-    state = state.step(event).unwrap();
+    let second = event.to_record();
+    let (next, more) = state.step_logged(event).unwrap();
+    state = next;
+    store.append_with(&[record, second], &[entry, more], Shares::Keep).unwrap();
     let (mut done, mut start) = (0_u64, Instant::now());
     for mark in [10_000, 100_000] {
         let before = done;
         while done < mark {
-            let mut records = Vec::new();
+            let (mut records, mut entries) = (Vec::new(), Vec::new());
             for _ in 0..100 {
                 let mut instance = [0; 32];
                 instance[..8].copy_from_slice(&done.to_be_bytes());
                 let instance = ByteArray::new(instance);
-                let event = core::Event::Activated { marble: "tally".into(), instance, at: NOW.0 };
+                let event = core::Event::Activated {
+                    marble: "tally".into(),
+                    instance,
+                    platform: Platform::Tdx,
+                    emulated: true,
+                    at: NOW.0,
+                };
                 records.push(event.to_record());
-                state = state.clone().step(event).unwrap();
+                let (next, more) = state.clone().step_logged(event).unwrap();
+                state = next;
+                entries.push(more);
                 done += 1;
             }
-            store.append(&records, Shares::Keep).unwrap();
+            store.append_with(&records, &entries, Shares::Keep).unwrap();
             if state.snapshot_due(store.since_snapshot(), 4096) {
                 let (length, head) = (store.length(), store.head());
                 store.snapshot(length, &head, &state.to_snapshot().unwrap()).unwrap();
@@ -260,9 +270,11 @@ fn with_manifest(path: &Path, tee: &EmulatedTee) {
     let Opening::Open(mut opened) = Store::open(path, tee).unwrap() else { panic!("locked") };
     let founded = core::found(true, &opened.identity, NOW).unwrap();
     let first = founded.to_record();
-    let state = State::begin(founded, opened.identity).unwrap();
+    let (state, entry) = State::begin_logged(founded, opened.identity).unwrap();
     let set = set(&state, &manifest()).unwrap();
-    opened.store.append(&[first, set.to_record()], Shares::Keep).unwrap();
+    let second = set.to_record();
+    let entries = [entry, state.step_logged(set).unwrap().1];
+    opened.store.append_with(&[first, second], &entries, Shares::Keep).unwrap();
 }
 
 /// Requests a second from many kept connections, beside a server that answers ten bytes and does nothing else.

@@ -8,6 +8,7 @@ mod commit;
 mod connections;
 mod decision;
 mod envelope;
+mod log;
 mod marble_api;
 mod mesh_api;
 mod metrics;
@@ -29,7 +30,7 @@ use std::{
 use appraisal::Verifier;
 
 use attested_tls::{
-    claims::{CoordinatorClaims, CoordinatorMode},
+    claims::{CoordinatorClaims, CoordinatorMode, TransparencyHead},
     clock::Clock,
     key::{KeyError, TeeKey},
     launch::CoordinatorConfiguration,
@@ -107,6 +108,7 @@ pub struct Coordinator {
     collateral: Collateral,
     /// Absent while the state is locked.
     committer: OnceLock<Committer>,
+    bundles: log::Bundles,
     locked: Mutex<Option<recovery::Locked>>,
     rehearsal: Mutex<Option<rehearsal::Rehearsal>>,
     mode: RwLock<Mode>,
@@ -167,6 +169,7 @@ impl Coordinator {
             configuration,
             collateral: Collateral::new(hints.endorsements.clone()),
             committer,
+            bundles: log::Bundles::default(),
             locked: Mutex::new(locked),
             rehearsal: Mutex::default(),
             mode: RwLock::new(mode),
@@ -316,6 +319,7 @@ impl Coordinator {
                 log_head: ByteArray::new([0; 32]),
                 log_length: 0,
                 intermediate: None,
+                transparency: None,
             },
             Mode::Open(snapshot) => {
                 let mesh = snapshot.state.mesh();
@@ -328,9 +332,21 @@ impl Coordinator {
                     log_head: ByteArray::new(snapshot.head),
                     log_length: snapshot.length,
                     intermediate: mesh.map(|mesh| ByteBuf::from(mesh.intermediate().certificate().to_vec())),
+                    transparency: Some(transparency(snapshot.state.log())),
                 }
             }
         }
+    }
+}
+
+/// The head of the transparency log, in the Evidence's words.
+fn transparency(log: &core::Log) -> TransparencyHead {
+    let head = log.head();
+    TransparencyHead {
+        origin: log.origin().to_owned(),
+        key: ByteArray::new(*log.key()),
+        size: head.size,
+        root: ByteArray::new(head.root),
     }
 }
 
@@ -354,8 +370,10 @@ fn begin(opened: Opened, tee: &dyn Tee, clock: &Clock) -> Result<(Store, Snapsho
         Some(state) => state,
         None => {
             let event = core::found(tee.emulated(), &identity, clock())?;
-            store.append(&[event.to_record()], Shares::Keep)?;
-            State::begin(event, identity).map_err(StartError::Founding)?
+            let record = event.to_record();
+            let (state, entry) = State::begin_logged(event, identity).map_err(StartError::Founding)?;
+            store.append_with(&[record], &[entry], Shares::Keep)?;
+            state
         }
     };
     let snapshot = Snapshot { state: Arc::new(state), head: store.head(), length: store.length() };

@@ -23,7 +23,7 @@ use super::{Shared, answer, blocking, costly};
 use crate::{
     core::{self, Caller, Refusal},
     service::{
-        Coordinator,
+        Coordinator, Decided,
         envelope::{failure, success},
     },
 };
@@ -207,11 +207,21 @@ pub(super) async fn secrets(
     query: Result<Query<Vec<(String, String)>>, QueryRejection>,
 ) -> Response {
     let names = names(query);
-    answer(blocking(move || {
-        let state = coordinator.snapshot()?.state;
-        Ok(json!({ "secrets": core::read_secrets(&state, &caller, &names)? }))
-    }))
-    .await
+    answer(blocking(move || Ok(json!({ "secrets": download(&coordinator, &caller, &names)? })))).await
+}
+
+/// Values of secrets, once the transparency log says who got them.
+pub(super) fn download(
+    coordinator: &Coordinator,
+    caller: &Caller,
+    names: &[String],
+) -> Result<Value, Refusal> {
+    let now = (coordinator.clock)();
+    let values = coordinator.commit(|state| {
+        let (event, values) = core::download_secrets(state, caller, names, now)?;
+        Ok(Decided::one(event, values))
+    })?;
+    Ok(json!(values))
 }
 
 /// The secrets that a request names.

@@ -171,11 +171,8 @@ fn claims_json(claims: &CoordinatorClaims) -> serde_json::Value {
         "manifest_sha256": claims.manifest.as_ref().map(|digest| hex::encode(digest.as_slice())),
         "log_head": hex::encode(claims.log_head.as_slice()),
         "log_length": claims.log_length,
-        "transparency": claims.transparency.as_ref().map(|log| json!({
-            "origin": log.origin,
-            "key": hex::encode(log.key.as_slice()),
-            "size": log.size,
-            "root": hex::encode(log.root.as_slice()),
+        "transparency": claims.transparency.as_ref().map(|head| json!({
+            "size": head.size, "root": hex::encode(head.root.as_slice()), "key": hex::encode(head.key.as_slice()),
         })),
     })
 }

@@ -15,6 +15,7 @@ mod metrics;
 mod outward;
 mod recovery;
 mod rehearsal;
+mod standing;
 mod telemetry;
 
 pub use decision::stream::{DecisionSink, NotASink};
@@ -48,6 +49,7 @@ use self::{
     decision::stream::Stream,
     metrics::Metrics,
     outward::Outward,
+    standing::Standing,
     telemetry::Telemetry,
 };
 use crate::{
@@ -119,6 +121,7 @@ pub struct Coordinator {
     telemetry: Option<Telemetry>,
     client_key: TeeKey,
     mesh_key: Arc<TeeKey>,
+    standing: Standing,
 }
 
 /// What was decided: events, new shares if the recovery keys changed, and the answer.
@@ -177,6 +180,7 @@ impl Coordinator {
             telemetry,
             client_key: TeeKey::generate()?,
             mesh_key: Arc::new(TeeKey::generate()?),
+            standing: Standing::default(),
         });
         if let Some(telemetry) = &coordinator.telemetry {
             telemetry.observe(&coordinator);

@@ -17,6 +17,7 @@ mod recovery;
 mod rehearsal;
 mod standing;
 mod telemetry;
+mod witness;
 
 pub use decision::stream::{DecisionSink, NotASink};
 pub use outward::{Destination, NotADestination, OutwardError};
@@ -109,6 +110,7 @@ pub struct Coordinator {
     /// Absent while the state is locked.
     committer: OnceLock<Committer>,
     bundles: log::Bundles,
+    cosigned: witness::Cosigned,
     locked: Mutex<Option<recovery::Locked>>,
     rehearsal: Mutex<Option<rehearsal::Rehearsal>>,
     mode: RwLock<Mode>,
@@ -170,6 +172,7 @@ impl Coordinator {
             collateral: Collateral::new(hints.endorsements.clone()),
             committer,
             bundles: log::Bundles::default(),
+            cosigned: witness::Cosigned::default(),
             locked: Mutex::new(locked),
             rehearsal: Mutex::default(),
             mode: RwLock::new(mode),

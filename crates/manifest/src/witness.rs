@@ -19,11 +19,7 @@ pub struct Witnesses {
     pub quorum: usize,
 }
 
-pub(crate) fn resolve(
-    document: &wire::Transparency,
-    at: &Path<'_>,
-    faults: &mut Collector<'_>,
-) -> Witnesses {
+pub(crate) fn resolve(document: &wire::Transparency, at: &Path<'_>, faults: &mut Collector<'_>) -> Witnesses {
     let here = at.field("Witnesses");
     let mut keys: Vec<NoteKey> = Vec::new();
     for (index, text) in document.witnesses.iter().enumerate() {

@@ -206,7 +206,11 @@ impl Log {
 
     /// The head as a signed note. The same head gives the same bytes.
     pub fn checkpoint(&self) -> Result<Note, Refusal> {
-        let checkpoint = Checkpoint { origin: self.origin.to_string(), head: self.head() };
+        self.sign(&Checkpoint { origin: self.origin.to_string(), head: self.head() })
+    }
+
+    /// A checkpoint of this log, its newest or an earlier one, as a signed note.
+    pub fn sign(&self, checkpoint: &Checkpoint) -> Result<Note, Refusal> {
         let (key, text) = (self.note_key()?, checkpoint.text());
         let signature = self.key.sign(key.message(&text, 0).as_bytes())?;
         Ok(Note { signatures: vec![key.signature(0, &signature)], text })

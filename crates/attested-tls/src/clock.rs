@@ -23,11 +23,6 @@ pub fn fixed(now: UnixTime) -> Clock {
     Arc::new(move || now)
 }
 
-/// The clock as rustls asks it.
-pub fn for_tls(clock: Clock) -> Arc<dyn rustls::time_provider::TimeProvider> {
-    Arc::new(TlsTime(clock))
-}
-
 /// Lets rustls ask our clock.
 pub(crate) struct TlsTime(pub(crate) Clock);
 

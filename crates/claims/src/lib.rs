@@ -1,5 +1,7 @@
 //! What the TEE's own code asserts about itself beside the hardware's Evidence (design.md §4): CBOR maps
 //! whose digest the report data covers. Whoever trusts the measurement may trust the claims, nobody else.
+//!
+//! What it is not: it knows neither Evidence nor cryptography, so that verifiers in browsers read the same claims.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_bytes::{ByteArray, ByteBuf};

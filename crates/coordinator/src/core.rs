@@ -19,6 +19,7 @@ mod rehearsal;
 mod render;
 mod secrets;
 mod state;
+mod stored;
 pub mod token;
 mod update;
 mod value;
@@ -32,6 +33,9 @@ pub use refusal::Refusal;
 pub use rehearsal::{Rehearsal, Standing, rehearsed};
 pub use secrets::NewSecret;
 pub use state::{Mesh, Pending, State};
+pub use stored::{
+    Stored, credential, refused, stored_at, stored_for, stored_for_native, stored_for_reader, visible_stores,
+};
 pub use update::{Progress, acknowledge, cancel, lapse, update};
 pub use value::SecretValue;
 
@@ -174,10 +178,20 @@ pub fn read_secrets(
     caller: &Caller,
     names: &[String],
 ) -> Result<BTreeMap<String, secrets::Readable>, Refusal> {
-    secrets::read(state, caller, names)
+    secrets::read(state, caller, names, &Stored::default())
 }
 
-pub use activation::{activate, add_emulated_roots, expectations, renew};
+/// As [`read_secrets`], with what was fetched of them from stores outside.
+pub fn read_secrets_with(
+    state: &State,
+    caller: &Caller,
+    names: &[String],
+    stored: &Stored,
+) -> Result<BTreeMap<String, secrets::Readable>, Refusal> {
+    secrets::read(state, caller, names, stored)
+}
+
+pub use activation::{activate, activate_with, add_emulated_roots, expectations, renew};
 
 #[cfg(test)]
 pub(crate) fn next_epoch(state: &State, now: UnixTime) -> Result<event::Epoch, Refusal> {

@@ -14,6 +14,7 @@ mod metrics;
 mod outward;
 mod recovery;
 mod rehearsal;
+mod stores;
 mod telemetry;
 
 pub use decision::stream::{DecisionSink, NotASink};
@@ -47,6 +48,7 @@ use self::{
     decision::stream::Stream,
     metrics::Metrics,
     outward::Outward,
+    stores::Stores,
     telemetry::Telemetry,
 };
 use crate::{
@@ -117,6 +119,7 @@ pub struct Coordinator {
     telemetry: Option<Telemetry>,
     client_key: TeeKey,
     mesh_key: Arc<TeeKey>,
+    stores: Stores,
 }
 
 /// What was decided: events, new shares if the recovery keys changed, and the answer.
@@ -158,6 +161,7 @@ impl Coordinator {
             }
         };
         let (decisions, telemetry) = listeners_of(&hints.telemetry)?;
+        let stores = Stores::new(clock.clone());
         let coordinator = Arc::new(Self {
             tee,
             clock,
@@ -174,6 +178,7 @@ impl Coordinator {
             telemetry,
             client_key: TeeKey::generate()?,
             mesh_key: Arc::new(TeeKey::generate()?),
+            stores,
         });
         if let Some(telemetry) = &coordinator.telemetry {
             telemetry.observe(&coordinator);
@@ -205,7 +210,8 @@ impl Coordinator {
         };
         let lapses = self.clone().cancel_lapsed_updates(shutdown.clone());
         let told = self.clone().tell(shutdown.clone());
-        tokio::try_join!(renewal, client_api, mesh_api, marble_api, metrics, lapses, told).map(|_| ())
+        let kept = self.clone().keep_stores(shutdown.clone());
+        tokio::try_join!(renewal, client_api, mesh_api, marble_api, metrics, lapses, told, kept).map(|_| ())
     }
 
     /// Brings decisions to where the host wants them, and at the end what the collector has not heard yet.

@@ -4,6 +4,8 @@
 
 mod resolve;
 
+use std::fmt;
+
 use evidence::CertificateDer;
 
 use crate::names::{SecretName, StoreName};
@@ -149,6 +151,35 @@ pub enum StoredPlace {
         /// The ciphertext; of AES-GCM the nonce of 12 bytes before it, and the tag of 16 after.
         ciphertext: Vec<u8>,
     },
+}
+
+impl fmt::Display for StoredPlace {
+    /// For people: where, and nothing of a ciphertext.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kv { mount, path, field, engine: KvEngine::Two(Some(version)), .. } => {
+                write!(f, "KV {mount}/{path}, field {field}, version {version}")
+            }
+            Self::Kv { mount, path, field, .. } => write!(f, "KV {mount}/{path}, field {field}"),
+            Self::Transit { mount, key, .. } => {
+                write!(f, "a ciphertext of the manifest, by key {mount}/{key}")
+            }
+            Self::Object { label } => write!(f, "object {label}"),
+            Self::Wrapped { key, mechanism, .. } => {
+                write!(f, "a ciphertext of the manifest, by key {key} ({mechanism})")
+            }
+        }
+    }
+}
+
+impl fmt::Display for WrapMechanism {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::RsaOaepSha256 => "RSA-OAEP-SHA256",
+            Self::RsaOaepSha1 => "RSA-OAEP-SHA1",
+            Self::AesGcm => "AES-GCM",
+        })
+    }
 }
 
 /// Vault's two key-value engines.

@@ -5,6 +5,7 @@ mod marbles;
 mod reads;
 mod recovery;
 mod rehearsal;
+mod stores;
 mod v1;
 mod writes;
 
@@ -67,6 +68,7 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
         .route("/api/v3/evidence", get(reads::evidence))
         .route("/api/v3/recovery/rehearsal", get(rehearsal::progress).post(rehearsal::upload))
         .route("/api/v3/recovery/rehearsal/public-key", get(rehearsal::public_key))
+        .route("/api/v3/stores/check", post(stores::check))
         .route("/livez", get(reads::live))
         .route("/readyz", get(reads::ready))
         .fallback(|| async {

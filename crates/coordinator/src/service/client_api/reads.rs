@@ -1,6 +1,6 @@
 //! What can be asked: state, Evidence, manifest, update log, secrets.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use appraisal::binding::Role;
 use attested_tls::{claims::Claims, key::sha256, statement::Statement};
@@ -15,7 +15,7 @@ use base64::{
     engine::general_purpose::{STANDARD as BASE64, URL_SAFE},
 };
 use evidence::{CertificateDer, Platform, ReportData};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{Shared, answer, blocking, costly};
@@ -190,11 +190,19 @@ pub(super) async fn secrets(
     query: Result<Query<Vec<(String, String)>>, QueryRejection>,
 ) -> Response {
     let names = names(query);
-    answer(blocking(move || {
-        let state = coordinator.snapshot()?.state;
-        Ok(json!({ "secrets": core::read_secrets(&state, &caller, &names)? }))
-    }))
-    .await
+    answer(async { Ok(json!({ "secrets": readable(&coordinator, &caller, &names).await? })) }).await
+}
+
+/// What a user reads. Stores are asked for what the user may read, and for nothing else.
+pub(super) async fn readable(
+    coordinator: &Arc<Coordinator>,
+    caller: &Caller,
+    names: &[String],
+) -> Result<impl Serialize + use<>, Refusal> {
+    let state = coordinator.snapshot()?.state;
+    let stored = core::stored_for_reader(&state, caller, names)?;
+    let stored = coordinator.fetch(&state, stored).await?;
+    core::read_secrets_with(&state, caller, names, &stored)
 }
 
 /// The secrets that a request names.

@@ -68,6 +68,8 @@ pub struct HostHints {
     pub endorsements: Vec<PathBuf>,
     /// Where it wants to hear what happens.
     pub telemetry: TelemetryHints,
+    /// Where the library for PKCS #11 lies; the manifest says which one it is.
+    pub pkcs11_library: Option<PathBuf>,
 }
 
 /// Where the host wants to hear what happens; nowhere unless it says so.
@@ -161,7 +163,7 @@ impl Coordinator {
             }
         };
         let (decisions, telemetry) = listeners_of(&hints.telemetry)?;
-        let stores = Stores::new(clock.clone());
+        let stores = Stores::new(clock.clone(), hints.pkcs11_library.clone());
         let coordinator = Arc::new(Self {
             tee,
             clock,

@@ -46,6 +46,12 @@ pub enum StoreError {
     /// The host named no PKCS #11 library.
     #[error("the host has given no PKCS #11 library")]
     NoLibrary,
+    /// The PKCS #11 library is not loaded.
+    #[error("the PKCS #11 library is refused: {0}")]
+    Library(&'static str),
+    /// Several objects have the label.
+    #[error("the store has several objects of that label")]
+    Ambiguous,
 }
 
 impl StoreError {
@@ -64,6 +70,8 @@ impl StoreError {
             Self::TooLarge { .. } => "SECRET_STORE_TOO_LARGE",
             Self::Credential(_) => "SECRET_STORE_CREDENTIAL",
             Self::NoLibrary => "SECRET_STORE_LIBRARY_ABSENT",
+            Self::Library(_) => "SECRET_STORE_LIBRARY_REFUSED",
+            Self::Ambiguous => "SECRET_STORE_AMBIGUOUS",
         }
     }
 
@@ -87,6 +95,8 @@ impl StoreError {
             Self::Malformed(_) => "see that Address, Mount, Engine and Encoding are what the store has",
             Self::TooLarge { .. } => "store less in one secret",
             Self::Credential(_) => "upload the credential anew with `bailey secret set`",
+            Self::Library(_) => "compare Library in the manifest with `sha256sum` of the file on the host",
+            Self::Ambiguous => "give each object of the token a label of its own",
             Self::NoLibrary => "start the coordinator with --pkcs11-library PATH",
         }
     }

@@ -12,16 +12,17 @@
 //! use secret_store::{Credential, open};
 //!
 //! let token = Credential::Text(zeroize::Zeroizing::new(b"hvs.example".to_vec()));
-//! let store = open(store, token, attested_tls::clock::system())?;
+//! let store = open(store, token, attested_tls::clock::system(), None)?;
 //! let value = store.fetch(place).await?.value;
 //! # Ok(()) }
 //! ```
 
 mod credential;
 mod error;
+mod token;
 pub mod vault;
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use attested_tls::clock::Clock;
@@ -85,17 +86,22 @@ pub trait SecretStore: Send + Sync {
     async fn keep(&self) -> Result<(), StoreError>;
 }
 
-/// A store of the manifest. Nothing is dialled or loaded yet.
+/// A store of the manifest. Nothing is dialled or loaded yet. `library` is where the host says that the library of PKCS #11
+/// lies; which one it is, the manifest says.
 ///
 /// # Errors
-/// A credential that cannot be one, or roots that cannot.
+/// A credential that cannot be one, or roots that cannot; a PKCS #11 store without a library.
 pub fn open(
     store: &manifest::SecretStore,
     credential: Credential,
     clock: Clock,
+    library: Option<&Path>,
 ) -> Result<Arc<dyn SecretStore>, StoreError> {
     match &store.kind {
         StoreKind::Vault(vault) => Ok(Arc::new(vault::Vault::new(vault, credential, clock)?)),
-        StoreKind::Pkcs11(_) => Err(StoreError::NoLibrary),
+        StoreKind::Pkcs11(token) => {
+            let library = library.ok_or(StoreError::NoLibrary)?;
+            Ok(Arc::new(token::TokenStore::new(token, &credential, library.to_owned())?))
+        }
     }
 }

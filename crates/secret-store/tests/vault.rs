@@ -48,7 +48,7 @@ const ROOT: &str = include_str!("../../manifest/tests/data/root-a.pem");
 
 fn client(store: Value, credential: Credential) -> Arc<dyn SecretStore> {
     let manifest = manifest(store, json!({ "KV": { "Path": "a", "Field": "b" } }));
-    open(&manifest.stores()["s"], credential, clock::fixed(NOW)).unwrap()
+    open(&manifest.stores()["s"], credential, clock::fixed(NOW), None).unwrap()
 }
 
 fn by_token(server: &Vault) -> Value {
@@ -191,7 +191,7 @@ async fn a_certificate_logs_in() {
     server.client(leaf.der());
     certified().fetch(&kv("password")).await.unwrap();
     let manifest = manifest(store, json!({ "KV": { "Path": "a", "Field": "b" } }));
-    let text = open(&manifest.stores()["s"], text(TOKEN), clock::fixed(NOW)).err().unwrap();
+    let text = open(&manifest.stores()["s"], text(TOKEN), clock::fixed(NOW), None).err().unwrap();
     assert!(matches!(text, StoreError::Credential(_)));
 }
 

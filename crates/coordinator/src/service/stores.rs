@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -37,6 +38,8 @@ const BETWEEN_CARE: Duration = Duration::from_secs(60);
 /// The stores of the manifest in force.
 pub(super) struct Stores {
     clock: Clock,
+    /// Where the host says that the library for PKCS #11 lies.
+    library: Option<PathBuf>,
     current: Mutex<Current>,
 }
 
@@ -82,8 +85,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Stores {
-    pub(super) fn new(clock: Clock) -> Self {
-        Self { clock, current: Mutex::default() }
+    pub(super) fn new(clock: Clock, library: Option<PathBuf>) -> Self {
+        Self { clock, library, current: Mutex::default() }
     }
 
     /// The client of a store; a new one where manifest or credential have changed.
@@ -97,7 +100,7 @@ impl Stores {
         }
         let client = Arc::new(Client {
             credential: digest,
-            store: secret_store::open(store, credential, self.clock.clone())?,
+            store: secret_store::open(store, credential, self.clock.clone(), self.library.as_deref())?,
             places: Semaphore::new(AT_ONCE),
             failed: Mutex::default(),
         });

@@ -10,5 +10,7 @@ mod elsewhere;
 mod recovery;
 #[path = "coordinator/secrets.rs"]
 mod secrets;
+#[path = "coordinator/stores.rs"]
+mod stores;
 #[path = "coordinator/words.rs"]
 mod words;

@@ -43,6 +43,22 @@ pub struct CoordinatorClaims {
     pub log_length: u64,
     /// The certificate of the current epoch's intermediate CA, DER; absent while there is no manifest.
     pub intermediate: Option<ByteBuf>,
+    /// The transparency log's head; absent while the state is locked.
+    pub transparency: Option<TransparencyHead>,
+}
+
+/// The head of the log that anyone can check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TransparencyHead {
+    /// The log's name in checkpoints.
+    pub origin: String,
+    /// The Ed25519 key that signs checkpoints.
+    pub key: ByteArray<32>,
+    /// How many entries there are.
+    pub size: u64,
+    /// The root of their tree (RFC 6962 §2.1).
+    pub root: ByteArray<32>,
 }
 
 /// What a coordinator can do.

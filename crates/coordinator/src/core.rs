@@ -21,6 +21,7 @@ mod secrets;
 mod state;
 mod stored;
 pub mod token;
+mod transparency;
 mod update;
 mod value;
 
@@ -36,6 +37,7 @@ pub use state::{Mesh, Pending, State};
 pub use stored::{
     Stored, credential, refused, stored_at, stored_for, stored_for_native, stored_for_reader, visible_stores,
 };
+pub use transparency::{EntriesDamaged, Log, SealedLogKey, download_secrets, openings};
 pub use update::{Progress, acknowledge, cancel, lapse, update};
 pub use value::SecretValue;
 
@@ -107,6 +109,8 @@ pub fn found(emulated: bool, identity: &IdentityKey, now: UnixTime) -> Result<Ev
         root_secret: ByteArray::new(secrets::random32()?),
         emulated,
         at: event::seconds(now),
+        log_salt: ByteArray::new(secrets::random32()?),
+        log_key: transparency::new_key(identity)?,
     })
 }
 
@@ -159,6 +163,7 @@ pub fn recovered(
         epoch,
         emulated,
         at: event::seconds(now),
+        log_key: transparency::new_key(identity)?,
     })
 }
 
@@ -179,16 +184,6 @@ pub fn read_secrets(
     names: &[String],
 ) -> Result<BTreeMap<String, secrets::Readable>, Refusal> {
     secrets::read(state, caller, names, &Stored::default())
-}
-
-/// As [`read_secrets`], with what was fetched of them from stores outside.
-pub fn read_secrets_with(
-    state: &State,
-    caller: &Caller,
-    names: &[String],
-    stored: &Stored,
-) -> Result<BTreeMap<String, secrets::Readable>, Refusal> {
-    secrets::read(state, caller, names, stored)
 }
 
 pub use activation::{activate, activate_with, add_emulated_roots, expectations, renew};

@@ -30,6 +30,8 @@ mod service;
 mod stores;
 #[path = "it/token.rs"]
 mod token;
+#[path = "it/transparency.rs"]
+mod transparency;
 #[path = "it/update.rs"]
 mod update;
 #[path = "it/world.rs"]

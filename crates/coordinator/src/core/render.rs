@@ -110,9 +110,9 @@ struct Known<'a> {
 }
 
 impl Known<'_> {
-    fn is_stored(&self, name: &SecretName) -> bool {
+    fn stored_secret(&self, name: &SecretName) -> Option<&Secret> {
         let secret = self.mesh.manifest().secrets().get(name);
-        secret.is_some_and(|secret| matches!(secret.source, SecretSource::Stored(_)))
+        secret.filter(|secret| matches!(secret.source, SecretSource::Stored(_)))
     }
 }
 
@@ -125,11 +125,11 @@ impl Values for Known<'_> {
             Reference::MarbleCertificate(KeyPart::Certificate) => Some(self.own.certificate),
             Reference::MarbleCertificate(KeyPart::Public) => Some(self.own.public_key),
             Reference::MarbleCertificate(KeyPart::Private) => self.own.private_key,
-            // Never a value that was uploaded under the same name before the secret was moved to a store.
-            Reference::Secret { name, part, .. } if self.is_stored(name) => {
-                self.stored.value(name.as_str())?.part(*part)
-            }
             Reference::Secret { generation, name, part } => {
+                // Never a value that was uploaded under the same name before the secret was moved to a store.
+                if let Some(secret) = self.stored_secret(name) {
+                    return self.stored.value(self.mesh, secret).ok()?.part(*part);
+                }
                 let made = self.made.get(&(name.clone(), *generation));
                 made.or_else(|| match generation {
                     Generation::Current => self.mesh.secret(name.as_str()),

@@ -237,7 +237,7 @@ pub(super) fn read(
     for secret in readable(state, caller, names)? {
         let name = secret.name.as_str();
         let value = match secret.source {
-            SecretSource::Stored(_) => stored.value(name),
+            SecretSource::Stored(_) => Some(stored.value(mesh, secret)?),
             _ => mesh.secret(name),
         };
         let part = |part| value.and_then(|value| value.part(part)).map(|value| BASE64.encode(value));
@@ -283,7 +283,12 @@ pub(super) fn user<'m>(mesh: &'m Mesh, caller: &Caller) -> Result<&'m User, Refu
 
 /// The secret, if the user may do this with it. Whoever has no right learns the same of a secret that
 /// exists and of one that does not (S-58).
-fn granted<'m>(mesh: &'m Mesh, user: &User, action: Action, name: &str) -> Result<&'m Secret, Refusal> {
+pub(super) fn granted<'m>(
+    mesh: &'m Mesh,
+    user: &User,
+    action: Action,
+    name: &str,
+) -> Result<&'m Secret, Refusal> {
     let not_granted = || Refusal::NotGranted {
         user: user.name.to_string(),
         action: match action {

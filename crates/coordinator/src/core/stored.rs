@@ -14,9 +14,18 @@ use super::{Caller, Mesh, NativePeer, Refusal, SecretValue, State, activation, n
 
 /// What was fetched for one decision.
 #[derive(Clone, Default)]
-pub struct Stored(BTreeMap<SecretName, SecretValue>);
+pub struct Stored {
+    /// By whose manifest: of another one the same names may mean other places.
+    epoch: u64,
+    values: BTreeMap<SecretName, SecretValue>,
+}
 
 impl Stored {
+    /// Nothing yet, for a decision by this manifest.
+    pub fn new(mesh: &Mesh) -> Self {
+        Self { epoch: mesh.epoch(), values: BTreeMap::new() }
+    }
+
     /// Takes a value, if it is what the manifest says of its secret.
     pub fn insert(&mut self, secret: &Secret, fetched: &Fetched) -> Result<(), Refusal> {
         if let SecretKind::SymmetricKey { bytes } = &secret.kind
@@ -24,12 +33,15 @@ impl Stored {
         {
             return Err(refused(secret, StoreError::Malformed("the value has not the key's declared size")));
         }
-        self.0.insert(secret.name.clone(), SecretValue::Bytes(fetched.value.clone()));
+        self.values.insert(secret.name.clone(), SecretValue::Bytes(fetched.value.clone()));
         Ok(())
     }
 
-    pub(super) fn value(&self, name: &str) -> Option<&SecretValue> {
-        self.0.get(name)
+    pub(super) fn value(&self, mesh: &Mesh, secret: &Secret) -> Result<&SecretValue, Refusal> {
+        let value = self.values.get(&secret.name).filter(|_| self.epoch == mesh.epoch());
+        value.ok_or_else(|| {
+            refused(secret, StoreError::Unreachable("another manifest has come into force meanwhile"))
+        })
     }
 }
 

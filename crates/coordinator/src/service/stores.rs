@@ -187,7 +187,7 @@ impl Coordinator {
         state: &Arc<State>,
         names: Vec<SecretName>,
     ) -> Result<Stored, Refusal> {
-        let mut stored = Stored::default();
+        let mut stored = Stored::new(state.mesh().ok_or(Refusal::NoManifest)?);
         let mut tasks = JoinSet::new();
         for name in names {
             let (coordinator, state) = (self.clone(), state.clone());

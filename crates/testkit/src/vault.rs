@@ -16,12 +16,15 @@ use hyper_util::rt::TokioIo;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::{
     RootCertStore, ServerConfig,
-    pki_types::CertificateDer,
+    pki_types::{CertificateDer, UnixTime},
     server::{NoClientAuth, WebPkiClientVerifier, danger::ClientCertVerifier},
+    time_provider::TimeProvider,
 };
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
+
+use crate::tee::NOW;
 
 /// The namespace that [`Vault::in_namespace`] asks for.
 pub const NAMESPACE: &str = "team/a";
@@ -96,7 +99,7 @@ impl Vault {
                 builder.allow_unauthenticated().build().expect("a verifier")
             }
         };
-        let config = ServerConfig::builder_with_provider(provider)
+        let config = ServerConfig::builder_with_details(provider, Arc::new(Fixed))
             .with_safe_default_protocol_versions()
             .expect("versions")
             .with_client_cert_verifier(verifier)
@@ -187,6 +190,16 @@ impl Vault {
 
     fn with<T>(&self, work: impl FnOnce(&mut World) -> T) -> T {
         work(&mut self.world.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The time of all tests.
+#[derive(Debug)]
+struct Fixed;
+
+impl TimeProvider for Fixed {
+    fn current_time(&self) -> Option<UnixTime> {
+        u64::try_from(NOW.0).ok().map(|seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
     }
 }
 

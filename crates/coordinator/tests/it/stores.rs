@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use attested_tls::key::TeeKey;
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use coordinator::service::TelemetryHints;
 use evidence::Platform;
 use mesh_api::ActivateRequest;
@@ -197,7 +198,7 @@ async fn stored_secrets_are_read_by_those_who_may_and_asked_for_nobody_else() {
     assert_eq!(vault.asked().len(), 0, "nobody who may not read makes the coordinator ask");
     let answer = running.get(Some(&people().reader), path).await;
     let secret = &answer.json()["data"]["secrets"]["password"];
-    let value = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, PASSWORD);
+    let value = BASE64.encode(PASSWORD);
     assert_eq!((&secret["Private"], &secret["UserDefined"]), (&json!(value), &json!(false)));
 
     let written = running.write(Some(&people().writer), "password", "mine").await;
@@ -265,4 +266,47 @@ async fn a_native_program_gets_stored_secrets_too() {
     upload(&running, TOKEN).await;
     let given = marblerun::activate(&running, &key, marblerun::request(&key)).await.unwrap();
     assert_eq!(given.parameters.unwrap().env["PASSWORD"], PASSWORD.as_bytes());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_manifest_forgets_what_was_fetched_under_the_one_before() {
+    let vault = vault().await;
+    vault.put("other", json!({ "password": "CANARY-e0b1aa-other" }));
+    let mut manifest = stored(&vault);
+    manifest["Roles"]["admin"] = json!({ "ResourceType": "Manifest", "Actions": ["UpdateManifest"] });
+    manifest["Users"]["writer"]["Roles"] = json!(["write", "admin"]);
+    let running = Running::start().await;
+    let answer = running.set_manifest(Some(&people().owner), &manifest.to_string()).await;
+    assert_eq!(answer.status, 200, "{:?}", answer.json());
+    upload(&running, TOKEN).await;
+    assert_eq!(activate(&running).await.unwrap().env["PASSWORD"], PASSWORD);
+    manifest["Secrets"]["password"]["Store"]["KV"]["Path"] = json!("other");
+    let text = BASE64.encode(manifest.to_string());
+    let body = json!({ "manifest": text }).to_string();
+    let answer = running.post(Some(&people().writer), "/api/v2/update", body).await;
+    assert_eq!(answer.status, 200, "{:?}", answer.json());
+    assert_eq!(activate(&running).await.unwrap().env["PASSWORD"], "CANARY-e0b1aa-other");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_of_the_mesh_lets_the_coordinator_in_without_any_upload() {
+    let running = Running::start().await;
+    let root = running.verify([1; 32]).await.unwrap().root.into_vec();
+    let vault = Vault::start(&["localhost"], Some(&root)).await;
+    vault.put("db", json!({ "password": PASSWORD }));
+    let mut manifest = stored(&vault);
+    manifest["SecretStores"]["corp-vault"]["Vault"]["Auth"] =
+        json!({ "Certificate": { "Secret": "to-vault", "Role": "mesh" } });
+    manifest["Secrets"]["to-vault"] = json!({ "Type": "cert-ecdsa", "Size": 256, "Shared": true });
+    manifest["Roles"]["read"]["ResourceNames"] = json!(["to-vault", "password"]);
+    let answer = running.set_manifest(Some(&people().owner), &manifest.to_string()).await;
+    assert_eq!(answer.status, 200, "{:?}", answer.json());
+    let reader = Some(&people().reader);
+    let refused = running.get(reader, "/api/v2/secrets?s=password").await;
+    assert_eq!(refused.code(), (502, "SECRET_STORE_DENIED".into()));
+    let own = running.get(reader, "/api/v2/secrets?s=to-vault").await.json();
+    let own = own["data"]["secrets"]["to-vault"]["Cert"].as_str().unwrap().to_owned();
+    vault.client(&BASE64.decode(own).unwrap());
+    assert_eq!(running.get(reader, "/api/v2/secrets?s=password").await.status, 200);
+    assert_eq!(activate(&running).await.unwrap().env["PASSWORD"], PASSWORD);
 }

@@ -12,5 +12,7 @@ mod log;
 mod recovery;
 #[path = "coordinator/secrets.rs"]
 mod secrets;
+#[path = "coordinator/stores.rs"]
+mod stores;
 #[path = "coordinator/words.rs"]
 mod words;

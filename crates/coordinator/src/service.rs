@@ -16,6 +16,7 @@ mod outward;
 mod recovery;
 mod rehearsal;
 mod standing;
+mod stores;
 mod telemetry;
 mod witness;
 
@@ -51,6 +52,7 @@ use self::{
     metrics::Metrics,
     outward::Outward,
     standing::Standing,
+    stores::Stores,
     telemetry::Telemetry,
 };
 use crate::{
@@ -70,6 +72,8 @@ pub struct HostHints {
     pub endorsements: Vec<PathBuf>,
     /// Where it wants to hear what happens.
     pub telemetry: TelemetryHints,
+    /// Where the library for PKCS #11 lies; the manifest says which one it is.
+    pub pkcs11_library: Option<PathBuf>,
 }
 
 /// Where the host wants to hear what happens; nowhere unless it says so.
@@ -124,6 +128,7 @@ pub struct Coordinator {
     client_key: TeeKey,
     mesh_key: Arc<TeeKey>,
     standing: Standing,
+    stores: Stores,
 }
 
 /// What was decided: events, new shares if the recovery keys changed, and the answer.
@@ -165,6 +170,7 @@ impl Coordinator {
             }
         };
         let (decisions, telemetry) = listeners_of(&hints.telemetry)?;
+        let stores = Stores::new(clock.clone(), hints.pkcs11_library.clone());
         let coordinator = Arc::new(Self {
             tee,
             clock,
@@ -184,6 +190,7 @@ impl Coordinator {
             client_key: TeeKey::generate()?,
             mesh_key: Arc::new(TeeKey::generate()?),
             standing: Standing::default(),
+            stores,
         });
         if let Some(telemetry) = &coordinator.telemetry {
             telemetry.observe(&coordinator);
@@ -215,7 +222,8 @@ impl Coordinator {
         };
         let lapses = self.clone().cancel_lapsed_updates(shutdown.clone());
         let told = self.clone().tell(shutdown.clone());
-        tokio::try_join!(renewal, client_api, mesh_api, marble_api, metrics, lapses, told).map(|_| ())
+        let kept = self.clone().keep_stores(shutdown.clone());
+        tokio::try_join!(renewal, client_api, mesh_api, marble_api, metrics, lapses, told, kept).map(|_| ())
     }
 
     /// Brings decisions to where the host wants them, and at the end what the collector has not heard yet.

@@ -102,8 +102,14 @@ fn a_release_names_its_secrets_to_those_who_may_know_them() {
     let Fact::SecretsReleased { marble, instance, secrets, .. } = released else { panic!("{released:?}") };
     assert_eq!((marble.as_str(), instance.0, &secrets[..]), ("asker", asked.key.0, &[commitment][..]));
 
-    let (event, values) =
-        core::download_secrets(&state, &caller(&people().writer), &["question".into()], NOW).unwrap();
+    let (event, values) = core::download_secrets(
+        &state,
+        &caller(&people().writer),
+        &["question".into()],
+        &core::Stored::default(),
+        NOW,
+    )
+    .unwrap();
     assert!(values.contains_key("question"));
     let (_, read) = facts(state, event);
     assert_eq!(read, [Fact::SecretsRead { user: "writer".into(), secrets: vec![commitment] }]);

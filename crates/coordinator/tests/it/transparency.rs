@@ -191,7 +191,8 @@ fn entries_that_the_host_changed_are_never_served() {
     for (tile, count) in [(0, 256), (1, 256), (2, 88)] {
         let good = beside(&state, &stored, tile);
         assert_eq!(log.entries_of(tile, &good).unwrap().len(), count);
-        for at in [0, good.len() / 2, good.len() - 1] {
+        // The last record may be one of the next tile, whose first entry it has.
+        for at in [0, good.len() / 2, good.len() - 2] {
             let mut changed = good.clone();
             *changed[at].last_mut().unwrap() ^= 1;
             let mut moved = good.clone();

@@ -67,6 +67,7 @@ const ABSENCES: &[(&str, &[&str])] = &[
     ("emulator", &["endorsements", "appraisal", "attested-tls", "coordinator", "keep", "host", "manifest"]),
     ("mesh-api", &["endorsements", "evidence", "appraisal", "attested-tls"]),
     ("bailey", &["wasmtime"]),
+    ("etcd", &["endorsements", "evidence", "appraisal", "attested-tls", "manifest"]),
 ];
 
 /// Fails when a crate reaches what it must not know. Asked of cargo for each crate by itself: features that

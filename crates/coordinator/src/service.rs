@@ -290,7 +290,7 @@ impl Coordinator {
 
     /// Decides on the newest state, makes the events durable, publishes the new state, and returns what
     /// `decide` had to say. One after the other; blocks for a disk write, which many share.
-    fn commit<T>(&self, decide: impl FnOnce(&State) -> Result<Decided<T>, Refusal>) -> Result<T, Refusal> {
+    fn commit<T>(&self, decide: impl Fn(&State) -> Result<Decided<T>, Refusal>) -> Result<T, Refusal> {
         let committer = self.committer.get().ok_or_else(|| self.recovering())?;
         committer.commit(decide, |snapshot| self.publish(snapshot.clone()))
     }

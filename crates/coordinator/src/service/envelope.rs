@@ -77,6 +77,8 @@ impl IntoResponse for Refusal {
             Refusal::Busy => StatusCode::TOO_MANY_REQUESTS,
             Refusal::Recovering { .. } | Refusal::Unrecoverable => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Refusal::CutOff(_) | Refusal::RolledBack(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::SealModeShared => StatusCode::UNPROCESSABLE_ENTITY,
         };
         failure(status, self.code(), &self.to_string(), self.details())
     }

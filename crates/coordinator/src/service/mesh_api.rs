@@ -211,6 +211,7 @@ fn status(refusal: &Refusal) -> Status {
             Code::FailedPrecondition
         }
         Refusal::Internal(_) => Code::Internal,
+        Refusal::CutOff(_) | Refusal::RolledBack(_) => Code::Unavailable,
         _ => Code::PermissionDenied,
     };
     Status::with_details(code, refusal.to_string(), refusal.code().as_bytes().to_vec().into())

@@ -311,6 +311,19 @@ impl Store {
         Ok(Some(News { snapshot: log.snapshot, records: log.records, first }))
     }
 
+    /// Seals the keys to this TEE.
+    pub fn keep_keys(&mut self, identity: &IdentityKey, tee: &dyn Tee) -> Result<(), StoreError> {
+        let Some(medium) = &mut self.medium else { return Ok(()) };
+        let identity = Zeroizing::new(*identity.as_bytes());
+        medium.put_keys(&sealed_keys(&sealing_key(tee)?, &self.data_key, &identity)?)?;
+        medium.note(&self.end)
+    }
+
+    /// Closes a log whose CA keys are others'.
+    pub fn lock(self) -> Result<Locked, StoreError> {
+        self.medium.map_or(Err(StoreError::KeyMissing), Locked::new)
+    }
+
     /// What another replica needs to open the log; `identity` is the key of the state in it.
     pub fn keys(&self, identity: &IdentityKey) -> Keys {
         let identity = Zeroizing::new(*identity.as_bytes());
@@ -393,7 +406,10 @@ impl Locked {
     pub fn adopt(mut self, unlocked: Unlocked, tee: &dyn Tee) -> Result<Opened, StoreError> {
         let identity = random_key()?;
         let Unlocked { data_key, log } = unlocked;
-        self.medium.put_keys(&sealed_keys(&sealing_key(tee)?, &data_key, &identity)?)?;
+        // With others about, the new keys count only once a record under them is in the log: see Store::keep_keys.
+        if !self.medium.is_shared() {
+            self.medium.put_keys(&sealed_keys(&sealing_key(tee)?, &data_key, &identity)?)?;
+        }
         Store::opened(self.medium, data_key, IdentityKey::new(identity), log)
     }
 }

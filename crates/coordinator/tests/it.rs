@@ -2,6 +2,8 @@
 
 #[path = "it/certificates.rs"]
 mod certificates;
+#[path = "it/cluster.rs"]
+mod cluster;
 #[path = "it/core.rs"]
 mod core;
 #[path = "it/crash.rs"]
@@ -22,6 +24,8 @@ mod rehearsal;
 mod replay;
 #[path = "it/running.rs"]
 mod running;
+#[path = "it/scale_out.rs"]
+mod scale_out;
 #[path = "it/secrets.rs"]
 mod secrets;
 #[path = "it/service.rs"]

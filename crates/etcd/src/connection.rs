@@ -231,9 +231,15 @@ mod tests {
     #[test]
     fn members_are_addresses_and_nothing_else() {
         assert!("https://etcd-1:2379".parse::<Member>().is_ok());
-        for wrong in
-            ["", "etcd:2379", "http://etcd", "ftp://a:1", "http://user:word@a:1", "http://a:1/path", "http://a:1?b"]
-        {
+        for wrong in [
+            "",
+            "etcd:2379",
+            "http://etcd",
+            "ftp://a:1",
+            "http://user:word@a:1",
+            "http://a:1/path",
+            "http://a:1?b",
+        ] {
             assert_eq!(wrong.parse::<Member>(), Err(NotAMember), "{wrong}");
         }
     }

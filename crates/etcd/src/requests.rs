@@ -123,8 +123,8 @@ impl Client {
     /// Reads a range.
     pub async fn range(&self, range: Range, patience: Duration) -> Result<Ranged, EtcdError> {
         let request = range.to_request();
-        let asked =
-            self.ask(patience, |channel| {
+        let asked = self
+            .ask(patience, |channel| {
                 let request = request.clone();
                 async move { Ok(kv(channel).range(request).await?.into_inner()) }
             })
@@ -206,7 +206,8 @@ fn kv(channel: Channel) -> KvClient<Channel> {
 }
 
 fn ranged(response: RangeResponse) -> Ranged {
-    let pair = |pair: generated::KeyValue| Pair { key: pair.key, value: pair.value, revision: pair.mod_revision };
+    let pair =
+        |pair: generated::KeyValue| Pair { key: pair.key, value: pair.value, revision: pair.mod_revision };
     Ranged {
         pairs: response.kvs.into_iter().map(pair).collect(),
         more: response.more,
@@ -226,10 +227,9 @@ fn compare(condition: Condition) -> generated::Compare {
 fn operation(operation: Operation) -> RequestOp {
     let request = match operation {
         Operation::Put { key, value, lease } => Request::RequestPut(PutRequest { key, value, lease }),
-        Operation::Delete(key, before) => Request::RequestDeleteRange(DeleteRangeRequest {
-            key,
-            range_end: before.unwrap_or_default(),
-        }),
+        Operation::Delete(key, before) => {
+            Request::RequestDeleteRange(DeleteRangeRequest { key, range_end: before.unwrap_or_default() })
+        }
         Operation::Read(range) => Request::RequestRange(range.to_request()),
     };
     RequestOp { request: Some(request) }

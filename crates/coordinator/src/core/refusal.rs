@@ -271,8 +271,13 @@ pub enum Refusal {
     #[error("this replica answers nothing any more: {0}")]
     RolledBack(String),
     /// Replicas share what is sealed.
-    #[error("the manifest says that nothing be written (Config.SealMode \"Disabled\"), and replicas share what is written")]
+    #[error(
+        "the manifest says that nothing be written (Config.SealMode \"Disabled\"), and replicas share what is written"
+    )]
     SealModeShared,
+    /// Something that only replicas are for.
+    #[error("this coordinator has no replicas")]
+    NoReplicas,
 }
 
 impl From<AuthorityError> for Refusal {
@@ -329,6 +334,7 @@ impl Refusal {
             Self::CutOff(_) => "CUT_OFF",
             Self::RolledBack(_) => "STATE_ROLLED_BACK",
             Self::SealModeShared => "SEAL_MODE_SHARED",
+            Self::NoReplicas => "REPLICAS_ABSENT",
         }
     }
 

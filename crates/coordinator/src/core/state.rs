@@ -222,6 +222,7 @@ impl State {
                     None => mesh.recovery_secret.take(),
                 };
             }
+            Event::ReplicaJoined { .. } => {}
             event => self.mesh_mut()?.apply(event)?,
         }
         if let Some(mesh) = &mut self.mesh {
@@ -262,7 +263,7 @@ impl State {
     }
 
     /// Seals CA keys.
-    pub(super) fn identity(&self) -> &IdentityKey {
+    pub(crate) fn identity(&self) -> &IdentityKey {
         &self.identity
     }
 

@@ -138,7 +138,8 @@ impl Committer {
         publish: impl Fn(&Snapshot),
     ) -> Result<T, Refusal> {
         for _ in 0..MOST_TURNS {
-            let mut tail = self.tail.lock().map_err(|_| Refusal::Internal("an earlier commit failed".into()))?;
+            let mut tail =
+                self.tail.lock().map_err(|_| Refusal::Internal("an earlier commit failed".into()))?;
             if let Some(failure) = &tail.failed {
                 return Err(failure.into());
             }
@@ -211,6 +212,11 @@ impl Committer {
         }
     }
 
+    /// Why nothing can be committed any more, if so.
+    pub(super) fn failure(&self) -> Option<Refusal> {
+        self.lock().failed.as_ref().map(Refusal::from)
+    }
+
     /// Asks the store about what lies on the disk, while nobody writes.
     pub(super) fn ask<T>(&self, ask: impl FnOnce(&Store) -> T) -> T {
         let mut tail = self.lock();
@@ -279,10 +285,7 @@ impl Tail {
     }
 
     /// Decides, and puts the events into the batch.
-    fn decide<T>(
-        &mut self,
-        decide: impl Fn(&State) -> Result<Decided<T>, Refusal>,
-    ) -> Result<T, Refusal> {
+    fn decide<T>(&mut self, decide: impl Fn(&State) -> Result<Decided<T>, Refusal>) -> Result<T, Refusal> {
         let Decided { events, shares, answer } = decide(&self.state)?;
         if events.is_empty() {
             return Ok(answer);
@@ -342,6 +345,9 @@ impl Batch {
         }
         let Some(news) = store.catch_up()? else { return Ok(Outcome::Unchanged) };
         let state = before.state.as_ref().clone().followed_by(news)?;
+        if state.root().key().is_err() && before.state.root().key().is_ok() {
+            return Err(StoreError::Superseded);
+        }
         Ok(Outcome::Overtaken(snapshot(store, state)))
     }
 }

@@ -79,6 +79,7 @@ impl IntoResponse for Refusal {
             Refusal::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Refusal::CutOff(_) | Refusal::RolledBack(_) => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::SealModeShared => StatusCode::UNPROCESSABLE_ENTITY,
+            Refusal::NoReplicas => StatusCode::CONFLICT,
         };
         failure(status, self.code(), &self.to_string(), self.details())
     }

@@ -146,6 +146,7 @@ fn activate(
     certificate: Option<ClientCertificate>,
     request: &ActivationReq,
 ) -> Result<(ActivationResp, Appraised), NotActivated> {
+    coordinator.confirm()?;
     let state = coordinator.snapshot()?.state;
     if state.mesh().is_none() {
         let status = Status::failed_precondition("cannot accept marbles in current state");
@@ -165,6 +166,7 @@ fn activate(
     coordinator
         .commit(|state| Ok(Decided::one(activation.admit(state, now)?, ())))
         .map_err(|refusal| accepted(refusal.into()))?;
+    coordinator.serving().map_err(|refusal| accepted(refusal.into()))?;
     let parameters = Parameters {
         files: activation.files.into_iter().collect(),
         env: activation.env.into_iter().collect(),

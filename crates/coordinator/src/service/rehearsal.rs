@@ -75,7 +75,7 @@ impl Coordinator {
     }
 
     /// What lies on the disk; `None` while the state is locked.
-    fn of_store<T>(
+    pub(super) fn of_store<T>(
         &self,
         ask: impl FnOnce(&Store) -> Result<T, crate::store::StoreError>,
     ) -> Result<Option<T>, Refusal> {

@@ -75,6 +75,12 @@ pub enum StoreError {
     /// etcd does not do what it is asked.
     #[error(transparent)]
     Etcd(#[from] etcd::EtcdError),
+    /// Replicas elsewhere were recovered while this one was away.
+    #[error(
+        "the state was recovered by other replicas, with CA keys that this one does not have: start this one again, and \
+         it asks them"
+    )]
+    Superseded,
     /// What others share is not one replica's to remove.
     #[error("the log is shared by replicas, and cannot be done without")]
     Shared,

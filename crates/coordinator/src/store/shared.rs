@@ -272,8 +272,10 @@ impl Medium for Shared {
         let mut entries = Vec::new();
         for pair in self.pages(indexed("entry", first), &indexed("entry", range.end), revision)? {
             let first = index_of(&pair.key)?;
-            let batch: Vec<ByteBuf> = decoded(&self.whole("entry", first, decoded(&pair.value)?, revision)?)?;
-            let within = (first..).zip(batch).filter(|(index, entry)| range.contains(index) && !entry.is_empty());
+            let batch: Vec<ByteBuf> =
+                decoded(&self.whole("entry", first, decoded(&pair.value)?, revision)?)?;
+            let within =
+                (first..).zip(batch).filter(|(index, entry)| range.contains(index) && !entry.is_empty());
             entries.extend(within.map(|(_, entry)| entry.into_vec()));
         }
         Ok(entries)
@@ -301,7 +303,8 @@ impl Medium for Shared {
             up_to("part/snapshot", snapshot.at.length),
             Operation::Read(etcd::Range::key(HEAD.to_vec())),
         ];
-        let (done, read) = self.transact(Transaction { when: vec![unchanged], then, ..Default::default() })?;
+        let (done, read) =
+            self.transact(Transaction { when: vec![unchanged], then, ..Default::default() })?;
         if let Some(read) = read.first().filter(|_| done) {
             // What was overwritten or removed; whether it takes up space is nobody's answer.
             let (client, revision) = (self.client.clone(), read.revision);

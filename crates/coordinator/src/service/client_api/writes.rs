@@ -91,7 +91,8 @@ pub(super) async fn update(
     };
     answer(blocking(move || {
         let now = (coordinator.clock)();
-        coordinator.commit(|state| decided(core::update(state, &caller, bytes.clone(), downgrades.clone(), now)?))
+        coordinator
+            .commit(|state| decided(core::update(state, &caller, bytes.clone(), downgrades.clone(), now)?))
     }))
     .await
 }

@@ -8,6 +8,8 @@ mod cluster;
 mod core;
 #[path = "it/crash.rs"]
 mod crash;
+#[path = "it/faults.rs"]
+mod faults;
 #[path = "it/load.rs"]
 mod load;
 #[path = "it/log.rs"]

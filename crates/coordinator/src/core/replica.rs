@@ -11,6 +11,8 @@ use super::{Event, Refusal, State, activation, event};
 /// Measured, and yet not the same on two machines that run the same: versions of the platform's own firmware, which the
 /// policy judges, and numbers of single guests.
 const OF_THE_MACHINE: [&str; 3] = ["mrseam", "mrservicetd_now", "report_id"];
+/// Compared as launch configuration.
+const LAUNCH_CONFIGURATION: [&str; 3] = ["mrconfigid", "host_data", "config_id"];
 
 /// What this coordinator is, by its own Evidence.
 pub struct Own {
@@ -37,7 +39,8 @@ impl Own {
             ReferenceValue::program("this coordinator itself", evidence.platform(), measurement)
                 .launched_with(configuration);
         reference.registers = evidence.measured();
-        reference.registers.retain(|name, _| !OF_THE_MACHINE.contains(&name.as_str()));
+        let elsewhere = |name: &str| OF_THE_MACHINE.contains(&name) || LAUNCH_CONFIGURATION.contains(&name);
+        reference.registers.retain(|name, _| !elsewhere(name));
         let under = |root: &EmulatedRoot| {
             let policy = Policy::production().trust_emulated([root.clone()]);
             verifier.assess(evidence, endorsements, None, None, &policy, now).verdict().is_accepted()

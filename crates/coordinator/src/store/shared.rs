@@ -39,7 +39,7 @@ use super::{
 };
 
 /// How long anything is tried before it is given up. An election of etcd's takes 1 to 2 s; a lease lasts 5.
-const PATIENCE: Duration = Duration::from_secs(6);
+const PATIENCE: Duration = Duration::from_secs(4);
 /// Values above this are kept in parts: etcd takes requests of 1.5 MiB unless it is told otherwise.
 const PART: usize = 512 * 1024;
 /// Appends that are read at once.

@@ -22,7 +22,7 @@ mod medium;
 mod sealing;
 mod shared;
 
-use std::{ops::Range, panic::AssertUnwindSafe, path::Path};
+use std::{collections::BTreeMap, ops::Range, panic::AssertUnwindSafe, path::Path};
 
 use attester::Tee;
 use aws_lc_rs::{aead::LessSafeKey, constant_time::verify_slices_are_equal};
@@ -60,6 +60,8 @@ pub type Records = Vec<Zeroizing<Vec<u8>>>;
 pub struct Store {
     /// Absent where the manifest says that nothing be written.
     medium: Option<Box<dyn Medium>>,
+    /// Public companions where there is no medium, by their record.
+    kept: BTreeMap<u64, Vec<u8>>,
     data_key: Zeroizing<[u8; 32]>,
     key: LessSafeKey,
     end: Place,
@@ -203,7 +205,7 @@ impl Store {
     ) -> Result<Opened, StoreError> {
         let key = aead_key(data_key.as_slice())?;
         let Log { snapshot, covered, records, end } = log;
-        let store = Self { medium: Some(medium), data_key, key, end, covered };
+        let store = Self { medium: Some(medium), kept: BTreeMap::new(), data_key, key, end, covered };
         Ok(Opened { store, snapshot, records, identity })
     }
 
@@ -234,6 +236,10 @@ impl Store {
             };
             medium.append(&self.end, &end, &Appended { records: &sealed, entries, recovery })?;
             medium.note(&end)?;
+        } else {
+            self.kept.extend(
+                (self.end.length..).zip(entries.iter().cloned()).filter(|(_, entry)| !entry.is_empty()),
+            );
         }
         self.end = end;
         Ok(())
@@ -241,7 +247,10 @@ impl Store {
 
     /// Public companions of the records in `range`, as far as there are any, in order.
     pub fn entries(&self, range: Range<u64>) -> Result<Vec<Vec<u8>>, StoreError> {
-        self.medium.as_ref().map_or_else(|| Ok(Vec::new()), |medium| medium.entries(range))
+        match &self.medium {
+            Some(medium) => intact(|| medium.entries(range)),
+            None => Ok(self.kept.range(range).map(|(_, entry)| entry.clone()).collect()),
+        }
     }
 
     /// Keeps `state` as what the first `length` records came to, of which `head` is the hash, and removes them: in
@@ -287,8 +296,14 @@ impl Store {
         self.medium.as_deref().map_or(Ok(None), |medium| intact(|| recovery_of(medium)))
     }
 
-    /// From now on nothing is written, and what was is removed.
+    /// From now on nothing is written, and what was is removed. Public companions are in memory from now on.
     pub fn forget(&mut self) -> Result<(), StoreError> {
+        if let Some(medium) = &self.medium {
+            for index in 0..self.end.length {
+                let entries = medium.entries(index..index + 1)?;
+                self.kept.extend(entries.into_iter().map(|entry| (index, entry)));
+            }
+        }
         self.medium.take().map_or(Ok(()), Medium::remove)
     }
 

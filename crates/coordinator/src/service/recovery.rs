@@ -148,14 +148,15 @@ impl Coordinator {
         let state = State::resume(snapshot, first, &records, &identity).map_err(|error| failed(&error))?;
         let state = state.ok_or_else(|| failed(&"the log is empty"))?;
         let event = core::recovered(&state, holders, self.tee.emulated(), (self.clock)())?;
-        match store.append(&[event.to_record()], Shares::Keep) {
+        let record = event.to_record();
+        let (state, entry) = state.step_logged(event).map_err(Refusal::Internal)?;
+        match store.append_with(&[record], &[entry], Shares::Keep) {
             Err(StoreError::Conflict) => return Ok(Adopted::Overtaken),
             appended => appended.map_err(|error| failed(&error))?,
         }
         if store.is_shared() {
             store.keep_keys(&identity, self.tee.as_ref()).map_err(|error| failed(&error))?;
         }
-        let state = state.step(event).map_err(Refusal::Internal)?;
         self.enter(store, state)?;
         tracing::warn!(code = "RECOVERED", "the state was recovered: it has a new root and a new epoch");
         Ok(Adopted::Ours)

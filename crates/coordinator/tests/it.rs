@@ -26,6 +26,8 @@ mod rehearsal;
 mod replay;
 #[path = "it/running.rs"]
 mod running;
+#[path = "it/processes.rs"]
+mod processes;
 #[path = "it/scale_out.rs"]
 mod scale_out;
 #[path = "it/secrets.rs"]

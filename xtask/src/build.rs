@@ -67,7 +67,8 @@ pub fn soak() -> Result<()> {
         bail!("there is no etcd here\n  mend: sudo apt-get install {ETCD_PACKAGE}");
     }
     step("replicas and members of etcd are lost again and again, under load");
-    let test = ["test", "--locked", "-p", "coordinator", "--test", "it", "--", "soak_", "--ignored", "--nocapture"];
+    let test =
+        ["test", "--locked", "-p", "coordinator", "--test", "it", "--", "soak_", "--ignored", "--nocapture"];
     run(cargo().args(test).env("BAILEY_REQUIRE_ETCD", "1"))
 }
 

@@ -115,7 +115,8 @@ impl Start {
         let (mesh, verified) = Mesh::found(&machine, "coordinator", &plan, owner).await?;
         let mut replicas = Vec::new();
         for number in 2..=self.replicas {
-            let plan = CoordinatorPlan { listen: None, mesh: None, marbles: None, metrics: None, ..plan.clone() };
+            let plan =
+                CoordinatorPlan { listen: None, mesh: None, marbles: None, metrics: None, ..plan.clone() };
             let (replica, _) = Mesh::found(&machine, &format!("coordinator-{number}"), &plan, owner).await?;
             replicas.push(replica.endpoint().to_string());
         }

@@ -18,6 +18,8 @@ mod log;
 mod marblerun;
 #[path = "it/observability.rs"]
 mod observability;
+#[path = "it/processes.rs"]
+mod processes;
 #[path = "it/recovery.rs"]
 mod recovery;
 #[path = "it/rehearsal.rs"]
@@ -26,8 +28,6 @@ mod rehearsal;
 mod replay;
 #[path = "it/running.rs"]
 mod running;
-#[path = "it/processes.rs"]
-mod processes;
 #[path = "it/scale_out.rs"]
 mod scale_out;
 #[path = "it/secrets.rs"]

@@ -51,6 +51,8 @@ struct Tail {
     /// What becomes of the batch that is being written.
     writing: Option<Fate>,
     compacting: bool,
+    /// Whether a snapshot waits for the store: before the next batch, or a busy log would never have one.
+    wanted: bool,
     /// Why nothing can be committed any more.
     failed: Option<Failure>,
 }
@@ -127,6 +129,7 @@ impl Committer {
             batch: Batch::default(),
             writing: None,
             compacting: false,
+            wanted: false,
             failed: None,
         };
         Self { tail: Mutex::new(tail), written: Condvar::new(), snapshot_every }
@@ -173,7 +176,8 @@ impl Committer {
                 Some(Err(failure)) => return Err(failure.into()),
                 None => {}
             }
-            let Some(mut store) = tail.store.take() else {
+            let free = if tail.wanted { None } else { tail.store.take() };
+            let Some(mut store) = free else {
                 tail = self.written.wait(tail).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
@@ -254,12 +258,14 @@ impl Committer {
     fn compact(&self, snapshot: &Snapshot) {
         let record = snapshot.state.to_snapshot();
         let mut tail = self.lock();
+        tail.wanted = true;
         let mut store = loop {
             match tail.store.take() {
                 Some(store) => break store,
                 None => tail = self.written.wait(tail).unwrap_or_else(PoisonError::into_inner),
             }
         };
+        tail.wanted = false;
         drop(tail);
         let written = record.map_err(|refusal| refusal.to_string()).and_then(|record| {
             guarded(|| store.snapshot(snapshot.length, &snapshot.head, &record))

@@ -235,8 +235,10 @@ async fn load(replicas: [&Running; 2], acknowledged: Arc<AtomicU64>, ends: Cance
         if ends.is_cancelled() {
             return;
         }
-        let body = json!({ "secrets": { "question": { "Key": BASE64.encode(value.to_string()) } } }).to_string();
-        let asked = replicas[turn % 2].request_with(config.clone(), Method::POST, "/api/v2/secrets", body.into());
+        let body =
+            json!({ "secrets": { "question": { "Key": BASE64.encode(value.to_string()) } } }).to_string();
+        let asked =
+            replicas[turn % 2].request_with(config.clone(), Method::POST, "/api/v2/secrets", body.into());
         if let Ok(Ok(answer)) = tokio::time::timeout(Duration::from_secs(8), asked).await
             && answer.status == 200
         {

@@ -34,6 +34,8 @@ mod scale_out;
 mod secrets;
 #[path = "it/service.rs"]
 mod service;
+#[path = "it/stores.rs"]
+mod stores;
 #[path = "it/token.rs"]
 mod token;
 #[path = "it/transparency.rs"]

@@ -24,6 +24,8 @@ pub struct Member {
     peer: SocketAddr,
     data: PathBuf,
     process: Option<Child>,
+    /// What it needs to speak TLS to clients.
+    tls: Vec<String>,
 }
 
 /// Some members.
@@ -71,6 +73,7 @@ impl Etcd {
             peer: free(),
             data: directory.path().join(format!("m{index}")),
             process: None,
+            tls: Vec::new(),
         };
         let members = (0..count).map(member).collect();
         let mut etcd = Self { members, directory };
@@ -83,13 +86,15 @@ impl Etcd {
     pub fn run(&mut self, index: usize) {
         let all: Vec<_> = self.members.iter().map(|it| format!("{}=http://{}", it.name, it.peer)).collect();
         let member = &mut self.members[index];
-        let (client, peer) = (format!("http://{}", member.client), format!("http://{}", member.peer));
+        let scheme = if member.tls.is_empty() { "http" } else { "https" };
+        let (client, peer) = (format!("{scheme}://{}", member.client), format!("http://{}", member.peer));
         let mut command = Command::new("etcd");
         command
             .args(["--name", &member.name, "--initial-cluster", &all.join(",")])
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
             .args(["--initial-cluster-state", "new", "--log-level", "fatal"])
+            .args(&member.tls)
             .arg("--data-dir")
             .arg(&member.data)
             .stdout(Stdio::null())
@@ -143,6 +148,57 @@ impl Etcd {
             tokio::spawn(wire(listener, member.client, is_cut.clone()));
         }
         (hints(ends.into_iter()), Wires(Arc::new(cut)))
+    }
+}
+
+/// PEM files for one member that speaks TLS, and for those whom it knows.
+pub struct Authority {
+    pub root: String,
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+}
+
+impl Authority {
+    pub fn new() -> Self {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let root = params.self_signed(&key).unwrap().pem();
+        Self { root, issuer: rcgen::Issuer::new(params, key) }
+    }
+
+    /// Certificate and key.
+    pub fn issue(&self) -> (String, String) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        params.extended_key_usages =
+            vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth, rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+    }
+}
+
+impl Etcd {
+    /// One member, started again: it speaks TLS, to those with a certificate of this authority.
+    pub fn with_tls(mut self, authority: &Authority) -> Self {
+        self.members[0].kill();
+        let (certificate, key) = authority.issue();
+        let file = |name: &str, text: &str| {
+            let path = self.directory.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let (root, certificate) = (file("root.pem", &authority.root), file("etcd.pem", &certificate));
+        let key = file("etcd.key", &key);
+        let arguments = ["--trusted-ca-file", &root, "--cert-file", &certificate, "--key-file", &key];
+        self.members[0].tls = arguments.map(str::to_owned).to_vec();
+        self.members[0].tls.push("--client-cert-auth".into());
+        self.run(0);
+        self
+    }
+
+    /// What a replica is told of a member that speaks TLS.
+    pub fn hints_with(&self, tls: etcd::Tls) -> EtcdHints {
+        let members = vec![format!("https://{}", self.members[0].client).parse().unwrap()];
+        EtcdHints { members, tls: Some(tls), address: None }
     }
 }
 

@@ -255,3 +255,27 @@ async fn shares_that_are_uploaded_to_one_replica_count_on_all() {
     let (two, three) = (two.verify([2; 32]).await.unwrap(), three.verify([3; 32]).await.unwrap());
     assert!(two.root == three.root && two.root != root, "one new root");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn etcd_is_spoken_to_over_tls_and_knows_who_asks() {
+    use crate::cluster::Authority;
+    let Some(etcd) = Etcd::start(1).await else { return };
+    let (ours, other) = (Authority::new(), Authority::new());
+    let etcd = etcd.with_tls(&ours);
+    let (known, unknown) = (ours.issue(), other.issue());
+    let tls = |root: &Authority, (certificate, key): &(String, String)| {
+        let own = Some((certificate.as_bytes(), key.as_bytes()));
+        etcd::Tls::from_pem(root.root.as_bytes(), own).unwrap()
+    };
+    let start = |tls| Running::replica(CODE, tempfile::tempdir().unwrap(), etcd.hints_with(tls));
+    // It may take a moment to listen.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let running = start(tls(&ours, &known)).await;
+    serves(&running).await;
+    assert_eq!(running.set_manifest(Some(&people().owner), &manifest().to_string()).await.status, 200);
+    assert!(tokio::spawn(start(tls(&other, &known))).await.is_err(), "another root than etcd's");
+    assert!(
+        tokio::spawn(start(tls(&ours, &unknown))).await.is_err(),
+        "a certificate that etcd does not know"
+    );
+}

@@ -8,6 +8,7 @@ mod commit;
 mod connections;
 mod decision;
 mod envelope;
+mod making;
 mod marble_api;
 mod mesh_api;
 mod metrics;

@@ -46,9 +46,8 @@ impl Choices {
         let root_secret = new.settings().rotate_root_secret;
         let unchanged = |secret: &Secret| old.secrets().get(&secret.name) == Some(secret);
         let referenced = new.referenced_secrets();
-        let shared = |secret: &&Secret| {
-            secret.source == SecretSource::Shared && referenced.contains(&secret.name)
-        };
+        let shared =
+            |secret: &&Secret| secret.source == SecretSource::Shared && referenced.contains(&secret.name);
         let anew = |secret: &&Secret| {
             // A certificate is of its epoch's CA, and each update begins an epoch.
             let certificate = matches!(secret.kind, SecretKind::Certificate(_));

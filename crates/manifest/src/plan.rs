@@ -134,7 +134,9 @@ pub fn plan(old: &Manifest, new: &Manifest, held: impl Fn(&SecretName) -> bool) 
         (a.effect, a.kind, &a.subject, &a.object).cmp(&(b.effect, b.kind, &b.subject, &b.object))
     });
     let unfit = |name: &SecretName| {
-        format!("the uploaded value of {name} does not fit its new definition: give the new secret another name")
+        format!(
+            "the uploaded value of {name} does not fit its new definition: give the new secret another name"
+        )
     };
     let mut obstacles: Vec<_> = choices.unfit.iter().map(unfit).collect();
     if choices.seal_mode {
@@ -198,7 +200,10 @@ fn opens_if(more: bool) -> Effect {
 }
 
 /// What is only in `new`, and what was only in `old`.
-fn differences<'a, T: Ord>(old: &'a BTreeSet<T>, new: &'a BTreeSet<T>) -> impl Iterator<Item = (bool, &'a T)> {
+fn differences<'a, T: Ord>(
+    old: &'a BTreeSet<T>,
+    new: &'a BTreeSet<T>,
+) -> impl Iterator<Item = (bool, &'a T)> {
     new.difference(old).map(|it| (true, it)).chain(old.difference(new).map(|it| (false, it)))
 }
 

@@ -61,16 +61,17 @@ pub enum Refusal {
     },
     /// What was once required would be required no more.
     #[error(
-        "the security version of package {package:?} would fall from {in_force} to {proposed}: if that is meant, \
-         name the package under `downgrades`"
+        "the security version of package {package:?} would fall from {in_force} to {}: if that is meant, \
+         name the package under `downgrades`",
+        proposed.map_or("none".into(), |version| version.to_string())
     )]
     Downgrade {
         /// Which package.
         package: String,
         /// Now.
         in_force: u16,
-        /// By the proposal.
-        proposed: u16,
+        /// By the proposal; none where the package is gone, or no longer known by its signer.
+        proposed: Option<u16>,
     },
     /// None of the manifest's infrastructures.
     #[error("the platform meets none of the manifest's infrastructures ({}), so Marble {marble:?} is refused", accepted.join(", "))]

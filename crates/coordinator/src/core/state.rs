@@ -335,6 +335,11 @@ impl Mesh {
         &self.manifest
     }
 
+    /// The same, to be kept.
+    pub(super) fn shared_manifest(&self) -> &Arc<Manifest> {
+        &self.manifest
+    }
+
     /// Its exact bytes.
     pub fn manifest_bytes(&self) -> &[u8] {
         &self.manifest_bytes

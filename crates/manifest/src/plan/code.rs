@@ -122,7 +122,8 @@ fn policy(before: &PlatformPolicy, after: &PlatformPolicy) -> Vec<(Effect, Strin
         found.push((opens_if(!is_new), format!("processors of the {family} family are {now}")));
     }
     for (is_new, _) in differences(&hashes(before), &hashes(after)) {
-        let now = if is_new { "now accepted, and proves nothing about hardware" } else { "no longer accepted" };
+        let now =
+            if is_new { "now accepted, and proves nothing about hardware" } else { "no longer accepted" };
         found.push((opens_if(is_new), format!("an emulated platform is {now}")));
     }
     debug_assert_eq!(hashes(after).len(), emulated_roots.len(), "no root is named twice");
@@ -153,8 +154,12 @@ fn floor<T: Ord + std::fmt::Display>(
 ) -> Option<(Effect, String)> {
     match (before, after) {
         (before, after) if before == after => None,
-        (Some(before), None) => Some((Effect::Opens, format!("the {name} may now be any (least was {before})"))),
-        (None, Some(after)) => Some((Effect::Closes, format!("the {name} must be {after} or later (was any)"))),
+        (Some(before), None) => {
+            Some((Effect::Opens, format!("the {name} may now be any (least was {before})")))
+        }
+        (None, Some(after)) => {
+            Some((Effect::Closes, format!("the {name} must be {after} or later (was any)")))
+        }
         (Some(before), Some(after)) => {
             let words = format!("the {name} must be {after} or later (was {before})");
             Some((opens_if(after < before), words))

@@ -67,25 +67,27 @@ fn marble(before: &Marble, after: &Marble, changes: &mut Changes) {
     }
     workload(name, before.workload.as_ref(), runs.as_ref(), changes);
     if before.tls != *tls {
-        let words = format!("which connections of {name} its runtime encrypts, and with what, is another now");
+        let words =
+            format!("which connections of {name} its runtime encrypts, and with what, is another now");
         changes.add(Effect::Opens, Kind::MarbleTls, name, words);
     }
 }
 
 fn parameters(name: &MarbleName, before: &Parameters, after: &Parameters, changes: &mut Changes) {
     let Parameters { files, env, argv } = after;
-    let mut templates = |what: &str, before: &BTreeMap<String, Template>, after: &BTreeMap<String, Template>| {
-        for (parameter, before, after) in pairs(before, after) {
-            let how = match (before, after) {
-                (None, _) => "gets",
-                (_, None) => "no longer gets",
-                (before, after) if before == after => continue,
-                _ => "gets another value of",
-            };
-            let words = format!("{name} {how} the {what} {parameter}");
-            changes.about(Effect::Changes, Kind::MarbleParameter, (name, parameter), words);
-        }
-    };
+    let mut templates =
+        |what: &str, before: &BTreeMap<String, Template>, after: &BTreeMap<String, Template>| {
+            for (parameter, before, after) in pairs(before, after) {
+                let how = match (before, after) {
+                    (None, _) => "gets",
+                    (_, None) => "no longer gets",
+                    (before, after) if before == after => continue,
+                    _ => "gets another value of",
+                };
+                let words = format!("{name} {how} the {what} {parameter}");
+                changes.about(Effect::Changes, Kind::MarbleParameter, (name, parameter), words);
+            }
+        };
     templates("file", &before.files, files);
     templates("environment variable", &before.env, env);
     if before.argv != *argv {
@@ -143,7 +145,8 @@ fn called(name: &MarbleName, before: Option<&Marble>, after: Option<&Marble>, ch
     };
     let ((was_public, before), (is_public, after)) = (access(before), access(after));
     if was_public != is_public {
-        let by = if is_public { "may now be called by anyone" } else { "may no longer be called by just anyone" };
+        let by =
+            if is_public { "may now be called by anyone" } else { "may no longer be called by just anyone" };
         let words = format!("{name} {by}");
         changes.about(opens_if(is_public), Kind::MarbleCalled, (name, "anyone"), words);
     }

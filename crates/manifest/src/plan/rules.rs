@@ -87,8 +87,12 @@ fn settings(old: &Manifest, new: &Manifest, choices: &Choices, changes: &mut Cha
         };
         changes.add(effect, Kind::RecoveryKey, name, words);
     }
-    if choices.recovery_keys {
-        let of = |manifest: &Manifest| (manifest.recovery_threshold(), manifest.settings().recovery_keys.len());
+    if choices.recovery_keys && recovery_keys.is_empty() {
+        let words = "nobody can bring the state back on another machine any more".to_owned();
+        changes.add(Effect::Changes, Kind::RecoveryThreshold, "recovery", words);
+    } else if choices.recovery_keys {
+        let of =
+            |manifest: &Manifest| (manifest.recovery_threshold(), manifest.settings().recovery_keys.len());
         let what = "holders of recovery shares can bring the state back";
         threshold(Kind::RecoveryThreshold, "recovery", what, of(old), of(new), changes);
     }

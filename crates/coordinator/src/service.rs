@@ -13,6 +13,7 @@ mod marble_api;
 mod mesh_api;
 mod metrics;
 mod outward;
+mod recorded;
 mod recovery;
 mod rehearsal;
 mod telemetry;
@@ -48,6 +49,7 @@ use self::{
     decision::stream::Stream,
     metrics::Metrics,
     outward::Outward,
+    recorded::Recordings,
     telemetry::Telemetry,
 };
 use crate::{
@@ -113,6 +115,8 @@ pub struct Coordinator {
     root_changed: Notify,
     /// A fleet comes again and again with the same Endorsements.
     verifier: Arc<Verifier>,
+    /// What the running instances presented.
+    recorded: Recordings,
     metrics: Metrics,
     decisions: Option<Stream>,
     telemetry: Option<Telemetry>,
@@ -170,6 +174,7 @@ impl Coordinator {
             mode: RwLock::new(mode),
             root_changed: Notify::new(),
             verifier: Arc::new(attested_tls::statement::verifier()),
+            recorded: Recordings::default(),
             metrics: Metrics::default(),
             decisions,
             telemetry,

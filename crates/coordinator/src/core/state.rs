@@ -395,6 +395,12 @@ impl Mesh {
         self.instances.count(now.0)
     }
 
+    /// Marble and key of each instance that has a certificate that may still be valid.
+    pub(super) fn running_instances(&self, now: UnixTime) -> impl Iterator<Item = (&str, &[u8; 32])> {
+        let runs = move |(marble, key, until)| (until > now.0).then_some((marble, key));
+        self.instances.iter().filter_map(runs)
+    }
+
     /// Whether `instance` was activated as `marble` and its certificate has not lapsed.
     pub(super) fn is_instance(&self, instance: &[u8; 32], marble: &str, now: UnixTime) -> bool {
         self.instances.is(instance, marble, now.0)

@@ -2,6 +2,7 @@
 //! `/api/v3` is ours. Who calls is the leaf certificate of the connection.
 
 mod marbles;
+mod plan;
 mod reads;
 mod recovery;
 mod rehearsal;
@@ -67,6 +68,7 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
         .route("/api/v3/evidence", get(reads::evidence))
         .route("/api/v3/recovery/rehearsal", get(rehearsal::progress).post(rehearsal::upload))
         .route("/api/v3/recovery/rehearsal/public-key", get(rehearsal::public_key))
+        .route("/api/v3/plan", post(plan::plan))
         .route("/livez", get(reads::live))
         .route("/readyz", get(reads::ready))
         .fallback(|| async {

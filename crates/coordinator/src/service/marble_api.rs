@@ -4,8 +4,8 @@
 use std::{sync::Arc, time::Duration};
 
 use appraisal::{Appraised, ReferenceValues, Verdict};
-use attested_tls::key::sha256;
-use evidence::{Covered, Evidence};
+use attested_tls::{key::sha256, statement::Presented};
+use evidence::{Covered, Evidence, ReportData};
 use hyper::server::conn::http2;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -155,7 +155,7 @@ fn activate(
         let status = Status::unauthenticated("couldn't get marble TLS certificate");
         return Err(NotActivated::new(status, Refusal::NoCertificate.code()));
     };
-    let appraised = appraise(coordinator, &state, &certificate, request)?;
+    let (appraised, presented) = appraise(coordinator, &state, &certificate, request)?;
     let accepted =
         |error: NotActivated| NotActivated { verdict: Some(Box::new(appraised.verdict().clone())), ..error };
     let uuid = uuid(&request.uuid).map_err(|status| accepted(NotActivated::new(status, "UUID_MALFORMED")))?;
@@ -165,6 +165,8 @@ fn activate(
     coordinator
         .commit(|state| Ok(Decided::one(activation.admit(state, now)?, ())))
         .map_err(|refusal| accepted(refusal.into()))?;
+    let recorded = core::Recorded { presented, claims: None };
+    coordinator.recorded.record(activation.instance(), recorded, now.0);
     let parameters = Parameters {
         files: activation.files.into_iter().collect(),
         env: activation.env.into_iter().collect(),
@@ -178,7 +180,7 @@ fn appraise(
     state: &State,
     certificate: &[u8],
     request: &ActivationReq,
-) -> Result<Appraised, NotActivated> {
+) -> Result<(Appraised, Presented), NotActivated> {
     let denied = |reason: &dyn std::fmt::Display| {
         Status::permission_denied(format!("marble verification failed: {reason}"))
     };
@@ -196,13 +198,19 @@ fn appraise(
         ReferenceValues { report_data: Covered::new(covered), measurements: expectations.measurements };
     let now = (coordinator.clock)();
     let endorsements = coordinator.collateral.fit(&evidence, coordinator.tee.as_ref(), now);
-    coordinator.verifier.appraise(&evidence, &endorsements, &reference, &expectations.policy, now).map_err(
-        |refused| {
-            let codes: Vec<_> = refused.codes().iter().map(ToString::to_string).collect();
-            let status = denied(&format_args!("invalid quote: {}", codes.join(",")));
-            NotActivated { status, codes, verdict: Some(Box::new(refused.verdict().clone())) }
-        },
-    )
+    let appraised =
+        coordinator.verifier.appraise(&evidence, &endorsements, &reference, &expectations.policy, now);
+    let appraised = appraised.map_err(|refused| {
+        let codes: Vec<_> = refused.codes().iter().map(ToString::to_string).collect();
+        let status = denied(&format_args!("invalid quote: {}", codes.join(",")));
+        NotActivated { status, codes, verdict: Some(Box::new(refused.verdict().clone())) }
+    })?;
+    let presented = Presented {
+        evidence: without_header(&request.quote).to_vec(),
+        endorsements: endorsements.to_bytes().into(),
+        report_data: ReportData(covered),
+    };
+    Ok((appraised, presented))
 }
 
 /// Open Enclave's header before a quote: version 1, type 2 (SGX), length; all little-endian.

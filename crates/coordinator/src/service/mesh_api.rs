@@ -152,6 +152,7 @@ impl Mesh for MeshService {
             let state = coordinator.snapshot()?.state;
             let activation = core::activate(&state, &admitted.peer, admitted.epoch, now)?;
             coordinator.commit(|state| Ok(Decided::one(activation.admit(state, now)?, ())))?;
+            coordinator.recorded.record(admitted.peer.key.0, recorded(&admitted.peer), now.0);
             Ok(activation_response(activation))
         };
         self.decide(Kind::Activation, &peer, work).await
@@ -166,6 +167,7 @@ impl Mesh for MeshService {
                 let (event, certified) = core::renew(state, &admitted.peer, admitted.epoch, now)?;
                 Ok(Decided::one(event, certified))
             })?;
+            coordinator.recorded.record(admitted.peer.key.0, recorded(&admitted.peer), now.0);
             Ok(RenewResponse { certificate: Some(certificate(certified)) })
         };
         self.decide(Kind::Renewal, &peer, work).await
@@ -194,6 +196,11 @@ impl MeshService {
         self.coordinator.decided(&decision.on(peer.appraised.verdict()), traced);
         result.map(Response::new).map_err(|refusal| status(&refusal))
     }
+}
+
+/// What is kept of an instance, to try other manifests on it.
+fn recorded(peer: &AttestedPeer) -> core::Recorded {
+    core::Recorded { presented: peer.presented.clone(), claims: Some(peer.claims.clone()) }
 }
 
 fn admitted<T>(request: &Request<T>) -> Result<Admitted, Status> {

@@ -14,6 +14,8 @@ mod log;
 mod marblerun;
 #[path = "it/observability.rs"]
 mod observability;
+#[path = "it/plan.rs"]
+mod plan;
 #[path = "it/recovery.rs"]
 mod recovery;
 #[path = "it/rehearsal.rs"]

@@ -1,6 +1,7 @@
 //! The client API over HTTPS. Paths and envelopes of version 2 are MarbleRun's, so that its clients work;
 //! `/api/v3` is ours. Who calls is the leaf certificate of the connection.
 
+mod log;
 mod marbles;
 mod plan;
 mod reads;
@@ -69,6 +70,9 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
         .route("/api/v3/recovery/rehearsal", get(rehearsal::progress).post(rehearsal::upload))
         .route("/api/v3/recovery/rehearsal/public-key", get(rehearsal::public_key))
         .route("/api/v3/plan", post(plan::plan))
+        .route("/api/v3/log/checkpoint", get(log::checkpoint))
+        .route("/api/v3/log/secrets", get(log::secrets))
+        .route("/api/v3/log/tile/{*path}", get(log::tile))
         .route("/livez", get(reads::live))
         .route("/readyz", get(reads::ready))
         .fallback(|| async {

@@ -55,7 +55,7 @@ async fn two_users_update_and_everyone_can_see_it() {
     assert!(said.contains("another manifest"), "{said}");
     bench.appraise(&serving.url, &["manifest", "verify", "no-such-file", &serving.url]).failed(2);
     let said = bench.appraise(&serving.url, &["verify", &serving.url]).ok();
-    assert!(said.contains("mode        running"), "{said}");
+    assert!(said.contains("mode         running"), "{said}");
     let said = bench.appraise(&serving.url, &["verify", &serving.url, "--json"]).ok();
     assert_eq!(serde_json::from_str::<Value>(&said).unwrap()["coordinator"]["mode"], "running");
 

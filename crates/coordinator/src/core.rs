@@ -19,6 +19,7 @@ pub mod recovery;
 mod refusal;
 mod rehearsal;
 mod render;
+mod rollback;
 mod secrets;
 mod state;
 pub mod token;
@@ -35,6 +36,7 @@ pub use native::{NativeActivation, NativePeer, activate_native, native_expectati
 pub use plan::{Fleet, Proposed, Recorded, RefusedInstances, plan};
 pub use refusal::Refusal;
 pub use rehearsal::{Rehearsal, Standing, rehearsed};
+pub use rollback::{roll_back, roll_back_due};
 pub use secrets::NewSecret;
 pub use state::{Mesh, Pending, State};
 pub use transparency::{EntriesDamaged, Log, SealedLogKey, download_secrets, openings};

@@ -17,6 +17,7 @@ mod outward;
 mod recorded;
 mod recovery;
 mod rehearsal;
+mod rollback;
 mod standing;
 mod telemetry;
 
@@ -231,12 +232,14 @@ impl Coordinator {
         Ok(())
     }
 
-    /// A proposed manifest that nobody agreed to in time is taken away, whether anyone asks or not.
+    /// A proposed manifest that nobody agreed to in time is taken away, whether anyone asks or not; and an update after
+    /// which Marbles do not run again is rolled back.
     async fn cancel_lapsed_updates(self: Arc<Self>, shutdown: CancellationToken) -> Result<(), StartError> {
         while tokio::time::timeout(BETWEEN_LAPSES, shutdown.cancelled()).await.is_err() {
             let coordinator = self.clone();
             let lapse = tokio::task::spawn_blocking(move || {
                 let now = (coordinator.clock)();
+                coordinator.roll_back_when_due()?;
                 let due = |snapshot: &Snapshot| core::lapse(&snapshot.state, now).is_some();
                 if !coordinator.snapshot().is_ok_and(|snapshot| due(&snapshot)) {
                     return Ok(());
@@ -249,7 +252,7 @@ impl Coordinator {
             if let Ok(Err(refusal)) = lapse.await {
                 tracing::warn!(
                     code = refusal.code(),
-                    "an update whose deadline passed could not be cancelled"
+                    "an update whose time passed could not be cancelled or rolled back"
                 );
             }
         }

@@ -22,6 +22,8 @@ mod recovery;
 mod rehearsal;
 #[path = "it/replay.rs"]
 mod replay;
+#[path = "it/rollback.rs"]
+mod rollback;
 #[path = "it/running.rs"]
 mod running;
 #[path = "it/secrets.rs"]

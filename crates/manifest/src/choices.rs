@@ -26,6 +26,9 @@ pub struct Choices {
     pub unfit: BTreeSet<SecretName>,
     /// Whether the seal mode changes: such an update is refused.
     pub seal_mode: bool,
+    /// Whether it should be rolled back by itself and could not be, as holders of recovery keys get new shares: such an
+    /// update is refused.
+    pub no_way_back: bool,
 }
 
 /// A security version that was required and would be no more.
@@ -61,15 +64,17 @@ impl Choices {
             let before = old.secrets().get(&secret.name);
             before.is_some_and(|before| before.kind != secret.kind) && held(&secret.name)
         }));
+        let recovery_keys = new.settings().recovery_keys != old.settings().recovery_keys
+            || new.recovery_threshold() != old.recovery_threshold();
         Self {
             generated: named(&mut generated.into_iter()),
             rotated,
             root_secret,
-            recovery_keys: new.settings().recovery_keys != old.settings().recovery_keys
-                || new.recovery_threshold() != old.recovery_threshold(),
+            recovery_keys,
             falls: falls(old, new),
             unfit,
             seal_mode: new.settings().seal_mode != old.settings().seal_mode,
+            no_way_back: recovery_keys && new.settings().roll_back_after.is_some(),
         }
     }
 }

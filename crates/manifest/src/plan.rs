@@ -142,6 +142,11 @@ pub fn plan(old: &Manifest, new: &Manifest, held: impl Fn(&SecretName) -> bool) 
     if choices.seal_mode {
         obstacles.push("the seal mode of a mesh never changes".to_owned());
     }
+    if choices.no_way_back {
+        let words =
+            "recovery keys change, which cannot be rolled back: leave `RollBackAfter` out of this update";
+        obstacles.push(words.to_owned());
+    }
     Plan {
         from: old.digest(),
         to: new.digest(),

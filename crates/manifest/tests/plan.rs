@@ -167,6 +167,16 @@ fn each_change_is_told_with_its_effect() {
             json!({"RotateRootSecret": true}),
             "~ every secret that is made for single instances is made anew",
         ),
+        (
+            "/Config",
+            json!({"RolloutWindow": "2h"}),
+            "! Marbles of the epoch before may speak with the new ones for 2h (was never)",
+        ),
+        (
+            "/Config",
+            json!({"RollBackAfter": "10m"}),
+            "~ an update is rolled back unless all Marbles that ran run again within 10m (was never)",
+        ),
         ("/Infrastructures", json!({"a": {}}), "- infrastructure a is accepted"),
         ("/RecoveryKeys", json!({}), "- holder no longer holds a recovery share"),
         ("/Secrets/token/Size", json!(256), "~ token is made anew; its old value is lost"),
@@ -212,5 +222,10 @@ fn what_would_be_refused_is_said() {
     larger["Secrets"]["upload"]["Size"] = json!(256);
     let unset = manifest::plan(&parse(&shop()), &parse(&larger), |name| name.as_str() != "upload");
     assert!(unset.obstacles.is_empty(), "there is no value that would not fit");
+    let mut shares = shop();
+    shares["RecoveryKeys"] = json!({});
+    shares["Config"] = json!({"RollBackAfter": "10m"});
+    let shares = manifest::plan(&parse(&shop()), &parse(&shares), |_| true);
+    assert!(shares.obstacles[0].contains("cannot be rolled back"), "{:?}", shares.obstacles);
     assert!(changed("/Config", json!({"SealMode": "Disabled"})).obstacles[0].contains("seal mode"));
 }

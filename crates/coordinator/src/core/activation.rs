@@ -356,6 +356,7 @@ fn certify(
         epoch: mesh.epoch(),
         manifest: mesh.manifest_digest(),
         emulated: state.emulated() || peer.appraised.emulated(),
+        rollout: mesh.rollout(now).cloned(),
     };
     let names: Vec<_> = marble.names.iter().map(ToString::to_string).collect();
     let domain = state.trust_domain();

@@ -83,6 +83,7 @@ pub fn activate_native(
         epoch: mesh.epoch(),
         manifest: mesh.manifest_digest(),
         emulated: state.emulated() || peer.appraised.emulated(),
+        rollout: None,
     };
     let names: Vec<_> = marble.names.iter().map(ToString::to_string).collect();
     let domain = state.trust_domain();

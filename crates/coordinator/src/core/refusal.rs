@@ -259,6 +259,12 @@ pub enum Refusal {
     /// Two proofs of who the caller is.
     #[error("this request has both a client certificate and a token: give one, so that it is clear who asks")]
     TwoProofs,
+    /// An update that should be rolled back by itself, and could not be.
+    #[error(
+        "recovery keys change, which cannot be rolled back: holders have their shares. Leave `RollBackAfter` out of \
+         this update"
+    )]
+    NoWayBack,
     /// Our own fault.
     #[error("the coordinator failed: {0}")]
     Internal(String),
@@ -314,6 +320,7 @@ impl Refusal {
             Self::NoRecoveryKeys => "RECOVERY_KEYS_MISSING",
             Self::Token(fault) => fault.code(),
             Self::TwoProofs => "PROOFS_CONFLICT",
+            Self::NoWayBack => "ROLL_BACK_IMPOSSIBLE",
             Self::Internal(_) => "INTERNAL",
         }
     }

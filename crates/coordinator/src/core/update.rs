@@ -56,6 +56,9 @@ pub fn update(
     if choices.seal_mode {
         return Err(Refusal::SealModeFixed.into());
     }
+    if choices.no_way_back {
+        return Err(Refusal::NoWayBack.into());
+    }
     let pending = Pending {
         digest: manifest.digest(),
         bytes: Arc::new(bytes.to_vec()),
@@ -129,7 +132,7 @@ fn may_update(user: &User) -> Result<(), Refusal> {
     Err(Refusal::NotAllowed { user: user.name.to_string(), action: "UpdateManifest" })
 }
 
-fn seconds(duration: std::time::Duration) -> i64 {
+pub(super) fn seconds(duration: std::time::Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }
 
@@ -217,6 +220,9 @@ fn apply(
         // It cannot be made anew, and its user may be asleep.
         let reason = "its uploaded value does not fit the new definition: give the new secret another name";
         return Err(Refusal::SecretShape { name: name.to_string(), reason: reason.into() }.into());
+    }
+    if choices.no_way_back {
+        return Err(Refusal::NoWayBack.into());
     }
     let need = Need::epoch(state, Arc::new(new), choices.generated);
     let keys = need.and(choices.root_secret, choices.recovery_keys).met_by(keys)?;

@@ -1,5 +1,7 @@
 //! Secrets, and what governs the coordinator itself.
 
+use std::time::Duration;
+
 use super::{Changes, Effect, Kind, differences, opens_if, pairs, span};
 use crate::choices::Choices;
 use crate::manifest::Manifest;
@@ -58,6 +60,8 @@ fn settings(old: &Manifest, new: &Manifest, choices: &Choices, changes: &mut Cha
         seal_mode: _,
         gates,
         rotate_root_secret: _,
+        rollout_window,
+        roll_back_after,
     } = new.settings();
     let before = old.settings();
     for (name, was, is) in pairs(&before.infrastructures, infrastructures) {
@@ -104,6 +108,8 @@ fn settings(old: &Manifest, new: &Manifest, choices: &Choices, changes: &mut Cha
         let words = format!("an update is cancelled after {is} without agreement (was {was})");
         changes.add(Effect::Changes, Kind::UpdateDeadline, "update deadline", words);
     }
+    times(before.rollout_window, *rollout_window, changes);
+    roll_back(before.roll_back_after, *roll_back_after, changes);
     for (is_new, gate) in differences(&before.gates, gates) {
         let name = match gate {
             Gate::SignQuoteEndpoint => "SignQuoteEndpoint",
@@ -112,6 +118,40 @@ fn settings(old: &Manifest, new: &Manifest, choices: &Choices, changes: &mut Cha
         let now = if is_new { "open now" } else { "closed now" };
         changes.add(opens_if(is_new), Kind::FeatureGate, name, format!("the feature gate {name} is {now}"));
     }
+}
+
+fn times(was: Option<Duration>, is: Option<Duration>, changes: &mut Changes) {
+    let words = match (was, is) {
+        (was, is) if was == is => return,
+        (_, Some(is)) => {
+            format!(
+                "Marbles of the epoch before may speak with the new ones for {} (was {})",
+                span(is),
+                time(was)
+            )
+        }
+        (_, None) => {
+            format!("Marbles of the epoch before may no longer speak with the new ones (was {})", time(was))
+        }
+    };
+    changes.add(opens_if(is > was), Kind::RolloutWindow, "roll-out window", words);
+}
+
+fn roll_back(was: Option<Duration>, is: Option<Duration>, changes: &mut Changes) {
+    let words = match is {
+        _ if was == is => return,
+        Some(is) => format!(
+            "an update is rolled back unless all Marbles that ran run again within {} (was {})",
+            span(is),
+            time(was)
+        ),
+        None => format!("an update is never rolled back (was after {})", time(was)),
+    };
+    changes.add(Effect::Changes, Kind::RollBack, "roll-back", words);
+}
+
+fn time(time: Option<Duration>) -> String {
+    time.map_or("never".to_owned(), span)
 }
 
 /// So many of so many. Fewer are easier to win over, and so are the same of more.

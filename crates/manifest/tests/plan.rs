@@ -229,3 +229,20 @@ fn what_would_be_refused_is_said() {
     assert!(shares.obstacles[0].contains("cannot be rolled back"), "{:?}", shares.obstacles);
     assert!(changed("/Config", json!({"SealMode": "Disabled"})).obstacles[0].contains("seal mode"));
 }
+
+#[test]
+fn times_of_roll_out_and_roll_back_are_strict() {
+    for field in ["RolloutWindow", "RollBackAfter"] {
+        for wrong in ["", "0", "0h", "2", "2 h", "1h30m", "366d", "-1h", "2s"] {
+            let mut text = shop();
+            text["Config"] = json!({ field: wrong });
+            let faults = Manifest::parse(text.to_string().as_bytes()).unwrap_err();
+            assert_eq!(faults.all()[0].path, format!("Config.{field}"), "{wrong:?}");
+        }
+        let mut text = shop();
+        text["Config"] = json!({ field: "90m" });
+        let settings = parse(&text).settings().clone();
+        let times = (settings.rollout_window, settings.roll_back_after);
+        assert_eq!(times.0.xor(times.1).map(|time| time.as_secs()), Some(5400));
+    }
+}

@@ -200,3 +200,44 @@ fn fleet(fleet: &Value, line: &mut impl FnMut(String)) {
         ));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_is_told_in_words_and_cannot_write_to_the_terminal() {
+        let change = |effect: &str, words: &str| json!({ "effect": effect, "words": words });
+        let refused =
+            |marble: &str, codes: &[&str]| json!({ "marble": marble, "codes": codes, "instances": 1 });
+        let answer = json!({
+            "plan": {
+                "changes": [
+                    change("opens", "frontend may now \u{1b}[2Jread db_password"),
+                    change("changes", "salt is made anew"),
+                    change("closes", "cron may no longer call frontend"),
+                ],
+                "downgrades": ["billing"],
+                "obstacles": ["the seal mode of a mesh never changes"],
+            },
+            "fleet": {
+                "running": 5,
+                "refused": [refused("frontend", &["TCB_OUT_OF_DATE"]), refused("tally", &["WORKLOAD_MISMATCH"])],
+                "unrecorded": { "asker": 1 },
+            },
+        });
+        assert_eq!(
+            words(&answer),
+            "! frontend may now [2Jread db_password\n\
+             ~ salt is made anew\n\
+             - cron may no longer call frontend\n\
+             ! marks what gives more access, lets other code run, or asks for less.\n\
+             2 of 5 running Marbles would be refused:\n  1 of frontend: TCB_OUT_OF_DATE\n  1 of tally: WORKLOAD_MISMATCH\n\
+             The Evidence of 1 of 5 is not recorded here: it is when they renew their certificates.\n\
+             This update would be refused: the seal mode of a mesh never changes.\n\
+             A security version falls. If that is meant, propose it with: --allow-downgrade billing\n"
+        );
+        let nothing = words(&json!({ "plan": { "changes": [] } }));
+        assert_eq!(nothing, "Nothing that the manifest says would change.\n");
+    }
+}

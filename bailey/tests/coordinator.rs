@@ -6,9 +6,13 @@ mod bench;
 mod changes;
 #[path = "coordinator/elsewhere.rs"]
 mod elsewhere;
+#[path = "coordinator/log.rs"]
+mod log;
 #[path = "coordinator/recovery.rs"]
 mod recovery;
 #[path = "coordinator/secrets.rs"]
 mod secrets;
+#[path = "coordinator/stores.rs"]
+mod stores;
 #[path = "coordinator/words.rs"]
 mod words;

@@ -22,6 +22,7 @@ mod render;
 mod rollback;
 mod secrets;
 mod state;
+mod stored;
 pub mod token;
 mod transparency;
 mod update;
@@ -39,6 +40,9 @@ pub use rehearsal::{Rehearsal, Standing, rehearsed};
 pub use rollback::{roll_back, roll_back_due};
 pub use secrets::NewSecret;
 pub use state::{Mesh, Pending, State};
+pub use stored::{
+    Stored, credential, refused, stored_at, stored_for, stored_for_native, stored_for_reader, visible_stores,
+};
 pub use transparency::{EntriesDamaged, Log, SealedLogKey, download_secrets, openings};
 pub use update::{Progress, acknowledge as acknowledge_with, cancel, lapse, update as update_with};
 pub use value::SecretValue;
@@ -222,10 +226,10 @@ pub fn read_secrets(
     caller: &Caller,
     names: &[String],
 ) -> Result<BTreeMap<String, secrets::Readable>, Refusal> {
-    secrets::read(state, caller, names)
+    secrets::read(state, caller, names, &Stored::default())
 }
 
-pub use activation::{activate, add_emulated_roots, expectations, renew};
+pub use activation::{activate, activate_with, add_emulated_roots, expectations, renew};
 
 #[cfg(test)]
 pub(crate) fn next_epoch(state: &State, now: UnixTime) -> Result<event::Epoch, Refusal> {

@@ -19,7 +19,9 @@ mod recovery;
 mod rehearsal;
 mod rollback;
 mod standing;
+mod stores;
 mod telemetry;
+mod witness;
 
 pub use decision::stream::{DecisionSink, NotASink};
 pub use outward::{Destination, NotADestination, OutwardError};
@@ -54,6 +56,7 @@ use self::{
     outward::Outward,
     recorded::Recordings,
     standing::Standing,
+    stores::Stores,
     telemetry::Telemetry,
 };
 use crate::{
@@ -73,6 +76,8 @@ pub struct HostHints {
     pub endorsements: Vec<PathBuf>,
     /// Where it wants to hear what happens.
     pub telemetry: TelemetryHints,
+    /// Where the library for PKCS #11 lies; the manifest says which one it is.
+    pub pkcs11_library: Option<PathBuf>,
 }
 
 /// Where the host wants to hear what happens; nowhere unless it says so.
@@ -113,6 +118,7 @@ pub struct Coordinator {
     /// Absent while the state is locked.
     committer: OnceLock<Committer>,
     bundles: log::Bundles,
+    cosigned: witness::Cosigned,
     locked: Mutex<Option<recovery::Locked>>,
     rehearsal: Mutex<Option<rehearsal::Rehearsal>>,
     mode: RwLock<Mode>,
@@ -128,6 +134,7 @@ pub struct Coordinator {
     client_key: TeeKey,
     mesh_key: Arc<TeeKey>,
     standing: Standing,
+    stores: Stores,
 }
 
 /// What was decided: events, new shares if the recovery keys changed, and the answer.
@@ -169,6 +176,7 @@ impl Coordinator {
             }
         };
         let (decisions, telemetry) = listeners_of(&hints.telemetry)?;
+        let stores = Stores::new(clock.clone(), hints.pkcs11_library.clone());
         let coordinator = Arc::new(Self {
             tee,
             clock,
@@ -176,6 +184,7 @@ impl Coordinator {
             collateral: Collateral::new(hints.endorsements.clone()),
             committer,
             bundles: log::Bundles::default(),
+            cosigned: witness::Cosigned::default(),
             locked: Mutex::new(locked),
             rehearsal: Mutex::default(),
             mode: RwLock::new(mode),
@@ -188,6 +197,7 @@ impl Coordinator {
             client_key: TeeKey::generate()?,
             mesh_key: Arc::new(TeeKey::generate()?),
             standing: Standing::default(),
+            stores,
         });
         if let Some(telemetry) = &coordinator.telemetry {
             telemetry.observe(&coordinator);
@@ -219,7 +229,8 @@ impl Coordinator {
         };
         let lapses = self.clone().cancel_lapsed_updates(shutdown.clone());
         let told = self.clone().tell(shutdown.clone());
-        tokio::try_join!(renewal, client_api, mesh_api, marble_api, metrics, lapses, told).map(|_| ())
+        let kept = self.clone().keep_stores(shutdown.clone());
+        tokio::try_join!(renewal, client_api, mesh_api, marble_api, metrics, lapses, told, kept).map(|_| ())
     }
 
     /// Brings decisions to where the host wants them, and at the end what the collector has not heard yet.

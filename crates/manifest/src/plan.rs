@@ -103,6 +103,8 @@ pub enum Kind {
     UserUpdates,
     UserProof,
     UpdateThreshold,
+    Witnesses,
+    SecretStore,
     RecoveryThreshold,
     RecoveryKey,
     RolloutWindow,

@@ -13,6 +13,7 @@ use crate::fault::{Code, Collector, shown, suggestion};
 use crate::names::RecoveryKeyName;
 use crate::path::Path;
 use crate::support::{self, Feature};
+use crate::witness::{self, Witnesses};
 
 /// What governs the coordinator itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub struct Settings {
     /// After how long an update to this manifest is rolled back, unless each Marble that ran before runs again; never
     /// where absent.
     pub roll_back_after: Option<Duration>,
+    /// Who watches that the log only grows.
+    pub witnesses: Witnesses,
 }
 
 /// What an SGX platform must be, in MarbleRun's words.
@@ -102,6 +105,7 @@ pub(crate) fn resolve(document: &wire::Document, at: &Path<'_>, faults: &mut Col
         rotate_root_secret: config.rotate_root_secret,
         rollout_window: time(config.rollout_window.as_deref(), &here.field("RolloutWindow"), faults),
         roll_back_after: time(config.roll_back_after.as_deref(), &here.field("RollBackAfter"), faults),
+        witnesses: witness::resolve(&document.transparency, &at.field("Transparency"), faults),
     }
 }
 

@@ -11,7 +11,7 @@ use serde_bytes::ByteArray;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::{Event, Mesh, Refusal, State, activation, render};
+use super::{Event, Mesh, Refusal, State, activation, render, stored::Stored};
 
 /// A native program that was appraised.
 pub struct NativePeer<'a> {
@@ -69,14 +69,30 @@ pub(super) fn meets<'m>(
     Ok(marble)
 }
 
+/// Whether a program could be admitted now, before anything is fetched for it.
+pub(super) fn could_activate<'s>(
+    state: &'s State,
+    peer: &NativePeer<'_>,
+) -> Result<(&'s Mesh, &'s Marble), Refusal> {
+    let (mesh, marble) = admissible(state, peer)?;
+    activation::exhausted(mesh, marble)?;
+    Ok((mesh, marble))
+}
+
+fn admissible<'s>(state: &'s State, peer: &NativePeer<'_>) -> Result<(&'s Mesh, &'s Marble), Refusal> {
+    let mesh = state.running()?;
+    let marble = meets(mesh.manifest(), peer.marble, peer.appraised)?;
+    Ok((mesh, marble))
+}
+
 /// Admits an appraised program.
 pub fn activate_native(
     state: &State,
     peer: &NativePeer<'_>,
+    stored: &Stored,
     now: UnixTime,
 ) -> Result<NativeActivation, Refusal> {
-    let mesh = state.running()?;
-    let marble = meets(mesh.manifest(), peer.marble, peer.appraised)?;
+    let (mesh, marble) = admissible(state, peer)?;
     let instance = render::uuid_instance(peer.uuid);
     let identity = MarbleIdentity {
         marble: marble.name.to_string(),
@@ -94,7 +110,7 @@ pub fn activate_native(
         public_key: &render::public_key(&leaf.certificate)?,
         private_key: Some(&key),
     };
-    let parameters = render::render(state, mesh, marble, &own, now)?;
+    let parameters = render::render(state, mesh, marble, &own, stored, now)?;
     let mut env: BTreeMap<_, _> =
         parameters.rendered.env.iter().map(|(name, value)| (name.clone(), value.to_vec())).collect();
     env.extend(predefined(state, mesh, &leaf.certificate, &key));

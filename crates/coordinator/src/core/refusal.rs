@@ -3,6 +3,7 @@
 use attested_tls::{claims::MalformedClaims, key::SpkiDigest};
 use evidence::Platform;
 use manifest::{Faults, ManifestDigest};
+use secret_store::StoreError;
 use serde_json::{Value, json};
 
 use super::token::TokenFault;
@@ -265,6 +266,16 @@ pub enum Refusal {
          this update"
     )]
     NoWayBack,
+    /// A secret of a store outside cannot be had.
+    #[error("secret {secret:?} cannot be had from store {store:?}: {error}; to mend it, {}", error.mend())]
+    SecretStore {
+        /// Which secret.
+        secret: String,
+        /// In which store of the manifest.
+        store: String,
+        /// Why.
+        error: StoreError,
+    },
     /// Our own fault.
     #[error("the coordinator failed: {0}")]
     Internal(String),
@@ -321,6 +332,7 @@ impl Refusal {
             Self::Token(fault) => fault.code(),
             Self::TwoProofs => "PROOFS_CONFLICT",
             Self::NoWayBack => "ROLL_BACK_IMPOSSIBLE",
+            Self::SecretStore { error, .. } => error.code(),
             Self::Internal(_) => "INTERNAL",
         }
     }
@@ -340,6 +352,9 @@ impl Refusal {
                 .collect(),
             Self::Workload { expected, seen, .. } => {
                 json!({ "expected": hex::encode(expected), "seen": hex::encode(seen) })
+            }
+            Self::SecretStore { secret, store, error } => {
+                json!({ "secret": secret, "store": store, "mend": error.mend() })
             }
             _ => Value::Null,
         }

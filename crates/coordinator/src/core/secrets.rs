@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
-use super::{Caller, Event, Mesh, Proof, Refusal, SecretValue, State, event, token};
+use super::{Caller, Event, Mesh, Proof, Refusal, SecretValue, State, event, stored::Stored, token};
 use crate::authority::Authority;
 
 /// A secret that a user uploads: a value, or a certificate with its key.
@@ -123,7 +123,10 @@ pub(super) fn write(
 fn decode(secret: &Secret, upload: NewSecret) -> Result<SecretValue, Refusal> {
     let shape = |reason: String| Refusal::SecretShape { name: secret.name.to_string(), reason };
     if secret.source != SecretSource::UserDefined {
-        return Err(shape("the coordinator makes it".into()));
+        return Err(shape(match secret.source {
+            SecretSource::Stored(_) => "it lies in a store outside".into(),
+            _ => "the coordinator makes it".into(),
+        }));
     }
     let bytes = |text: &str, field: &str| {
         let value =
@@ -187,20 +190,34 @@ fn unarmoured(bytes: &[u8], label: &str) -> Result<Vec<u8>, String> {
     }
 }
 
-pub(super) fn read(
-    state: &State,
+/// The secrets of these names, if the caller may read all of them.
+pub(super) fn readable<'s>(
+    state: &'s State,
     caller: &Caller,
     names: &[String],
-) -> Result<BTreeMap<String, Readable>, Refusal> {
+) -> Result<Vec<&'s Secret>, Refusal> {
     let mesh = state.running()?;
     let user = user(mesh, caller)?;
     if names.is_empty() {
         return Err(Refusal::NoSecrets);
     }
+    names.iter().map(|name| granted(mesh, user, Action::ReadSecret, name)).collect()
+}
+
+pub(super) fn read(
+    state: &State,
+    caller: &Caller,
+    names: &[String],
+    stored: &Stored,
+) -> Result<BTreeMap<String, Readable>, Refusal> {
+    let mesh = state.running()?;
     let mut values = BTreeMap::new();
-    for name in names {
-        let secret = granted(mesh, user, Action::ReadSecret, name)?;
-        let value = mesh.secret(name);
+    for secret in readable(state, caller, names)? {
+        let name = secret.name.as_str();
+        let value = match secret.source {
+            SecretSource::Stored(_) => Some(stored.value(mesh, secret)?),
+            _ => mesh.secret(name),
+        };
         let part = |part| value.and_then(|value| value.part(part)).map(|value| BASE64.encode(value));
         let (cert, public, private) = match &secret.kind {
             SecretKind::Certificate(_) => (
@@ -228,7 +245,7 @@ pub(super) fn read(
             private,
             public,
         };
-        values.insert(name.clone(), readable);
+        values.insert(name.to_owned(), readable);
     }
     Ok(values)
 }

@@ -7,6 +7,7 @@ mod plan;
 mod reads;
 mod recovery;
 mod rehearsal;
+mod stores;
 mod v1;
 mod writes;
 
@@ -70,7 +71,10 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
         .route("/api/v3/recovery/rehearsal", get(rehearsal::progress).post(rehearsal::upload))
         .route("/api/v3/recovery/rehearsal/public-key", get(rehearsal::public_key))
         .route("/api/v3/plan", post(plan::plan))
+        .route("/api/v3/stores/check", post(stores::check))
         .route("/api/v3/log/checkpoint", get(log::checkpoint))
+        .route("/api/v3/log/checkpoint/witnessed", get(log::witnessed))
+        .route("/api/v3/log/cosignature", post(log::cosignature))
         .route("/api/v3/log/secrets", get(log::secrets))
         .route("/api/v3/log/tile/{*path}", get(log::tile))
         .route("/livez", get(reads::live))

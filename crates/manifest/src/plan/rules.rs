@@ -8,6 +8,7 @@ use crate::manifest::Manifest;
 use crate::names::SecretName;
 use crate::secret::SecretSource;
 use crate::settings::{Gate, RecoveryKey, Settings};
+use crate::witness::Witnesses;
 
 pub(super) fn compare(old: &Manifest, new: &Manifest, choices: &Choices, changes: &mut Changes) {
     for (name, before, after) in pairs(old.secrets(), new.secrets()) {
@@ -17,6 +18,7 @@ pub(super) fn compare(old: &Manifest, new: &Manifest, choices: &Choices, changes
                     SecretSource::Shared => "made for all Marbles",
                     SecretSource::PerInstance => "made for each instance",
                     SecretSource::UserDefined => "uploaded by a user",
+                    SecretSource::Stored(_) => "out of a store outside the mesh",
                 };
                 (Effect::Changes, format!("secret {name} is new: {}, {source}", after.kind.as_str()))
             }
@@ -27,6 +29,16 @@ pub(super) fn compare(old: &Manifest, new: &Manifest, choices: &Choices, changes
             _ => continue,
         };
         changes.add(effect, Kind::Secret, name, words);
+    }
+    for (name, before, after) in pairs(old.stores(), new.stores()) {
+        let (effect, words) = match (before, after) {
+            (None, _) => (Effect::Changes, format!("secret store {name} is new")),
+            (_, None) => (Effect::Closes, format!("secret store {name} is gone")),
+            (before, after) if before == after => continue,
+            // Another address, other roots, another library: whoever is there gives the values.
+            _ => (Effect::Opens, format!("secret store {name} is another place, or reached otherwise")),
+        };
+        changes.add(effect, Kind::SecretStore, name, words);
     }
     for name in &choices.generated {
         value(name, old, choices, changes);
@@ -62,6 +74,7 @@ fn settings(old: &Manifest, new: &Manifest, choices: &Choices, changes: &mut Cha
         rotate_root_secret: _,
         rollout_window,
         roll_back_after,
+        witnesses,
     } = new.settings();
     let before = old.settings();
     for (name, was, is) in pairs(&before.infrastructures, infrastructures) {
@@ -108,6 +121,7 @@ fn settings(old: &Manifest, new: &Manifest, choices: &Choices, changes: &mut Cha
         let words = format!("an update is cancelled after {is} without agreement (was {was})");
         changes.add(Effect::Changes, Kind::UpdateDeadline, "update deadline", words);
     }
+    watched(&before.witnesses, witnesses, changes);
     times(before.rollout_window, *rollout_window, changes);
     roll_back(before.roll_back_after, *roll_back_after, changes);
     for (is_new, gate) in differences(&before.gates, gates) {
@@ -152,6 +166,24 @@ fn roll_back(was: Option<Duration>, is: Option<Duration>, changes: &mut Changes)
 
 fn time(time: Option<Duration>) -> String {
     time.map_or("never".to_owned(), span)
+}
+
+/// Who watches that the log only grows: fewer, or others, see less of it.
+fn watched(was: &Witnesses, is: &Witnesses, changes: &mut Changes) {
+    let Witnesses { keys, quorum } = is;
+    if was == is {
+        return;
+    }
+    let gone = was.keys.iter().any(|key| !keys.contains(key));
+    let effect = opens_if(gone || *quorum < was.quorum);
+    let words = format!(
+        "{quorum} of {} witnesses must cosign the log (was {} of {})",
+        keys.len(),
+        was.quorum,
+        was.keys.len()
+    );
+    let words = if gone { format!("{words}, and some are others") } else { words };
+    changes.add(effect, Kind::Witnesses, "witnesses", words);
 }
 
 /// So many of so many. Fewer are easier to win over, and so are the same of more.

@@ -2,6 +2,7 @@
 
 mod change;
 mod look;
+mod plan;
 
 use std::path::PathBuf;
 
@@ -31,6 +32,8 @@ pub enum Command {
     Set(change::Set),
     /// Print the manifest in force
     Get(look::Get),
+    /// Say in words what another manifest would change, and which running Marbles it would refuse
+    Plan(plan::Plan),
     /// Propose another manifest, or raise security versions of packages
     Update(change::Update),
     /// Agree to the manifest that another user proposed
@@ -54,6 +57,7 @@ impl Command {
             Self::Check { file, json } => check(&file, json),
             Self::Set(set) => set.run().await,
             Self::Get(get) => get.run().await,
+            Self::Plan(plan) => plan.run().await,
             Self::Update(update) => update.run().await,
             Self::Acknowledge(acknowledge) => acknowledge.run().await,
             Self::Cancel(cancel) => cancel.run().await,

@@ -28,9 +28,9 @@ async fn two_users_update_and_everyone_can_see_it() {
     let next = bench.write("next.json", next.to_string());
 
     assert!(bench.ask(&serving, &["manifest", "pending"]).failed(1).contains("UPDATE_ABSENT"));
-    let said = bench.act(&serving, "ann", &["manifest", "update", &next]).ok();
+    let said = bench.act(&serving, "ann", &["manifest", "update", "--yes", &next]).ok();
     assert!(said.contains("1 user still needs") && said.contains("can acknowledge it: ben"), "{said}");
-    let twice = bench.act(&serving, "ben", &["manifest", "update", &next]).failed(1);
+    let twice = bench.act(&serving, "ben", &["manifest", "update", "--yes", &next]).failed(1);
     assert!(twice.contains("UPDATE_PENDING"), "{twice}");
     let said = bench.ask(&serving, &["manifest", "pending", "--output", &bench.path("proposed.json")]).ok();
     assert!(said.contains("missing:   1") && said.contains("ben") && said.contains("fall: none"), "{said}");
@@ -55,7 +55,7 @@ async fn two_users_update_and_everyone_can_see_it() {
     assert!(said.contains("another manifest"), "{said}");
     bench.appraise(&serving.url, &["manifest", "verify", "no-such-file", &serving.url]).failed(2);
     let said = bench.appraise(&serving.url, &["verify", &serving.url]).ok();
-    assert!(said.contains("mode        running"), "{said}");
+    assert!(said.contains("mode         running"), "{said}");
     let said = bench.appraise(&serving.url, &["verify", &serving.url, "--json"]).ok();
     assert_eq!(serde_json::from_str::<Value>(&said).unwrap()["coordinator"]["mode"], "running");
 
@@ -72,7 +72,7 @@ async fn versions_rise_at_once_and_fall_only_when_it_is_said() {
     let bench = Bench::new();
     let serving = running(&bench).await;
     let raise = bench.write("raise.json", r#"{"Packages": {"signed": {"SecurityVersion": 5}}}"#);
-    let said = bench.act(&serving, "ann", &["manifest", "update", &raise]).ok();
+    let said = bench.act(&serving, "ann", &["manifest", "update", "--yes", &raise]).ok();
     assert!(said.contains("Update successful"), "{said}");
     // The document is the same; what is in force is shown on demand.
     assert_eq!(bench.ask(&serving, &["manifest", "get"]).ok(), bench.read("manifest.json"));
@@ -86,9 +86,9 @@ async fn versions_rise_at_once_and_fall_only_when_it_is_said() {
     assert!(signed["manifestSignatureRootECDSA"].is_string() && signed["manifestFingerprint"].is_string());
 
     let old = bench.path("manifest.json");
-    let said = bench.act(&serving, "ann", &["manifest", "update", &old]).failed(1);
+    let said = bench.act(&serving, "ann", &["manifest", "update", "--yes", &old]).failed(1);
     assert!(said.contains("SECURITY_VERSION_DOWNGRADE") && said.contains("--allow-downgrade"), "{said}");
-    bench.act(&serving, "ann", &["manifest", "update", &old, "--allow-downgrade", "signed"]).ok();
+    bench.act(&serving, "ann", &["manifest", "update", "--yes", &old, "--allow-downgrade", "signed"]).ok();
     assert!(bench.ask(&serving, &["manifest", "pending"]).ok().contains("fall: signed"));
     assert!(bench.act(&serving, "owner", &["manifest", "cancel"]).failed(1).contains("USER_UNKNOWN"));
     assert!(bench.act(&serving, "ben", &["manifest", "cancel"]).ok().contains("cancelled"));
@@ -112,4 +112,38 @@ async fn certificates_of_an_appraised_coordinator() {
     bench.write("reference.json", measured);
     bench.appraise(&serving.url, &["certificate", "root", &serving.url, "--output", &output]).failed(1);
     assert!(!std::path::Path::new(&output).exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_is_seen_before_an_update_is_proposed_or_agreed_to() {
+    let bench = Bench::new();
+    let serving = running(&bench).await;
+    let mut next = bench.manifest();
+    next["Marbles"]["tally"]["MaxActivations"] = json!(3);
+    next["Packages"]["signed"]["SecurityVersion"] = json!(1);
+    let (old, next) = (bench.path("manifest.json"), bench.write("next.json", next.to_string()));
+
+    let offline = crate::bench::bailey(&["manifest", "plan", &next, "--current", &old]).ok();
+    assert!(offline.starts_with("! the security version of package signed FALLS from 3 to 1\n"), "{offline}");
+    assert!(offline.contains("propose it with: --allow-downgrade signed"), "{offline}");
+    assert!(offline.contains("- tally may be activated at most 3 times"), "{offline}");
+    let asked = bench.act(&serving, "ann", &["manifest", "plan", &next]).ok();
+    assert!(asked.contains("FALLS") && asked.contains("None of 0 running Marbles"), "{asked}");
+    let json = bench.act(&serving, "owner", &["manifest", "plan", &next, "--json"]).ok();
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["plan"]["downgrades"], json!(["signed"]));
+    assert_eq!((&json["epoch"], &json["fleet"]["running"]), (&json!(1), &json!(0)));
+    crate::bench::bailey(&["manifest", "plan", &next]).failed(2);
+    let both = bench.act(&serving, "ann", &["manifest", "plan", &next, "--current", &old]);
+    both.failed(2);
+
+    // Nobody is at a terminal here, so the plan is shown and nothing is proposed.
+    let refused = bench.act(&serving, "ann", &["manifest", "update", &next, "--allow-downgrade", "signed"]);
+    assert!(refused.out.contains("FALLS") && refused.err.contains("--yes"), "{}{}", refused.out, refused.err);
+    assert_eq!(refused.code, 2);
+    assert!(bench.ask(&serving, &["manifest", "pending"]).failed(1).contains("UPDATE_ABSENT"));
+    let update = ["manifest", "update", "--yes", &next, "--allow-downgrade", "signed"];
+    bench.act(&serving, "ann", &update).ok();
+    let pending = bench.ask(&serving, &["manifest", "pending", "--plan"]).ok();
+    assert!(pending.contains("fall: signed\n! the security version of package signed FALLS"), "{pending}");
 }

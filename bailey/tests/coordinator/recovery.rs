@@ -44,7 +44,7 @@ async fn s46_holders_recover_the_state_on_another_machine() {
 
     let serving = bench.serve(b"elsewhere", Some(&lost.state)).await;
     let said = bench.appraise(&serving.url, &["verify", &serving.url]).ok();
-    assert!(said.contains("mode        recovering"), "{said}");
+    assert!(said.contains("mode         recovering"), "{said}");
     let said = bench.ask(&serving, &["status"]).ok();
     assert!(said.starts_with("recovery: ") && said.contains("2 recovery secrets are missing"), "{said}");
     let said = recover(&bench, &serving, "alice", &["--rehearse"]).failed(1);
@@ -122,11 +122,13 @@ async fn new_holders_get_new_secrets_and_nobody_overlooks_them() {
         bench.write("next.json", manifest.to_string())
     };
     // Without a file they are printed, and loudly.
-    let said = bench.act(&serving, "ann", &["manifest", "update", &last("carol-2")]);
+    let said = bench.act(&serving, "ann", &["manifest", "update", "--yes", &last("carol-2")]);
     assert!(said.err.contains("KEEP THEM") && said.err.contains("3 holders"), "{}", said.err);
     assert!(said.out.contains("RecoverySecrets") && said.out.contains("carol"), "{}", said.out);
     let new = bench.path("new.json");
-    bench.act(&serving, "ann", &["manifest", "update", &last("carol-3"), "--recovery-secrets", &new]).ok();
+    bench
+        .act(&serving, "ann", &["manifest", "update", "--yes", &last("carol-3"), "--recovery-secrets", &new])
+        .ok();
     let stale = recover(&bench, &serving, "alice", &["--rehearse"]).failed(1);
     assert!(stale.contains("SHARE_WRONG"), "{stale}");
     let key = bench.path("carol-3.rsa.pem");
@@ -135,6 +137,6 @@ async fn new_holders_get_new_secrets_and_nobody_overlooks_them() {
     manifest["Marbles"]["tally"]["MaxActivations"] = json!(9);
     let next = bench.write("next.json", manifest.to_string());
     let none = bench.path("none.json");
-    bench.act(&serving, "ann", &["manifest", "update", &next, "-r", &none]).ok();
+    bench.act(&serving, "ann", &["manifest", "update", "--yes", &next, "-r", &none]).ok();
     assert!(!Path::new(&none).exists());
 }

@@ -28,7 +28,7 @@ use crate::{
     clock::Clock,
     frame,
     key::{SpkiDigest, TeeKey, sha256},
-    statement::{Expected, MAX_STATEMENT, Statement, StatementError},
+    statement::{Expected, MAX_STATEMENT, Presented, Statement, StatementError},
 };
 
 mod tls;
@@ -101,6 +101,8 @@ pub struct AttestedPeer {
     pub key: SpkiDigest,
     /// The peer's SubjectPublicKeyInfo, DER.
     pub public_key: Vec<u8>,
+    /// What was appraised, to be appraised again by other expectations.
+    pub presented: Presented,
 }
 
 /// A stream whose peer was appraised. Made by [`connect`] and [`accept`] only.
@@ -260,8 +262,8 @@ where
     }
 
     let public_key = public_key_of(&peer_certificate)?;
-    let claims = presented.claims.into_vec();
-    let peer = Arc::new(AttestedPeer { appraised, claims, key: peer_key, public_key });
+    let (presented, claims) = presented.kept(policy.role(), &peer_key, &their_nonce);
+    let peer = Arc::new(AttestedPeer { appraised, claims, key: peer_key, public_key, presented });
     Ok((Attested { stream, peer }, policy.role()))
 }
 

@@ -33,6 +33,26 @@ pub struct MarbleIdentity {
     pub manifest: [u8; 32],
     /// Whether an emulated platform is anywhere beneath it; then it proves nothing about hardware.
     pub emulated: bool,
+    /// The epoch before, while its Marbles may still speak with this one's.
+    pub rollout: Option<Rollout>,
+}
+
+/// A window in which an epoch is rolled out: Marbles of the one before it and its own may speak with each other. The
+/// coordinator says so in the certificates of the new epoch, so that those of the old one need not be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rollout {
+    /// The epoch before.
+    pub epoch: u64,
+    /// SHA-256 of its manifest.
+    pub manifest: [u8; 32],
+    /// The last second in which it may.
+    pub until: i64,
+}
+
+impl Rollout {
+    fn is_for(&self, other: &MarbleIdentity) -> bool {
+        self.epoch == other.epoch && self.manifest == other.manifest
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -42,6 +62,16 @@ struct WireIdentity {
     marble: String,
     emulated: bool,
     manifest: ByteArray<32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rollout: Option<WireRollout>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireRollout {
+    epoch: u64,
+    manifest: ByteArray<32>,
+    until: i64,
 }
 
 impl MarbleIdentity {
@@ -52,6 +82,11 @@ impl MarbleIdentity {
             marble: self.marble.clone(),
             emulated: self.emulated,
             manifest: ByteArray::new(self.manifest),
+            rollout: self.rollout.as_ref().map(|rollout| WireRollout {
+                epoch: rollout.epoch,
+                manifest: ByteArray::new(rollout.manifest),
+                until: rollout.until,
+            }),
         };
         let mut cbor = Vec::new();
         ciborium::into_writer(&wire, &mut cbor).expect("writing plain data to memory cannot fail");
@@ -78,6 +113,11 @@ impl MarbleIdentity {
             epoch: wire.epoch,
             manifest: wire.manifest.into_array(),
             emulated: wire.emulated,
+            rollout: wire.rollout.map(|rollout| Rollout {
+                epoch: rollout.epoch,
+                manifest: rollout.manifest.into_array(),
+                until: rollout.until,
+            }),
         })
     }
 }
@@ -143,6 +183,20 @@ pub enum PeerRefusal {
         /// The peer's epoch.
         seen: u64,
     },
+    /// A Marble of the epoch before or after, and the time is over in which both may speak with each other.
+    #[error(
+        "Marble {marble:?} is of epoch {seen}, this side of epoch {expected}, and their roll-out window is over"
+    )]
+    RolloutOver {
+        /// Who.
+        marble: String,
+        /// This side's epoch.
+        expected: u64,
+        /// The peer's epoch.
+        seen: u64,
+        /// The last second of the window.
+        until: i64,
+    },
 }
 
 impl PeerRefusal {
@@ -153,6 +207,7 @@ impl PeerRefusal {
             Self::NotNamed { .. } => "PEER_NOT_NAMED",
             Self::WrongMarble { .. } => "PEER_WRONG_MARBLE",
             Self::OtherEpoch { .. } => "PEER_OTHER_EPOCH",
+            Self::RolloutOver { .. } => "PEER_ROLLOUT_OVER",
         }
     }
 }

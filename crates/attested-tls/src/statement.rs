@@ -1,12 +1,14 @@
 //! Evidence as it travels: the hardware's bytes, the Endorsements stapled to it, and the claims that its
 //! report data covers.
 
+use std::sync::Arc;
+
 use appraisal::{
     Appraised, Capacity, Policy, ReferenceValue, ReferenceValues, Refused, UnixTime, Verifier,
     binding::{Role, Transcript},
 };
 use attester::{AttesterError, Tee};
-use evidence::{Endorsements, Evidence};
+use evidence::{Endorsements, Evidence, ReportData};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
@@ -109,6 +111,50 @@ impl Statement {
         };
         verifier
             .appraise(&evidence, &endorsements, &reference, expected.policy, expected.now)
+            .map_err(|refused| StatementError::Refused(Box::new(refused)))
+    }
+
+    /// Its parts, to be kept after it was appraised: what can be appraised again, and the claims.
+    pub fn kept(self, role: Role, key: &SpkiDigest, nonce: &[u8; 32]) -> (Presented, Vec<u8>) {
+        let transcript = Transcript { role, key: &key.0, nonce, claims: &self.claims };
+        let presented = Presented {
+            report_data: transcript.report_data(&crypto_aws_lc::AwsLc),
+            evidence: self.evidence.into_vec(),
+            endorsements: self.endorsements.into_vec().into(),
+        };
+        (presented, self.claims.into_vec())
+    }
+}
+
+/// Evidence that was presented once, with all that it takes to appraise it again: what it had to cover on its
+/// connection stays what it had to cover.
+#[derive(Debug, Clone)]
+pub struct Presented {
+    /// The platform's Evidence in the vendor's format.
+    pub evidence: Vec<u8>,
+    /// [`Endorsements`] as CBOR.
+    pub endorsements: Arc<[u8]>,
+    /// What it had to cover.
+    pub report_data: ReportData,
+}
+
+impl Presented {
+    /// Appraises it again, at `now`, by these expectations. Not a proof of who is at the other end of anything: the
+    /// key that it covers may be gone.
+    pub fn appraise_again(
+        &self,
+        measurements: &[ReferenceValue],
+        policy: &Policy,
+        now: UnixTime,
+        verifier: &Verifier,
+    ) -> Result<Appraised, StatementError> {
+        let evidence = Evidence::parse(&self.evidence)?;
+        let endorsements = Endorsements::from_bytes(&self.endorsements)
+            .map_err(|error| StatementError::Endorsements(error.to_string()))?;
+        let report_data = self.report_data.clone().into();
+        let reference = ReferenceValues { report_data, measurements: measurements.to_vec() };
+        verifier
+            .appraise(&evidence, &endorsements, &reference, policy, now)
             .map_err(|refused| StatementError::Refused(Box::new(refused)))
     }
 }

@@ -12,12 +12,15 @@ mod event;
 mod history;
 mod identity;
 mod instances;
+mod keys;
 mod native;
+mod plan;
 pub mod recovery;
 mod refusal;
 mod rehearsal;
 mod render;
 pub mod replica;
+mod rollback;
 mod secrets;
 mod state;
 mod stored;
@@ -30,19 +33,25 @@ pub use activation::{Activation, Certified};
 pub use event::Event;
 pub use history::Entry;
 pub use identity::IdentityKey;
+pub use keys::{Need, NewKeys, Undecided};
 pub use native::{NativeActivation, NativePeer, activate_native, native_expectations, raise_counter};
+pub use plan::{Fleet, Proposed, Recorded, RefusedInstances, plan};
 pub use refusal::Refusal;
 pub use rehearsal::{Rehearsal, Standing, rehearsed};
+pub use rollback::{roll_back, roll_back_due};
 pub use secrets::NewSecret;
 pub use state::{Mesh, Pending, State};
 pub use stored::{
     Stored, credential, refused, stored_at, stored_for, stored_for_native, stored_for_reader, visible_stores,
 };
 pub use transparency::{EntriesDamaged, Log, SealedLogKey, download_secrets, openings};
-pub use update::{Progress, acknowledge, cancel, lapse, update};
+pub use update::{Progress, acknowledge as acknowledge_with, cancel, lapse, update as update_with};
 pub use value::SecretValue;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use appraisal::UnixTime;
 use attested_tls::key::SpkiDigest;
@@ -117,6 +126,35 @@ pub fn found(emulated: bool, identity: &IdentityKey, now: UnixTime) -> Result<Ev
 
 /// The first manifest, by the owner that the measured configuration names and by nobody else. Gives the shares of
 /// the recovery keys, if there are any: they are in the answer and nowhere else.
+pub fn set_manifest_with(
+    state: &State,
+    owner: &SpkiDigest,
+    caller: &Caller,
+    bytes: &[u8],
+    now: UnixTime,
+    keys: Option<&NewKeys>,
+) -> Result<(Event, Option<recovery::Shares>), Undecided> {
+    let presented = SpkiDigest::of_certificate(caller.certificate()?).map_err(|_| Refusal::UnknownUser)?;
+    if presented != *owner {
+        return Err(Refusal::NotOwner { expected: *owner, seen: presented }.into());
+    }
+    if let Some(mesh) = state.mesh() {
+        return Err(Refusal::ManifestAlreadySet { epoch: mesh.epoch() }.into());
+    }
+    let manifest = Arc::new(Manifest::parse(bytes)?);
+    let secrets = manifest.secrets().keys().cloned().collect();
+    let keys = keys::Need::epoch(state, manifest, secrets).and(false, true).met_by(keys)?;
+    let event = Event::ManifestSet {
+        generated: keys.generated.clone(),
+        manifest: ByteBuf::from(bytes),
+        epoch: keys.epoch.clone(),
+        recovery_secret: keys.recovery_secret(),
+        at: event::seconds(now),
+    };
+    Ok((event, keys.shares()))
+}
+
+/// As [`set_manifest_with`], and makes the keys itself.
 pub fn set_manifest(
     state: &State,
     owner: &SpkiDigest,
@@ -124,25 +162,28 @@ pub fn set_manifest(
     bytes: Vec<u8>,
     now: UnixTime,
 ) -> Result<(Event, Option<recovery::Shares>), Refusal> {
-    let presented = SpkiDigest::of_certificate(caller.certificate()?).map_err(|_| Refusal::UnknownUser)?;
-    if presented != *owner {
-        return Err(Refusal::NotOwner { expected: *owner, seen: presented });
-    }
-    if let Some(mesh) = state.mesh() {
-        return Err(Refusal::ManifestAlreadySet { epoch: mesh.epoch() });
-    }
-    let manifest = Manifest::parse(&bytes)?;
-    let (epoch, intermediate) = epoch::next(state, now)?;
-    let recovery_secret = recovery::secret(&manifest)?;
-    let shares = recovery_secret.as_ref().map(|secret| recovery::shares(&manifest, secret)).transpose()?;
-    let event = Event::ManifestSet {
-        generated: secrets::generate(&manifest, &intermediate, now, |_| true)?,
-        manifest: ByteBuf::from(bytes),
-        epoch,
-        recovery_secret: recovery_secret.map(|secret| ByteArray::new(*secret)),
-        at: event::seconds(now),
-    };
-    Ok((event, shares))
+    keys::in_one_go(now, |keys| set_manifest_with(state, owner, caller, &bytes, now, keys))
+}
+
+/// As [`update_with`], and makes the keys itself.
+pub fn update(
+    state: &State,
+    caller: &Caller,
+    bytes: Vec<u8>,
+    downgrades: BTreeSet<String>,
+    now: UnixTime,
+) -> Result<(Vec<Event>, Progress), Refusal> {
+    keys::in_one_go(now, |keys| update_with(state, caller, &bytes, &downgrades, now, keys))
+}
+
+/// As [`acknowledge_with`], and makes the keys itself.
+pub fn acknowledge(
+    state: &State,
+    caller: &Caller,
+    bytes: &[u8],
+    now: UnixTime,
+) -> Result<(Vec<Event>, Progress), Refusal> {
+    keys::in_one_go(now, |keys| acknowledge_with(state, caller, bytes, now, keys))
 }
 
 /// After a recovery: a new root and a new epoch, for the CA keys stayed in the TEE that is lost.
@@ -156,11 +197,13 @@ pub fn recovered(
     let root = Authority::root(emulated, now)?;
     let identity = state.identity();
     let (epoch, intermediate) = epoch::below(&root, identity, mesh.epoch() + 1, emulated, now)?;
-    let certificate = |secret: &manifest::Secret| matches!(secret.kind, manifest::SecretKind::Certificate(_));
+    let certificates = update::certificates(mesh.manifest());
     Ok(Event::Recovered {
         holders,
         root: epoch::sealed(&root, identity)?,
-        generated: secrets::generate(mesh.manifest(), &intermediate, now, certificate)?,
+        generated: secrets::generate(mesh.manifest(), &intermediate, now, |it| {
+            certificates.contains(&it.name)
+        })?,
         epoch,
         emulated,
         at: event::seconds(now),
@@ -191,5 +234,6 @@ pub use activation::{activate, activate_with, add_emulated_roots, expectations, 
 
 #[cfg(test)]
 pub(crate) fn next_epoch(state: &State, now: UnixTime) -> Result<event::Epoch, Refusal> {
-    epoch::next(state, now).map(|(epoch, _)| epoch)
+    let number = state.mesh().map_or(0, Mesh::epoch) + 1;
+    epoch::below(state.root(), state.identity(), number, state.emulated(), now).map(|(epoch, _)| epoch)
 }

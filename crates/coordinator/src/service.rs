@@ -9,13 +9,16 @@ mod connections;
 mod decision;
 mod envelope;
 mod log;
+mod making;
 mod marble_api;
 mod mesh_api;
 mod metrics;
 mod outward;
+mod recorded;
 mod recovery;
 mod rehearsal;
 mod replica;
+mod rollback;
 mod standing;
 mod stores;
 mod telemetry;
@@ -53,6 +56,7 @@ use self::{
     decision::stream::Stream,
     metrics::Metrics,
     outward::Outward,
+    recorded::Recordings,
     replica::Replicas,
     standing::Standing,
     stores::Stores,
@@ -127,6 +131,8 @@ pub struct Coordinator {
     root_changed: Notify,
     /// A fleet comes again and again with the same Endorsements.
     verifier: Arc<Verifier>,
+    /// What the running instances presented.
+    recorded: Recordings,
     metrics: Metrics,
     decisions: Option<Stream>,
     telemetry: Option<Telemetry>,
@@ -195,6 +201,7 @@ impl Coordinator {
             mode: RwLock::new(mode),
             root_changed: Notify::new(),
             verifier: Arc::new(attested_tls::statement::verifier()),
+            recorded: Recordings::default(),
             metrics: Metrics::default(),
             decisions,
             telemetry,
@@ -251,12 +258,14 @@ impl Coordinator {
         Ok(())
     }
 
-    /// A proposed manifest that nobody agreed to in time is taken away, whether anyone asks or not.
+    /// A proposed manifest that nobody agreed to in time is taken away, whether anyone asks or not; and an update after
+    /// which Marbles do not run again is rolled back.
     async fn cancel_lapsed_updates(self: Arc<Self>, shutdown: CancellationToken) -> Result<(), StartError> {
         while tokio::time::timeout(BETWEEN_LAPSES, shutdown.cancelled()).await.is_err() {
             let coordinator = self.clone();
             let lapse = tokio::task::spawn_blocking(move || {
                 let now = (coordinator.clock)();
+                coordinator.roll_back_when_due()?;
                 let due = |snapshot: &Snapshot| core::lapse(&snapshot.state, now).is_some();
                 if !coordinator.snapshot().is_ok_and(|snapshot| due(&snapshot)) {
                     return Ok(());
@@ -269,7 +278,7 @@ impl Coordinator {
             if let Ok(Err(refusal)) = lapse.await {
                 tracing::warn!(
                     code = refusal.code(),
-                    "an update whose deadline passed could not be cancelled"
+                    "an update whose time passed could not be cancelled or rolled back"
                 );
             }
         }

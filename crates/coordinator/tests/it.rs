@@ -18,6 +18,8 @@ mod log;
 mod marblerun;
 #[path = "it/observability.rs"]
 mod observability;
+#[path = "it/plan.rs"]
+mod plan;
 #[path = "it/processes.rs"]
 mod processes;
 #[path = "it/recovery.rs"]
@@ -26,6 +28,8 @@ mod recovery;
 mod rehearsal;
 #[path = "it/replay.rs"]
 mod replay;
+#[path = "it/rollback.rs"]
+mod rollback;
 #[path = "it/running.rs"]
 mod running;
 #[path = "it/scale_out.rs"]

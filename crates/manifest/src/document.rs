@@ -210,6 +210,8 @@ wire! {
         recovery_threshold: u64 = "RecoveryThreshold",
         rotate_root_secret: bool = "RotateRootSecret",
         update_deadline: Option<String> = "UpdateDeadline",
+        rollout_window: Option<String> = "RolloutWindow",
+        roll_back_after: Option<String> = "RollBackAfter",
     }
 
     struct SecretStore {

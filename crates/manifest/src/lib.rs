@@ -39,6 +39,7 @@
 //! ```
 
 mod certificate;
+mod choices;
 mod document;
 mod encoding;
 mod fault;
@@ -50,6 +51,7 @@ mod oidc;
 mod package;
 mod parameters;
 mod path;
+mod plan;
 mod platform;
 mod raised;
 mod secret;
@@ -66,6 +68,7 @@ mod witness;
 mod yaml;
 
 pub use certificate::{CertificateSecret, CertificateTemplate, End, ExtendedKeyUsage, KeyKind, Subject};
+pub use choices::{Choices, Fall};
 pub use fault::{Code, Fault, Faults};
 pub use manifest::{InvalidDigest, Manifest, ManifestDigest};
 pub use marble::{Access, Limits, Log, Marble, SubjectName, Workload, WorkloadDigest};
@@ -75,6 +78,7 @@ pub use names::{
 pub use oidc::{TokenHolder, TokenIdentity, TokenKey, TokenKeyKind};
 pub use package::{Accepted, AcceptedCode, Package, Signer};
 pub use parameters::{ParameterError, Parameters, Rendered};
+pub use plan::{Change, Effect, Kind, Plan, plan};
 pub use platform::{Family, MinimumTcb, PlatformPolicy, TcbStatus};
 pub use raised::with_versions;
 pub use secret::{Secret, SecretKind, SecretSource};

@@ -21,7 +21,7 @@ use crate::settings::{self, Settings};
 use crate::store::{self, SecretStore};
 use crate::tls;
 use crate::tree::Node;
-use crate::user::{self, Action, Proof, Role, User};
+use crate::user::{self, Action, Grant, Proof, Role, User};
 use crate::wire::Wire;
 
 /// A manifest without faults. [`Manifest::parse`] is its only origin.
@@ -153,6 +153,29 @@ impl Manifest {
     #[must_use]
     pub fn update_threshold(&self) -> usize {
         self.settings.update_threshold.map_or_else(|| self.updaters().count(), |threshold| threshold.get())
+    }
+
+    /// How many recovery keys it takes to bring the state back: all, where the manifest says nothing.
+    #[must_use]
+    pub fn recovery_threshold(&self) -> usize {
+        let keys = self.settings.recovery_keys.len();
+        self.settings.recovery_threshold.map_or(keys, |threshold| threshold.get())
+    }
+
+    /// The secrets that a template, a TLS tag, a store or a role refers to: values of others are never made.
+    #[must_use]
+    pub fn referenced_secrets(&self) -> BTreeSet<SecretName> {
+        let mut names = BTreeSet::new();
+        for marble in self.marbles.values() {
+            names.extend(marble.readable_secrets());
+        }
+        names.extend(self.stores.values().map(|store| store.credential().clone()));
+        for role in self.roles.values() {
+            if let Grant::Secrets { secrets, .. } = &role.grant {
+                names.extend(secrets.iter().cloned());
+            }
+        }
+        names
     }
 
     /// The same manifest, with packages by signer raised to these security versions. Its digest stays: it is that

@@ -14,7 +14,7 @@ use crate::names::{MarbleName, PackageName, SecretName, is_dns_name};
 use crate::package::Package;
 use crate::parameters::{self, Parameters};
 use crate::path::Path;
-use crate::template::Shape;
+use crate::template::{Reference, Shape};
 use crate::tls::TlsTag;
 use crate::user::exists;
 
@@ -36,6 +36,20 @@ pub struct Marble {
     pub workload: Option<Workload>,
     /// Connections that the runtime of a native program encrypts for it.
     pub tls: Vec<Arc<TlsTag>>,
+}
+
+impl Marble {
+    /// The secrets that instances are given: by a template, or as a certificate by a TLS tag.
+    #[must_use]
+    pub fn readable_secrets(&self) -> BTreeSet<SecretName> {
+        let of_template = |reference: &Reference| match reference {
+            Reference::Secret { name, .. } => Some(name.clone()),
+            _ => None,
+        };
+        let incoming = self.tls.iter().flat_map(|tag| &tag.incoming);
+        let of_tags = incoming.filter_map(|incoming| incoming.certificate.clone());
+        self.parameters.references().filter_map(of_template).chain(of_tags).collect()
+    }
 }
 
 /// A name in a certificate.

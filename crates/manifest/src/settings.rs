@@ -35,6 +35,12 @@ pub struct Settings {
     pub gates: BTreeSet<Gate>,
     /// Whether an update to this manifest makes a new root secret.
     pub rotate_root_secret: bool,
+    /// For how long, after an epoch begins under this manifest, Marbles of the epoch before may speak with its own;
+    /// not at all where absent.
+    pub rollout_window: Option<Duration>,
+    /// After how long an update to this manifest is rolled back, unless each Marble that ran before runs again; never
+    /// where absent.
+    pub roll_back_after: Option<Duration>,
     /// Who watches that the log only grows.
     pub witnesses: Witnesses,
 }
@@ -97,6 +103,8 @@ pub(crate) fn resolve(document: &wire::Document, at: &Path<'_>, faults: &mut Col
         seal_mode: seal_mode(&config.seal_mode, &here.field("SealMode"), faults),
         gates: gates(&config.feature_gates, &here.field("FeatureGates"), faults),
         rotate_root_secret: config.rotate_root_secret,
+        rollout_window: time(config.rollout_window.as_deref(), &here.field("RolloutWindow"), faults),
+        roll_back_after: time(config.roll_back_after.as_deref(), &here.field("RollBackAfter"), faults),
         witnesses: witness::resolve(&document.transparency, &at.field("Transparency"), faults),
     }
 }
@@ -220,12 +228,17 @@ fn threshold(
 }
 
 fn deadline(text: Option<&str>, at: &Path<'_>, faults: &mut Collector<'_>) -> Duration {
-    let Some(text) = text else { return UPDATE_DEADLINE };
-    encoding::span(text).unwrap_or_else(|| {
+    time(text, at, faults).unwrap_or(UPDATE_DEADLINE)
+}
+
+fn time(text: Option<&str>, at: &Path<'_>, faults: &mut Collector<'_>) -> Option<Duration> {
+    let text = text?;
+    let time = encoding::span(text);
+    if time.is_none() {
         let message = format!("`{}` is not a time of at most 365 days", shown(text));
         faults.hint(at, Code::InvalidValue, message, "write `48h`; units are m, h and d");
-        UPDATE_DEADLINE
-    })
+    }
+    time
 }
 
 fn seal_mode(text: &str, at: &Path<'_>, faults: &mut Collector<'_>) -> SealMode {

@@ -180,6 +180,17 @@ pub enum Fact {
         /// What the platform's vendor calls that machine, where Evidence says so.
         machine: Option<String>,
     },
+    /// Marbles that ran before an update did not run again in time: what was in force before it is again.
+    RolledBack {
+        /// What is in force again.
+        manifest: Digest,
+        /// The epoch that began by it.
+        epoch: u64,
+        /// Its CA.
+        intermediate: Digest,
+        /// Those Marbles.
+        missing: Names,
+    },
 }
 
 /// 32 bytes, in hexadecimal digits.

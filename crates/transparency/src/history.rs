@@ -25,6 +25,8 @@ pub struct History {
     updaters: Names,
     threshold: u64,
     pending: Option<Pending>,
+    /// What a roll-back goes to: what was in force before the last update, while nothing else came between.
+    before: Option<(Digest, Names, u64)>,
     /// Of this epoch.
     instances: BTreeSet<(String, Digest)>,
 }
@@ -73,6 +75,9 @@ pub enum Rule {
     /// As many must agree as the manifest in force says.
     #[error("{agreed} users agreed to the update, and {threshold} are needed")]
     Agreement { agreed: u64, threshold: u64 },
+    /// A roll-back needs nobody's agreement, so it goes to what was agreed to before, and to nothing else.
+    #[error("manifest {seen} is rolled back to, which was not in force directly before")]
+    WayBack { seen: Digest },
     /// Secrets go to who was activated in this epoch.
     #[error("secrets were released to an instance that was not activated in this epoch")]
     NotActivated,
@@ -133,7 +138,9 @@ impl History {
                 let pending = self.proposed(manifest)?.clone();
                 self.enough(&pending)?;
                 self.pending = None;
+                let before = self.manifest.map(|before| (before, self.updaters.clone(), self.threshold));
                 self.in_force(*manifest, *epoch, updaters, *threshold)?;
+                self.before = before;
             }
             Fact::Activated { marble, instance, epoch, .. } => {
                 self.current(*epoch)?;
@@ -149,6 +156,13 @@ impl History {
                 self.enter(*epoch)?;
                 (self.root, self.key) = (Some(*root), Some(*key));
             }
+            Fact::RolledBack { manifest, epoch, .. } => match self.before.take() {
+                Some((before, updaters, threshold)) if before == *manifest => {
+                    self.pending = None;
+                    self.in_force(before, *epoch, &updaters, threshold)?;
+                }
+                _ => return Err(Rule::WayBack { seen: *manifest }),
+            },
             Fact::SecretsWritten { .. }
             | Fact::SecretsRead { .. }
             | Fact::RecoveryRehearsed { .. }
@@ -175,6 +189,7 @@ impl History {
             return Err(Rule::Epoch { before: self.epoch, seen: epoch });
         }
         self.epoch = epoch;
+        self.before = None;
         self.instances.clear();
         Ok(())
     }

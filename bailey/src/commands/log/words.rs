@@ -58,6 +58,11 @@ fn sentence(fact: &Fact) -> String {
             short(root)
         ),
         Fact::RecoveryRehearsed { holders } => format!("{} rehearsed recovery", names(holders)),
+        Fact::RolledBack { manifest, epoch, missing, .. } => format!(
+            "epoch {epoch}: back to manifest {}, for {} did not run again",
+            short(manifest),
+            names(missing)
+        ),
         Fact::ReplicaJoined { replica, platform, .. } => {
             format!("another coordinator joined on {platform}, key {}", short(replica))
         }

@@ -37,6 +37,9 @@ pub struct Update {
     /// Let the security version of this package fall: those who acknowledge the update see it
     #[arg(long, value_name = "PACKAGE")]
     allow_downgrade: Vec<String>,
+    /// Propose it without showing its plan and asking
+    #[arg(long, short)]
+    yes: bool,
     #[command(flatten)]
     recovery: RecoverySecrets,
     #[command(flatten)]
@@ -76,6 +79,9 @@ pub struct Pending {
     /// For a program
     #[arg(long)]
     json: bool,
+    /// Also say in words what it would change; needs no key
+    #[arg(long)]
+    plan: bool,
     #[command(flatten)]
     remote: Remote,
 }
@@ -113,6 +119,7 @@ impl Update {
             check_bytes(&self.file, &bytes)?;
         }
         let client = self.remote.client(Some(&self.person))?;
+        super::plan::confirmed(&client, &bytes, self.yes).await?;
         let place = self.recovery.prepare()?;
         let mut body = request(&bytes);
         if !self.allow_downgrade.is_empty() {
@@ -146,7 +153,11 @@ impl Cancel {
 
 impl Pending {
     pub(super) async fn run(self) -> Outcome {
-        let answer = self.remote.client(None)?.get("/api/v2/update-manifest").await?;
+        let client = self.remote.client(None)?;
+        let mut answer = client.get("/api/v2/update-manifest").await?;
+        if self.plan {
+            answer["plan"] = super::plan::of_pending(&client, &answer).await?;
+        }
         if let Some(path) = &self.output {
             public_file(path, &super::document(&answer)?)?;
         }
@@ -160,6 +171,9 @@ impl Pending {
         crate::say!("cancelled by itself after:  {}", text("deadline"));
         let downgrades = names(&answer["downgrades"]);
         crate::say!("security versions may fall: {downgrades}");
+        if self.plan {
+            crate::output::write(format_args!("{}", super::plan::words(&answer)));
+        }
         if let Some(path) = &self.output {
             crate::say!("written to {}: read it before you acknowledge it", path.display());
         }

@@ -18,24 +18,33 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use super::{Credential, MarbleIdentity, PeerRefusal};
+use super::{Credential, MarbleIdentity, PeerRefusal, Rollout};
 use crate::config;
 
 fn refuse(refusal: PeerRefusal) -> Error {
     Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(refusal))))
 }
 
-/// The identity in the peer's leaf, of the same epoch and manifest as ours.
-fn same_mesh(ours: &MarbleIdentity, leaf: &CertificateDer<'_>) -> Result<MarbleIdentity, PeerRefusal> {
+/// The identity in the peer's leaf, of the same epoch and manifest as ours, or of the one before or after it while the
+/// newer of the two certificates says that both may speak. Both were signed below the same root.
+fn same_mesh(
+    ours: &MarbleIdentity,
+    leaf: &CertificateDer<'_>,
+    now: UnixTime,
+) -> Result<MarbleIdentity, PeerRefusal> {
     let theirs = MarbleIdentity::of_certificate(leaf)?;
-    if theirs.epoch != ours.epoch || theirs.manifest != ours.manifest {
-        return Err(PeerRefusal::OtherEpoch {
-            marble: theirs.marble,
-            expected: ours.epoch,
-            seen: theirs.epoch,
-        });
+    if theirs.epoch == ours.epoch && theirs.manifest == ours.manifest {
+        return Ok(theirs);
     }
-    Ok(theirs)
+    let (newer, older) = if theirs.epoch > ours.epoch { (&theirs, ours) } else { (ours, &theirs) };
+    let (expected, seen) = (ours.epoch, theirs.epoch);
+    match newer.rollout.as_ref().filter(|rollout| rollout.is_for(older)) {
+        Some(rollout) if i64::try_from(now.as_secs()).is_ok_and(|now| now <= rollout.until) => Ok(theirs),
+        Some(&Rollout { until, .. }) => {
+            Err(PeerRefusal::RolloutOver { marble: theirs.marble, expected, seen, until })
+        }
+        None => Err(PeerRefusal::OtherEpoch { marble: theirs.marble, expected, seen }),
+    }
 }
 
 #[derive(Debug)]
@@ -67,7 +76,7 @@ impl ClientCertVerifier for ClientVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
-        let theirs = same_mesh(&self.ours, end_entity).map_err(refuse)?;
+        let theirs = same_mesh(&self.ours, end_entity, now).map_err(refuse)?;
         if !self.allowed.contains(&theirs.marble) {
             let allowed = self.allowed.iter().cloned().collect();
             return Err(refuse(PeerRefusal::NotNamed { marble: theirs.marble, allowed }));
@@ -134,7 +143,7 @@ impl ServerCertVerifier for ServerVerifier {
             now,
             self.provider.signature_verification_algorithms.all,
         )?;
-        let theirs = same_mesh(&self.ours, end_entity).map_err(refuse)?;
+        let theirs = same_mesh(&self.ours, end_entity, now).map_err(refuse)?;
         if theirs.marble != self.expected {
             let expected = self.expected.clone();
             return Err(refuse(PeerRefusal::WrongMarble { expected, seen: theirs.marble }));

@@ -7,8 +7,8 @@ use attested_tls::{
     clock::{self, Clock},
     key::TeeKey,
     marble::{
-        Access, Credential, IDENTITY_OID, MarbleIdentity, PeerRefusal, client_config, handshake_refusal,
-        server_config, server_name,
+        Access, Credential, IDENTITY_OID, MarbleIdentity, PeerRefusal, Rollout, client_config,
+        handshake_refusal, server_config, server_name,
     },
 };
 use rcgen::{
@@ -96,7 +96,7 @@ fn private(key: &KeyPair) -> PrivateKeyDer<'static> {
 }
 
 fn identity(marble: &str) -> MarbleIdentity {
-    MarbleIdentity { marble: marble.into(), epoch: 4, manifest: MANIFEST, emulated: true }
+    MarbleIdentity { marble: marble.into(), epoch: 4, manifest: MANIFEST, emulated: true, rollout: None }
 }
 
 fn extension(value: Vec<u8>) -> CustomExtension {
@@ -227,6 +227,74 @@ async fn s45_peer_of_another_epoch_or_manifest_is_refused() {
         let (_, connected) = visit(&server, &mesh.marble("frontend")).await;
         assert_eq!(code(connected), "PEER_OTHER_EPOCH", "{other:?}");
     }
+}
+
+/// What each side says of a connection between an old `tally` and a new `frontend`, or the other way round, at a time.
+async fn between_epochs(
+    mesh: &Mesh,
+    rollout: Rollout,
+    new_calls: bool,
+    now: i64,
+) -> (&'static str, &'static str) {
+    let old = |marble: &str| mesh.marble(marble);
+    let new = |marble: &str| {
+        let identity = MarbleIdentity {
+            epoch: 5,
+            manifest: [4; 32],
+            rollout: Some(rollout.clone()),
+            ..identity(marble)
+        };
+        mesh.admitted(identity)
+    };
+    let own = |credential: Credential| {
+        let identity = MarbleIdentity::of_certificate(&credential.chain[0]).unwrap();
+        Credential { identity, ..credential }
+    };
+    let (server, client) =
+        if new_calls { (old("tally"), new("frontend")) } else { (new("tally"), old("frontend")) };
+    let server = server_config(&own(server), peers(&["frontend"]), at(UnixTime(now))).unwrap();
+    let client = client_config(&own(client), "tally", at(UnixTime(now))).unwrap();
+    let (served, connected) = handshake(server, client).await;
+    (code(served), code(connected))
+}
+
+#[tokio::test]
+async fn two_epochs_speak_until_the_roll_out_window_is_over() {
+    let mesh = Mesh::new();
+    let rollout = Rollout { epoch: 4, manifest: MANIFEST, until: NOW.0 + 60 };
+    for new_calls in [true, false] {
+        for now in [NOW.0, NOW.0 + 60] {
+            let met = between_epochs(&mesh, rollout.clone(), new_calls, now).await;
+            assert_eq!(met, ("accepted", "accepted"), "{new_calls} {now}");
+        }
+        // The client is the first to see the other's certificate, and refuses it.
+        let met = between_epochs(&mesh, rollout.clone(), new_calls, NOW.0 + 61).await;
+        assert_eq!(met.1, "PEER_ROLLOUT_OVER");
+        let earlier = Rollout { epoch: 3, ..rollout.clone() };
+        let elsewhere = Rollout { manifest: [8; 32], ..rollout.clone() };
+        for other in [earlier, elsewhere] {
+            assert_eq!(between_epochs(&mesh, other, new_calls, NOW.0).await.1, "PEER_OTHER_EPOCH");
+        }
+    }
+}
+
+#[tokio::test]
+async fn s45_an_old_certificate_lets_no_newer_epoch_in_and_the_server_decides_too() {
+    let mesh = Mesh::new();
+    let window = |epoch| Some(Rollout { epoch, manifest: MANIFEST, until: NOW.0 + 60 });
+    // What an old certificate says of a newer epoch is nothing.
+    let boasting = MarbleIdentity { epoch: 3, rollout: window(4), ..identity("frontend") };
+    let agreeing = Credential { identity: identity("frontend"), ..mesh.admitted(boasting) };
+    assert_eq!(code(visit(&mesh.marble("tally"), &agreeing).await.0), "PEER_OTHER_EPOCH");
+    // The server refuses by itself when the window is over.
+    let late = Some(Rollout { epoch: 4, manifest: MANIFEST, until: NOW.0 - 1 });
+    let newer = MarbleIdentity { epoch: 5, rollout: late, ..identity("frontend") };
+    let agreeing = Credential { identity: identity("frontend"), ..mesh.admitted(newer) };
+    assert_eq!(code(visit(&mesh.marble("tally"), &agreeing).await.0), "PEER_ROLLOUT_OVER");
+    // Nobody is let in by the window who is not named.
+    let newer = MarbleIdentity { epoch: 5, rollout: window(4), ..identity("stranger") };
+    let agreeing = Credential { identity: identity("stranger"), ..mesh.admitted(newer) };
+    assert_eq!(code(visit(&mesh.marble("tally"), &agreeing).await.0), "PEER_NOT_NAMED");
 }
 
 #[tokio::test]

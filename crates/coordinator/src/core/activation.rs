@@ -60,15 +60,15 @@ pub struct Certified {
 pub fn expectations(state: &State, platform: Platform, claims: &[u8]) -> Result<Expectations, Refusal> {
     let claims = KeepClaims::from_bytes(claims)?;
     let mesh = state.running()?;
-    let marble = marble(mesh, &claims.marble)?;
-    accepted(mesh, marble, platform)
+    let marble = marble(mesh.manifest(), &claims.marble)?;
+    accepted(mesh.epoch(), marble, platform)
 }
 
-/// Policy and reference values for a Marble on `platform`.
-pub(super) fn accepted(mesh: &Mesh, marble: &Marble, platform: Platform) -> Result<Expectations, Refusal> {
+/// Policy and reference values for a Marble of this epoch on `platform`.
+pub(super) fn accepted(epoch: u64, marble: &Marble, platform: Platform) -> Result<Expectations, Refusal> {
     let package = &marble.package;
     let mut policy = Policy::production();
-    policy.name = format!("Marble {}, epoch {}", marble.name, mesh.epoch());
+    policy.name = format!("Marble {}, epoch {epoch}", marble.name);
     let Some(accepted) = package.accepted.get(&platform) else {
         let accepted = package.accepted.keys().map(ToString::to_string).collect();
         return Err(Refusal::Platform { marble: marble.name.to_string(), platform, accepted });
@@ -174,8 +174,12 @@ pub(super) fn advisories(marble: &Marble, appraised: &Appraised) -> Result<(), R
 
 /// Infrastructures are enforced: any of those that the manifest names must be met. They speak of SGX and TDX, so where
 /// there are some, nothing runs elsewhere.
-pub(super) fn infrastructure(mesh: &Mesh, marble: &Marble, appraised: &Appraised) -> Result<(), Refusal> {
-    let infrastructures = &mesh.manifest().settings().infrastructures;
+pub(super) fn infrastructure(
+    manifest: &Manifest,
+    marble: &Marble,
+    appraised: &Appraised,
+) -> Result<(), Refusal> {
+    let infrastructures = &manifest.settings().infrastructures;
     if infrastructures.is_empty() {
         return Ok(());
     }
@@ -280,7 +284,7 @@ impl Admission {
     pub(super) fn admit(&self, state: &State, now: UnixTime) -> Result<Event, Refusal> {
         let mesh = state.running()?;
         current(mesh, self.epoch)?;
-        let marble = marble(mesh, &self.marble)?;
+        let marble = marble(mesh.manifest(), &self.marble)?;
         exhausted(mesh, marble)?;
         Ok(Event::Activated {
             marble: self.marble.clone(),
@@ -317,22 +321,33 @@ fn admissible<'s>(
     let mesh = state.running()?;
     current(mesh, appraised_in)?;
     let claims = KeepClaims::from_bytes(&peer.claims)?;
-    let marble = marble(mesh, &claims.marble)?;
-    advisories(marble, &peer.appraised)?;
-    infrastructure(mesh, marble, &peer.appraised)?;
+    let (marble, workload) = meets(mesh.manifest(), &claims, &peer.appraised)?;
+    Ok((mesh, marble, workload))
+}
+
+/// A Keep's Marble, if the manifest lets one with these claims and this Evidence be it.
+pub(super) fn meets<'m>(
+    manifest: &'m Manifest,
+    claims: &KeepClaims,
+    appraised: &Appraised,
+) -> Result<(&'m Marble, &'m Workload), Refusal> {
+    let marble = marble(manifest, &claims.marble)?;
+    advisories(marble, appraised)?;
+    infrastructure(manifest, marble, appraised)?;
     let seen = claims.workload.into_array();
+    let name = claims.marble.clone();
     match &marble.workload {
-        Some(workload) if workload.digest.0 == seen => Ok((mesh, marble, workload)),
-        Some(workload) => Err(Refusal::Workload { marble: claims.marble, expected: workload.digest.0, seen }),
+        Some(workload) if workload.digest.0 == seen => Ok((marble, workload)),
+        Some(workload) => Err(Refusal::Workload { marble: name, expected: workload.digest.0, seen }),
         None => Err(Refusal::Parameters {
-            marble: claims.marble,
+            marble: name,
             reason: "the manifest names no workload for it, so no Keep may run it".into(),
         }),
     }
 }
 
-pub(super) fn marble<'m>(mesh: &'m Mesh, name: &str) -> Result<&'m Marble, Refusal> {
-    mesh.manifest().marble(name).ok_or_else(|| Refusal::UnknownMarble { marble: name.to_owned() })
+pub(super) fn marble<'m>(manifest: &'m Manifest, name: &str) -> Result<&'m Marble, Refusal> {
+    manifest.marble(name).ok_or_else(|| Refusal::UnknownMarble { marble: name.to_owned() })
 }
 
 fn current(mesh: &Mesh, appraised: u64) -> Result<(), Refusal> {
@@ -364,6 +379,7 @@ fn certify(
         epoch: mesh.epoch(),
         manifest: mesh.manifest_digest(),
         emulated: state.emulated() || peer.appraised.emulated(),
+        rollout: mesh.rollout(now).cloned(),
     };
     let names: Vec<_> = marble.names.iter().map(ToString::to_string).collect();
     let domain = state.trust_domain();

@@ -4,15 +4,10 @@ use appraisal::UnixTime;
 use serde_bytes::ByteBuf;
 
 use super::{
-    IdentityKey, Refusal, State,
+    IdentityKey, Refusal,
     event::{Epoch, SealedAuthority},
 };
 use crate::authority::Authority;
-
-pub(super) fn next(state: &State, now: UnixTime) -> Result<(Epoch, Authority), Refusal> {
-    let number = state.mesh().map_or(0, super::Mesh::epoch) + 1;
-    below(state.root(), state.identity(), number, state.emulated(), now)
-}
 
 pub(super) fn below(
     root: &Authority,

@@ -138,6 +138,16 @@ pub enum Event {
     },
     /// A user downloaded secrets. Nothing was changed by it.
     SecretsRead { user: String, names: BTreeSet<String>, at: i64 },
+    /// Marbles that ran before an update did not run again in time, and what was in force before it is again, as a new
+    /// epoch.
+    RolledBack {
+        /// Those Marbles.
+        missing: BTreeSet<String>,
+        epoch: Epoch,
+        /// Certificates of the new epoch's CA.
+        generated: BTreeMap<String, SecretValue>,
+        at: i64,
+    },
 }
 
 /// A CA.

@@ -78,6 +78,11 @@ impl Entry {
             Event::Recovered { holders, epoch, at, .. } => {
                 (at, "State recovered", json!({ "holders": holders, "epoch": epoch.number }))
             }
+            Event::RolledBack { missing, epoch, at, .. } => (
+                at,
+                "Complete Manifest rolled back: Marbles that ran before did not run again in time",
+                json!({ "missingMarbles": missing, "epoch": epoch.number }),
+            ),
             Event::RecoveryRehearsed { holders, at } => {
                 (at, "Recovery rehearsed", json!({ "holders": holders }))
             }

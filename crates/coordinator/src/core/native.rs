@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use appraisal::{Appraised, UnixTime};
 use attested_tls::{channel::Expectations, marble::MarbleIdentity};
 use evidence::Platform;
-use manifest::{Marble, template::PemLabel};
+use manifest::{Manifest, Marble, template::PemLabel};
 use serde_bytes::ByteArray;
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -38,14 +38,35 @@ pub struct NativeActivation {
 /// Policy and reference values for a program on `platform` that says to be this Marble.
 pub fn native_expectations(state: &State, platform: Platform, marble: &str) -> Result<Expectations, Refusal> {
     let mesh = state.running()?;
-    let marble = activation::marble(mesh, marble)?;
+    accepted(mesh.manifest(), mesh.epoch(), platform, marble)
+}
+
+pub(super) fn accepted(
+    manifest: &Manifest,
+    epoch: u64,
+    platform: Platform,
+    marble: &str,
+) -> Result<Expectations, Refusal> {
+    let marble = activation::marble(manifest, marble)?;
     if marble.workload.is_some() {
         return Err(Refusal::Parameters {
             marble: marble.name.to_string(),
             reason: "a Keep runs it: it cannot join by MarbleRun's protocol".into(),
         });
     }
-    activation::accepted(mesh, marble, platform)
+    activation::accepted(epoch, marble, platform)
+}
+
+/// A native program's Marble, if the manifest lets one with this Evidence be it.
+pub(super) fn meets<'m>(
+    manifest: &'m Manifest,
+    marble: &str,
+    appraised: &Appraised,
+) -> Result<&'m Marble, Refusal> {
+    let marble = activation::marble(manifest, marble)?;
+    activation::advisories(marble, appraised)?;
+    activation::infrastructure(manifest, marble, appraised)?;
+    Ok(marble)
 }
 
 /// Whether a program could be admitted now, before anything is fetched for it.
@@ -60,9 +81,7 @@ pub(super) fn could_activate<'s>(
 
 fn admissible<'s>(state: &'s State, peer: &NativePeer<'_>) -> Result<(&'s Mesh, &'s Marble), Refusal> {
     let mesh = state.running()?;
-    let marble = activation::marble(mesh, peer.marble)?;
-    activation::advisories(marble, peer.appraised)?;
-    activation::infrastructure(mesh, marble, peer.appraised)?;
+    let marble = meets(mesh.manifest(), peer.marble, peer.appraised)?;
     Ok((mesh, marble))
 }
 
@@ -80,6 +99,7 @@ pub fn activate_native(
         epoch: mesh.epoch(),
         manifest: mesh.manifest_digest(),
         emulated: state.emulated() || peer.appraised.emulated(),
+        rollout: None,
     };
     let names: Vec<_> = marble.names.iter().map(ToString::to_string).collect();
     let domain = state.trust_domain();
@@ -113,6 +133,11 @@ pub fn activate_native(
 }
 
 impl NativeActivation {
+    /// By which key the mesh knows the instance.
+    pub fn instance(&self) -> [u8; 32] {
+        self.admission.instance
+    }
+
     /// The event, if on the newest state the Marble may still be activated.
     pub fn admit(&self, state: &State, now: UnixTime) -> Result<Event, Refusal> {
         self.admission.admit(state, now)

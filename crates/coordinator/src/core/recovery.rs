@@ -53,6 +53,7 @@ impl Descriptor {
 }
 
 /// The shares of a new recovery secret.
+#[derive(Clone)]
 pub struct Shares {
     /// By holder, encrypted to the holder's key with RSA-OAEP and SHA-256.
     pub encrypted: BTreeMap<String, Vec<u8>>,
@@ -62,8 +63,7 @@ pub struct Shares {
 
 /// How many shares a recovery takes: all, where the manifest says nothing.
 pub fn threshold(manifest: &Manifest) -> usize {
-    let settings = manifest.settings();
-    settings.recovery_threshold.map_or(settings.recovery_keys.len(), |threshold| threshold.get())
+    manifest.recovery_threshold()
 }
 
 /// A new recovery secret, where the manifest names recovery keys.

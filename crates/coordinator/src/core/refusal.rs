@@ -62,16 +62,17 @@ pub enum Refusal {
     },
     /// What was once required would be required no more.
     #[error(
-        "the security version of package {package:?} would fall from {in_force} to {proposed}: if that is meant, \
-         name the package under `downgrades`"
+        "the security version of package {package:?} would fall from {in_force} to {}: if that is meant, \
+         name the package under `downgrades`",
+        proposed.map_or("none".into(), |version| version.to_string())
     )]
     Downgrade {
         /// Which package.
         package: String,
         /// Now.
         in_force: u16,
-        /// By the proposal.
-        proposed: u16,
+        /// By the proposal; none where the package is gone, or no longer known by its signer.
+        proposed: Option<u16>,
     },
     /// None of the manifest's infrastructures.
     #[error("the platform meets none of the manifest's infrastructures ({}), so Marble {marble:?} is refused", accepted.join(", "))]
@@ -259,6 +260,12 @@ pub enum Refusal {
     /// Two proofs of who the caller is.
     #[error("this request has both a client certificate and a token: give one, so that it is clear who asks")]
     TwoProofs,
+    /// An update that should be rolled back by itself, and could not be.
+    #[error(
+        "recovery keys change, which cannot be rolled back: holders have their shares. Leave `RollBackAfter` out of \
+         this update"
+    )]
+    NoWayBack,
     /// A secret of a store outside cannot be had.
     #[error("secret {secret:?} cannot be had from store {store:?}: {error}; to mend it, {}", error.mend())]
     SecretStore {
@@ -341,6 +348,7 @@ impl Refusal {
             Self::NoRecoveryKeys => "RECOVERY_KEYS_MISSING",
             Self::Token(fault) => fault.code(),
             Self::TwoProofs => "PROOFS_CONFLICT",
+            Self::NoWayBack => "ROLL_BACK_IMPOSSIBLE",
             Self::SecretStore { error, .. } => error.code(),
             Self::Internal(_) => "INTERNAL",
             Self::CutOff(_) => "CUT_OFF",

@@ -1,7 +1,7 @@
 //! The manifest's secrets: made when a manifest comes into force, uploaded by users, derived for single
 //! instances, and put where the manifest says.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use appraisal::UnixTime;
 use aws_lc_rs::{
@@ -10,8 +10,7 @@ use aws_lc_rs::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use manifest::{
-    Action, End, Grant, KeyPart, Manifest, Reference, Secret, SecretKind, SecretName, SecretPart,
-    SecretSource, User,
+    Action, End, KeyPart, Manifest, Secret, SecretKind, SecretName, SecretPart, SecretSource, User,
 };
 use serde::{Deserialize, Serialize};
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -61,7 +60,7 @@ pub(super) fn generate(
     now: UnixTime,
     wanted: impl Fn(&Secret) -> bool,
 ) -> Result<BTreeMap<String, SecretValue>, Refusal> {
-    let referenced = referenced(manifest);
+    let referenced = manifest.referenced_secrets();
     let mut generated = BTreeMap::new();
     for secret in manifest.secrets().values() {
         if secret.source != SecretSource::Shared || !referenced.contains(&secret.name) || !wanted(secret) {
@@ -89,27 +88,6 @@ pub(super) fn fresh(
         SecretKind::Certificate(certificate) => Ok(Some(issuer.issue(certificate, now)?)),
         _ => Ok(None),
     }
-}
-
-/// The secrets that a template, a TLS tag, a role or a store refers to: no others are made.
-fn referenced(manifest: &Manifest) -> BTreeSet<SecretName> {
-    let mut names = BTreeSet::new();
-    for marble in manifest.marbles().values() {
-        for reference in marble.parameters.references() {
-            if let Reference::Secret { name, .. } = reference {
-                names.insert(name.clone());
-            }
-        }
-        let incoming = marble.tls.iter().flat_map(|tag| &tag.incoming);
-        names.extend(incoming.filter_map(|incoming| incoming.certificate.clone()));
-    }
-    names.extend(manifest.stores().values().map(|store| store.credential().clone()));
-    for role in manifest.roles().values() {
-        if let Grant::Secrets { secrets, .. } = &role.grant {
-            names.extend(secrets.iter().cloned());
-        }
-    }
-    names
 }
 
 /// 32 random bytes.

@@ -9,6 +9,7 @@ use std::{
 };
 
 use appraisal::UnixTime;
+use attested_tls::marble::Rollout;
 use manifest::{Manifest, ManifestDigest};
 use rpds::{RedBlackTreeMapSync, VectorSync};
 use zeroize::Zeroizing;
@@ -18,6 +19,7 @@ use super::{
     event::{Epoch, SealedAuthority},
     history::Entry,
     instances::Instances,
+    rollback::Undo,
     transparency::{self, Log},
 };
 use crate::{
@@ -53,9 +55,13 @@ pub struct Mesh {
     counters: RedBlackTreeMapSync<CounterName, u64>,
     pending: Option<Arc<Pending>>,
     history: VectorSync<Arc<Entry>>,
+    /// The epoch before, and until when its Marbles may speak with those of this one.
+    rollout: Option<Rollout>,
+    /// The way back from the last update, while it may be taken.
+    undo: Option<Arc<Undo>>,
 }
 
-type Secrets = RedBlackTreeMapSync<String, Arc<SecretValue>>;
+pub(super) type Secrets = RedBlackTreeMapSync<String, Arc<SecretValue>>;
 
 /// Marble, instance, name.
 type CounterName = (String, [u8; 32], String);
@@ -203,6 +209,8 @@ impl State {
                     counters: RedBlackTreeMapSync::default(),
                     pending: None,
                     history: VectorSync::default(),
+                    rollout: None,
+                    undo: None,
                 });
             }
             Event::Recovered { root, epoch, generated, emulated, log_key, .. } => {
@@ -210,26 +218,38 @@ impl State {
                 self.root = Arc::new(authority(root, &self.identity)?);
                 self.emulated = emulated;
                 self.enter(epoch, None)?;
-                self.mesh_mut()?.replace(generated, |_| true);
+                let mesh = self.mesh_mut()?;
+                // The root is another: no certificate of before is below it.
+                mesh.rollout = None;
+                mesh.replace(generated, |_| true);
             }
-            Event::VersionsRaised { versions, epoch, generated, .. } => {
+            Event::VersionsRaised { versions, epoch, generated, at, .. } => {
                 let mut known = BTreeMap::new();
                 for (name, version) in versions {
                     known.insert(name.parse().map_err(|_| format!("{name:?} is no package"))?, version);
                 }
                 let raised = Arc::new(self.mesh_mut()?.manifest.with_security_versions(&known));
+                let rollout = self.mesh_mut()?.rollout_to(&raised, at);
                 self.enter(epoch, Some(raised))?;
-                self.mesh_mut()?.replace(generated, |_| true);
+                let mesh = self.mesh_mut()?;
+                mesh.rollout = rollout;
+                mesh.replace(generated, |_| true);
             }
-            Event::ManifestUpdated { epoch, generated, rotated, root_secret, recovery_secret, .. } => {
+            Event::ManifestUpdated {
+                epoch, generated, rotated, root_secret, recovery_secret, at, ..
+            } => {
                 let pending = self.mesh_mut()?.pending.take().ok_or("an update that was never proposed")?;
                 let manifest =
                     Arc::new(Manifest::parse(&pending.bytes).map_err(|faults| faults.to_string())?);
+                let before = self.mesh.as_ref();
+                let undo = before.and_then(|mesh| Undo::before(mesh, &self.root_secret, &manifest, at));
+                let rollout = before.and_then(|mesh| mesh.rollout_to(&manifest, at));
                 self.enter(epoch, Some(manifest.clone()))?;
                 let old = root_secret.map(|secret| {
                     std::mem::replace(&mut self.root_secret, Zeroizing::new(secret.into_array()))
                 });
                 let mesh = self.mesh_mut()?;
+                (mesh.rollout, mesh.undo) = (rollout, undo);
                 mesh.manifest_bytes = pending.bytes.clone();
                 mesh.replace(generated, |name| rotated.contains(name));
                 let named = |name: &String| manifest.secrets().contains_key(name.as_str());
@@ -243,6 +263,20 @@ impl State {
                 };
             }
             Event::ReplicaJoined { .. } => {}
+            Event::RolledBack { epoch, generated, at, .. } => {
+                let undo = self.mesh_mut()?.undo.take().ok_or("a roll-back from nothing")?;
+                self.enter(epoch, Some(undo.manifest.clone()))?;
+                self.root_secret = undo.root_secret.clone();
+                let mesh = self.mesh_mut()?;
+                mesh.manifest_bytes = undo.manifest_bytes.clone();
+                mesh.secrets = undo.restored(&mesh.secrets);
+                mesh.previous = undo.previous.clone();
+                mesh.previous_root_secret = undo.previous_root_secret.clone();
+                // Those who never left what is in force again are who works.
+                mesh.rollout = mesh.rollout_from(undo.epoch, undo.manifest.digest().0, at);
+                mesh.pending = None;
+                mesh.replace(generated, |_| true);
+            }
             event => self.mesh_mut()?.apply(event)?,
         }
         if let Some(mesh) = &mut self.mesh {
@@ -262,6 +296,7 @@ impl State {
         let mesh = self.mesh_mut()?;
         (mesh.epoch, mesh.intermediate, mesh.marble_root) = (number, intermediate, marble_root);
         mesh.instances = Instances::default();
+        mesh.undo = None;
         if let Some(manifest) = manifest {
             mesh.manifest = manifest;
         }
@@ -340,6 +375,7 @@ impl Mesh {
                 let (marble, before) =
                     known.map_or_else(|| (marble.into(), 0), |(marble, count)| (marble.clone(), *count));
                 self.activations.insert_mut(Arc::clone(&marble), before + 1);
+                self.undo = self.undo.take().and_then(|undo| Undo::without(undo, &marble));
                 self.instances.activated(marble, instance.into_array(), at);
             }
             Event::Renewed { instance, at } => self.instances.renewed(instance.into_array(), at),
@@ -379,6 +415,43 @@ impl Mesh {
     /// The manifest in force, with the security versions that were raised since.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// The same, to be kept.
+    pub(super) fn shared_manifest(&self) -> &Arc<Manifest> {
+        &self.manifest
+    }
+
+    /// Its exact bytes, to be kept.
+    pub(super) fn shared_manifest_bytes(&self) -> &Arc<Vec<u8>> {
+        &self.manifest_bytes
+    }
+
+    /// Values, the values before them, and what single instances' values were derived from before.
+    pub(super) fn all_secrets(&self) -> (&Secrets, &Secrets, Option<&Zeroizing<[u8; 32]>>) {
+        (&self.secrets, &self.previous, self.previous_root_secret.as_ref())
+    }
+
+    /// The way back from the last update, while it may be taken.
+    pub(super) fn undo(&self) -> Option<&Undo> {
+        self.undo.as_deref()
+    }
+
+    /// The epoch before, while its Marbles may speak with those of this one.
+    pub(super) fn rollout(&self, now: UnixTime) -> Option<&Rollout> {
+        self.rollout.as_ref().filter(|rollout| now.0 <= rollout.until)
+    }
+
+    /// The window in which Marbles of this epoch may speak with those of the next one, which begins at `at` under `next`.
+    fn rollout_to(&self, next: &Manifest, at: i64) -> Option<Rollout> {
+        let window = next.settings().rollout_window?;
+        let until = at.saturating_add(i64::try_from(window.as_secs()).unwrap_or(i64::MAX));
+        Some(Rollout { epoch: self.epoch, manifest: self.manifest_digest(), until })
+    }
+
+    /// The window from another epoch than the one directly before to this one, which begins at `at`.
+    fn rollout_from(&self, epoch: u64, manifest: [u8; 32], at: i64) -> Option<Rollout> {
+        self.rollout_to(&self.manifest, at).map(|rollout| Rollout { epoch, manifest, ..rollout })
     }
 
     /// Its exact bytes.
@@ -434,6 +507,12 @@ impl Mesh {
     /// How many instances of each Marble have a certificate that may still be valid.
     pub fn instances(&self, now: UnixTime) -> BTreeMap<&str, u64> {
         self.instances.count(now.0)
+    }
+
+    /// Marble and key of each instance that has a certificate that may still be valid.
+    pub(super) fn running_instances(&self, now: UnixTime) -> impl Iterator<Item = (&str, &[u8; 32])> {
+        let runs = move |(marble, key, until)| (until > now.0).then_some((marble, key));
+        self.instances.iter().filter_map(runs)
     }
 
     /// Whether `instance` was activated as `marble` and its certificate has not lapsed.

@@ -418,6 +418,16 @@ fn facts(event: &Event, before: &State) -> (i64, Vec<Fact>) {
                 emulated: *emulated,
             }],
         ),
+        Event::RolledBack { missing, epoch, at, .. } => {
+            let undo = before.mesh().and_then(Mesh::undo);
+            let back = |undo: &super::rollback::Undo| Fact::RolledBack {
+                manifest: Digest(undo.manifest.digest().0),
+                epoch: epoch.number,
+                intermediate: Digest::of(&epoch.intermediate.certificate),
+                missing: missing.iter().collect(),
+            };
+            (*at, undo.map(back).into_iter().collect())
+        }
         Event::RecoveryRehearsed { holders, at } => {
             (*at, vec![Fact::RecoveryRehearsed { holders: holders.iter().collect() }])
         }

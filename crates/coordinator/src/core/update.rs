@@ -6,13 +6,18 @@
 //!                  └────cancel, or deadline────▶ off
 //! ```
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use appraisal::UnixTime;
-use manifest::{Manifest, PackageUpdate, SecretSource, User};
-use serde_bytes::{ByteArray, ByteBuf};
+use manifest::{Choices, Fall, Manifest, PackageUpdate, SecretKind, SecretName, User};
+use serde_bytes::ByteBuf;
 
-use super::{Caller, Event, Mesh, Refusal, State, epoch, event, recovery, secrets, state::Pending};
+use super::{
+    Caller, Event, Mesh, Refusal, State, event,
+    keys::{Need, NewKeys, Undecided},
+    recovery, secrets,
+    state::Pending,
+};
 
 /// Where an update stands after a request.
 pub struct Progress {
@@ -28,30 +33,35 @@ pub struct Progress {
 pub fn update(
     state: &State,
     caller: &Caller,
-    bytes: Vec<u8>,
-    downgrades: BTreeSet<String>,
+    bytes: &[u8],
+    downgrades: &BTreeSet<String>,
     now: UnixTime,
-) -> Result<(Vec<Event>, Progress), Refusal> {
+    keys: Option<&NewKeys>,
+) -> Result<(Vec<Event>, Progress), Undecided> {
     let mesh = state.running()?;
     let user = secrets::user(mesh, caller)?;
     let mut events = lapsed(mesh, now);
     if mesh.pending(now).is_some() {
-        return Err(Refusal::UpdatePending);
+        return Err(Refusal::UpdatePending.into());
     }
-    if PackageUpdate::is_one(&bytes) {
-        let event = raise(state, mesh, user, &bytes, now)?;
+    if PackageUpdate::is_one(bytes) {
+        let event = raise(state, mesh, user, bytes, now, keys)?;
         events.push(event);
         return Ok((events, Progress { missing_users: Vec::new(), missing: 0, shares: None }));
     }
     may_update(user)?;
-    let manifest = Manifest::parse(&bytes)?;
-    versions_do_not_fall(mesh, &manifest, &downgrades)?;
-    if manifest.settings().seal_mode != mesh.manifest().settings().seal_mode {
-        return Err(Refusal::SealModeFixed);
+    let manifest = Manifest::parse(bytes)?;
+    let choices = choices(mesh, &manifest);
+    versions_do_not_fall(&choices, downgrades)?;
+    if choices.seal_mode {
+        return Err(Refusal::SealModeFixed.into());
+    }
+    if choices.no_way_back {
+        return Err(Refusal::NoWayBack.into());
     }
     let pending = Pending {
         digest: manifest.digest(),
-        bytes: std::sync::Arc::new(bytes.clone()),
+        bytes: Arc::new(bytes.to_vec()),
         acknowledged: [user.name.to_string()].into(),
         downgrades: downgrades.clone(),
         deadline: now.0.saturating_add(seconds(mesh.manifest().settings().update_deadline)),
@@ -59,11 +69,11 @@ pub fn update(
     events.push(Event::UpdateProposed {
         user: user.name.to_string(),
         manifest: ByteBuf::from(bytes),
-        downgrades,
+        downgrades: downgrades.clone(),
         deadline: pending.deadline,
         at: event::seconds(now),
     });
-    let (applied, progress) = progress(state, mesh, &pending, user, now)?;
+    let (applied, progress) = progress(state, mesh, &pending, user, now, keys)?;
     events.extend(applied);
     Ok((events, progress))
 }
@@ -74,20 +84,21 @@ pub fn acknowledge(
     caller: &Caller,
     bytes: &[u8],
     now: UnixTime,
-) -> Result<(Vec<Event>, Progress), Refusal> {
+    keys: Option<&NewKeys>,
+) -> Result<(Vec<Event>, Progress), Undecided> {
     let mesh = state.running()?;
     let user = secrets::user(mesh, caller)?;
     may_update(user)?;
     let mut pending = mesh.pending(now).ok_or(Refusal::NoUpdate)?.clone();
     let seen = manifest::ManifestDigest::of(bytes);
     if seen != pending.digest {
-        return Err(Refusal::OtherUpdate { pending: pending.digest, seen });
+        return Err(Refusal::OtherUpdate { pending: pending.digest, seen }.into());
     }
     let mut events = Vec::new();
     if pending.acknowledged.insert(user.name.to_string()) {
         events.push(Event::UpdateAcknowledged { user: user.name.to_string(), at: event::seconds(now) });
     }
-    let (applied, progress) = progress(state, mesh, &pending, user, now)?;
+    let (applied, progress) = progress(state, mesh, &pending, user, now, keys)?;
     events.extend(applied);
     Ok((events, progress))
 }
@@ -121,42 +132,58 @@ fn may_update(user: &User) -> Result<(), Refusal> {
     Err(Refusal::NotAllowed { user: user.name.to_string(), action: "UpdateManifest" })
 }
 
-fn seconds(duration: std::time::Duration) -> i64 {
+pub(super) fn seconds(duration: std::time::Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }
 
-/// S-45: what was once required stays required, unless whoever proposes says so, for all to see.
-fn versions_do_not_fall(mesh: &Mesh, new: &Manifest, downgrades: &BTreeSet<String>) -> Result<(), Refusal> {
-    for (name, package) in mesh.manifest().packages() {
-        let Some(old) = package.security_version() else { continue };
-        let Some(new) = new.packages().get(name).and_then(|package| package.security_version()) else {
-            continue;
-        };
-        if new < old && !downgrades.contains(name.as_str()) {
-            return Err(Refusal::Downgrade { package: name.to_string(), in_force: old, proposed: new });
-        }
-    }
-    Ok(())
+/// What the update makes anew, and what stands in its way.
+pub(super) fn choices(mesh: &Mesh, new: &Manifest) -> Choices {
+    Choices::between(mesh.manifest(), new, |name| mesh.secret(name.as_str()).is_some())
 }
 
-fn raise(state: &State, mesh: &Mesh, user: &User, bytes: &[u8], now: UnixTime) -> Result<Event, Refusal> {
+/// S-45: what was once required stays required, unless whoever proposes says so, for all to see.
+fn versions_do_not_fall(choices: &Choices, downgrades: &BTreeSet<String>) -> Result<(), Refusal> {
+    match choices.falls.iter().find(|fall| !downgrades.contains(fall.package.as_str())) {
+        None => Ok(()),
+        Some(Fall { package, in_force, proposed, .. }) => {
+            Err(Refusal::Downgrade { package: package.to_string(), in_force: *in_force, proposed: *proposed })
+        }
+    }
+}
+
+fn raise(
+    state: &State,
+    mesh: &Mesh,
+    user: &User,
+    bytes: &[u8],
+    now: UnixTime,
+    keys: Option<&NewKeys>,
+) -> Result<Event, Undecided> {
     let update = PackageUpdate::parse(bytes, mesh.manifest())?;
     if let Some(package) = update.0.keys().find(|package| !user.may_raise(package.as_str())) {
-        return Err(Refusal::NotGranted {
+        let refusal = Refusal::NotGranted {
             user: user.name.to_string(),
             action: "UpdateSecurityVersion",
             resource: format!("package {package:?}"),
-        });
+        };
+        return Err(refusal.into());
     }
-    let (epoch, intermediate) = epoch::next(state, now)?;
-    let certificate = |secret: &manifest::Secret| matches!(secret.kind, manifest::SecretKind::Certificate(_));
+    let manifest = mesh.shared_manifest();
+    let keys = Need::epoch(state, manifest.clone(), certificates(manifest)).met_by(keys)?;
     Ok(Event::VersionsRaised {
         user: user.name.to_string(),
         versions: update.0.into_iter().map(|(name, version)| (name.to_string(), version)).collect(),
-        generated: secrets::generate(mesh.manifest(), &intermediate, now, certificate)?,
-        epoch,
+        generated: keys.generated.clone(),
+        epoch: keys.epoch.clone(),
         at: event::seconds(now),
     })
+}
+
+/// The secrets that are certificates: each epoch's CA issues them anew.
+pub(super) fn certificates(manifest: &Manifest) -> BTreeSet<SecretName> {
+    let certificates =
+        manifest.secrets().values().filter(|secret| matches!(secret.kind, SecretKind::Certificate(_)));
+    certificates.map(|secret| secret.name.clone()).collect()
 }
 
 /// Applies the update when nobody is missing any more.
@@ -166,13 +193,14 @@ fn progress(
     pending: &Pending,
     user: &User,
     now: UnixTime,
-) -> Result<(Option<Event>, Progress), Refusal> {
+    keys: Option<&NewKeys>,
+) -> Result<(Option<Event>, Progress), Undecided> {
     let missing = pending.missing(mesh.manifest());
     if missing > 0 {
         let missing_users = pending.missing_users(mesh.manifest());
         return Ok((None, Progress { missing_users, missing, shares: None }));
     }
-    let (event, shares) = apply(state, mesh, pending, user, now)?;
+    let (event, shares) = apply(state, mesh, pending, user, now, keys)?;
     Ok((Some(event), Progress { missing_users: Vec::new(), missing: 0, shares }))
 }
 
@@ -182,54 +210,30 @@ fn apply(
     pending: &Pending,
     user: &User,
     now: UnixTime,
-) -> Result<(Event, Option<recovery::Shares>), Refusal> {
-    let (old, new) = (mesh.manifest(), Manifest::parse(&pending.bytes)?);
+    keys: Option<&NewKeys>,
+) -> Result<(Event, Option<recovery::Shares>), Undecided> {
+    let new = Manifest::parse(&pending.bytes)?;
     // Once more, on the state that it is applied to: versions may have been raised meanwhile.
-    versions_do_not_fall(mesh, &new, &pending.downgrades)?;
-    let (epoch, intermediate) = epoch::next(state, now)?;
-    let rotate = new.settings().rotate_root_secret;
-    let unchanged = |secret: &manifest::Secret| old.secrets().get(&secret.name) == Some(secret);
-    let mut rotated = BTreeSet::new();
-    let generated = secrets::generate(&new, &intermediate, now, |secret| {
-        let certificate = matches!(secret.kind, manifest::SecretKind::Certificate(_));
-        !unchanged(secret) || certificate || rotate || mesh.secret(secret.name.as_str()).is_none()
-    })?;
-    for name in generated.keys() {
-        if new.secrets().get(name.as_str()).is_some_and(unchanged) {
-            rotated.insert(name.clone());
-        }
+    let choices = choices(mesh, &new);
+    versions_do_not_fall(&choices, &pending.downgrades)?;
+    if let Some(name) = choices.unfit.first() {
+        // It cannot be made anew, and its user may be asleep.
+        let reason = "its uploaded value does not fit the new definition: give the new secret another name";
+        return Err(Refusal::SecretShape { name: name.to_string(), reason: reason.into() }.into());
     }
-    changed_uploads(mesh, &new)?;
-    let keys_changed = new.settings().recovery_keys != old.settings().recovery_keys
-        || recovery::threshold(&new) != recovery::threshold(old);
-    let recovery_secret = if keys_changed { recovery::secret(&new)? } else { None };
-    let shares = recovery_secret.as_ref().map(|secret| recovery::shares(&new, secret)).transpose()?;
+    if choices.no_way_back {
+        return Err(Refusal::NoWayBack.into());
+    }
+    let need = Need::epoch(state, Arc::new(new), choices.generated);
+    let keys = need.and(choices.root_secret, choices.recovery_keys).met_by(keys)?;
     let event = Event::ManifestUpdated {
         user: user.name.to_string(),
-        epoch,
-        generated,
-        rotated,
-        root_secret: if rotate { Some(ByteArray::new(secrets::random32()?)) } else { None },
-        recovery_secret: recovery_secret.map(|secret| ByteArray::new(*secret)),
+        epoch: keys.epoch.clone(),
+        generated: keys.generated.clone(),
+        rotated: choices.rotated.iter().map(ToString::to_string).collect(),
+        root_secret: keys.root_secret(),
+        recovery_secret: keys.recovery_secret(),
         at: event::seconds(now),
     };
-    Ok((event, shares))
-}
-
-/// An uploaded value stays under a definition that it does not fit, unless the update is refused: it cannot be made
-/// anew, and its user may be asleep.
-fn changed_uploads(mesh: &Mesh, new: &Manifest) -> Result<(), Refusal> {
-    for secret in new.secrets().values().filter(|secret| secret.source == SecretSource::UserDefined) {
-        let name = secret.name.as_str();
-        let before = mesh.manifest().secrets().get(name);
-        if mesh.secret(name).is_some() && before.is_some_and(|before| before.kind != secret.kind) {
-            return Err(Refusal::SecretShape {
-                name: name.to_owned(),
-                reason:
-                    "its uploaded value does not fit the new definition: give the new secret another name"
-                        .into(),
-            });
-        }
-    }
-    Ok(())
+    Ok((event, keys.shares()))
 }

@@ -3,6 +3,7 @@
 
 mod log;
 mod marbles;
+mod plan;
 mod reads;
 mod recovery;
 mod rehearsal;
@@ -69,6 +70,7 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
         .route("/api/v3/evidence", get(reads::evidence))
         .route("/api/v3/recovery/rehearsal", get(rehearsal::progress).post(rehearsal::upload))
         .route("/api/v3/recovery/rehearsal/public-key", get(rehearsal::public_key))
+        .route("/api/v3/plan", post(plan::plan))
         .route("/api/v3/stores/check", post(stores::check))
         .route("/api/v3/log/checkpoint", get(log::checkpoint))
         .route("/api/v3/log/checkpoint/witnessed", get(log::witnessed))

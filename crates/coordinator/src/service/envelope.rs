@@ -69,6 +69,7 @@ impl IntoResponse for Refusal {
             | Refusal::NoSecrets
             | Refusal::Downgrade { .. }
             | Refusal::SealModeFixed
+            | Refusal::NoWayBack
             | Refusal::CounterName
             | Refusal::QuoteRefused { .. }
             | Refusal::ShareUnknown

@@ -4,8 +4,8 @@
 use std::{sync::Arc, time::Duration};
 
 use appraisal::{Appraised, ReferenceValues, Verdict};
-use attested_tls::key::sha256;
-use evidence::{Covered, Evidence};
+use attested_tls::{key::sha256, statement::Presented};
+use evidence::{Covered, Evidence, ReportData};
 use hyper::server::conn::http2;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -161,11 +161,11 @@ async fn activate(
         return Err(NotActivated::new(status, Refusal::NoCertificate.code()));
     };
     let (own, current) = (coordinator.clone(), state.clone());
-    let (request, uuid, appraised) = blocking(move || {
-        let appraised = appraise(&own, &current, &certificate, &request)?;
+    let (request, uuid, appraised, presented) = blocking(move || {
+        let (appraised, presented) = appraise(&own, &current, &certificate, &request)?;
         let malformed = |status| on(&appraised, NotActivated::new(status, "UUID_MALFORMED"));
         let uuid = uuid(&request.uuid).map_err(malformed)?;
-        Ok((request, uuid, appraised))
+        Ok((request, uuid, appraised, presented))
     })
     .await?;
     let peer = NativePeer { appraised: &appraised, marble: &request.marble_type, uuid: &uuid };
@@ -180,6 +180,8 @@ async fn activate(
         let activation = core::activate_native(&state, &peer, &stored, now).map_err(accepted)?;
         own.commit(|state| Ok(Decided::one(activation.admit(state, now)?, ()))).map_err(accepted)?;
         own.serving().map_err(accepted)?;
+        let recorded = core::Recorded { presented, claims: None };
+        own.recorded.record(activation.instance(), recorded, now.0);
         let parameters = Parameters {
             files: activation.files.into_iter().collect(),
             env: activation.env.into_iter().collect(),
@@ -207,7 +209,7 @@ fn appraise(
     state: &State,
     certificate: &[u8],
     request: &ActivationReq,
-) -> Result<Appraised, NotActivated> {
+) -> Result<(Appraised, Presented), NotActivated> {
     let denied = |reason: &dyn std::fmt::Display| {
         Status::permission_denied(format!("marble verification failed: {reason}"))
     };
@@ -225,13 +227,19 @@ fn appraise(
         ReferenceValues { report_data: Covered::new(covered), measurements: expectations.measurements };
     let now = (coordinator.clock)();
     let endorsements = coordinator.collateral.fit(&evidence, coordinator.tee.as_ref(), now);
-    coordinator.verifier.appraise(&evidence, &endorsements, &reference, &expectations.policy, now).map_err(
-        |refused| {
-            let codes: Vec<_> = refused.codes().iter().map(ToString::to_string).collect();
-            let status = denied(&format_args!("invalid quote: {}", codes.join(",")));
-            NotActivated { status, codes, verdict: Some(Box::new(refused.verdict().clone())), reason: None }
-        },
-    )
+    let appraised =
+        coordinator.verifier.appraise(&evidence, &endorsements, &reference, &expectations.policy, now);
+    let appraised = appraised.map_err(|refused| {
+        let codes: Vec<_> = refused.codes().iter().map(ToString::to_string).collect();
+        let status = denied(&format_args!("invalid quote: {}", codes.join(",")));
+        NotActivated { status, codes, verdict: Some(Box::new(refused.verdict().clone())), reason: None }
+    })?;
+    let presented = Presented {
+        evidence: without_header(&request.quote).to_vec(),
+        endorsements: endorsements.to_bytes().into(),
+        report_data: ReportData(covered),
+    };
+    Ok((appraised, presented))
 }
 
 /// Open Enclave's header before a quote: version 1, type 2 (SGX), length; all little-endian.

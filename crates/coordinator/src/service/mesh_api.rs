@@ -174,6 +174,7 @@ impl Mesh for MeshService {
                 // Rendering and signing happen on a snapshot, without a lock; the commit repeats the cheap part.
                 let activation = core::activate_with(&state, &admitted.peer, admitted.epoch, &stored, now)?;
                 coordinator.commit(|state| Ok(Decided::one(activation.admit(state, now)?, ())))?;
+                coordinator.recorded.record(admitted.peer.key.0, recorded(&admitted.peer), now.0);
                 Ok(activation_response(activation))
             })
             .await
@@ -191,6 +192,7 @@ impl Mesh for MeshService {
                 let (event, certified) = core::renew(state, &admitted.peer, admitted.epoch, now)?;
                 Ok(Decided::one(event, certified))
             })?;
+            coordinator.recorded.record(admitted.peer.key.0, recorded(&admitted.peer), now.0);
             Ok(RenewResponse { certificate: Some(certificate(certified)) })
         });
         self.decide(Kind::Renewal, &peer, work).await
@@ -217,6 +219,11 @@ impl MeshService {
         self.coordinator.decided(&decision.on(peer.appraised.verdict()), traced);
         result.map(Response::new).map_err(|refusal| status(&refusal))
     }
+}
+
+/// What is kept of an instance, to try other manifests on it.
+fn recorded(peer: &AttestedPeer) -> core::Recorded {
+    core::Recorded { presented: peer.presented.clone(), claims: Some(peer.claims.clone()) }
 }
 
 async fn blocking<T: Send + 'static>(

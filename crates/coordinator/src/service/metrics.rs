@@ -22,6 +22,7 @@ pub(super) struct Metrics {
     requests: [AtomicU64; 5],
     activations: AtomicU64,
     refused_activations: AtomicU64,
+    roll_backs: AtomicU64,
 }
 
 impl Metrics {
@@ -29,6 +30,10 @@ impl Metrics {
         if let Some(class) = self.requests.get(usize::from(status / 100).wrapping_sub(1)) {
             class.fetch_add(1, Relaxed);
         }
+    }
+
+    pub(super) fn rolled_back(&self) {
+        self.roll_backs.fetch_add(1, Relaxed);
     }
 
     pub(super) fn activation(&self, admitted: bool) {
@@ -156,6 +161,13 @@ pub(super) fn families(coordinator: &Coordinator) -> Vec<Family> {
     family("coordinator_epoch", false, "The epoch in force.", epoch);
     let records = snapshot.as_ref().filter(|_| mesh.is_some()).map(|snapshot| one(snapshot.length));
     family("coordinator_log_records", false, "Records of the state log.", records.unwrap_or_default());
+    let roll_backs = one(metrics.roll_backs.load(Relaxed));
+    family(
+        "coordinator_roll_backs_total",
+        true,
+        "Updates that were rolled back since the start.",
+        roll_backs,
+    );
     families
 }
 

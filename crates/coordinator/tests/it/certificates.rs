@@ -70,7 +70,10 @@ fn identity_is_that_of_manifest_and_epoch() {
     let mesh = state.mesh().unwrap();
     let identity = MarbleIdentity::of_certificate(&activation.certified.chain[0]).unwrap();
     let manifest = mesh.manifest_digest();
-    assert_eq!(identity, MarbleIdentity { marble: "tally".into(), epoch: 1, manifest, emulated: true });
+    assert_eq!(
+        identity,
+        MarbleIdentity { marble: "tally".into(), epoch: 1, manifest, emulated: true, rollout: None }
+    );
 }
 
 /// Promise 3 of design.md.

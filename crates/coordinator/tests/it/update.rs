@@ -268,3 +268,19 @@ fn certificates_of_every_kind_are_issued_as_asked() {
     }
     assert_eq!(format!("{:?}", SecretValue::Bytes(b"x".to_vec().into())), "SecretValue(…)");
 }
+
+#[test]
+fn s45_a_version_does_not_fall_by_a_package_that_goes_or_is_known_otherwise() {
+    let state = running_with(&signed(3));
+    let mut gone = updatable();
+    gone["Platforms"]["Sgx"] = json!({});
+    gone["Marbles"]["native"]["Package"] = json!("keep");
+    let mut pinned = signed(3);
+    pinned["Packages"]["native"] = json!({"UniqueID": "6b".repeat(32)});
+    for text in [gone, pinned] {
+        assert_eq!(code(propose(&state, &text)), "SECURITY_VERSION_DOWNGRADE");
+        let said = BTreeSet::from(["native".to_owned()]);
+        let bytes = text.to_string().into_bytes();
+        assert_eq!(code(update(&state, &caller(&people().writer), bytes, said, NOW)), "accepted");
+    }
+}

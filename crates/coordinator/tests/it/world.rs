@@ -153,7 +153,7 @@ pub fn attest(
     let claims = claims.to_bytes();
     let expectations = core::expectations(state, attester::Tee::platform(tee), &claims)?;
     let nonce = [5; 32];
-    let statement = Statement::issue(tee, Role::Keep, key.digest(), &nonce, claims.clone()).unwrap();
+    let statement = Statement::issue(tee, Role::Keep, key.digest(), &nonce, claims).unwrap();
     let appraised = statement
         .appraise(
             &Expected {
@@ -167,7 +167,8 @@ pub fn attest(
             &attested_tls::statement::verifier(),
         )
         .unwrap();
-    Ok(AttestedPeer { appraised, claims, key: *key.digest(), public_key: key.public_key_info() })
+    let (presented, claims) = statement.kept(Role::Keep, key.digest(), &nonce);
+    Ok(AttestedPeer { appraised, claims, key: *key.digest(), public_key: key.public_key_info(), presented })
 }
 
 /// A fresh Keep on SNP.

@@ -232,3 +232,21 @@ fn secrets_go_to_instances_of_this_epoch() {
     assert_eq!(broken(&with(&[released("other", 1, 1)])), Rule::NotActivated);
     assert_eq!(broken(&with(&[recovered(2), released("tally", 1, 2)])), Rule::NotActivated);
 }
+
+fn rolled_back(manifest: u8, epoch: u64) -> Fact {
+    let (manifest, intermediate, missing) = (digest(manifest), digest(7), names(&["tally"]));
+    Fact::RolledBack { manifest, epoch, intermediate, missing }
+}
+
+#[test]
+fn a_roll_back_goes_to_what_was_in_force_directly_before_and_once() {
+    let story = [founded(), set(&["ann"], 1), proposed("ann"), updated(5, 2)];
+    let and = |facts: &[Fact]| [&story[..], facts].concat();
+    let history = replay(&and(&[rolled_back(3, 3), proposed("ann"), updated(5, 4)])).unwrap();
+    assert_eq!((history.epoch, history.manifest), (4, Some(digest(5))));
+    let way = |seen| Rule::WayBack { seen: digest(seen) };
+    assert_eq!(broken(&and(&[rolled_back(4, 3)])), way(4));
+    assert_eq!(broken(&and(&[rolled_back(3, 3), rolled_back(5, 4)])), way(5));
+    assert_eq!(broken(&and(&[recovered(3), rolled_back(3, 4)])), way(3));
+    assert_eq!(broken(&and(&[rolled_back(3, 2)])), Rule::Epoch { before: 2, seen: 2 });
+}

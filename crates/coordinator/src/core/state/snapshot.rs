@@ -10,6 +10,7 @@ use std::{
     sync::Arc,
 };
 
+use attested_tls::marble::Rollout;
 use manifest::{Manifest, ManifestDigest, PackageName};
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteArray, ByteBuf};
@@ -21,6 +22,7 @@ use crate::core::{
     event::{Epoch, SealedAuthority},
     history::Entry,
     instances::Instances,
+    rollback::Undo,
     transparency::{Log, LogRecord},
 };
 
@@ -56,6 +58,23 @@ struct MeshRecord {
     counters: Vec<(String, ByteArray<32>, String, u64)>,
     pending: Option<PendingRecord>,
     history: Vec<Entry>,
+    /// The epoch before, its manifest, and the end of the window.
+    rollout: Option<(u64, ByteArray<32>, i64)>,
+    undo: Option<UndoRecord>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UndoRecord {
+    manifest: ByteBuf,
+    versions: BTreeMap<String, u16>,
+    epoch: u64,
+    secrets: BTreeMap<String, SecretValue>,
+    previous: BTreeMap<String, SecretValue>,
+    root_secret: ByteArray<32>,
+    previous_root_secret: Option<ByteArray<32>>,
+    awaited: BTreeSet<String>,
+    until: i64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -122,10 +141,9 @@ fn mesh_record(mesh: &Mesh, identity: &IdentityKey) -> Result<MeshRecord, Refusa
         counters,
         pending,
         history,
+        rollout,
+        undo,
     } = mesh;
-    let version = |(name, package): (&PackageName, &Arc<manifest::Package>)| {
-        Some((name.to_string(), package.security_version()?))
-    };
     let value = |(name, value): (&String, &Arc<SecretValue>)| (name.clone(), value.as_ref().clone());
     let optional = |secret: &Option<Zeroizing<[u8; 32]>>| secret.as_ref().map(|it| ByteArray::new(**it));
     let mut by_marble = BTreeMap::<_, Vec<_>>::new();
@@ -134,7 +152,7 @@ fn mesh_record(mesh: &Mesh, identity: &IdentityKey) -> Result<MeshRecord, Refusa
     }
     Ok(MeshRecord {
         manifest: ByteBuf::from(manifest_bytes.to_vec()),
-        versions: manifest.packages().iter().filter_map(version).collect(),
+        versions: versions(manifest),
         epoch: Epoch {
             number: *number,
             intermediate: epoch::sealed(intermediate, identity)?,
@@ -166,15 +184,12 @@ fn mesh_record(mesh: &Mesh, identity: &IdentityKey) -> Result<MeshRecord, Refusa
             }
         }),
         history: history.iter().map(|entry| entry.as_ref().clone()).collect(),
+        rollout: rollout.as_ref().map(|it| (it.epoch, ByteArray::new(it.manifest), it.until)),
+        undo: undo.as_deref().map(undo_record),
     })
 }
 
 fn mesh_of(record: MeshRecord, identity: &IdentityKey) -> Result<Mesh, String> {
-    let manifest = Manifest::parse(&record.manifest).map_err(|faults| faults.to_string())?;
-    let mut versions = BTreeMap::new();
-    for (name, version) in record.versions {
-        versions.insert(name.parse().map_err(|_| format!("{name:?} is no package"))?, version);
-    }
     let secrets = super::shared(record.secrets);
     let mut previous = secrets.clone();
     for (name, value) in record.previous {
@@ -189,7 +204,7 @@ fn mesh_of(record: MeshRecord, identity: &IdentityKey) -> Result<Mesh, String> {
     }
     let optional = |secret: Option<ByteArray<32>>| secret.map(|it| Zeroizing::new(it.into_array()));
     Ok(Mesh {
-        manifest: Arc::new(manifest.with_security_versions(&versions)),
+        manifest: Arc::new(manifest_of(&record.manifest, record.versions)?),
         manifest_bytes: Arc::new(record.manifest.into_vec()),
         epoch: record.epoch.number,
         intermediate: Arc::new(authority(record.epoch.intermediate, identity)?),
@@ -215,5 +230,69 @@ fn mesh_of(record: MeshRecord, identity: &IdentityKey) -> Result<Mesh, String> {
             })
         }),
         history: record.history.into_iter().map(Arc::new).collect(),
+        rollout: record.rollout.map(|(epoch, manifest, until)| Rollout {
+            epoch,
+            manifest: manifest.into_array(),
+            until,
+        }),
+        undo: record.undo.map(undo_of).transpose()?.map(Arc::new),
+    })
+}
+
+fn versions(manifest: &Manifest) -> BTreeMap<String, u16> {
+    let version = |(name, package): (&PackageName, &Arc<manifest::Package>)| {
+        Some((name.to_string(), package.security_version()?))
+    };
+    manifest.packages().iter().filter_map(version).collect()
+}
+
+fn manifest_of(bytes: &[u8], versions: BTreeMap<String, u16>) -> Result<Manifest, String> {
+    let manifest = Manifest::parse(bytes).map_err(|faults| faults.to_string())?;
+    let mut known = BTreeMap::new();
+    for (name, version) in versions {
+        known.insert(name.parse().map_err(|_| format!("{name:?} is no package"))?, version);
+    }
+    Ok(manifest.with_security_versions(&known))
+}
+
+fn undo_record(undo: &Undo) -> UndoRecord {
+    let Undo {
+        manifest,
+        manifest_bytes,
+        epoch,
+        secrets,
+        previous,
+        root_secret,
+        previous_root_secret,
+        awaited,
+        until,
+    } = undo;
+    let all = |values: &super::Secrets| {
+        values.iter().map(|(name, value)| (name.clone(), value.as_ref().clone())).collect()
+    };
+    UndoRecord {
+        manifest: ByteBuf::from(manifest_bytes.to_vec()),
+        versions: versions(manifest),
+        epoch: *epoch,
+        secrets: all(secrets),
+        previous: all(previous),
+        root_secret: ByteArray::new(**root_secret),
+        previous_root_secret: previous_root_secret.as_ref().map(|it| ByteArray::new(**it)),
+        awaited: awaited.clone(),
+        until: *until,
+    }
+}
+
+fn undo_of(record: UndoRecord) -> Result<Undo, String> {
+    Ok(Undo {
+        manifest: Arc::new(manifest_of(&record.manifest, record.versions)?),
+        manifest_bytes: Arc::new(record.manifest.into_vec()),
+        epoch: record.epoch,
+        secrets: super::shared(record.secrets),
+        previous: super::shared(record.previous),
+        root_secret: Zeroizing::new(record.root_secret.into_array()),
+        previous_root_secret: record.previous_root_secret.map(|it| Zeroizing::new(it.into_array())),
+        awaited: record.awaited,
+        until: record.until,
     })
 }

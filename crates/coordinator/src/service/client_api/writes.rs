@@ -51,8 +51,8 @@ pub(super) async fn set_manifest(
     answer(blocking(move || {
         let now = (coordinator.clock)();
         let owner = coordinator.configuration.owner;
-        let shares = coordinator.commit(|state| {
-            let (event, shares) = core::set_manifest(state, &owner, &caller, bytes.clone(), now)?;
+        let shares = coordinator.commit_making(|state, keys| {
+            let (event, shares) = core::set_manifest_with(state, &owner, &caller, &bytes, now, keys)?;
             let (shares, encrypted) = split(shares);
             Ok(Decided { events: vec![event], shares, answer: encrypted })
         })?;
@@ -91,8 +91,9 @@ pub(super) async fn update(
     };
     answer(blocking(move || {
         let now = (coordinator.clock)();
-        coordinator
-            .commit(|state| decided(core::update(state, &caller, bytes.clone(), downgrades.clone(), now)?))
+        coordinator.commit_making(|state, keys| {
+            Ok(decided(core::update_with(state, &caller, &bytes, &downgrades, now, keys)?))
+        })
     }))
     .await
 }
@@ -108,12 +109,14 @@ pub(super) async fn acknowledge(
     };
     answer(blocking(move || {
         let now = (coordinator.clock)();
-        coordinator.commit(|state| decided(core::acknowledge(state, &caller, &bytes, now)?))
+        coordinator.commit_making(|state, keys| {
+            Ok(decided(core::acknowledge_with(state, &caller, &bytes, now, keys)?))
+        })
     }))
     .await
 }
 
-fn decided((events, progress): (Vec<core::Event>, Progress)) -> Result<Decided<Value>, core::Refusal> {
+fn decided((events, progress): (Vec<core::Event>, Progress)) -> Decided<Value> {
     let message = match progress.missing {
         0 => "Update successful".to_owned(),
         1 => "1 user still needs to acknowledge the update".to_owned(),
@@ -128,7 +131,7 @@ fn decided((events, progress): (Vec<core::Event>, Progress)) -> Result<Decided<V
     if !encrypted.is_null() {
         answer["recoverySecrets"] = encrypted;
     }
-    Ok(Decided { events, shares, answer })
+    Decided { events, shares, answer }
 }
 
 pub(super) async fn cancel(State(coordinator): Shared, Extension(caller): Extension<Caller>) -> Response {

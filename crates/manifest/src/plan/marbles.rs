@@ -1,0 +1,163 @@
+//! What each Marble is, is given, and lets in.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Changes, Effect, Kind, differences, opens_if, pairs};
+use crate::manifest::Manifest;
+use crate::marble::{Access, Limits, Log, Marble, Workload};
+use crate::names::MarbleName;
+use crate::parameters::Parameters;
+use crate::template::Template;
+
+pub(super) fn compare(old: &Manifest, new: &Manifest, changes: &mut Changes) {
+    for (name, before, after) in pairs(old.marbles(), new.marbles()) {
+        match (before, after) {
+            (None, Some(after)) => {
+                let words = format!("Marble {name} is new, of package {}", after.package.name);
+                changes.add(Effect::Changes, Kind::Marble, name, words);
+            }
+            (Some(_), None) => {
+                let words = format!("Marble {name} is gone: its instances end");
+                changes.add(Effect::Closes, Kind::Marble, name, words);
+            }
+            _ => {}
+        }
+        if let (Some(before), Some(after)) = (before, after) {
+            marble(before, after, changes);
+        }
+        let reads = |marble: Option<&Marble>| marble.map(Marble::readable_secrets).unwrap_or_default();
+        for (is_new, secret) in differences(&reads(before), &reads(after)) {
+            let may = if is_new { "may now" } else { "may no longer" };
+            let words = format!("{name} {may} read {secret}");
+            changes.about(opens_if(is_new), Kind::MarbleReads, (name, secret), words);
+        }
+        called(name, before, after, changes);
+    }
+}
+
+fn marble(before: &Marble, after: &Marble, changes: &mut Changes) {
+    // What it is made of is compared with its package; `access` is in [`called`].
+    let Marble { name, package, max_activations, parameters: given, names, workload: runs, tls } = after;
+    if before.package.name != package.name {
+        let words = format!("{name} is of package {} now (was {})", package.name, before.package.name);
+        changes.add(Effect::Opens, Kind::MarblePackage, name, words);
+    }
+    if before.max_activations != *max_activations {
+        let count = |limit: &Option<std::num::NonZeroU64>| match limit {
+            Some(limit) => format!("at most {limit} times"),
+            None => "any number of times".to_owned(),
+        };
+        let more = match (before.max_activations, max_activations) {
+            (Some(before), Some(after)) => *after > before,
+            (_, after) => after.is_none(),
+        };
+        let words = format!(
+            "{name} may be activated {} in all (was {})",
+            count(max_activations),
+            count(&before.max_activations)
+        );
+        changes.add(opens_if(more), Kind::MarbleActivations, name, words);
+    }
+    parameters(name, &before.parameters, given, changes);
+    let set = |names: &[crate::marble::SubjectName]| names.iter().cloned().collect::<BTreeSet<_>>();
+    for (is_new, alias) in differences(&set(&before.names), &set(names)) {
+        let now = if is_new { "now also" } else { "no longer" };
+        let words = format!("the certificate of {name} is {now} for {alias}");
+        changes.about(opens_if(is_new), Kind::MarbleName, (name, alias), words);
+    }
+    workload(name, before.workload.as_ref(), runs.as_ref(), changes);
+    if before.tls != *tls {
+        let words =
+            format!("which connections of {name} its runtime encrypts, and with what, is another now");
+        changes.add(Effect::Opens, Kind::MarbleTls, name, words);
+    }
+}
+
+fn parameters(name: &MarbleName, before: &Parameters, after: &Parameters, changes: &mut Changes) {
+    let Parameters { files, env, argv } = after;
+    let mut templates =
+        |what: &str, before: &BTreeMap<String, Template>, after: &BTreeMap<String, Template>| {
+            for (parameter, before, after) in pairs(before, after) {
+                let how = match (before, after) {
+                    (None, _) => "gets",
+                    (_, None) => "no longer gets",
+                    (before, after) if before == after => continue,
+                    _ => "gets another value of",
+                };
+                let words = format!("{name} {how} the {what} {parameter}");
+                changes.about(Effect::Changes, Kind::MarbleParameter, (name, parameter), words);
+            }
+        };
+    templates("file", &before.files, files);
+    templates("environment variable", &before.env, env);
+    if before.argv != *argv {
+        let words = format!("{name} gets other arguments");
+        changes.about(Effect::Changes, Kind::MarbleParameter, (name, "argv"), words);
+    }
+}
+
+fn workload(name: &MarbleName, before: Option<&Workload>, after: Option<&Workload>, changes: &mut Changes) {
+    let (before, after) = match (before, after) {
+        (None, None) => return,
+        (None, Some(after)) => {
+            let words = format!("a Keep runs {} as {name} now (it was a native program)", after.digest);
+            return changes.add(Effect::Opens, Kind::MarbleWorkload, name, words);
+        }
+        (Some(before), None) => {
+            let words = format!("{name} is a native program now (a Keep ran {})", before.digest);
+            return changes.add(Effect::Opens, Kind::MarbleWorkload, name, words);
+        }
+        (Some(before), Some(after)) => (before, after),
+    };
+    let Workload { digest, limits: new, access: _, log } = after;
+    if before.digest != *digest {
+        let words = format!("{name} runs other code: {digest} (was {})", before.digest);
+        changes.add(Effect::Opens, Kind::MarbleWorkload, name, words);
+    }
+    if before.log != *log {
+        let words = match log {
+            Log::Host => format!("the host may now read what {name} logs"),
+            Log::Discard => format!("the host may no longer read what {name} logs"),
+        };
+        changes.add(opens_if(*log == Log::Host), Kind::MarbleLog, name, words);
+    }
+    let Limits { memory, cpu_per_request, concurrent_requests, body_size } = *new;
+    let old = before.limits;
+    for (what, unit, before, after) in [
+        ("memory", "bytes", u128::from(old.memory), u128::from(memory)),
+        ("processor time per request", "ms", old.cpu_per_request.as_millis(), cpu_per_request.as_millis()),
+        ("requests", "at a time", old.concurrent_requests.into(), concurrent_requests.into()),
+        ("a request's body", "bytes", old.body_size.into(), body_size.into()),
+    ] {
+        if before != after {
+            let words = format!("the limit of {name} on {what} is {after} {unit} (was {before})");
+            changes.about(Effect::Changes, Kind::MarbleLimit, (name, what), words);
+        }
+    }
+}
+
+/// Who may open connections to it.
+fn called(name: &MarbleName, before: Option<&Marble>, after: Option<&Marble>, changes: &mut Changes) {
+    let access = |marble: Option<&Marble>| match marble.and_then(|marble| marble.workload.as_ref()) {
+        Some(Workload { access: Access::Public, .. }) => (true, BTreeSet::new()),
+        Some(Workload { access: Access::Peers(peers), .. }) => (false, peers.clone()),
+        None => (false, BTreeSet::new()),
+    };
+    let ((was_public, before), (is_public, after)) = (access(before), access(after));
+    if was_public != is_public {
+        let by =
+            if is_public { "may now be called by anyone" } else { "may no longer be called by just anyone" };
+        let words = format!("{name} {by}");
+        changes.about(opens_if(is_public), Kind::MarbleCalled, (name, "anyone"), words);
+    }
+    for (is_new, peer) in differences(&before, &after) {
+        // Nobody loses what everybody gets.
+        if is_public && !is_new {
+            continue;
+        }
+        let may = if is_new { "may now" } else { "may no longer" };
+        let effect = if is_new && was_public { Effect::Changes } else { opens_if(is_new) };
+        let words = format!("{name} {may} be called by {peer}");
+        changes.about(effect, Kind::MarbleCalled, (name, peer), words);
+    }
+}

@@ -19,6 +19,7 @@ pub mod recovery;
 mod refusal;
 mod rehearsal;
 mod render;
+pub mod replica;
 mod rollback;
 mod secrets;
 mod state;

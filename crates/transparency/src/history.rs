@@ -163,7 +163,10 @@ impl History {
                 }
                 _ => return Err(Rule::WayBack { seen: *manifest }),
             },
-            Fact::SecretsWritten { .. } | Fact::SecretsRead { .. } | Fact::RecoveryRehearsed { .. } => {}
+            Fact::SecretsWritten { .. }
+            | Fact::SecretsRead { .. }
+            | Fact::RecoveryRehearsed { .. }
+            | Fact::ReplicaJoined { .. } => {}
             Fact::Founded { .. } | Fact::ManifestSet { .. } => return Err(Rule::Founding),
         }
         Ok(())

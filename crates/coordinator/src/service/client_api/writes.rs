@@ -154,8 +154,9 @@ pub(super) async fn secrets(
     };
     answer(blocking(move || {
         let now = (coordinator.clock)();
-        coordinator
-            .commit(|state| Ok(Decided::one(core::write_secrets(state, &caller, body.secrets, now)?, ())))?;
+        coordinator.commit(|state| {
+            Ok(Decided::one(core::write_secrets(state, &caller, body.secrets.clone(), now)?, ()))
+        })?;
         Ok(Value::Null)
     }))
     .await

@@ -171,15 +171,6 @@ pub enum Fact {
         /// Whose.
         holders: Names,
     },
-    /// Another coordinator, which is the same measured code, is given what opens the state.
-    ReplicaJoined {
-        /// SHA-256 of the SubjectPublicKeyInfo of its key.
-        replica: Digest,
-        /// What it runs on.
-        platform: String,
-        /// What the platform's vendor calls that machine, where Evidence says so.
-        machine: Option<String>,
-    },
     /// Marbles that ran before an update did not run again in time: what was in force before it is again.
     RolledBack {
         /// What is in force again.
@@ -190,6 +181,15 @@ pub enum Fact {
         intermediate: Digest,
         /// Those Marbles.
         missing: Names,
+    },
+    /// Another coordinator, which is the same measured code, is given what opens the state.
+    ReplicaJoined {
+        /// SHA-256 of the SubjectPublicKeyInfo of its key.
+        replica: Digest,
+        /// What it runs on.
+        platform: String,
+        /// What the platform's vendor calls that machine, where Evidence says so.
+        machine: Option<String>,
     },
 }
 

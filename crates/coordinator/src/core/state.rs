@@ -262,7 +262,6 @@ impl State {
                     None => mesh.recovery_secret.take(),
                 };
             }
-            Event::ReplicaJoined { .. } => {}
             Event::RolledBack { epoch, generated, at, .. } => {
                 let undo = self.mesh_mut()?.undo.take().ok_or("a roll-back from nothing")?;
                 self.enter(epoch, Some(undo.manifest.clone()))?;
@@ -277,6 +276,7 @@ impl State {
                 mesh.pending = None;
                 mesh.replace(generated, |_| true);
             }
+            Event::ReplicaJoined { .. } => {}
             event => self.mesh_mut()?.apply(event)?,
         }
         if let Some(mesh) = &mut self.mesh {

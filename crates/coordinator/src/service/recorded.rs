@@ -114,12 +114,18 @@ mod tests {
         core::Recorded { presented, claims: Some(vec![0; 10]) }
     }
 
+    /// Bytes, and how many Endorsements.
+    fn kept(recordings: &Recordings) -> (usize, usize) {
+        let kept = recordings.lock();
+        (kept.bytes, kept.endorsements.len())
+    }
+
     #[test]
     fn what_is_kept_is_bounded_and_endorsements_are_kept_once() {
         let recordings = Recordings::default();
         recordings.record_within(400, [1; 32], recorded(90, 1), 0);
         recordings.record_within(400, [2; 32], recorded(90, 1), 5);
-        assert_eq!((recordings.lock().bytes, recordings.lock().endorsements.len()), (300, 1));
+        assert_eq!(kept(&recordings), (300, 1));
         recordings.record_within(400, [3; 32], recorded(90, 2), 6);
         assert!(recordings.of(&[3; 32]).is_none(), "there is no room, and nobody lapsed");
         recordings.record_within(400, [2; 32], recorded(40, 1), 7);
@@ -128,9 +134,9 @@ mod tests {
         recordings.record_within(300, [3; 32], recorded(90, 2), late);
         assert!(recordings.of(&[1; 32]).is_none(), "the lapsed one made room");
         recordings.record_within(400, [3; 32], recorded(90, 2), late);
-        assert_eq!((recordings.lock().bytes, recordings.lock().endorsements.len()), (350, 2));
+        assert_eq!(kept(&recordings), (350, 2));
         recordings.lock().forget(&[2; 32]);
         recordings.lock().forget(&[3; 32]);
-        assert_eq!((recordings.lock().bytes, recordings.lock().endorsements.len()), (0, 0));
+        assert_eq!(kept(&recordings), (0, 0));
     }
 }

@@ -10,7 +10,7 @@ mod mesh;
 mod story;
 mod template;
 
-pub use deployment::{CoordinatorPlan, Deployment, KeepPlan, UserPlan};
+pub use deployment::{CoordinatorPlan, Deployment, EtcdPlan, KeepPlan, UserPlan};
 pub use machine::{Machine, Programs};
 pub use mesh::{Keep, KeepOutcome, Log, Mesh, Serving};
 pub use story::{Observer, RunningKeep, Up, render};

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Command};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use crate::shell::{available, cargo, root, run, step};
@@ -57,14 +57,47 @@ pub fn demo(check: bool, keep: Option<&Path>) -> Result<()> {
     run(&mut demo)
 }
 
+/// The Debian package of the etcd that the tests of scale-out start.
+const ETCD_PACKAGE: &str = "etcd-server";
+
+/// `cargo xtask soak`: the tests that take long, and say what they saw.
+pub fn soak() -> Result<()> {
+    installed_etcd();
+    if !available("etcd") {
+        bail!("there is no etcd here\n  mend: sudo apt-get install {ETCD_PACKAGE}");
+    }
+    step("replicas and members of etcd are lost again and again, under load");
+    let test =
+        ["test", "--locked", "-p", "coordinator", "--test", "it", "--", "soak_", "--ignored", "--nocapture"];
+    run(cargo().args(test).env("BAILEY_REQUIRE_ETCD", "1"))
+}
+
+/// Installs etcd where that needs nobody's permission.
+fn installed_etcd() {
+    if available("etcd") || !available("apt-get") || !is_root() {
+        return;
+    }
+    step("installing etcd for the tests of scale-out");
+    let install = "apt-get update -qq && apt-get install -y -qq --no-install-recommends \"$@\" >/dev/null";
+    if let Err(error) = run(Command::new("sh").args(["-c", install, "sh", ETCD_PACKAGE])) {
+        eprintln!("{error:#}");
+    }
+}
+
 /// `cargo xtask test`.
 pub fn test() -> Result<()> {
     browser();
+    installed_etcd();
     programs()?;
     guests()?;
     page()?;
     step("running the tests");
     run(cargo().args(["test", "--workspace", "--locked"]))?;
+    if !available("etcd") {
+        eprintln!(
+            "\nNOT RUN: the tests of scale-out, because etcd is not installed.\n  mend: sudo apt-get install {ETCD_PACKAGE}"
+        );
+    }
     if !available("chromedriver") {
         eprintln!(
             "\nNOT RUN: the browser test, because chromedriver is not installed.\n  mend: sudo apt-get install {}",

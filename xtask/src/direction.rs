@@ -71,6 +71,7 @@ const ABSENCES: &[(&str, &[&str])] = &[
     ("emulator", &["endorsements", "appraisal", "attested-tls", "coordinator", "keep", "host", "manifest"]),
     ("mesh-api", &["endorsements", "evidence", "appraisal", "attested-tls"]),
     ("bailey", &["wasmtime"]),
+    ("etcd", &["endorsements", "evidence", "appraisal", "attested-tls", "manifest"]),
     (
         "transparency",
         &["evidence", "appraisal", "attested-tls", "aws-lc-rs", "tokio", "rustls", "rand", "getrandom"],

@@ -39,6 +39,8 @@ enum Command {
     },
     /// Run all tests
     Test,
+    /// Run the tests that take long: losing replicas and members of etcd again and again (BAILEY_SOAK_ROUNDS, 10)
+    Soak,
     /// All that CI checks: formatting, lints, licences, dependency direction, wasm builds, tests, fuzzing
     Ci,
     /// Check that dependencies between crates point inward
@@ -69,6 +71,7 @@ fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Demo { check, keep } => build::demo(check, keep.as_deref()),
         Command::Test => build::test(),
+        Command::Soak => build::soak(),
         Command::Ci => ci::all(),
         Command::Direction => direction::check(),
         Command::Fuzz { seconds, target } => fuzz::run(seconds, target.as_deref()),

@@ -15,7 +15,7 @@ use crate::{
     commands::{print_json, up::wait_for_the_end},
     failure::{Input, Outcome},
     identity,
-    up::{CoordinatorPlan, Machine, Mesh, Programs},
+    up::{CoordinatorPlan, EtcdPlan, Machine, Mesh, Programs},
 };
 
 /// Run a coordinator of your own.
@@ -52,6 +52,22 @@ pub struct Start {
     /// Where Prometheus finds metrics
     #[arg(long, value_name = "IP:PORT")]
     metrics_address: Option<SocketAddr>,
+    /// A member of etcd, as http://127.0.0.1:2379, in which coordinators share the state; may be given several times
+    #[arg(long, value_name = "URL")]
+    etcd: Vec<String>,
+    /// PEM of the roots of etcd's certificates
+    #[arg(long, value_name = "FILE", requires = "etcd")]
+    etcd_ca: Option<PathBuf>,
+    /// PEM of the certificate that etcd knows the coordinators by
+    #[arg(long, value_name = "FILE", requires = "etcd_ca", requires = "etcd_key")]
+    etcd_cert: Option<PathBuf>,
+    /// PEM of its key
+    #[arg(long, value_name = "FILE", requires = "etcd_cert")]
+    etcd_key: Option<PathBuf>,
+    /// How many coordinators to start on this machine; all but the first listen where there is room
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, requires = "etcd",
+          value_parser = clap::value_parser!(u8).range(1..=9))]
+    replicas: u8,
     /// Print where everything is as JSON when it serves
     #[arg(long)]
     json: bool,
@@ -94,8 +110,16 @@ impl Start {
             mesh: Some(self.mesh_address),
             marbles: Some(self.marble_address),
             metrics: self.metrics_address,
+            etcd: self.etcd_plan()?,
         };
         let (mesh, verified) = Mesh::found(&machine, "coordinator", &plan, owner).await?;
+        let mut replicas = Vec::new();
+        for number in 2..=self.replicas {
+            let plan =
+                CoordinatorPlan { listen: None, mesh: None, marbles: None, metrics: None, ..plan.clone() };
+            let (replica, _) = Mesh::found(&machine, &format!("coordinator-{number}"), &plan, owner).await?;
+            replicas.push(replica.endpoint().to_string());
+        }
         let reference = folder.join("reference.json");
         let values = appraisal::ReferenceFile { reference_values: mesh.requirements().measurements.clone() };
         let text = serde_json::to_string_pretty(&values).map_err(anyhow::Error::from)?;
@@ -106,6 +130,7 @@ impl Start {
             reference,
             folder: folder.clone(),
             owner: files,
+            replicas,
             mode: format!("{:?}", verified.claims.mode),
         };
         self.tell(&told)?;
@@ -115,6 +140,19 @@ impl Start {
             crate::say!("\nstopped");
         }
         Ok(())
+    }
+
+    /// With absolute paths: the coordinator runs elsewhere.
+    fn etcd_plan(&self) -> Outcome<Option<EtcdPlan>> {
+        if self.etcd.is_empty() {
+            return Ok(None);
+        }
+        let absolute = |path: &Option<PathBuf>| {
+            let path = path.as_ref().map(std::path::absolute).transpose();
+            path.malformed("a path of etcd's files cannot be resolved")
+        };
+        let certificate = absolute(&self.etcd_cert)?.zip(absolute(&self.etcd_key)?);
+        Ok(Some(EtcdPlan { members: self.etcd.clone(), ca: absolute(&self.etcd_ca)?, certificate }))
     }
 
     /// The owner's key, and where certificate and key were made, if they were.
@@ -141,11 +179,15 @@ impl Start {
                 "emulated": true, "coordinator": told.endpoint, "marbles": self.marble_address,
                 "mesh": self.mesh_address, "metrics": self.metrics_address, "reference": told.reference,
                 "emulated_roots": told.roots, "folder": told.folder, "mode": told.mode,
+                "replicas": told.replicas,
                 "owner": told.owner.as_ref().map(|(certificate, key)| json!({ "certificate": certificate, "key": key })),
             }));
         }
         crate::say!("a coordinator on emulated {}, verified; it is {}", self.platform, told.mode);
         crate::say!("  client API           {}", told.endpoint);
+        for replica in &told.replicas {
+            crate::say!("  and another replica  {replica}");
+        }
         crate::say!("  MarbleRun's Marbles  {}   (EDG_MARBLE_COORDINATOR_ADDR)", self.marble_address);
         crate::say!("  Keeps                {}", self.mesh_address);
         if let Some(metrics) = self.metrics_address {
@@ -171,5 +213,7 @@ struct Told {
     reference: PathBuf,
     folder: PathBuf,
     owner: Option<(PathBuf, PathBuf)>,
+    /// Endpoints of the others.
+    replicas: Vec<String>,
     mode: String,
 }

@@ -44,6 +44,33 @@ pub struct CoordinatorPlan {
     pub marbles: Option<SocketAddr>,
     /// Where Prometheus finds metrics; nowhere if missing.
     pub metrics: Option<SocketAddr>,
+    /// Where it shares its state with others of its kind; in a file of its own if missing. Not of `bailey.toml`.
+    #[serde(skip)]
+    pub etcd: Option<EtcdPlan>,
+}
+
+/// An etcd that coordinators share their state in.
+#[derive(Debug, Clone)]
+pub struct EtcdPlan {
+    /// URLs of its members.
+    pub members: Vec<String>,
+    /// PEM of the roots of its certificates.
+    pub ca: Option<PathBuf>,
+    /// PEM of the certificate that it knows the coordinator by, and of its key.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+}
+
+impl EtcdPlan {
+    /// In the words of the coordinator's program.
+    pub fn arguments(&self) -> Vec<String> {
+        let path = |path: &Path| path.display().to_string();
+        let members = self.members.iter().flat_map(|member| ["--etcd".to_owned(), member.clone()]);
+        let ca = self.ca.iter().flat_map(|ca| ["--etcd-ca".to_owned(), path(ca)]);
+        let own = self.certificate.iter().flat_map(|(certificate, key)| {
+            ["--etcd-cert".to_owned(), path(certificate), "--etcd-key".to_owned(), path(key)]
+        });
+        members.chain(ca).chain(own).collect()
+    }
 }
 
 /// A Keep to start.

@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 use attested_tls::{
+    claims::CoordinatorMode,
     clock::{self, Clock},
     key::SpkiDigest,
     launch::{CoordinatorConfiguration, CoordinatorRequirements, KeepConfiguration},
@@ -19,10 +20,12 @@ use host::Restart;
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 
-use super::{CoordinatorPlan, KeepPlan, Machine, free_address};
+use super::{CoordinatorPlan, EtcdPlan, KeepPlan, Machine, free_address};
 use crate::client::{Client, Endpoint, Requirements, Verified, VerifyError, verify};
 
 const START_WITHIN: Duration = Duration::from_secs(60);
+/// So long a replica may take to be given the keys of its state.
+const JOINED_WITHIN: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(10);
 
 /// A coordinator on a machine.
@@ -98,6 +101,7 @@ impl Mesh {
             arguments
                 .extend(address.into_iter().flat_map(|address| [option.to_owned(), address.to_string()]));
         }
+        arguments.extend(plan.etcd.iter().flat_map(EtcdPlan::arguments));
         machine.launch(name, plan.platform, &program, configuration.clone(), arguments, Restart::Always)?;
         let log = Log::of(machine, name);
         log.until(|line| line["message"] == "serving").await.context("the coordinator did not start")?;
@@ -109,7 +113,11 @@ impl Mesh {
             manifest: None,
         };
         let clock = clock::system();
-        let verified = verify(&endpoint, &requirements, &clock).await?;
+        let verified = if plan.etcd.is_some() {
+            joined(&endpoint, &requirements, &clock).await?
+        } else {
+            verify(&endpoint, &requirements, &clock).await?
+        };
         let root = CertificateDer::from(verified.claims.root.to_vec());
         Ok((Self { name: name.to_owned(), endpoint, mesh_address, requirements, root, clock }, verified))
     }
@@ -251,5 +259,18 @@ impl Log {
         let last: Vec<_> = text.lines().rev().take(5).collect();
         let last: Vec<_> = last.into_iter().rev().collect();
         anyhow!("the last lines of {} are:\n{}", self.path.display(), last.join("\n"))
+    }
+}
+
+/// A replica as soon as it answers and has its state open: another one may have to give it the keys first.
+async fn joined(endpoint: &Endpoint, requirements: &Requirements, clock: &Clock) -> Result<Verified> {
+    let deadline = Instant::now() + JOINED_WITHIN;
+    loop {
+        let verified = verify(endpoint, requirements, clock).await;
+        let open = |verified: &Verified| verified.claims.mode != CoordinatorMode::Recovering;
+        if verified.as_ref().is_ok_and(open) || Instant::now() > deadline {
+            return Ok(verified?);
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }

@@ -23,6 +23,8 @@ pub enum Role {
     Keep,
     /// The confidential SQL service.
     Database,
+    /// A coordinator that asks another one of its mesh for what coordinators share.
+    Replica,
 }
 
 impl Role {
@@ -32,6 +34,7 @@ impl Role {
             Self::Coordinator => "coordinator",
             Self::Keep => "keep",
             Self::Database => "database",
+            Self::Replica => "replica",
         }
     }
 }
@@ -44,14 +47,14 @@ impl fmt::Display for Role {
 
 /// A word that names no role.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown role {0:?}: expected coordinator, keep or database")]
+#[error("unknown role {0:?}: expected coordinator, keep, database or replica")]
 pub struct UnknownRole(pub String);
 
 impl FromStr for Role {
     type Err = UnknownRole;
 
     fn from_str(text: &str) -> Result<Self, UnknownRole> {
-        [Self::Coordinator, Self::Keep, Self::Database]
+        [Self::Coordinator, Self::Keep, Self::Database, Self::Replica]
             .into_iter()
             .find(|role| role.as_str() == text)
             .ok_or_else(|| UnknownRole(text.to_owned()))

@@ -171,9 +171,10 @@ where
             .connect(tls::server_name(), stream)
             .await
             .map_err(ChannelError::Tls)?;
-        attest(TlsStream::Client(stream), Direction::ClientToServer, party, claims, policy).await
+        attest(TlsStream::Client(stream), Direction::ClientToServer, party, claims, &[policy]).await
     })
     .await
+    .map(|(attested, _)| attested)
 }
 
 /// Accepts as server on `stream`, proves `claims`, and requires `policy` of the client.
@@ -186,10 +187,24 @@ pub async fn accept<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    accept_any(stream, party, claims, &[policy]).await.map(|(attested, _)| attested)
+}
+
+/// As [`accept`], from clients of several roles: each must meet the policy of the role that it says it has, and is bound
+/// to that role by its Evidence. Gives the role.
+pub async fn accept_any<S>(
+    stream: S,
+    party: &Party,
+    claims: Vec<u8>,
+    policies: &[&dyn PeerPolicy],
+) -> Result<(Attested<S>, Role), ChannelError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     within_time(async {
         let config = tls::server_config(&party.key, party.clock.clone())?;
         let stream = TlsAcceptor::from(config).accept(stream).await.map_err(ChannelError::Tls)?;
-        attest(TlsStream::Server(stream), Direction::ServerToClient, party, claims, policy).await
+        attest(TlsStream::Server(stream), Direction::ServerToClient, party, claims, policies).await
     })
     .await
 }
@@ -203,8 +218,8 @@ async fn attest<S>(
     ours: Direction,
     party: &Party,
     claims: Vec<u8>,
-    policy: &dyn PeerPolicy,
-) -> Result<Attested<S>, ChannelError>
+    policies: &[&dyn PeerPolicy],
+) -> Result<(Attested<S>, Role), ChannelError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -219,9 +234,10 @@ where
     if theirs.version != VERSION {
         return Err(ChannelError::Version { seen: theirs.version });
     }
-    if theirs.role != policy.role().as_str() {
-        return Err(ChannelError::Role { expected: policy.role(), seen: theirs.role });
-    }
+    let Some(policy) = policies.iter().find(|policy| policy.role().as_str() == theirs.role).copied() else {
+        let expected = policies.first().map_or(party.role, |policy| policy.role());
+        return Err(ChannelError::Role { expected, seen: theirs.role });
+    };
 
     let our_nonce =
         connection_nonce(&theirs.nonce, &exporter, party.key.digest(), &peer_key, party.role, ours);
@@ -246,7 +262,7 @@ where
     let public_key = public_key_of(&peer_certificate)?;
     let claims = presented.claims.into_vec();
     let peer = Arc::new(AttestedPeer { appraised, claims, key: peer_key, public_key });
-    Ok(Attested { stream, peer })
+    Ok((Attested { stream, peer }, policy.role()))
 }
 
 /// Both sides always tell and always hear, also when they refuse: a connection that is closed over unread bytes

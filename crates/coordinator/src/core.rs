@@ -17,6 +17,7 @@ pub mod recovery;
 mod refusal;
 mod rehearsal;
 mod render;
+pub mod replica;
 mod secrets;
 mod state;
 mod stored;

@@ -6,7 +6,10 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 use anyhow::{Context, Result};
 use attested_tls::{clock, launch::CoordinatorConfiguration};
 use clap::Parser;
-use coordinator::service::{Coordinator, DecisionSink, Destination, HostHints, Listeners, TelemetryHints};
+use coordinator::service::{
+    Coordinator, DecisionSink, Destination, EtcdHints, HostHints, Listeners, TelemetryHints,
+};
+use etcd::{Member, Tls};
 use tokio::{net::TcpListener, signal::unix};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -38,6 +41,22 @@ struct Hints {
     /// The OpenTelemetry collector for traces and metrics (OTLP over HTTP), as http://127.0.0.1:4318; none unless given
     #[arg(long, value_name = "URL")]
     otlp: Option<Destination>,
+    /// A member of etcd, as https://etcd-1:2379, where several coordinators share the sealed state; may be given several
+    /// times. The state is in a file unless given
+    #[arg(long, value_name = "URL")]
+    etcd: Vec<Member>,
+    /// PEM of the roots of etcd's certificates
+    #[arg(long, value_name = "FILE", requires = "etcd")]
+    etcd_ca: Option<PathBuf>,
+    /// PEM of the certificate that etcd knows this coordinator by, and of those above it
+    #[arg(long, value_name = "FILE", requires = "etcd_ca", requires = "etcd_key")]
+    etcd_cert: Option<PathBuf>,
+    /// PEM of its key
+    #[arg(long, value_name = "FILE", requires = "etcd_cert")]
+    etcd_key: Option<PathBuf>,
+    /// Where other coordinators reach the mesh API of this one; where it listens, unless given
+    #[arg(long, value_name = "HOST:PORT", requires = "etcd")]
+    replica_address: Option<String>,
     /// PEM of the roots that webhook and collector are known by; those of the web unless given
     #[arg(long, value_name = "FILE")]
     telemetry_roots: Option<PathBuf>,
@@ -73,7 +92,9 @@ fn main() -> ExitCode {
 async fn run(hints: Hints) -> Result<()> {
     let tee: Arc<dyn attester::Tee> = Arc::from(attester::detect()?);
     let configuration = CoordinatorConfiguration::from_json(tee.launch_configuration())?;
+    let etcd = etcd(&hints)?;
     let state = HostHints {
+        etcd,
         state: hints.state,
         endorsements: hints.endorsements,
         telemetry: TelemetryHints {
@@ -106,6 +127,24 @@ async fn run(hints: Hints) -> Result<()> {
     });
     coordinator.serve(listeners, shutdown).await?;
     Ok(())
+}
+
+/// Where etcd is, if it was said.
+fn etcd(hints: &Hints) -> Result<Option<EtcdHints>> {
+    if hints.etcd.is_empty() {
+        return Ok(None);
+    }
+    let read =
+        |path: &PathBuf| std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()));
+    let (chain, key) =
+        (hints.etcd_cert.as_ref().map(read).transpose()?, hints.etcd_key.as_ref().map(read).transpose()?);
+    let own = chain.as_deref().zip(key.as_deref());
+    let roots = hints.etcd_ca.as_ref().map(read).transpose()?;
+    let tls = roots.map(|roots| Tls::from_pem(&roots, own)).transpose()?;
+    if hints.replica_address.is_none() && hints.mesh_address.ip().is_unspecified() {
+        anyhow::bail!("--replica-address is needed: other coordinators cannot reach {}", hints.mesh_address);
+    }
+    Ok(Some(EtcdHints { members: hints.etcd.clone(), tls, address: hints.replica_address.clone() }))
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener> {

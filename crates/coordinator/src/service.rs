@@ -15,6 +15,7 @@ mod metrics;
 mod outward;
 mod recovery;
 mod rehearsal;
+mod replica;
 mod standing;
 mod stores;
 mod telemetry;
@@ -22,9 +23,10 @@ mod witness;
 
 pub use decision::stream::{DecisionSink, NotASink};
 pub use outward::{Destination, NotADestination, OutwardError};
+pub use replica::EtcdHints;
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
     time::Duration,
 };
@@ -51,6 +53,7 @@ use self::{
     decision::stream::Stream,
     metrics::Metrics,
     outward::Outward,
+    replica::Replicas,
     standing::Standing,
     stores::Stores,
     telemetry::Telemetry,
@@ -72,6 +75,8 @@ pub struct HostHints {
     pub endorsements: Vec<PathBuf>,
     /// Where it wants to hear what happens.
     pub telemetry: TelemetryHints,
+    /// Where etcd is, if several coordinators share the state there.
+    pub etcd: Option<EtcdHints>,
     /// Where the library for PKCS #11 lies; the manifest says which one it is.
     pub pkcs11_library: Option<PathBuf>,
 }
@@ -125,6 +130,8 @@ pub struct Coordinator {
     metrics: Metrics,
     decisions: Option<Stream>,
     telemetry: Option<Telemetry>,
+    /// Absent where the state is in a file.
+    replicas: Option<Replicas>,
     client_key: TeeKey,
     mesh_key: Arc<TeeKey>,
     standing: Standing,
@@ -154,13 +161,17 @@ impl Coordinator {
         clock: Clock,
     ) -> Result<Arc<Self>, StartError> {
         std::fs::create_dir_all(&hints.state).map_err(StartError::Directory)?;
-        let (committer, locked, mode) = match Store::open(&hints.state.join("state.redb"), tee.as_ref())? {
-            Opening::Open(opened) => {
-                let (store, snapshot) = begin(opened, tee.as_ref(), &clock)?;
+        let replicas = hints.etcd.as_ref().map(|etcd| Replicas::new(etcd, &hints.state)).transpose()?;
+        let opening = match &replicas {
+            None => open_file(&hints.state, tee.as_ref(), &clock)?,
+            Some(replicas) => open_shared(replicas, tee.as_ref(), &clock)?,
+        };
+        let (committer, locked, mode) = match opening {
+            Begun::Open(store, snapshot) => {
                 let committer = Committer::new(store, snapshot.clone(), SNAPSHOT_EVERY);
                 (OnceLock::from(committer), None, Mode::Open(snapshot))
             }
-            Opening::Locked(locked) => {
+            Begun::Locked(locked) => {
                 tracing::warn!(
                     code = "RECOVERY_PENDING",
                     "the state is sealed to another TEE and waits for recovery"
@@ -187,6 +198,7 @@ impl Coordinator {
             metrics: Metrics::default(),
             decisions,
             telemetry,
+            replicas,
             client_key: TeeKey::generate()?,
             mesh_key: Arc::new(TeeKey::generate()?),
             standing: Standing::default(),
@@ -205,6 +217,8 @@ impl Coordinator {
         shutdown: CancellationToken,
     ) -> Result<(), StartError> {
         let (sender, tls) = watch::channel(certificate::issue(&self)?);
+        let address = listeners.mesh.local_addr().map_err(StartError::Listener)?;
+        let stay = self.clone().stay(address.to_string(), shutdown.clone());
         let renewal = certificate::keep_fresh(self.clone(), sender, shutdown.clone());
         let client_api = client_api::serve(self.clone(), listeners.client, tls.clone(), shutdown.clone());
         let mesh_api = mesh_api::serve(self.clone(), listeners.mesh, shutdown.clone());
@@ -223,7 +237,8 @@ impl Coordinator {
         let lapses = self.clone().cancel_lapsed_updates(shutdown.clone());
         let told = self.clone().tell(shutdown.clone());
         let kept = self.clone().keep_stores(shutdown.clone());
-        tokio::try_join!(renewal, client_api, mesh_api, marble_api, metrics, lapses, told, kept).map(|_| ())
+        tokio::try_join!(renewal, client_api, mesh_api, marble_api, metrics, lapses, told, kept, stay)
+            .map(|_| ())
     }
 
     /// Brings decisions to where the host wants them, and at the end what the collector has not heard yet.
@@ -308,13 +323,19 @@ impl Coordinator {
 
     /// Decides on the newest state, makes the events durable, publishes the new state, and returns what
     /// `decide` had to say. One after the other; blocks for a disk write, which many share.
-    fn commit<T>(&self, decide: impl FnOnce(&State) -> Result<Decided<T>, Refusal>) -> Result<T, Refusal> {
+    fn commit<T>(&self, decide: impl Fn(&State) -> Result<Decided<T>, Refusal>) -> Result<T, Refusal> {
         let committer = self.committer.get().ok_or_else(|| self.recovering())?;
         committer.commit(decide, |snapshot| self.publish(snapshot.clone()))
     }
 
     fn publish(&self, snapshot: Snapshot) {
-        *self.mode.write().unwrap_or_else(PoisonError::into_inner) = Mode::Open(snapshot);
+        let mut mode = self.mode.write().unwrap_or_else(PoisonError::into_inner);
+        let root = snapshot.state.root().certificate().clone();
+        let another = matches!(&*mode, Mode::Open(before) if *before.state.root().certificate() != root);
+        *mode = Mode::Open(snapshot);
+        if another {
+            self.root_changed.notify_one();
+        }
     }
 
     /// What this coordinator says of itself in its Evidence.
@@ -371,6 +392,40 @@ fn listeners_of(hints: &TelemetryHints) -> Result<(Option<Stream>, Option<Teleme
     let telemetry = hints.otlp.as_ref().map(|collector| Telemetry::start(collector, &outward));
     let telemetry = telemetry.transpose().map_err(|_| StartError::Telemetry)?;
     Ok((decisions.transpose().map_err(StartError::Decisions)?, telemetry))
+}
+
+/// A log that was opened, and its state.
+enum Begun {
+    Open(Store, Snapshot),
+    Locked(crate::store::Locked),
+}
+
+fn open_file(state: &Path, tee: &dyn Tee, clock: &Clock) -> Result<Begun, StartError> {
+    match Store::open(&state.join("state.redb"), tee)? {
+        Opening::Open(opened) => {
+            begin(opened, tee, clock).map(|(store, snapshot)| Begun::Open(store, snapshot))
+        }
+        Opening::Locked(locked) => Ok(Begun::Locked(locked)),
+    }
+}
+
+/// Of several that begin at once one founds the mesh, and the others are locked until it gives them the keys.
+fn open_shared(replicas: &Replicas, tee: &dyn Tee, clock: &Clock) -> Result<Begun, StartError> {
+    loop {
+        let opened = match replicas.open(tee)? {
+            Opening::Locked(locked) => return Ok(Begun::Locked(locked)),
+            Opening::Open(opened) => opened,
+        };
+        match begin(opened, tee, clock) {
+            Err(StartError::Store(StoreError::Conflict)) => {}
+            Err(error) => return Err(error),
+            // Recovered by others while this one was away: they have the CA keys.
+            Ok((store, snapshot)) if snapshot.state.root().key().is_err() => {
+                return Ok(Begun::Locked(store.lock()?));
+            }
+            Ok((store, snapshot)) => return Ok(Begun::Open(store, snapshot)),
+        }
+    }
 }
 
 /// The state of a log that was opened; a new mesh, where it is empty.
@@ -439,4 +494,10 @@ pub enum StartError {
     /// TLS settings.
     #[error("the TLS configuration is refused")]
     Tls(#[from] rustls::Error),
+    /// The way to etcd.
+    #[error(transparent)]
+    Etcd(etcd::EtcdError),
+    /// A listener that cannot say where it listens.
+    #[error("a listener has no address")]
+    Listener(#[source] std::io::Error),
 }

@@ -20,6 +20,7 @@ mod error;
 mod file;
 mod medium;
 mod sealing;
+mod shared;
 
 use std::{collections::BTreeMap, ops::Range, panic::AssertUnwindSafe, path::Path};
 
@@ -33,6 +34,7 @@ use zeroize::Zeroizing;
 pub use self::{
     error::StoreError,
     medium::{Appended, Content, Medium, Place, Recovery, SealedSnapshot},
+    shared::Shared,
 };
 use self::{
     file::File,
@@ -101,6 +103,16 @@ struct RecoveryRecord {
     data_key: ByteBuf,
 }
 
+/// What opens a log, as one replica gives it to another over an attested connection; wiped when dropped.
+pub struct Keys {
+    /// Opens the log.
+    pub data_key: Zeroizing<[u8; 32]>,
+    /// Opens the CA keys in it.
+    pub identity: Zeroizing<[u8; 32]>,
+    /// Where the giver saw the log to end.
+    pub at: Place,
+}
+
 /// What becomes of the shares with an append.
 pub enum Shares<'a> {
     /// They stay.
@@ -137,6 +149,40 @@ impl Store {
         let sealing = sealing_key(tee)?;
         let file = File::open_on(storage, |medium| lay_out(medium, &sealing))?;
         Self::open_sealed(Box::new(file), &sealing)
+    }
+
+    /// The same where other replicas append as well. One whose keys are not here is locked, and so is one that another
+    /// replica founded while this one was about to: a replica that has them can give them ([`Locked::admit`]).
+    pub fn open_shared(mut medium: Box<dyn Medium>, tee: &dyn Tee) -> Result<Opening, StoreError> {
+        let sealing = sealing_key(tee)?;
+        let seen = medium.seen()?;
+        let empty = medium.read(Some(0))?.end == Some(Place::START);
+        if let (true, Some(seen)) = (empty, seen) {
+            return Err(StoreError::RolledBack { found: 0, seen: seen.length });
+        }
+        let sealed = medium.key(DATA_KEY)?;
+        let ours = sealed.and_then(|sealed| unseal(&sealing, DATA_KEY, &sealed)).is_some();
+        if !ours && !empty {
+            return Ok(Opening::Locked(Locked::new(medium)?));
+        }
+        if !ours {
+            lay_out(medium.as_mut(), &sealing)?;
+        }
+        // Until a first append succeeds the keys are those of a mesh that may never be.
+        if seen.is_none() && !empty && !Self::opens(medium.as_ref(), &sealing)? {
+            return Ok(Opening::Locked(Locked::new(medium)?));
+        }
+        Self::open_sealed(medium, &sealing)
+    }
+
+    fn opens(medium: &dyn Medium, sealing: &LessSafeKey) -> Result<bool, StoreError> {
+        let sealed = medium.key(DATA_KEY)?.ok_or(StoreError::KeyMissing)?;
+        let key = unseal(sealing, DATA_KEY, &sealed).ok_or(StoreError::Unseal)?;
+        match replay(medium, &aead_key(key.as_slice())?) {
+            Ok(_) => Ok(true),
+            Err(StoreError::Record { .. } | StoreError::SnapshotChanged { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn open_sealed(medium: Box<dyn Medium>, sealing: &LessSafeKey) -> Result<Opening, StoreError> {
@@ -189,6 +235,7 @@ impl Store {
                 Some(Some(record)) => Recovery::Replace(record),
             };
             medium.append(&self.end, &end, &Appended { records: &sealed, entries, recovery })?;
+            medium.note(&end)?;
         } else {
             self.kept.extend(
                 (self.end.length..).zip(entries.iter().cloned()).filter(|(_, entry)| !entry.is_empty()),
@@ -267,10 +314,35 @@ impl Store {
         if content.end == Some(self.end) {
             return Ok(None);
         }
-        let log = follow(content, self.end, &self.key)?;
+        let found = content.end.map_or(0, |end| end.length);
+        let log = follow(content, self.end, Some(self.end), &self.key).map_err(|error| match error {
+            // What came does not follow what we had.
+            StoreError::Record { .. } => StoreError::RolledBack { found, seen: self.end.length },
+            error => error,
+        })?;
+        medium.note(&log.end)?;
         (self.end, self.covered) = (log.end, log.covered.max(self.covered));
         let first = log.end.length - log.records.len() as u64;
         Ok(Some(News { snapshot: log.snapshot, records: log.records, first }))
+    }
+
+    /// Seals the keys to this TEE.
+    pub fn keep_keys(&mut self, identity: &IdentityKey, tee: &dyn Tee) -> Result<(), StoreError> {
+        let Some(medium) = &mut self.medium else { return Ok(()) };
+        let identity = Zeroizing::new(*identity.as_bytes());
+        medium.put_keys(&sealed_keys(&sealing_key(tee)?, &self.data_key, &identity)?)?;
+        medium.note(&self.end)
+    }
+
+    /// Closes a log whose CA keys are others'.
+    pub fn lock(self) -> Result<Locked, StoreError> {
+        self.medium.map_or(Err(StoreError::KeyMissing), Locked::new)
+    }
+
+    /// What another replica needs to open the log; `identity` is the key of the state in it.
+    pub fn keys(&self, identity: &IdentityKey) -> Keys {
+        let identity = Zeroizing::new(*identity.as_bytes());
+        Keys { data_key: self.data_key.clone(), identity, at: self.end }
     }
 
     /// Whether others append as well.
@@ -318,11 +390,41 @@ impl Locked {
         })
     }
 
+    /// Takes the keys from another replica, which has the log open, and seals them to this TEE. The log must go by where
+    /// that replica saw it to be.
+    pub fn admit(&mut self, keys: &Keys, tee: &dyn Tee) -> Result<Unlocked, StoreError> {
+        let key = aead_key(keys.data_key.as_slice())?;
+        let log = follow(self.medium.read(None)?, Place::START, Some(keys.at), &key)?;
+        self.medium.put_keys(&sealed_keys(&sealing_key(tee)?, &keys.data_key, &keys.identity)?)?;
+        self.medium.note(&log.end)?;
+        Ok(Unlocked { data_key: keys.data_key.clone(), log })
+    }
+
+    /// Goes on with what [`Locked::admit`] read.
+    pub fn admitted(self, unlocked: Unlocked, keys: &Keys) -> Result<Opened, StoreError> {
+        let identity = IdentityKey::new(keys.identity.clone());
+        Store::opened(self.medium, unlocked.data_key, identity, unlocked.log)
+    }
+
+    /// Reads the recovery record again: other replicas may have changed it.
+    pub fn refresh(&mut self) -> Result<(), StoreError> {
+        self.recovery = recovery_of(self.medium.as_ref())?;
+        Ok(())
+    }
+
+    /// Whether others append as well.
+    pub fn is_shared(&self) -> bool {
+        self.medium.is_shared()
+    }
+
     /// Seals the log's keys to this TEE, with a new key for CA keys: those in the log stay closed.
     pub fn adopt(mut self, unlocked: Unlocked, tee: &dyn Tee) -> Result<Opened, StoreError> {
         let identity = random_key()?;
         let Unlocked { data_key, log } = unlocked;
-        self.medium.put_keys(&sealed_keys(&sealing_key(tee)?, &data_key, &identity)?)?;
+        // With others about, the new keys count only once a record under them is in the log: see Store::keep_keys.
+        if !self.medium.is_shared() {
+            self.medium.put_keys(&sealed_keys(&sealing_key(tee)?, &data_key, &identity)?)?;
+        }
         Store::opened(self.medium, data_key, IdentityKey::new(identity), log)
     }
 }
@@ -349,11 +451,12 @@ struct Log {
 }
 
 fn replay(medium: &dyn Medium, key: &LessSafeKey) -> Result<Log, StoreError> {
-    follow(medium.read(None)?, Place::START, key)
+    follow(medium.read(None)?, Place::START, medium.seen()?, key)
 }
 
-/// Opens what was read, each at its place after `from`, or after the snapshot where there is one.
-fn follow(content: Content, from: Place, key: &LessSafeKey) -> Result<Log, StoreError> {
+/// Opens what was read, each at its place after `from`, or after the snapshot where there is one. It must go by what was
+/// `seen` before, and end where the medium says it does.
+fn follow(content: Content, from: Place, seen: Option<Place>, key: &LessSafeKey) -> Result<Log, StoreError> {
     let (snapshot, mut end) = match content.snapshot {
         None => (None, from),
         Some(SealedSnapshot { at, sealed }) => {
@@ -361,7 +464,9 @@ fn follow(content: Content, from: Place, key: &LessSafeKey) -> Result<Log, Store
             (Some(open(key, &snapshot_position(&at), &sealed).ok_or(changed)?), at)
         }
     };
+    let another = |at: &Place| seen.is_some_and(|seen| seen.length == at.length && seen.head != at.head);
     let covered = if snapshot.is_some() { end.length } else { 0 };
+    let mut forked = another(&end);
     let mut records = Vec::with_capacity(content.records.len());
     for (index, sealed) in content.records {
         if index != end.length {
@@ -371,7 +476,14 @@ fn follow(content: Content, from: Place, key: &LessSafeKey) -> Result<Log, Store
         let record = open(key, &position(&end), &sealed)
             .ok_or(StoreError::Record { index, what: "was changed or belongs elsewhere" })?;
         end = chain(&end, &sealed);
+        forked |= another(&end);
         records.push(record);
+    }
+    if let Some(seen) = seen.filter(|seen| forked || end.length < seen.length) {
+        return Err(StoreError::RolledBack { found: end.length, seen: seen.length });
+    }
+    if content.end.is_some_and(|said| said != end) {
+        return Err(StoreError::Record { index: end.length, what: "is missing" });
     }
     Ok(Log { snapshot, covered, records, end })
 }

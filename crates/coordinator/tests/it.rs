@@ -2,10 +2,14 @@
 
 #[path = "it/certificates.rs"]
 mod certificates;
+#[path = "it/cluster.rs"]
+mod cluster;
 #[path = "it/core.rs"]
 mod core;
 #[path = "it/crash.rs"]
 mod crash;
+#[path = "it/faults.rs"]
+mod faults;
 #[path = "it/load.rs"]
 mod load;
 #[path = "it/log.rs"]
@@ -14,6 +18,8 @@ mod log;
 mod marblerun;
 #[path = "it/observability.rs"]
 mod observability;
+#[path = "it/processes.rs"]
+mod processes;
 #[path = "it/recovery.rs"]
 mod recovery;
 #[path = "it/rehearsal.rs"]
@@ -22,6 +28,8 @@ mod rehearsal;
 mod replay;
 #[path = "it/running.rs"]
 mod running;
+#[path = "it/scale_out.rs"]
+mod scale_out;
 #[path = "it/secrets.rs"]
 mod secrets;
 #[path = "it/service.rs"]

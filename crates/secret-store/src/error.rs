@@ -94,7 +94,7 @@ impl StoreError {
             Self::Redirected => "name the active node's own address, or let the store forward requests",
             Self::Malformed(_) => "see that Address, Mount, Engine and Encoding are what the store has",
             Self::TooLarge { .. } => "store less in one secret",
-            Self::Credential(_) => "upload the credential anew with `bailey secret set`",
+            Self::Credential(_) => "upload the credential with `bailey secret set`",
             Self::Library(_) => "compare Library in the manifest with `sha256sum` of the file on the host",
             Self::Ambiguous => "give each object of the token a label of its own",
             Self::NoLibrary => "start the coordinator with --pkcs11-library PATH",

@@ -171,6 +171,15 @@ pub enum Fact {
         /// Whose.
         holders: Names,
     },
+    /// Another coordinator, which is the same measured code, is given what opens the state.
+    ReplicaJoined {
+        /// SHA-256 of the SubjectPublicKeyInfo of its key.
+        replica: Digest,
+        /// What it runs on.
+        platform: String,
+        /// What the platform's vendor calls that machine, where Evidence says so.
+        machine: Option<String>,
+    },
 }
 
 /// 32 bytes, in hexadecimal digits.

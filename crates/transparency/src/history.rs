@@ -149,7 +149,10 @@ impl History {
                 self.enter(*epoch)?;
                 (self.root, self.key) = (Some(*root), Some(*key));
             }
-            Fact::SecretsWritten { .. } | Fact::SecretsRead { .. } | Fact::RecoveryRehearsed { .. } => {}
+            Fact::SecretsWritten { .. }
+            | Fact::SecretsRead { .. }
+            | Fact::RecoveryRehearsed { .. }
+            | Fact::ReplicaJoined { .. } => {}
             Fact::Founded { .. } | Fact::ManifestSet { .. } => return Err(Rule::Founding),
         }
         Ok(())

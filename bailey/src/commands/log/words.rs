@@ -58,6 +58,9 @@ fn sentence(fact: &Fact) -> String {
             short(root)
         ),
         Fact::RecoveryRehearsed { holders } => format!("{} rehearsed recovery", names(holders)),
+        Fact::ReplicaJoined { replica, platform, .. } => {
+            format!("another coordinator joined on {platform}, key {}", short(replica))
+        }
     }
 }
 

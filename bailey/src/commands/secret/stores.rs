@@ -37,8 +37,9 @@ impl Stores {
         }
         let faults = stores.iter().map(faults).map(|faults| faults.len()).sum::<usize>();
         if faults > 0 {
+            let what = if faults == 1 { "fault" } else { "faults" };
             return Err(Failure::refused(format!(
-                "{faults} of what the manifest keeps in stores cannot be had: Marbles that need it are not activated"
+                "the secret stores have {faults} {what}: Marbles that need what is missing are not activated"
             )));
         }
         Ok(())

@@ -102,7 +102,7 @@ fn signed(label: String, platform: Platform, signer: &Signer) -> ReferenceValue 
 
 /// The manifest's words about a platform in those of the appraisal policy. Advisories are not among them:
 /// [`advisories`] compares them with the verdict.
-fn apply(policy: &mut Policy, wanted: &PlatformPolicy) -> Result<(), Refusal> {
+pub(super) fn apply(policy: &mut Policy, wanted: &PlatformPolicy) -> Result<(), Refusal> {
     let internal = |error: &dyn std::fmt::Display| Refusal::Internal(error.to_string());
     emulated_roots(policy, wanted)?;
     for family in &wanted.denied_families {

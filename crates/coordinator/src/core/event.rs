@@ -126,6 +126,16 @@ pub enum Event {
         holders: Vec<String>,
         at: i64,
     },
+    /// Another coordinator was given the keys of the log. Nothing was changed by it.
+    ReplicaJoined {
+        /// Its key on the connection that it was given them over.
+        replica: ByteArray<32>,
+        /// The platform that it proved to run on.
+        platform: String,
+        /// What its vendor calls that very machine; absent where Evidence does not say.
+        machine: Option<String>,
+        at: i64,
+    },
     /// A user downloaded secrets. Nothing was changed by it.
     SecretsRead { user: String, names: BTreeSet<String>, at: i64 },
 }

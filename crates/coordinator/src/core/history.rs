@@ -81,6 +81,9 @@ impl Entry {
             Event::RecoveryRehearsed { holders, at } => {
                 (at, "Recovery rehearsed", json!({ "holders": holders }))
             }
+            Event::ReplicaJoined { platform, machine, at, .. } => {
+                (at, "Coordinator replica joined", json!({ "platform": platform, "machine": machine }))
+            }
             Event::Founded { .. }
             | Event::SecretsWritten { .. }
             | Event::Activated { .. }

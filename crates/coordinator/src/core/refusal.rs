@@ -272,6 +272,23 @@ pub enum Refusal {
     /// Our own fault.
     #[error("the coordinator failed: {0}")]
     Internal(String),
+    /// No word from etcd.
+    #[error(
+        "this replica is cut off from etcd and answers nothing until it is back ({0}): ask another replica. Whether what \
+         was asked for was done is not known"
+    )]
+    CutOff(String),
+    /// Not the log that was there before.
+    #[error("this replica answers nothing any more: {0}")]
+    RolledBack(String),
+    /// Replicas share what is sealed.
+    #[error(
+        "the manifest says that nothing be written (Config.SealMode \"Disabled\"), and replicas share what is written"
+    )]
+    SealModeShared,
+    /// Something that only replicas are for.
+    #[error("this coordinator has no replicas")]
+    NoReplicas,
 }
 
 impl From<AuthorityError> for Refusal {
@@ -326,6 +343,10 @@ impl Refusal {
             Self::TwoProofs => "PROOFS_CONFLICT",
             Self::SecretStore { error, .. } => error.code(),
             Self::Internal(_) => "INTERNAL",
+            Self::CutOff(_) => "CUT_OFF",
+            Self::RolledBack(_) => "STATE_ROLLED_BACK",
+            Self::SealModeShared => "SEAL_MODE_SHARED",
+            Self::NoReplicas => "REPLICAS_ABSENT",
         }
     }
 

@@ -21,7 +21,7 @@ use super::{Caller, Event, Mesh, Proof, Refusal, SecretValue, State, event, stor
 use crate::authority::Authority;
 
 /// A secret that a user uploads: a value, or a certificate with its key.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewSecret {
     /// The value, base64.

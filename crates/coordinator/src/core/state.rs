@@ -20,7 +20,10 @@ use super::{
     instances::Instances,
     transparency::{self, Log},
 };
-use crate::{authority::Authority, store::StoreError};
+use crate::{
+    authority::Authority,
+    store::{News, StoreError},
+};
 
 /// The whole state.
 #[derive(Clone)]
@@ -116,6 +119,23 @@ impl State {
                 Some(state) => state.step(event),
             };
             state = Some(stepped.map_err(|reason| StoreError::Version { index, reason })?);
+        }
+        Ok(state)
+    }
+
+    /// The state after what other replicas appended.
+    pub fn followed_by(self, news: News) -> Result<Self, StoreError> {
+        let News { snapshot, records, first } = news;
+        let mut state = match snapshot {
+            None => self,
+            Some(snapshot) => {
+                let unreadable = |reason| StoreError::Snapshot { length: first, reason };
+                Self::from_snapshot(&snapshot, self.identity).map_err(unreadable)?
+            }
+        };
+        for (index, record) in (first..).zip(&records) {
+            let event = Event::from_record(index, record)?;
+            state = state.step(event).map_err(|reason| StoreError::Version { index, reason })?;
         }
         Ok(state)
     }
@@ -222,6 +242,7 @@ impl State {
                     None => mesh.recovery_secret.take(),
                 };
             }
+            Event::ReplicaJoined { .. } => {}
             event => self.mesh_mut()?.apply(event)?,
         }
         if let Some(mesh) = &mut self.mesh {
@@ -267,7 +288,7 @@ impl State {
     }
 
     /// Seals CA keys.
-    pub(super) fn identity(&self) -> &IdentityKey {
+    pub(crate) fn identity(&self) -> &IdentityKey {
         &self.identity
     }
 

@@ -421,6 +421,10 @@ fn facts(event: &Event, before: &State) -> (i64, Vec<Fact>) {
         Event::RecoveryRehearsed { holders, at } => {
             (*at, vec![Fact::RecoveryRehearsed { holders: holders.iter().collect() }])
         }
+        Event::ReplicaJoined { replica, platform, machine, at } => {
+            let replica = Digest(replica.into_array());
+            (*at, vec![Fact::ReplicaJoined { replica, platform: platform.clone(), machine: machine.clone() }])
+        }
     }
 }
 

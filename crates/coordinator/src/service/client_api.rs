@@ -102,10 +102,15 @@ async fn told(
     let method = method(request.method());
     let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let mut traced = Traced::start(coordinator.telemetry.as_ref(), "client request");
-    let (caller, response) = match caller(&coordinator, &request) {
+    let health = matches!(path.as_deref(), Some("/livez" | "/readyz"));
+    let confirmed = if health { Ok(()) } else { coordinator.confirmed().await };
+    let (caller, response) = match confirmed.and_then(|()| caller(&coordinator, &request)) {
         Ok(caller) => {
             request.extensions_mut().insert(caller.clone());
-            (caller, next.run(request).await)
+            let answer = next.run(request).await;
+            // What was read may be old by now, if this replica stood still; what was written was written.
+            let stale = if method == "GET" && !health { coordinator.serving().err() } else { None };
+            (caller, stale.map_or(answer, IntoResponse::into_response))
         }
         Err(refusal) => (Caller::default(), refusal.into_response()),
     };

@@ -4,11 +4,16 @@
 //! when the batch that its decision saw or made is on the disk, refusals too. Where the disk fails, the whole batch
 //! fails, and with it everything after: what was decided on it never was.
 //!
+//! Where other replicas append to the same log, a batch is written only if what it was decided on is still the newest.
+//! If it is not, what came is read and everyone whose decision was in the batch, or saw what was in it, decides again.
+//! There, everyone is answered only then, refusals and reads too: each answer follows from the newest state that there
+//! was at some moment between the question and the answer.
+//!
 //! After every so many records the one who wrote also leaves a snapshot, and the records before it go.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use manifest::SealMode;
@@ -23,6 +28,9 @@ use crate::{
 /// So many records at least are between two snapshots.
 pub(super) const SNAPSHOT_EVERY: u64 = 4096;
 
+/// So often at most is a decision made again because other replicas came first.
+const MOST_TURNS: usize = 100;
+
 /// The one way to the store.
 pub(super) struct Committer {
     tail: Mutex<Tail>,
@@ -33,18 +41,20 @@ pub(super) struct Committer {
 struct Tail {
     /// Absent while someone writes.
     store: Option<Store>,
+    /// Whether other replicas append as well.
+    shared: bool,
     /// After all that was decided.
     state: State,
     /// After all that is durable.
     published: Snapshot,
     batch: Batch,
-    /// The number of the batch.
-    filling: u64,
-    /// The number of the newest batch on the disk.
-    durable: u64,
+    /// What becomes of the batch that is being written.
+    writing: Option<Fate>,
     compacting: bool,
+    /// Whether a snapshot waits for the store: before the next batch, or a busy log would never have one.
+    wanted: bool,
     /// Why nothing can be committed any more.
-    failed: Option<String>,
+    failed: Option<Failure>,
 }
 
 /// What goes to the disk together.
@@ -55,6 +65,49 @@ struct Batch {
     entries: Vec<Vec<u8>>,
     shares: NewShares,
     forget: bool,
+    fate: Fate,
+}
+
+/// What became of a batch, once that is known.
+type Fate = Arc<OnceLock<Result<Written, Failure>>>;
+
+#[derive(Clone, Copy)]
+enum Written {
+    /// It is durable, and the state that it was decided on was the newest.
+    Durable,
+    /// Other replicas came first: it never was.
+    Overtaken,
+}
+
+/// Why a batch never was; or, where etcd did not answer, may or may not have been.
+#[derive(Clone)]
+enum Failure {
+    /// The store cannot be written any more.
+    Broken(String),
+    /// The log is another than the one that was seen.
+    RolledBack(String),
+    /// etcd does not answer now.
+    CutOff(String),
+}
+
+impl From<&StoreError> for Failure {
+    fn from(error: &StoreError) -> Self {
+        match error {
+            StoreError::RolledBack { .. } => Self::RolledBack(error.to_string()),
+            error if error.is_passing() => Self::CutOff(error.to_string()),
+            error => Self::Broken(error.to_string()),
+        }
+    }
+}
+
+impl From<&Failure> for Refusal {
+    fn from(failure: &Failure) -> Self {
+        match failure.clone() {
+            Failure::Broken(reason) => Self::Internal(reason),
+            Failure::RolledBack(reason) => Self::RolledBack(reason),
+            Failure::CutOff(reason) => Self::CutOff(reason),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -69,82 +122,105 @@ impl Committer {
     /// Goes on from what is in `store`.
     pub(super) fn new(store: Store, published: Snapshot, snapshot_every: u64) -> Self {
         let tail = Tail {
+            shared: store.is_shared(),
             store: Some(store),
             state: published.state.as_ref().clone(),
             published,
             batch: Batch::default(),
-            filling: 1,
-            durable: 0,
+            writing: None,
             compacting: false,
+            wanted: false,
             failed: None,
         };
         Self { tail: Mutex::new(tail), written: Condvar::new(), snapshot_every }
     }
 
     /// Decides on the newest state, makes the events durable, lets `publish` have the new state, and gives what
-    /// `decide` had to say.
+    /// `decide` had to say. Where other replicas came first, it decides again, on what they did.
     pub(super) fn commit<T>(
         &self,
-        decide: impl FnOnce(&State) -> Result<Decided<T>, Refusal>,
+        decide: impl Fn(&State) -> Result<Decided<T>, Refusal>,
         publish: impl Fn(&Snapshot),
     ) -> Result<T, Refusal> {
-        let mut tail = self.tail.lock().map_err(|_| failed("an earlier commit failed"))?;
-        if let Some(reason) = &tail.failed {
-            return Err(failed(reason));
+        for _ in 0..MOST_TURNS {
+            let mut tail =
+                self.tail.lock().map_err(|_| Refusal::Internal("an earlier commit failed".into()))?;
+            if let Some(failure) = &tail.failed {
+                return Err(failure.into());
+            }
+            let answer = tail.decide(&decide);
+            let Some(fate) = tail.answered_after() else { return answer };
+            let (written, compact) = self.settle(tail, &fate, &publish)?;
+            if let Some(snapshot) = compact {
+                self.compact(&snapshot);
+            }
+            if matches!(written, Written::Durable) {
+                return answer;
+            }
         }
-        let answer = tail.decide(decide);
-        // A decision that saw what is not yet durable waits for it.
-        let ticket = if tail.batch.records.is_empty() { tail.filling - 1 } else { tail.filling };
-        let compact = self.settle(tail, ticket, publish)?;
-        if let Some(snapshot) = compact {
-            self.compact(&snapshot);
-        }
-        answer
+        Err(Refusal::Busy)
     }
 
-    /// Waits until batch `ticket` is on the disk, or brings it there. Gives the state to make a snapshot of, if it is
+    /// Waits until it is known what became of a batch, or finds out. Gives the state to make a snapshot of, if it is
     /// time for one.
     fn settle<'a>(
         &'a self,
         mut tail: MutexGuard<'a, Tail>,
-        ticket: u64,
-        publish: impl Fn(&Snapshot),
-    ) -> Result<Option<Snapshot>, Refusal> {
+        fate: &Fate,
+        publish: &impl Fn(&Snapshot),
+    ) -> Result<(Written, Option<Snapshot>), Refusal> {
         let mut compact = None;
         loop {
-            if tail.durable >= ticket {
-                return Ok(compact);
+            match fate.get() {
+                Some(Ok(written)) => return Ok((*written, compact)),
+                Some(Err(failure)) => return Err(failure.into()),
+                None => {}
             }
-            if let Some(reason) = &tail.failed {
-                return Err(failed(reason));
-            }
-            let Some(mut store) = tail.store.take() else {
+            let free = if tail.wanted { None } else { tail.store.take() };
+            let Some(mut store) = free else {
                 tail = self.written.wait(tail).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
-            let (batch, number) = (std::mem::take(&mut tail.batch), tail.filling);
-            tail.filling += 1;
-            let state = tail.state.clone();
+            let batch = std::mem::take(&mut tail.batch);
+            tail.writing = Some(batch.fate.clone());
+            let (decided, before) = (tail.state.clone(), tail.published.clone());
             drop(tail);
-            let written = guarded(|| batch.write(&mut store));
+            let outcome = guarded(|| batch.write(&mut store, decided, &before));
             tail = self.lock();
-            match written {
-                Ok(()) => {
-                    let state = Arc::new(state);
-                    tail.published = Snapshot { state, head: store.head(), length: store.length() };
-                    publish(&tail.published);
-                    tail.durable = number;
+            let fate = outcome.map_err(|error| Failure::from(&error)).map(|outcome| match outcome {
+                Outcome::Unchanged => Written::Durable,
+                Outcome::Appended(snapshot) => {
+                    tail.published = snapshot;
+                    Written::Durable
+                }
+                Outcome::Overtaken(snapshot) => {
+                    tail.published = snapshot;
+                    Written::Overtaken
+                }
+            });
+            if tail.published.length != before.length {
+                publish(&tail.published);
+            }
+            match &fate {
+                Ok(Written::Durable) => {
                     let due = tail.published.state.snapshot_due(store.since_snapshot(), self.snapshot_every);
                     if due && !tail.compacting {
                         tail.compacting = true;
                         compact = Some(tail.published.clone());
                     }
                 }
-                Err(error) => tail.fail(&error),
+                // What was decided since was decided on what never was, or perhaps never was.
+                fate => tail.forsake(fate.clone()),
             }
-            tail.store = Some(store);
+            let _ = batch.fate.set(fate);
+            (tail.store, tail.writing) = (Some(store), None);
             self.written.notify_all();
         }
+    }
+
+    /// Why nothing can be committed any more, if so.
+    pub(super) fn failure(&self) -> Option<Refusal> {
+        self.lock().failed.as_ref().map(Refusal::from)
     }
 
     /// Asks the store about what lies on the disk, while nobody writes.
@@ -182,12 +258,14 @@ impl Committer {
     fn compact(&self, snapshot: &Snapshot) {
         let record = snapshot.state.to_snapshot();
         let mut tail = self.lock();
+        tail.wanted = true;
         let mut store = loop {
             match tail.store.take() {
                 Some(store) => break store,
                 None => tail = self.written.wait(tail).unwrap_or_else(PoisonError::into_inner),
             }
         };
+        tail.wanted = false;
         drop(tail);
         let written = record.map_err(|refusal| refusal.to_string()).and_then(|record| {
             guarded(|| store.snapshot(snapshot.length, &snapshot.head, &record))
@@ -210,11 +288,31 @@ impl Committer {
 }
 
 impl Tail {
+    /// The batch that a decision made just now is answered after: the one that it is in, or whose records it saw. With
+    /// other replicas about, also one that wrote nothing is answered only when its state is known to be the newest.
+    fn answered_after(&self) -> Option<Fate> {
+        if self.shared || !self.batch.records.is_empty() {
+            return Some(self.batch.fate.clone());
+        }
+        self.writing.clone()
+    }
+
+    /// What fills the batch goes the way of the one before it, and decisions go on from what is durable.
+    fn forsake(&mut self, fate: Result<Written, Failure>) {
+        if let Err(failure @ (Failure::Broken(reason) | Failure::RolledBack(reason))) = &fate {
+            tracing::error!(
+                code = "STATE_NOT_WRITTEN",
+                reason,
+                "nothing can be committed until the coordinator starts again"
+            );
+            self.failed = Some(failure.clone());
+        }
+        let _ = std::mem::take(&mut self.batch).fate.set(fate);
+        self.state = self.published.state.as_ref().clone();
+    }
+
     /// Decides, and puts the events into the batch.
-    fn decide<T>(
-        &mut self,
-        decide: impl FnOnce(&State) -> Result<Decided<T>, Refusal>,
-    ) -> Result<T, Refusal> {
+    fn decide<T>(&mut self, decide: impl Fn(&State) -> Result<Decided<T>, Refusal>) -> Result<T, Refusal> {
         let Decided { events, shares, answer } = decide(&self.state)?;
         if events.is_empty() {
             return Ok(answer);
@@ -226,6 +324,11 @@ impl Tail {
             state = next;
             entries.push(more);
         }
+        let disabled = |mesh: &Mesh| mesh.manifest().settings().seal_mode == SealMode::Disabled;
+        let forget = state.mesh().is_some_and(disabled);
+        if forget && self.shared {
+            return Err(Refusal::SealModeShared);
+        }
         let secret = state.mesh().and_then(Mesh::recovery_secret);
         match (shares, secret) {
             (Some(descriptor), Some(secret)) => {
@@ -234,44 +337,58 @@ impl Tail {
             (None, Some(_)) => {}
             (_, None) => self.batch.shares = NewShares::Remove,
         }
-        let disabled = |mesh: &Mesh| mesh.manifest().settings().seal_mode == SealMode::Disabled;
-        self.batch.forget |= state.mesh().is_some_and(disabled);
+        self.batch.forget |= forget;
         self.batch.records.extend(records);
         self.batch.entries.extend(entries);
         self.state = state;
         Ok(answer)
     }
+}
 
-    fn fail(&mut self, error: &StoreError) {
-        let reason = error.to_string();
-        tracing::error!(
-            code = "STATE_NOT_WRITTEN",
-            reason,
-            "nothing can be committed until the coordinator starts again"
-        );
-        self.failed = Some(reason);
-    }
+/// What writing a batch came to.
+enum Outcome {
+    /// Nothing was to be written, and nothing came from others.
+    Unchanged,
+    Appended(Snapshot),
+    Overtaken(Snapshot),
 }
 
 impl Batch {
-    fn write(&self, store: &mut Store) -> Result<(), StoreError> {
-        let shares = match &self.shares {
-            NewShares::Keep => Shares::Keep,
-            NewShares::Replace(descriptor, secret) => Shares::Replace(descriptor, secret),
-            NewShares::Remove => Shares::Remove,
-        };
-        store.append_with(&self.records, &self.entries, shares)?;
-        if self.forget { store.forget() } else { Ok(()) }
+    /// Appends, if what was decided on is still the newest; reads what came, if it is not.
+    fn write(&self, store: &mut Store, decided: State, before: &Snapshot) -> Result<Outcome, StoreError> {
+        if !self.records.is_empty() {
+            let shares = match &self.shares {
+                NewShares::Keep => Shares::Keep,
+                NewShares::Replace(descriptor, secret) => Shares::Replace(descriptor, secret),
+                NewShares::Remove => Shares::Remove,
+            };
+            match store.append_with(&self.records, &self.entries, shares) {
+                Err(StoreError::Conflict) => {}
+                Err(error) => return Err(error),
+                Ok(()) => {
+                    if self.forget {
+                        store.forget()?;
+                    }
+                    return Ok(Outcome::Appended(snapshot(store, decided)));
+                }
+            }
+        }
+        let Some(news) = store.catch_up()? else { return Ok(Outcome::Unchanged) };
+        let state = before.state.as_ref().clone().followed_by(news)?;
+        if state.root().key().is_err() && before.state.root().key().is_ok() {
+            return Err(StoreError::Superseded);
+        }
+        Ok(Outcome::Overtaken(snapshot(store, state)))
     }
 }
 
-/// redb asserts that its pages are as it wrote them, and the host can write others.
-fn guarded(write: impl FnOnce() -> Result<(), StoreError>) -> Result<(), StoreError> {
-    catch_unwind(AssertUnwindSafe(write)).unwrap_or(Err(StoreError::Damaged))
+fn snapshot(store: &Store, state: State) -> Snapshot {
+    Snapshot { state: Arc::new(state), head: store.head(), length: store.length() }
 }
 
-fn failed(reason: &str) -> Refusal {
-    Refusal::Internal(reason.to_owned())
+/// redb asserts that its pages are as it wrote them, and the host can write others.
+fn guarded<T>(write: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    catch_unwind(AssertUnwindSafe(write)).unwrap_or(Err(StoreError::Damaged))
 }
 
 #[cfg(test)]

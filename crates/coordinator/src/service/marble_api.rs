@@ -150,6 +150,7 @@ async fn activate(
     certificate: Option<ClientCertificate>,
     request: ActivationReq,
 ) -> Result<(ActivationResp, Appraised), NotActivated> {
+    coordinator.confirmed().await?;
     let state = coordinator.snapshot()?.state;
     if state.mesh().is_none() {
         let status = Status::failed_precondition("cannot accept marbles in current state");
@@ -178,6 +179,7 @@ async fn activate(
         let accepted = |refusal: Refusal| on(&appraised, refusal.into());
         let activation = core::activate_native(&state, &peer, &stored, now).map_err(accepted)?;
         own.commit(|state| Ok(Decided::one(activation.admit(state, now)?, ()))).map_err(accepted)?;
+        own.serving().map_err(accepted)?;
         let parameters = Parameters {
             files: activation.files.into_iter().collect(),
             env: activation.env.into_iter().collect(),
@@ -265,6 +267,7 @@ fn status(refusal: &Refusal) -> Status {
             (Code::FailedPrecondition, format!("cannot accept marbles in current state: {refusal}"))
         }
         Refusal::Parameters { .. } | Refusal::Internal(_) => (Code::Internal, refusal.to_string()),
+        Refusal::CutOff(_) | Refusal::RolledBack(_) => (Code::Unavailable, refusal.to_string()),
         Refusal::ActivationsExhausted { marble, limit } => (
             Code::PermissionDenied,
             format!(

@@ -20,6 +20,7 @@ use hyper_util::{
 use mesh_api::{
     ActivateRequest, ActivateResponse, Certificate, RenewRequest, RenewResponse,
     mesh_server::{Mesh, MeshServer},
+    replicas_server::ReplicasServer,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -29,6 +30,7 @@ use tower::Service;
 use super::{
     Coordinator, Decided, StartError, connections,
     decision::{Decision, Kind, Subject, UNAVAILABLE},
+    replica::{ReplicaPolicy, ReplicasService},
     telemetry::Traced,
 };
 use crate::core::{self, Activation, Certified, Refusal, State};
@@ -59,26 +61,43 @@ async fn connection(coordinator: Arc<Coordinator>, stream: TcpStream, shutdown: 
         verifier: coordinator.verifier.clone(),
     };
     let traced = Traced::start(coordinator.telemetry.as_ref(), "attestation");
-    let state = match coordinator.snapshot() {
-        Ok(snapshot) => snapshot.state,
+    let open = match coordinator.confirmed().await.and_then(|()| coordinator.snapshot()) {
+        Ok(snapshot) => Some(snapshot.state),
+        // Replicas also speak to one that is locked.
+        Err(Refusal::Recovering { .. } | Refusal::Unrecoverable) if coordinator.replicas.is_some() => None,
         Err(refusal) => {
             let decision = Decision::refused(Kind::Activation, Subject::Unknown, refusal.code());
             return coordinator.decided(&decision, traced);
         }
     };
-    let policy = Policy { state, claimed: OnceLock::new() };
-    let epoch = policy.state.mesh().map_or(0, core::Mesh::epoch);
-    match channel::accept(stream, &party, coordinator.claims().to_bytes(), &policy).await {
-        Ok(attested) => {
+    let epoch = open.as_ref().and_then(|state| state.mesh()).map_or(0, core::Mesh::epoch);
+    let keeps = open.clone().map(|state| Policy { state, claimed: OnceLock::new() });
+    let replicas = coordinator.replicas.is_some().then(|| ReplicaPolicy {
+        coordinator: coordinator.clone(),
+        state: open,
+        role: Role::Replica,
+    });
+    let policies: Vec<&dyn PeerPolicy> = (keeps.iter().map(|keeps| keeps as &dyn PeerPolicy))
+        .chain(replicas.iter().map(|replicas| replicas as &dyn PeerPolicy))
+        .collect();
+    match channel::accept_any(stream, &party, coordinator.claims().to_bytes(), &policies).await {
+        Ok((attested, role)) => {
             drop(traced);
-            serve_attested(coordinator, attested, epoch, shutdown).await;
+            let peer = attested.peer().clone();
+            let routes = if role == Role::Replica {
+                Routes::new(ReplicasServer::new(ReplicasService { coordinator, peer }))
+            } else {
+                Routes::new(MeshServer::new(MeshService { coordinator }))
+            };
+            serve_attested(routes, attested, epoch, shutdown).await;
         }
         Err(error @ (ChannelError::Tls(_) | ChannelError::Transport(_) | ChannelError::Timeout)) => {
             let codes = error.codes().join(",");
             tracing::info!(codes, reason = %error, "a connection to the mesh API ended before it was attested");
         }
         Err(error) => {
-            let subject = policy.claimed.get().map_or(Subject::Unknown, |name| coordinator.marble(name));
+            let claimed = keeps.as_ref().and_then(|keeps| keeps.claimed.get());
+            let subject = claimed.map_or(Subject::Unknown, |name| coordinator.marble(name));
             coordinator.decided(&Decision::not_admitted(subject, &error), traced);
         }
     }
@@ -106,13 +125,12 @@ impl PeerPolicy for Policy {
 }
 
 async fn serve_attested(
-    coordinator: Arc<Coordinator>,
+    routes: Routes,
     attested: Attested<TcpStream>,
     epoch: u64,
     shutdown: CancellationToken,
 ) {
     let admitted = Admitted { peer: attested.peer().clone(), epoch };
-    let routes = Routes::new(MeshServer::new(MeshService { coordinator }));
     let service = tower::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(admitted.clone());
         let mut routes = routes.clone();
@@ -147,6 +165,7 @@ impl Mesh for MeshService {
         let admitted = admitted(&request)?;
         let (coordinator, peer) = (self.coordinator.clone(), admitted.peer.clone());
         let work = async move {
+            coordinator.confirmed().await?;
             let state = coordinator.snapshot()?.state;
             let stored = core::stored_for(&state, &admitted.peer, admitted.epoch)?;
             let stored = coordinator.fetch(&state, stored).await?;
@@ -166,6 +185,7 @@ impl Mesh for MeshService {
         let admitted = admitted(&request)?;
         let (coordinator, peer) = (self.coordinator.clone(), admitted.peer.clone());
         let work = blocking(move || {
+            coordinator.serving()?;
             let now = (coordinator.clock)();
             let certified = coordinator.commit(|state| {
                 let (event, certified) = core::renew(state, &admitted.peer, admitted.epoch, now)?;
@@ -187,7 +207,7 @@ impl MeshService {
     ) -> Result<Response<T>, Status> {
         let name = if kind == Kind::Renewal { "renewal" } else { "activation" };
         let traced = Traced::start(self.coordinator.telemetry.as_ref(), name);
-        let result = work.await;
+        let result = work.await.and_then(|answer| self.coordinator.serving().map(|()| answer));
         let claims = KeepClaims::from_bytes(&peer.claims);
         let subject = claims.map_or(Subject::Unknown, |claims| self.coordinator.marble(&claims.marble));
         let decision = match &result {
@@ -217,7 +237,7 @@ fn admitted<T>(request: &Request<T>) -> Result<Admitted, Status> {
 
 /// The sentence as message, the stable code as details. How stores outside are is the operator's business, and no
 /// guest's.
-fn status(refusal: &Refusal) -> Status {
+pub(super) fn status(refusal: &Refusal) -> Status {
     if let Refusal::SecretStore { .. } = refusal {
         return Status::with_details(
             Code::Unavailable,
@@ -230,6 +250,7 @@ fn status(refusal: &Refusal) -> Status {
             Code::FailedPrecondition
         }
         Refusal::Internal(_) => Code::Internal,
+        Refusal::CutOff(_) | Refusal::RolledBack(_) => Code::Unavailable,
         _ => Code::PermissionDenied,
     };
     Status::with_details(code, refusal.to_string(), refusal.code().as_bytes().to_vec().into())

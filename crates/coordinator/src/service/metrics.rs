@@ -145,6 +145,13 @@ pub(super) fn families(coordinator: &Coordinator) -> Vec<Family> {
         "Instances of each Marble whose certificate may still be valid.",
         by_marble(&|_, name| instances.get(name).copied().unwrap_or(0)),
     );
+    let serves = coordinator.replica_serves().map(|serves| one(u64::from(serves))).unwrap_or_default();
+    family(
+        "coordinator_replica_serving",
+        false,
+        "1 while this replica answers, 0 while it is cut off.",
+        serves,
+    );
     let epoch = mesh.map(|mesh| one(mesh.epoch())).unwrap_or_default();
     family("coordinator_epoch", false, "The epoch in force.", epoch);
     let records = snapshot.as_ref().filter(|_| mesh.is_some()).map(|snapshot| one(snapshot.length));

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     core::{self, Refusal, State, recovery::Progress},
-    store::{self, Opened, Shares, Unlocked},
+    store::{self, Keys, Opened, Opening, Shares, Store, StoreError, Unlocked},
 };
 
 /// A state that waits for shares.
@@ -69,6 +69,13 @@ impl Locked {
     }
 }
 
+/// What adopting a state came to.
+enum Adopted {
+    Ours,
+    /// Another replica recovered it first.
+    Overtaken,
+}
+
 /// No share is longer: a secret, or a point of Shamir's polynomial.
 const LONGEST_SHARE: usize = 33;
 
@@ -79,22 +86,31 @@ impl Coordinator {
         locked.as_mut().ok_or(Refusal::NotRecovering)?.ephemeral.public_key()
     }
 
-    /// Takes a share: as it is, or encrypted to [`Coordinator::recovery_key`]. Gives the number that is missing; at 0
-    /// the state is open.
-    pub(super) fn recover(&self, share: &[u8], signature: &[u8]) -> Result<usize, Refusal> {
+    /// Takes a share: as it is, or encrypted to [`Coordinator::recovery_key`]. Gives the number that is missing, and the
+    /// share itself; at 0 the state is open.
+    pub(super) fn recover(
+        &self,
+        share: &[u8],
+        signature: &[u8],
+    ) -> Result<(usize, Zeroizing<Vec<u8>>), Refusal> {
         let mut guard = self.locked.lock().unwrap_or_else(PoisonError::into_inner);
         let locked = guard.as_mut().ok_or(Refusal::NotRecovering)?;
         let share = locked.ephemeral.share(share)?;
         let progress = locked.progress.as_mut().ok_or(Refusal::Unrecoverable)?;
-        progress.upload(share, signature)?;
+        progress.upload(share.clone(), signature)?;
         let remaining = progress.remaining();
-        let Some(secret) = progress.secret() else { return Ok(remaining) };
+        let Some(secret) = progress.secret() else { return Ok((remaining, share)) };
         let holders = progress.holders();
         match unlock(&locked.store, &secret) {
             Ok(unlocked) => {
                 let Some(locked) = guard.take() else { return Err(Refusal::NotRecovering) };
-                self.adopt(locked.store, unlocked, holders)?;
-                Ok(0)
+                let adopted = self.adopt(locked.store, unlocked, holders);
+                // Another replica may come first with these same shares; it gives this one the keys. And where etcd
+                // failed, the shares can come again.
+                if self.replicas.is_some() && !matches!(adopted, Ok(Adopted::Ours)) {
+                    *guard = self.locked_again().ok();
+                }
+                adopted.map(|_| (0, share))
             }
             Err(refusal) => {
                 // The shares were right and the state is not theirs: whoever changed the file must not block it.
@@ -104,7 +120,26 @@ impl Coordinator {
         }
     }
 
-    fn adopt(&self, store: store::Locked, unlocked: Unlocked, holders: Vec<String>) -> Result<(), Refusal> {
+    /// Opens the state with keys that another replica gave.
+    pub(super) fn open_with(&self, keys: &Keys) -> Result<(), Refusal> {
+        let failed = |error: StoreError| Refusal::RecoveryFailed(error.to_string());
+        let mut guard = self.locked.lock().unwrap_or_else(PoisonError::into_inner);
+        let locked = guard.as_mut().ok_or(Refusal::NotRecovering)?;
+        let identity = core::IdentityKey::new(keys.identity.clone());
+        let unlocked = locked.store.admit(keys, self.tee.as_ref()).map_err(failed)?;
+        let state = unlocked.state(&identity).map_err(failed)?.ok_or(Refusal::NotRecovering)?;
+        state.root().key()?;
+        let Some(locked) = guard.take() else { return Err(Refusal::NotRecovering) };
+        let opened = locked.store.admitted(unlocked, keys).map_err(failed)?;
+        self.enter(opened.store, state)
+    }
+
+    fn adopt(
+        &self,
+        store: store::Locked,
+        unlocked: Unlocked,
+        holders: Vec<String>,
+    ) -> Result<Adopted, Refusal> {
         let failed = |error: &dyn std::fmt::Display| Refusal::RecoveryFailed(error.to_string());
         let opened = store.adopt(unlocked, self.tee.as_ref()).map_err(|error| failed(&error))?;
         let Opened { mut store, snapshot, records, identity } = opened;
@@ -115,14 +150,35 @@ impl Coordinator {
         let event = core::recovered(&state, holders, self.tee.emulated(), (self.clock)())?;
         let record = event.to_record();
         let (state, entry) = state.step_logged(event).map_err(Refusal::Internal)?;
-        store.append_with(&[record], &[entry], Shares::Keep).map_err(|error| failed(&error))?;
+        match store.append_with(&[record], &[entry], Shares::Keep) {
+            Err(StoreError::Conflict) => return Ok(Adopted::Overtaken),
+            appended => appended.map_err(|error| failed(&error))?,
+        }
+        if store.is_shared() {
+            store.keep_keys(&identity, self.tee.as_ref()).map_err(|error| failed(&error))?;
+        }
+        self.enter(store, state)?;
+        tracing::warn!(code = "RECOVERED", "the state was recovered: it has a new root and a new epoch");
+        Ok(Adopted::Ours)
+    }
+
+    fn enter(&self, store: Store, state: State) -> Result<(), Refusal> {
         let snapshot = Snapshot { state: state.into(), head: store.head(), length: store.length() };
         let committer = Committer::new(store, snapshot.clone(), SNAPSHOT_EVERY);
         self.committer.set(committer).map_err(|_| Refusal::NotRecovering)?;
         *self.mode.write().unwrap_or_else(PoisonError::into_inner) = Mode::Open(snapshot);
         self.root_changed.notify_one();
-        tracing::warn!(code = "RECOVERED", "the state was recovered: it has a new root and a new epoch");
         Ok(())
+    }
+
+    /// After a recovery that came second to another replica's: that one has the keys now.
+    fn locked_again(&self) -> Result<Locked, Refusal> {
+        let replicas = self.replicas.as_ref().ok_or(Refusal::NoReplicas)?;
+        let opening = replicas.open(self.tee.as_ref());
+        match opening.map_err(|error| Refusal::RecoveryFailed(error.to_string()))? {
+            Opening::Locked(locked) => Ok(Locked::new(locked)),
+            Opening::Open(_) => Err(Refusal::NotRecovering),
+        }
     }
 }
 

@@ -52,7 +52,7 @@ impl Coordinator {
             return Err(Refusal::RecoveryFailed("what lies on the disk is sealed to another secret".into()));
         }
         let now = (self.clock)();
-        self.commit(|state| Ok(Decided::one(core::rehearsed(state, secret, holders, now)?, ())))?;
+        self.commit(|state| Ok(Decided::one(core::rehearsed(state, secret, holders.clone(), now)?, ())))?;
         tracing::info!(code = "RECOVERY_REHEARSED", "holders of recovery keys proved that their shares work");
         Ok(())
     }
@@ -75,7 +75,7 @@ impl Coordinator {
     }
 
     /// What lies on the disk; `None` while the state is locked.
-    fn of_store<T>(
+    pub(super) fn of_store<T>(
         &self,
         ask: impl FnOnce(&Store) -> Result<T, crate::store::StoreError>,
     ) -> Result<Option<T>, Refusal> {

@@ -61,6 +61,36 @@ pub enum StoreError {
     /// Another replica appended first: what was decided must be decided again, on what came.
     #[error("another replica appended to the log first")]
     Conflict,
+    /// The log is not the one that was seen before: shorter, or another.
+    #[error(
+        "the log has {found} records, and it is not the one that was seen here with {seen}: it was put back from an old \
+         copy, or replaced"
+    )]
+    RolledBack {
+        /// How long it is now.
+        found: u64,
+        /// How long it was.
+        seen: u64,
+    },
+    /// etcd does not do what it is asked.
+    #[error(transparent)]
+    Etcd(#[from] etcd::EtcdError),
+    /// Replicas elsewhere were recovered while this one was away.
+    #[error(
+        "the state was recovered by other replicas, with CA keys that this one does not have: start this one again, and \
+         it asks them"
+    )]
+    Superseded,
+    /// What others share is not one replica's to remove.
+    #[error("the log is shared by replicas, and cannot be done without")]
+    Shared,
+}
+
+impl StoreError {
+    /// Whether the same may succeed later, without the log being another.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Etcd(_))
+    }
 }
 
 pub(super) fn opening(error: impl std::fmt::Display) -> StoreError {

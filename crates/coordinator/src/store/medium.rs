@@ -89,6 +89,16 @@ pub trait Medium: Send {
     /// Keeps keys that are sealed to this TEE, all of them or none.
     fn put_keys(&mut self, keys: &[(&str, Vec<u8>)]) -> Result<(), StoreError>;
 
+    /// How far the log was seen to go, by what was noted beside it.
+    fn seen(&self) -> Result<Option<Place>, StoreError> {
+        Ok(None)
+    }
+
+    /// Notes how far the log was seen to go; not every time, but the first time durably.
+    fn note(&self, _place: &Place) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Removes everything.
     fn remove(self: Box<Self>) -> Result<(), StoreError>;
 }

@@ -17,7 +17,7 @@ use attested_tls::{
 };
 use axum::body::Bytes;
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
-use coordinator::service::{Coordinator, HostHints, Listeners, TelemetryHints};
+use coordinator::service::{Coordinator, EtcdHints, HostHints, Listeners, TelemetryHints};
 use evidence::Platform;
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, StatusCode};
@@ -126,6 +126,20 @@ impl Running {
 
     /// A coordinator that tells its host what happens.
     pub async fn start_telling(code: &[u8], directory: TempDir, telemetry: TelemetryHints) -> Self {
+        Self::start_with(code, directory, telemetry, None).await
+    }
+
+    /// A coordinator that shares its state with others.
+    pub async fn replica(code: &[u8], directory: TempDir, etcd: EtcdHints) -> Self {
+        Self::start_with(code, directory, TelemetryHints::default(), Some(etcd)).await
+    }
+
+    async fn start_with(
+        code: &[u8],
+        directory: TempDir,
+        telemetry: TelemetryHints,
+        etcd: Option<EtcdHints>,
+    ) -> Self {
         logs();
         let configuration = CoordinatorConfiguration {
             owner: *people().owner.digest(),
@@ -145,6 +159,7 @@ impl Running {
             state: directory.path().into(),
             endorsements: vec![endorsements],
             telemetry,
+            etcd,
             ..HostHints::default()
         };
         let coordinator = Coordinator::open(tee.clone(), configuration, &hints, clock::fixed(NOW)).unwrap();

@@ -207,21 +207,47 @@ pub async fn join(
     marble: &str,
     workload: [u8; 32],
 ) -> Result<MeshClient<tonic::transport::Channel>, ChannelError> {
-    let key = Arc::new(TeeKey::generate().unwrap());
-    let verifier = Arc::new(attested_tls::statement::verifier());
-    let party = Party { role: Role::Keep, key, tee, clock: clock::fixed(NOW), verifier };
+    join_as(running, tee, marble, workload).await.map(MeshClient::new)
+}
+
+/// The same, for whatever service.
+pub async fn join_as(
+    running: &Running,
+    tee: Arc<EmulatedTee>,
+    marble: &str,
+    workload: [u8; 32],
+) -> Result<tonic::transport::Channel, ChannelError> {
     let (configuration, workload) = (ByteArray::new([0; 32]), ByteArray::new(workload));
     let claims = KeepClaims { marble: marble.into(), engine: "test".into(), workload, configuration };
+    attest(running, tee, Role::Keep, claims.to_bytes()).await
+}
+
+/// Something that says it is of this role, and makes no claims.
+pub async fn join_in_role(
+    running: &Running,
+    tee: Arc<EmulatedTee>,
+    role: Role,
+) -> Result<tonic::transport::Channel, ChannelError> {
+    attest(running, tee, role, Vec::new()).await
+}
+
+async fn attest(
+    running: &Running,
+    tee: Arc<EmulatedTee>,
+    role: Role,
+    claims: Vec<u8>,
+) -> Result<tonic::transport::Channel, ChannelError> {
+    let key = Arc::new(TeeKey::generate().unwrap());
+    let verifier = Arc::new(attested_tls::statement::verifier());
+    let party = Party { role, key, tee, clock: clock::fixed(NOW), verifier };
     let stream = TcpStream::connect(running.mesh).await.unwrap();
-    let attested = channel::connect(stream, &party, claims.to_bytes(), &AnyCoordinator(running)).await?;
+    let attested = channel::connect(stream, &party, claims, &AnyCoordinator(running)).await?;
     let mut once = Some(TokioIo::new(attested));
     let connector = tower::service_fn(move |_| {
         let stream = once.take().ok_or_else(|| io::Error::other("used up"));
         async move { stream }
     });
-    let channel =
-        Endpoint::from_static("http://coordinator").connect_with_connector(connector).await.unwrap();
-    Ok(MeshClient::new(channel))
+    Ok(Endpoint::from_static("http://coordinator").connect_with_connector(connector).await.unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -45,6 +45,9 @@ pub(super) async fn live() -> Response {
 
 /// Marbles can be activated; otherwise 503, with the state that says what is missing.
 pub(super) async fn ready(State(coordinator): Shared) -> Response {
+    if let Err(refusal) = coordinator.serving() {
+        return refusal.into_response();
+    }
     let (code, message) = coordinator.status();
     if code == 3 {
         return success(json!({ "state": code }));

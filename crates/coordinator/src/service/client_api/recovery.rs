@@ -31,8 +31,12 @@ pub(super) async fn recover(State(coordinator): Shared, body: Result<Bytes, Byte
         Ok(uploaded) => uploaded,
         Err(response) => return *response,
     };
-    answer(costly(move || {
-        let remaining = coordinator.recover(&share, &signature)?;
+    answer(async move {
+        let (taken, signed) = (coordinator.clone(), signature.clone());
+        let (remaining, share) = costly(move || taken.recover(&share, &signed)).await?;
+        if remaining > 0 {
+            coordinator.spread_share(&share, &signature).await;
+        }
         let message = match remaining {
             0 => "Recovery successful.".to_owned(),
             _ => format!(
@@ -40,7 +44,7 @@ pub(super) async fn recover(State(coordinator): Shared, body: Result<Bytes, Byte
             ),
         };
         Ok(json!({ "remaining": remaining, "message": message }))
-    }))
+    })
     .await
 }
 

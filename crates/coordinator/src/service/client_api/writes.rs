@@ -52,7 +52,7 @@ pub(super) async fn set_manifest(
         let now = (coordinator.clock)();
         let owner = coordinator.configuration.owner;
         let shares = coordinator.commit(|state| {
-            let (event, shares) = core::set_manifest(state, &owner, &caller, bytes, now)?;
+            let (event, shares) = core::set_manifest(state, &owner, &caller, bytes.clone(), now)?;
             let (shares, encrypted) = split(shares);
             Ok(Decided { events: vec![event], shares, answer: encrypted })
         })?;
@@ -91,7 +91,8 @@ pub(super) async fn update(
     };
     answer(blocking(move || {
         let now = (coordinator.clock)();
-        coordinator.commit(|state| decided(core::update(state, &caller, bytes, downgrades, now)?))
+        coordinator
+            .commit(|state| decided(core::update(state, &caller, bytes.clone(), downgrades.clone(), now)?))
     }))
     .await
 }
@@ -150,8 +151,9 @@ pub(super) async fn secrets(
     };
     answer(blocking(move || {
         let now = (coordinator.clock)();
-        coordinator
-            .commit(|state| Ok(Decided::one(core::write_secrets(state, &caller, body.secrets, now)?, ())))?;
+        coordinator.commit(|state| {
+            Ok(Decided::one(core::write_secrets(state, &caller, body.secrets.clone(), now)?, ()))
+        })?;
         Ok(Value::Null)
     }))
     .await

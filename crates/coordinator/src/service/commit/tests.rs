@@ -212,3 +212,5 @@ fn a_disk_that_fails_fails_the_batch_and_all_after_it() {
     let published = committer.lock().published.clone();
     assert_eq!(published.state.mesh().unwrap().activations("m"), 1);
 }
+
+mod shared;

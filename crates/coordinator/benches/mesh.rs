@@ -173,7 +173,21 @@ fn growth() {
                 let mut instance = [0; 32];
                 instance[..8].copy_from_slice(&done.to_be_bytes());
                 let instance = ByteArray::new(instance);
-                let event = core::Event::Activated { marble: "tally".into(), instance, at: NOW.0 };
+                let serial = ByteArray::new(instance[..16].try_into().unwrap());
+                let event = core::Event::Activated {
+                    marble: "tally".into(),
+                    instance,
+                    epoch: 1,
+                    seat: core::Seat {
+                        platform: Platform::Snp,
+                        machine: Some("snp:01".into()),
+                        emulated: false,
+                        native: false,
+                    },
+                    delivered: [("salt".to_owned(), core::Delivery::Versions([1].into()))].into(),
+                    certificates: vec![core::Issued { serial, until: NOW.0 + 43_200 }],
+                    at: NOW.0,
+                };
                 records.push(event.to_record());
                 state = state.clone().step(event).unwrap();
                 done += 1;

@@ -9,26 +9,36 @@
 mod activation;
 mod epoch;
 mod event;
+mod eviction;
 mod history;
 mod identity;
 mod instances;
+mod inventory;
+mod machine;
 mod native;
 pub mod recovery;
 mod refusal;
 mod rehearsal;
 mod render;
+mod revocation;
+mod rotation;
 mod secrets;
 mod state;
 pub mod token;
 mod update;
 mod value;
+mod versions;
 
 pub use activation::{Activation, Certified};
-pub use event::Event;
+pub use event::{Delivery, Event, EvictedInstance, Issued, Seat};
+pub use eviction::{Eviction, Exposed, Fate, Found, Target, exposed, prepare_eviction};
 pub use history::Entry;
 pub use identity::IdentityKey;
+pub use inventory::{InstanceLine, SecretLine, instances, secrets as secret_lines};
 pub use native::{NativeActivation, NativePeer, activate_native, native_expectations, raise_counter};
 pub use refusal::Refusal;
+pub use revocation::{Revocation, Revocations};
+pub use rotation::{Rotation, expire, prepare_rotation};
 pub use rehearsal::{Rehearsal, Standing, rehearsed};
 pub use secrets::NewSecret;
 pub use state::{Mesh, Pending, State};
@@ -93,6 +103,11 @@ impl Caller {
 /// The name that the manifest has for a caller.
 pub fn user_name(mesh: &Mesh, caller: &Caller) -> Option<String> {
     secrets::user(mesh, caller).ok().map(|user| user.name.to_string())
+}
+
+/// How many seconds each uploaded secret that expires is still delivered; 0 where it is not any more.
+pub fn seconds_left(mesh: &Mesh, now: UnixTime) -> BTreeMap<&str, u64> {
+    inventory::seconds_left(mesh, now)
 }
 
 /// The mesh begins: a root CA and the secret from which single instances' secrets are derived.
@@ -173,11 +188,12 @@ pub fn read_secrets(
     state: &State,
     caller: &Caller,
     names: &[String],
+    now: UnixTime,
 ) -> Result<BTreeMap<String, secrets::Readable>, Refusal> {
-    secrets::read(state, caller, names)
+    secrets::read(state, caller, names, now)
 }
 
-pub use activation::{activate, add_emulated_roots, expectations, renew};
+pub use activation::{activate, add_emulated_roots, expectations, may_stay, renew};
 
 #[cfg(test)]
 pub(crate) fn next_epoch(state: &State, now: UnixTime) -> Result<event::Epoch, Refusal> {

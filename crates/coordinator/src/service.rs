@@ -14,6 +14,7 @@ mod metrics;
 mod outward;
 mod recovery;
 mod rehearsal;
+mod revocation;
 mod telemetry;
 
 pub use decision::stream::{DecisionSink, NotASink};
@@ -56,6 +57,8 @@ use crate::{
 };
 
 const BETWEEN_LAPSES: Duration = Duration::from_secs(30);
+/// How often something is tried that other decisions come before.
+const ATTEMPTS: usize = 4;
 
 /// What the host chooses; none of it decides anything.
 #[derive(Debug, Clone, Default)]
@@ -117,6 +120,8 @@ pub struct Coordinator {
     telemetry: Option<Telemetry>,
     client_key: TeeKey,
     mesh_key: Arc<TeeKey>,
+    /// How often anyone was evicted or came back; told to whoever serves Keeps.
+    evictions: watch::Sender<u64>,
 }
 
 /// What was decided: events, new shares if the recovery keys changed, and the answer.
@@ -174,6 +179,7 @@ impl Coordinator {
             telemetry,
             client_key: TeeKey::generate()?,
             mesh_key: Arc::new(TeeKey::generate()?),
+            evictions: watch::Sender::new(0),
         });
         if let Some(telemetry) = &coordinator.telemetry {
             telemetry.observe(&coordinator);
@@ -218,25 +224,28 @@ impl Coordinator {
         Ok(())
     }
 
-    /// A proposed manifest that nobody agreed to in time is taken away, whether anyone asks or not.
+    /// A proposed manifest that nobody agreed to in time is taken away, whether anyone asks or not, and so are values of
+    /// secrets that are too old.
     async fn cancel_lapsed_updates(self: Arc<Self>, shutdown: CancellationToken) -> Result<(), StartError> {
         while tokio::time::timeout(BETWEEN_LAPSES, shutdown.cancelled()).await.is_err() {
             let coordinator = self.clone();
             let lapse = tokio::task::spawn_blocking(move || {
                 let now = (coordinator.clock)();
-                let due = |snapshot: &Snapshot| core::lapse(&snapshot.state, now).is_some();
+                let ended = |state: &State| -> Vec<Event> {
+                    core::lapse(state, now).into_iter().chain(core::expire(state, now)).collect()
+                };
+                let due = |snapshot: &Snapshot| !ended(&snapshot.state).is_empty();
                 if !coordinator.snapshot().is_ok_and(|snapshot| due(&snapshot)) {
                     return Ok(());
                 }
                 coordinator.commit(|state| {
-                    let events = core::lapse(state, now).into_iter().collect();
-                    Ok(Decided { events, shares: None, answer: () })
+                    Ok(Decided { events: ended(state), shares: None, answer: () })
                 })
             });
             if let Ok(Err(refusal)) = lapse.await {
                 tracing::warn!(
                     code = refusal.code(),
-                    "an update whose deadline passed could not be cancelled"
+                    "an update or a secret that has ended could not be taken away"
                 );
             }
         }
@@ -295,8 +304,22 @@ impl Coordinator {
         committer.commit(decide, |snapshot| self.publish(snapshot.clone()))
     }
 
+    /// Does what `attempt` prepares and commits, again where something else was committed between.
+    fn unless_overtaken<T>(attempt: impl Fn() -> Result<T, Refusal>) -> Result<T, Refusal> {
+        for _ in 1..ATTEMPTS {
+            match attempt() {
+                Err(Refusal::Overtaken { .. }) => {}
+                other => return other,
+            }
+        }
+        attempt()
+    }
+
     fn publish(&self, snapshot: Snapshot) {
+        let changes = snapshot.state.mesh().map_or(0, |mesh| mesh.revocations().changes());
         *self.mode.write().unwrap_or_else(PoisonError::into_inner) = Mode::Open(snapshot);
+        // After the state: whoever hears of it reads the state.
+        self.evictions.send_if_modified(|known| std::mem::replace(known, changes) != changes);
     }
 
     /// What this coordinator says of itself in its Evidence.

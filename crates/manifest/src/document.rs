@@ -150,6 +150,8 @@ wire! {
         valid_for: u64 = "ValidFor",
         private: Option<String> = "Private",
         public: Option<String> = "Public",
+        max_age: Option<String> = "MaxAge",
+        scope: Option<String> = "Scope",
     }
 
     /// What an issued certificate can be asked to contain, of Go's `x509.Certificate`.
@@ -202,5 +204,6 @@ wire! {
         recovery_threshold: u64 = "RecoveryThreshold",
         rotate_root_secret: bool = "RotateRootSecret",
         update_deadline: Option<String> = "UpdateDeadline",
+        reinstated: Vec<String> = "Reinstated",
     }
 }

@@ -78,4 +78,4 @@ pub use settings::{Gate, Infrastructure, RecoveryKey, SealMode, Settings};
 pub use template::{Generation, KeyPart, Reference, RenderError, SecretPart, Template, Values};
 pub use tls::{Incoming, Outgoing, TlsTag};
 pub use update::PackageUpdate;
-pub use user::{Action, Grant, Proof, Role, User};
+pub use user::{Action, Grant, InstanceAction, Proof, Role, User};

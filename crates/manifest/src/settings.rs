@@ -34,6 +34,8 @@ pub struct Settings {
     pub gates: BTreeSet<Gate>,
     /// Whether an update to this manifest makes a new root secret.
     pub rotate_root_secret: bool,
+    /// Instances and machines that were evicted and may come back by the update to this manifest.
+    pub reinstated: BTreeSet<String>,
 }
 
 /// What an SGX platform must be, in MarbleRun's words.
@@ -94,6 +96,7 @@ pub(crate) fn resolve(document: &wire::Document, at: &Path<'_>, faults: &mut Col
         seal_mode: seal_mode(&config.seal_mode, &here.field("SealMode"), faults),
         gates: gates(&config.feature_gates, &here.field("FeatureGates"), faults),
         rotate_root_secret: config.rotate_root_secret,
+        reinstated: reinstated(&config.reinstated, &here.field("Reinstated"), faults),
     }
 }
 
@@ -222,6 +225,28 @@ fn deadline(text: Option<&str>, at: &Path<'_>, faults: &mut Collector<'_>) -> Du
         faults.hint(at, Code::InvalidValue, message, "write `48h`; units are m, h and d");
         UPDATE_DEADLINE
     })
+}
+
+/// Instances by the 64 digits of their key's digest; machines as `snp:` and 128 digits of a chip id, or `intel:` and 32
+/// of a platform provisioning id, both with `emulated-` before it where the platform is.
+fn reinstated(list: &[String], at: &Path<'_>, faults: &mut Collector<'_>) -> BTreeSet<String> {
+    let mut named = BTreeSet::new();
+    for (i, text) in list.iter().enumerate() {
+        let (digits, length) = match text.split_once(':') {
+            Some(("snp" | "emulated-snp", digits)) => (digits, 128),
+            Some(("intel" | "emulated-intel", digits)) => (digits, 32),
+            Some(_) => ("", 1),
+            None => (text.as_str(), 64),
+        };
+        let lower = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if digits.len() != length || !digits.bytes().all(lower) {
+            let message = format!("`{}` is neither an instance nor a machine", shown(text));
+            faults.hint(&at.index(i), Code::InvalidValue, message, "as `bailey instances --evicted` prints it");
+        } else if !named.insert(text.clone()) {
+            faults.add(&at.index(i), Code::DuplicateValue, "this is named twice");
+        }
+    }
+    named
 }
 
 fn seal_mode(text: &str, at: &Path<'_>, faults: &mut Collector<'_>) -> SealMode {

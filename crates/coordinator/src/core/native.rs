@@ -11,7 +11,7 @@ use serde_bytes::ByteArray;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::{Event, Mesh, Refusal, State, activation, render};
+use super::{Event, Mesh, Refusal, State, activation, machine, render};
 
 /// A native program that was appraised.
 pub struct NativePeer<'a> {
@@ -19,8 +19,8 @@ pub struct NativePeer<'a> {
     pub appraised: &'a Appraised,
     /// The Marble that it is to be.
     pub marble: &'a str,
-    /// What its host calls the instance. Secrets of single instances follow from it, so an instance is whatever its
-    /// host says, among programs of the same Marble.
+    /// What its host calls the instance, among programs of the same Marble on the same machine: those that the host
+    /// calls the same get the same secrets. Elsewhere the name means something else.
     pub uuid: &'a str,
 }
 
@@ -58,7 +58,11 @@ pub fn activate_native(
     let marble = activation::marble(mesh, peer.marble)?;
     activation::advisories(marble, peer.appraised)?;
     activation::infrastructure(mesh, marble, peer.appraised)?;
-    let instance = render::uuid_instance(peer.uuid);
+    let seat = activation::seat(peer.appraised, true);
+    let machine = seat.machine.as_deref();
+    let turn = machine.map_or(0, |machine| mesh.revocations().turn(&machine::key(machine)).count);
+    let instance = machine::native(peer.uuid, marble.name.as_str(), machine, turn);
+    mesh.revocations().admit(&instance, &seat)?;
     let identity = MarbleIdentity {
         marble: marble.name.to_string(),
         epoch: mesh.epoch(),
@@ -70,11 +74,19 @@ pub fn activate_native(
     let (leaf, key) = mesh.intermediate().certify_native(&identity, (&domain, peer.uuid), &names, now)?;
     let own = render::Own {
         instance: &instance,
+        seat: &seat,
         certificate: &leaf.certificate,
         public_key: &render::public_key(&leaf.certificate)?,
         private_key: Some(&key),
     };
     let parameters = render::render(state, mesh, marble, &own, now)?;
+    let admission = activation::Admission::new(
+        mesh,
+        (marble.name.as_str(), instance),
+        seat.clone(),
+        leaf.issued,
+        &parameters,
+    );
     let mut env: BTreeMap<_, _> =
         parameters.rendered.env.iter().map(|(name, value)| (name.clone(), value.to_vec())).collect();
     env.extend(predefined(state, mesh, &leaf.certificate, &key));
@@ -86,7 +98,7 @@ pub fn activate_native(
         files: parameters.rendered.files.iter().map(|(path, value)| (path.clone(), value.to_vec())).collect(),
         env,
         argv: parameters.rendered.argv.clone(),
-        admission: activation::Admission { marble: marble.name.to_string(), instance, epoch: mesh.epoch() },
+        admission,
     })
 }
 

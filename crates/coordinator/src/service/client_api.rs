@@ -1,10 +1,12 @@
 //! The client API over HTTPS. Paths and envelopes of version 2 are MarbleRun's, so that its clients work;
 //! `/api/v3` is ours. Who calls is the leaf certificate of the connection.
 
+mod instances;
 mod marbles;
 mod reads;
 mod recovery;
 mod rehearsal;
+mod secrets;
 mod v1;
 mod writes;
 
@@ -67,6 +69,11 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
         .route("/api/v3/evidence", get(reads::evidence))
         .route("/api/v3/recovery/rehearsal", get(rehearsal::progress).post(rehearsal::upload))
         .route("/api/v3/recovery/rehearsal/public-key", get(rehearsal::public_key))
+        .route("/api/v3/secrets", get(secrets::list))
+        .route("/api/v3/secrets/rotate", post(secrets::rotate))
+        .route("/api/v3/instances", get(instances::list))
+        .route("/api/v3/evictions", get(instances::evicted).post(instances::evict))
+        .route("/api/v3/crl", get(instances::revoked))
         .route("/livez", get(reads::live))
         .route("/readyz", get(reads::ready))
         .fallback(|| async {
@@ -140,7 +147,7 @@ fn caller(coordinator: &Coordinator, request: &axum::extract::Request) -> Result
 /// neither is health.
 fn is_decision(method: &str, path: &str, refused: bool) -> bool {
     let health = matches!(path, "/livez" | "/readyz");
-    let open = method == "GET" && !path.ends_with("/secrets");
+    let open = method == "GET" && !path.ends_with("/secrets") && !path.ends_with("/instances");
     !health && (refused || !open)
 }
 

@@ -77,6 +77,11 @@ impl IntoResponse for Refusal {
             Refusal::Busy => StatusCode::TOO_MANY_REQUESTS,
             Refusal::Recovering { .. } | Refusal::Unrecoverable => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Refusal::Evicted { .. } | Refusal::NoMachine { .. } => StatusCode::FORBIDDEN,
+            Refusal::UnknownInstance { .. } | Refusal::UnknownMachine { .. } => StatusCode::NOT_FOUND,
+            Refusal::SecretExpired { .. } | Refusal::SecretWithheld { .. } | Refusal::Overtaken { .. } => {
+                StatusCode::CONFLICT
+            }
         };
         failure(status, self.code(), &self.to_string(), self.details())
     }

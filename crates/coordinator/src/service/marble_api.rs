@@ -161,10 +161,19 @@ fn activate(
     let uuid = uuid(&request.uuid).map_err(|status| accepted(NotActivated::new(status, "UUID_MALFORMED")))?;
     let now = (coordinator.clock)();
     let peer = NativePeer { appraised: &appraised, marble: &request.marble_type, uuid: &uuid };
-    let activation = core::activate_native(&state, &peer, now).map_err(|refusal| accepted(refusal.into()))?;
-    coordinator
-        .commit(|state| Ok(Decided::one(activation.admit(state, now)?, ())))
-        .map_err(|refusal| accepted(refusal.into()))?;
+    // The Evidence was appraised for the epoch of `state`: what is committed later holds it against that one.
+    let epoch = state.mesh().map_or(0, core::Mesh::epoch);
+    let activation = Coordinator::unless_overtaken(|| {
+        let state = coordinator.snapshot()?.state;
+        let current = state.mesh().map_or(0, core::Mesh::epoch);
+        if current != epoch {
+            return Err(Refusal::StaleAppraisal { appraised: epoch, current });
+        }
+        let activation = core::activate_native(&state, &peer, now)?;
+        coordinator.commit(|state| Ok(Decided::one(activation.admit(state, now)?, ())))?;
+        Ok(activation)
+    })
+    .map_err(|refusal| accepted(refusal.into()))?;
     let parameters = Parameters {
         files: activation.files.into_iter().collect(),
         env: activation.env.into_iter().collect(),

@@ -18,7 +18,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use mesh_api::{
-    ActivateRequest, ActivateResponse, Certificate, RenewRequest, RenewResponse,
+    ActivateRequest, ActivateResponse, Certificate, RenewRequest, RenewResponse, WatchRevocationsRequest,
     mesh_server::{Mesh, MeshServer},
 };
 use tokio::net::{TcpListener, TcpStream};
@@ -29,6 +29,7 @@ use tower::Service;
 use super::{
     Coordinator, Decided, StartError, connections,
     decision::{Decision, Kind, Subject},
+    revocation,
     telemetry::Traced,
 };
 use crate::core::{self, Activation, Certified, Refusal, State};
@@ -149,12 +150,24 @@ impl Mesh for MeshService {
         let work = move || {
             let now = (coordinator.clock)();
             // Rendering and signing happen on a snapshot, without a lock; the commit repeats the cheap part.
-            let state = coordinator.snapshot()?.state;
-            let activation = core::activate(&state, &admitted.peer, admitted.epoch, now)?;
-            coordinator.commit(|state| Ok(Decided::one(activation.admit(state, now)?, ())))?;
-            Ok(activation_response(activation))
+            Coordinator::unless_overtaken(|| {
+                let state = coordinator.snapshot()?.state;
+                let activation = core::activate(&state, &admitted.peer, admitted.epoch, now)?;
+                coordinator.commit(|state| Ok(Decided::one(activation.admit(state, now)?, ())))?;
+                Ok(activation_response(activation))
+            })
         };
         self.decide(Kind::Activation, &peer, work).await
+    }
+
+    type WatchRevocationsStream = revocation::Lists;
+
+    async fn watch_revocations(
+        &self,
+        request: Request<WatchRevocationsRequest>,
+    ) -> Result<Response<Self::WatchRevocationsStream>, Status> {
+        let peer = admitted(&request)?.peer;
+        Ok(Response::new(revocation::lists(self.coordinator.clone(), peer)))
     }
 
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
@@ -205,11 +218,14 @@ fn admitted<T>(request: &Request<T>) -> Result<Admitted, Status> {
 }
 
 /// The sentence as message, the stable code as details.
-fn status(refusal: &Refusal) -> Status {
+pub(super) fn status(refusal: &Refusal) -> Status {
     let code = match refusal {
-        Refusal::NoManifest | Refusal::StaleAppraisal { .. } | Refusal::Parameters { .. } => {
-            Code::FailedPrecondition
-        }
+        Refusal::NoManifest
+        | Refusal::StaleAppraisal { .. }
+        | Refusal::Parameters { .. }
+        | Refusal::SecretExpired { .. }
+        | Refusal::SecretWithheld { .. } => Code::FailedPrecondition,
+        Refusal::Overtaken { .. } => Code::Unavailable,
         Refusal::Internal(_) => Code::Internal,
         _ => Code::PermissionDenied,
     };

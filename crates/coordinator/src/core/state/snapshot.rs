@@ -17,10 +17,12 @@ use zeroize::Zeroizing;
 
 use super::{Mesh, Pending, State, authority};
 use crate::core::{
-    IdentityKey, Refusal, SecretValue, epoch,
+    IdentityKey, Refusal, epoch,
     event::{Epoch, SealedAuthority},
     history::Entry,
-    instances::Instances,
+    instances,
+    revocation::{self, Readers},
+    versions::{Kept, Secrets},
 };
 
 const VERSION: u16 = 1;
@@ -42,18 +44,20 @@ struct MeshRecord {
     /// Security versions in force.
     versions: BTreeMap<String, u16>,
     epoch: Epoch,
-    secrets: BTreeMap<String, SecretValue>,
-    /// Those that are not the same as the current ones.
-    previous: BTreeMap<String, SecretValue>,
+    secrets: BTreeMap<String, Kept>,
+    /// The last versions of secrets that are gone.
+    retired: BTreeMap<String, u64>,
     previous_root_secret: Option<ByteArray<32>>,
     recovery_secret: Option<ByteArray<32>>,
     activations: BTreeMap<String, u64>,
-    /// By Marble: instance and the end of its certificate.
-    instances: BTreeMap<String, Vec<(ByteArray<32>, i64)>>,
+    instances: instances::Record,
     /// Marble, instance, name, value.
     counters: Vec<(String, ByteArray<32>, String, u64)>,
     pending: Option<PendingRecord>,
     history: Vec<Entry>,
+    revocations: revocation::Record,
+    /// Machine, Marble, what was delivered.
+    readers: Vec<(String, String, instances::Delivered)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -110,7 +114,6 @@ fn mesh_record(mesh: &Mesh, identity: &IdentityKey) -> Result<MeshRecord, Refusa
         intermediate,
         marble_root,
         secrets,
-        previous,
         previous_root_secret,
         recovery_secret,
         activations,
@@ -118,16 +121,13 @@ fn mesh_record(mesh: &Mesh, identity: &IdentityKey) -> Result<MeshRecord, Refusa
         counters,
         pending,
         history,
+        revocations,
+        readers,
     } = mesh;
     let version = |(name, package): (&PackageName, &Arc<manifest::Package>)| {
         Some((name.to_string(), package.security_version()?))
     };
-    let value = |(name, value): (&String, &Arc<SecretValue>)| (name.clone(), value.as_ref().clone());
     let optional = |secret: &Option<Zeroizing<[u8; 32]>>| secret.as_ref().map(|it| ByteArray::new(**it));
-    let mut by_marble = BTreeMap::<_, Vec<_>>::new();
-    for (marble, instance, until) in instances.iter() {
-        by_marble.entry(marble.to_owned()).or_default().push((ByteArray::new(*instance), until));
-    }
     Ok(MeshRecord {
         manifest: ByteBuf::from(manifest_bytes.to_vec()),
         versions: manifest.packages().iter().filter_map(version).collect(),
@@ -136,16 +136,12 @@ fn mesh_record(mesh: &Mesh, identity: &IdentityKey) -> Result<MeshRecord, Refusa
             intermediate: epoch::sealed(intermediate, identity)?,
             marble_root: ByteBuf::from(marble_root.to_vec()),
         },
-        secrets: secrets.iter().map(value).collect(),
-        previous: previous
-            .iter()
-            .filter(|(name, value)| secrets.get(*name) != Some(value))
-            .map(value)
-            .collect(),
+        secrets: secrets.iter().map(|(name, kept)| (name.clone(), kept.clone())).collect(),
+        retired: secrets.retired().map(|(name, version)| (name.clone(), version)).collect(),
         previous_root_secret: optional(previous_root_secret),
         recovery_secret: optional(recovery_secret),
         activations: activations.iter().map(|(marble, count)| (marble.to_string(), *count)).collect(),
-        instances: by_marble,
+        instances: instances.record(),
         counters: counters
             .iter()
             .map(|((marble, instance, name), value)| {
@@ -162,6 +158,8 @@ fn mesh_record(mesh: &Mesh, identity: &IdentityKey) -> Result<MeshRecord, Refusa
             }
         }),
         history: history.iter().map(|entry| entry.as_ref().clone()).collect(),
+        revocations: revocations.record(),
+        readers: readers.record(),
     })
 }
 
@@ -171,18 +169,6 @@ fn mesh_of(record: MeshRecord, identity: &IdentityKey) -> Result<Mesh, String> {
     for (name, version) in record.versions {
         versions.insert(name.parse().map_err(|_| format!("{name:?} is no package"))?, version);
     }
-    let secrets = super::shared(record.secrets);
-    let mut previous = secrets.clone();
-    for (name, value) in record.previous {
-        previous.insert_mut(name, Arc::new(value));
-    }
-    let mut instances = Instances::default();
-    for (marble, of_marble) in record.instances {
-        let marble: Arc<str> = marble.into();
-        for (instance, until) in of_marble {
-            instances.insert(marble.clone(), instance.into_array(), until);
-        }
-    }
     let optional = |secret: Option<ByteArray<32>>| secret.map(|it| Zeroizing::new(it.into_array()));
     Ok(Mesh {
         manifest: Arc::new(manifest.with_security_versions(&versions)),
@@ -190,12 +176,11 @@ fn mesh_of(record: MeshRecord, identity: &IdentityKey) -> Result<Mesh, String> {
         epoch: record.epoch.number,
         intermediate: Arc::new(authority(record.epoch.intermediate, identity)?),
         marble_root: Arc::new(record.epoch.marble_root.into_vec()),
-        secrets,
-        previous,
+        secrets: Secrets::new(record.secrets, record.retired),
         previous_root_secret: optional(record.previous_root_secret),
         recovery_secret: optional(record.recovery_secret),
         activations: record.activations.into_iter().map(|(marble, count)| (marble.into(), count)).collect(),
-        instances,
+        instances: record.instances.into(),
         counters: record
             .counters
             .into_iter()
@@ -211,5 +196,7 @@ fn mesh_of(record: MeshRecord, identity: &IdentityKey) -> Result<Mesh, String> {
             })
         }),
         history: record.history.into_iter().map(Arc::new).collect(),
+        revocations: record.revocations.into(),
+        readers: Readers::from(record.readers),
     })
 }

@@ -192,7 +192,7 @@ pub(super) async fn secrets(
     let names = names(query);
     answer(blocking(move || {
         let state = coordinator.snapshot()?.state;
-        Ok(json!({ "secrets": core::read_secrets(&state, &caller, &names)? }))
+        Ok(json!({ "secrets": core::read_secrets(&state, &caller, &names, (coordinator.clock)())? }))
     }))
     .await
 }

@@ -77,7 +77,7 @@ async fn secrets(
     let names = reads::names(query);
     answer(blocking(move || {
         let state = coordinator.snapshot()?.state;
-        Ok(json!(core::read_secrets(&state, &caller, &names)?))
+        Ok(json!(core::read_secrets(&state, &caller, &names, (coordinator.clock)())?))
     }))
     .await
 }

@@ -92,6 +92,25 @@ pub struct Credential {
     pub root: CertificateDer<'static>,
     /// What the leaf says.
     pub identity: MarbleIdentity,
+    /// Certificates of this mesh that count no more.
+    pub revoked: Revoked,
+}
+
+/// Serial numbers of certificates that count no more, as the coordinator told last. A copy costs nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Revoked(Arc<BTreeSet<Vec<u8>>>);
+
+impl Revoked {
+    /// Takes the whole list: serial numbers, big-endian.
+    pub fn new(serials: impl IntoIterator<Item = Vec<u8>>) -> Self {
+        Self(Arc::new(serials.into_iter().collect()))
+    }
+
+    /// Refuses a certificate that is on the list, and one that cannot be looked up.
+    fn check(&self, certificate: &[u8]) -> Result<(), PeerRefusal> {
+        let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| PeerRefusal::NotAMarble)?;
+        if self.0.contains(parsed.raw_serial()) { Err(PeerRefusal::Revoked) } else { Ok(()) }
+    }
 }
 
 impl Credential {
@@ -143,6 +162,9 @@ pub enum PeerRefusal {
         /// The peer's epoch.
         seen: u64,
     },
+    /// An instance that was evicted.
+    #[error("the peer's certificate is revoked: its instance was evicted")]
+    Revoked,
 }
 
 impl PeerRefusal {
@@ -153,6 +175,7 @@ impl PeerRefusal {
             Self::NotNamed { .. } => "PEER_NOT_NAMED",
             Self::WrongMarble { .. } => "PEER_WRONG_MARBLE",
             Self::OtherEpoch { .. } => "PEER_OTHER_EPOCH",
+            Self::Revoked => "PEER_REVOKED",
         }
     }
 }

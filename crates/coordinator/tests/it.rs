@@ -20,6 +20,8 @@ mod recovery;
 mod rehearsal;
 #[path = "it/replay.rs"]
 mod replay;
+#[path = "it/rotation.rs"]
+mod rotation;
 #[path = "it/running.rs"]
 mod running;
 #[path = "it/secrets.rs"]

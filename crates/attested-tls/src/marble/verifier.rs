@@ -18,7 +18,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use super::{Credential, MarbleIdentity, PeerRefusal};
+use super::{Credential, MarbleIdentity, PeerRefusal, Revoked};
 use crate::config;
 
 fn refuse(refusal: PeerRefusal) -> Error {
@@ -42,6 +42,7 @@ fn same_mesh(ours: &MarbleIdentity, leaf: &CertificateDer<'_>) -> Result<MarbleI
 pub(super) struct ClientVerifier {
     chain: Arc<dyn ClientCertVerifier>,
     ours: MarbleIdentity,
+    revoked: Revoked,
     allowed: BTreeSet<String>,
 }
 
@@ -51,7 +52,8 @@ impl ClientVerifier {
             WebPkiClientVerifier::builder_with_provider(Arc::new(credential.roots()?), config::provider())
                 .build()
                 .map_err(|error| Error::General(error.to_string()))?;
-        Ok(Arc::new(Self { chain, ours: credential.identity.clone(), allowed }))
+        let (ours, revoked) = (credential.identity.clone(), credential.revoked.clone());
+        Ok(Arc::new(Self { chain, ours, revoked, allowed }))
     }
 }
 
@@ -67,6 +69,7 @@ impl ClientCertVerifier for ClientVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
+        self.revoked.check(end_entity).map_err(refuse)?;
         let theirs = same_mesh(&self.ours, end_entity).map_err(refuse)?;
         if !self.allowed.contains(&theirs.marble) {
             let allowed = self.allowed.iter().cloned().collect();
@@ -103,6 +106,7 @@ pub(super) struct ServerVerifier {
     roots: RootCertStore,
     provider: Arc<CryptoProvider>,
     ours: MarbleIdentity,
+    revoked: Revoked,
     expected: String,
 }
 
@@ -112,6 +116,7 @@ impl ServerVerifier {
             roots: credential.roots()?,
             provider: config::provider(),
             ours: credential.identity.clone(),
+            revoked: credential.revoked.clone(),
             expected: expected.to_owned(),
         }))
     }
@@ -134,6 +139,7 @@ impl ServerCertVerifier for ServerVerifier {
             now,
             self.provider.signature_verification_algorithms.all,
         )?;
+        self.revoked.check(end_entity).map_err(refuse)?;
         let theirs = same_mesh(&self.ours, end_entity).map_err(refuse)?;
         if theirs.marble != self.expected {
             let expected = self.expected.clone();

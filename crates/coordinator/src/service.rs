@@ -238,9 +238,7 @@ impl Coordinator {
                 if !coordinator.snapshot().is_ok_and(|snapshot| due(&snapshot)) {
                     return Ok(());
                 }
-                coordinator.commit(|state| {
-                    Ok(Decided { events: ended(state), shares: None, answer: () })
-                })
+                coordinator.commit(|state| Ok(Decided { events: ended(state), shares: None, answer: () }))
             });
             if let Ok(Err(refusal)) = lapse.await {
                 tracing::warn!(

@@ -6,6 +6,8 @@ mod certificates;
 mod core;
 #[path = "it/crash.rs"]
 mod crash;
+#[path = "it/eviction.rs"]
+mod eviction;
 #[path = "it/load.rs"]
 mod load;
 #[path = "it/log.rs"]

@@ -241,7 +241,12 @@ fn reinstated(list: &[String], at: &Path<'_>, faults: &mut Collector<'_>) -> BTr
         let lower = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
         if digits.len() != length || !digits.bytes().all(lower) {
             let message = format!("`{}` is neither an instance nor a machine", shown(text));
-            faults.hint(&at.index(i), Code::InvalidValue, message, "as `bailey instances --evicted` prints it");
+            faults.hint(
+                &at.index(i),
+                Code::InvalidValue,
+                message,
+                "as `bailey instances --evicted` prints it",
+            );
         } else if !named.insert(text.clone()) {
             faults.add(&at.index(i), Code::DuplicateValue, "this is named twice");
         }

@@ -127,9 +127,7 @@ fn granted(user: &User, marble: &str) -> Result<(), Refusal> {
 fn unknown(mesh: &Mesh, key: &[u8; 32]) -> Refusal {
     let instance = hex::encode(key);
     match mesh.revocations().instances().find(|(evicted, _)| *evicted == key) {
-        Some((_, revocation)) => {
-            Refusal::Evicted { what: format!("instance {instance}"), at: revocation.at }
-        }
+        Some((_, revocation)) => Refusal::Evicted { what: format!("instance {instance}"), at: revocation.at },
         None => Refusal::UnknownInstance { instance },
     }
 }
@@ -262,7 +260,8 @@ impl Eviction {
     pub fn admit(&self, state: &State, caller: &Caller, now: UnixTime) -> Result<(Event, Found), Refusal> {
         let mut found = exposed(state, caller, &self.target, now)?;
         let mesh = state.running()?;
-        let of = |wanted: fn(&Fate) -> bool| found.secrets.iter().filter(move |exposed| wanted(&exposed.fate));
+        let of =
+            |wanted: fn(&Fate) -> bool| found.secrets.iter().filter(move |exposed| wanted(&exposed.fate));
         let rotated = of(|fate| matches!(fate, Fate::Rotated { .. })).map(|exposed| exposed.name.clone());
         let generated = self.made.take(mesh, rotated)?;
         let replaced = of(|fate| matches!(fate, Fate::MustBeReplaced));

@@ -86,13 +86,12 @@ impl Entry {
                 "Secrets rotated",
                 json!({ "user": user, "secrets": generated.keys().collect::<Vec<_>>() }),
             ),
-            Event::SecretsExpired { versions, at } => (
-                at,
-                "Secrets expired",
-                json!({ "secrets": versions.keys().collect::<Vec<_>>() }),
-            ),
+            Event::SecretsExpired { versions, at } => {
+                (at, "Secrets expired", json!({ "secrets": versions.keys().collect::<Vec<_>>() }))
+            }
             Event::Evicted { user, machine, instances, generated, exposed, withheld, at, .. } => {
-                let instances: Vec<_> = instances.iter().map(|evicted| hex::encode(*evicted.instance)).collect();
+                let instances: Vec<_> =
+                    instances.iter().map(|evicted| hex::encode(*evicted.instance)).collect();
                 let details = json!({
                     "user": user, "machine": machine, "instances": instances,
                     "rotated": generated.keys().collect::<Vec<_>>(),

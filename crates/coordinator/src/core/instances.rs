@@ -236,10 +236,10 @@ impl From<Record> for Instances {
     fn from(record: Record) -> Self {
         let mut all = Self::default();
         for InstanceRecord { key, marble, epoch, since, until, kept, seat, delivered } in record.instances {
-            let marble: Arc<str> = all.shapes.get_key_value(marble.as_str()).map_or_else(
-                || marble.as_str().into(),
-                |(marble, _)| marble.clone(),
-            );
+            let marble: Arc<str> = all
+                .shapes
+                .get_key_value(marble.as_str())
+                .map_or_else(|| marble.as_str().into(), |(marble, _)| marble.clone());
             let (seat, delivered) = all.shaped(&marble, seat, delivered);
             all.insert(key.into_array(), Instance { marble, epoch, since, until, kept, seat, delivered });
         }

@@ -8,14 +8,18 @@ use attested_tls::key::sha256;
 /// PCK certificate, which SGX and TDX of one machine share. An emulated machine can say to be any, so its name is never
 /// that of a real one. `None` where the vendor's certificate names no machine (a VLEK names the cloud).
 pub(super) fn of(appraised: &Appraised) -> Option<String> {
-    let name = match appraised.platform_identity()? {
+    name(appraised.platform_identity()?, appraised.emulated())
+}
+
+fn name(identity: &PlatformIdentity, emulated: bool) -> Option<String> {
+    let name = match identity {
         PlatformIdentity::ChipId(chip) if chip.iter().any(|byte| *byte != 0) => {
             format!("snp:{}", hex::encode(chip))
         }
         PlatformIdentity::Ppid(id) => format!("intel:{}", hex::encode(id)),
         _ => return None,
     };
-    Some(if appraised.emulated() { format!("emulated-{name}") } else { name })
+    Some(if emulated { format!("emulated-{name}") } else { name })
 }
 
 /// By what secrets of a Marble on a machine are derived.
@@ -43,6 +47,19 @@ fn digest(purpose: &[u8], parts: &[&str]) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_one_machine_has_names_it() {
+        let chip = PlatformIdentity::ChipId([0xc2; 64]);
+        let ppid = PlatformIdentity::Ppid([1; 16]);
+        assert_eq!(name(&chip, false).unwrap(), format!("snp:{}", "c2".repeat(64)));
+        assert_eq!(name(&ppid, false).unwrap(), format!("intel:{}", "01".repeat(16)));
+        // An emulated platform can say to be any.
+        assert_ne!(name(&chip, true), name(&chip, false));
+        let masked = PlatformIdentity::ChipId([0; 64]);
+        let cloud = PlatformIdentity::Provider("a cloud".into());
+        assert_eq!((name(&masked, false), name(&cloud, false)), (None, None));
+    }
 
     #[test]
     fn s46_names_of_different_things_differ() {

@@ -67,8 +67,14 @@ pub(super) fn render<'a>(
     own: &'a Own<'a>,
     now: UnixTime,
 ) -> Result<Parameters<'a>, Refusal> {
-    let mut values =
-        Known { state, mesh, own, marble: marble.name.as_str(), made: BTreeMap::new(), kept: BTreeMap::new() };
+    let mut values = Known {
+        state,
+        mesh,
+        own,
+        marble: marble.name.as_str(),
+        made: BTreeMap::new(),
+        kept: BTreeMap::new(),
+    };
     let wanted = marble.parameters.references().filter_map(|reference| match reference {
         Reference::Secret { generation, name, part } => Some((*generation, name, *part)),
         _ => None,

@@ -82,9 +82,10 @@ impl Revocations {
             return Err(Refusal::Evicted { what: machine.clone(), at: revocation.at });
         }
         match self.instances.get(instance) {
-            Some(revocation) => {
-                Err(Refusal::Evicted { what: format!("instance {}", hex::encode(instance)), at: revocation.at })
-            }
+            Some(revocation) => Err(Refusal::Evicted {
+                what: format!("instance {}", hex::encode(instance)),
+                at: revocation.at,
+            }),
             None => Ok(()),
         }
     }
@@ -118,8 +119,12 @@ impl Revocations {
         for evicted in instances {
             self.instances.insert_mut(evicted.instance.into_array(), by(Some(&evicted.marble)));
         }
-        let ended: Vec<_> =
-            self.certificates.iter().filter(|(_, (until, _))| *until <= at).map(|(serial, _)| *serial).collect();
+        let ended: Vec<_> = self
+            .certificates
+            .iter()
+            .filter(|(_, (until, _))| *until <= at)
+            .map(|(serial, _)| *serial)
+            .collect();
         for serial in ended {
             self.certificates.remove_mut(&serial);
         }

@@ -48,9 +48,10 @@ impl Made {
     ) -> Result<BTreeMap<String, SecretValue>, Refusal> {
         let mut taken = BTreeMap::new();
         for name in names {
-            let made = self.values.get(&name).filter(|(version, _)| {
-                self.epoch == mesh.epoch() && *version == mesh.secrets().next(&name)
-            });
+            let made = self
+                .values
+                .get(&name)
+                .filter(|(version, _)| self.epoch == mesh.epoch() && *version == mesh.secrets().next(&name));
             let Some((_, value)) = made else {
                 return Err(Refusal::Overtaken { what: format!("secret {name:?}") });
             };

@@ -179,7 +179,10 @@ fn decode(secret: &Secret, upload: NewSecret) -> Result<SecretValue, Refusal> {
         if value.is_empty() { Err(shape(format!("`{field}` is empty"))) } else { Ok(value) }
     };
     match (&secret.kind, upload) {
-        (SecretKind::Certificate(_), NewSecret { key: None, certificate: Some(certificate), private, .. }) => {
+        (
+            SecretKind::Certificate(_),
+            NewSecret { key: None, certificate: Some(certificate), private, .. },
+        ) => {
             let private = match private.as_deref().filter(|private| !private.is_empty()) {
                 Some(private) => bytes(private, "Private")?,
                 None => Zeroizing::new(Vec::new()),
@@ -295,7 +298,12 @@ pub(super) fn user<'m>(mesh: &'m Mesh, caller: &Caller) -> Result<&'m User, Refu
 
 /// The secret, if the user may do this with it. Whoever has no right learns the same of a secret that
 /// exists and of one that does not (S-58).
-pub(super) fn granted<'m>(mesh: &'m Mesh, user: &User, action: Action, name: &str) -> Result<&'m Secret, Refusal> {
+pub(super) fn granted<'m>(
+    mesh: &'m Mesh,
+    user: &User,
+    action: Action,
+    name: &str,
+) -> Result<&'m Secret, Refusal> {
     let not_granted = || Refusal::NotGranted {
         user: user.name.to_string(),
         action: match action {

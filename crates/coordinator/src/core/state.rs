@@ -184,7 +184,9 @@ impl State {
                 self.enter(epoch, Some(raised))?;
                 self.mesh_mut()?.replace(generated, at, |_| true);
             }
-            Event::ManifestUpdated { epoch, generated, rotated, root_secret, recovery_secret, at, .. } => {
+            Event::ManifestUpdated {
+                epoch, generated, rotated, root_secret, recovery_secret, at, ..
+            } => {
                 let pending = self.mesh_mut()?.pending.take().ok_or("an update that was never proposed")?;
                 let manifest =
                     Arc::new(Manifest::parse(&pending.bytes).map_err(|faults| faults.to_string())?);
@@ -278,10 +280,7 @@ impl State {
     pub fn size(&self) -> usize {
         let of = |mesh: &Mesh| {
             let grown = [mesh.secrets.len(), mesh.revocations.len(), mesh.readers.len()];
-            mesh.instances.len()
-                + mesh.counters.size()
-                + mesh.history.len()
-                + grown.iter().sum::<usize>()
+            mesh.instances.len() + mesh.counters.size() + mesh.history.len() + grown.iter().sum::<usize>()
         };
         self.mesh.as_ref().map_or(0, of)
     }
@@ -383,12 +382,7 @@ impl Mesh {
 
     /// Takes new values; what was there becomes the previous value where `keeps_old` says so, and else the new
     /// value is also the previous one: who asks for it gets one that works.
-    fn replace(
-        &mut self,
-        values: BTreeMap<String, SecretValue>,
-        at: i64,
-        keeps_old: impl Fn(&str) -> bool,
-    ) {
+    fn replace(&mut self, values: BTreeMap<String, SecretValue>, at: i64, keeps_old: impl Fn(&str) -> bool) {
         for (name, value) in values {
             let keeps_old = keeps_old(&name);
             self.secrets.put(name, value, (at, None), keeps_old);

@@ -154,9 +154,11 @@ pub(super) fn families(coordinator: &Coordinator) -> Vec<Family> {
     );
     let evicted = mesh.map(|mesh| {
         let gone = mesh.revocations();
-        labelled("what", [("instance", gone.instances().count()), ("machine", gone.machines().count())].map(
-            |(what, count)| (what, u64::try_from(count).unwrap_or(u64::MAX)),
-        ))
+        labelled(
+            "what",
+            [("instance", gone.instances().count()), ("machine", gone.machines().count())]
+                .map(|(what, count)| (what, u64::try_from(count).unwrap_or(u64::MAX))),
+        )
     });
     family("coordinator_evicted", false, "Who was sent away for good.", evicted.unwrap_or_default());
     let epoch = mesh.map(|mesh| one(mesh.epoch())).unwrap_or_default();

@@ -1,7 +1,10 @@
 //! Versions of secrets: rotated on demand and never losing the one before, expired and wiped, and kept apart by what
 //! the Evidence proves.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, OnceLock},
+};
 
 use appraisal::UnixTime;
 use coordinator::core::{
@@ -12,9 +15,26 @@ use testkit::tee::NOW;
 
 use crate::world::{activated, caller, code, identity, later, manifest, peer, people, set, step};
 
+/// A second machine, of which [`rotatable`] knows too.
+pub fn other_machine() -> Arc<emulator::vendor::Platform> {
+    static MACHINE: OnceLock<Arc<emulator::vendor::Platform>> = OnceLock::new();
+    let made = || {
+        let directory = tempfile::tempdir().unwrap();
+        let now = time::OffsetDateTime::from_unix_timestamp(NOW.0).unwrap();
+        Arc::new(emulator::vendor::Platform::open(directory.path(), now).unwrap())
+    };
+    MACHINE.get_or_init(made).clone()
+}
+
 /// [`manifest`], in which the reader may rotate, and a Marble has every kind of secret.
 pub fn rotatable() -> Value {
     let mut text = manifest();
+    for (platform, root) in
+        [("Snp", &other_machine().roots().amd.0), ("Tdx", &other_machine().roots().intel.0)]
+    {
+        let root = evidence::pem::encode(&evidence::CertificateDer(root.to_vec()));
+        text["Platforms"][platform]["EmulatedRoots"].as_array_mut().unwrap().push(json!(root));
+    }
     text["Secrets"]["cert"] = json!({ "Type": "cert-ecdsa", "Size": 256, "Shared": true });
     text["Secrets"]["mine"] = json!({ "Type": "cert-ecdsa", "Size": 256 });
     text["Secrets"]["disk"] = json!({ "Type": "symmetric-key", "Size": 256, "Scope": "Platform" });
@@ -117,9 +137,8 @@ fn versions_survive_snapshots_and_replay() {
 #[test]
 fn rotation_needs_its_grant() {
     let state = ready();
-    let of = |who, wanted: &[&str]| {
-        code(prepare_rotation(&state, &caller(who), &names(wanted), NOW).map(|_| ()))
-    };
+    let of =
+        |who, wanted: &[&str]| code(prepare_rotation(&state, &caller(who), &names(wanted), NOW).map(|_| ()));
     let people = people();
     assert_eq!(of(&people.reader, &["salt", "cert"]), "accepted");
     assert_eq!(of(&people.writer, &["salt"]), "NOT_GRANTED");

@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use axum::{
     Extension,
     body::Bytes,
-    extract::{Query, State, rejection::{BytesRejection, QueryRejection}},
+    extract::{
+        Query, State,
+        rejection::{BytesRejection, QueryRejection},
+    },
     response::Response,
 };
 use serde::Deserialize;
@@ -39,7 +42,8 @@ pub(super) async fn list(
         let mut values = serde_json::Map::new();
         for (name, secret) in core::read_secrets(&state, &caller, &names, now)? {
             let version = secret.version();
-            let mut value = serde_json::to_value(secret).map_err(|error| Refusal::Internal(error.to_string()))?;
+            let mut value =
+                serde_json::to_value(secret).map_err(|error| Refusal::Internal(error.to_string()))?;
             value["Version"] = if version == 0 { Value::Null } else { json!(version) };
             values.insert(name, value);
         }

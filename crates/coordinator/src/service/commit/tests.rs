@@ -74,7 +74,10 @@ fn activate(state: &State, instance: u64) -> Result<Decided<()>, Refusal> {
         epoch: 1,
         seat: Seat { platform: Platform::Snp, machine: None, emulated: true, native: false },
         delivered: [].into(),
-        certificates: vec![Issued { serial: ByteArray::new(key[..16].try_into().unwrap()), until: NOW.0 + 60 }],
+        certificates: vec![Issued {
+            serial: ByteArray::new(key[..16].try_into().unwrap()),
+            until: NOW.0 + 60,
+        }],
         at: NOW.0,
     };
     Ok(Decided::one(event, ()))

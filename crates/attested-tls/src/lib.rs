@@ -33,7 +33,6 @@
 //! ```
 
 pub mod channel;
-pub mod claims;
 pub mod clock;
 mod config;
 mod frame;
@@ -44,3 +43,5 @@ pub mod launch;
 pub mod marble;
 pub mod service;
 pub mod statement;
+
+pub use claims;

@@ -25,6 +25,7 @@ mod rotation;
 mod secrets;
 mod state;
 pub mod token;
+mod transparency;
 mod update;
 mod value;
 mod versions;
@@ -42,6 +43,7 @@ pub use revocation::{Revocation, Revocations};
 pub use rotation::{Rotation, expire, prepare_rotation};
 pub use secrets::NewSecret;
 pub use state::{Mesh, Pending, State};
+pub use transparency::{EntriesDamaged, Log, SealedLogKey, download_secrets, openings};
 pub use update::{Progress, acknowledge, cancel, lapse, update};
 pub use value::SecretValue;
 
@@ -118,6 +120,8 @@ pub fn found(emulated: bool, identity: &IdentityKey, now: UnixTime) -> Result<Ev
         root_secret: ByteArray::new(secrets::random32()?),
         emulated,
         at: event::seconds(now),
+        log_salt: ByteArray::new(secrets::random32()?),
+        log_key: transparency::new_key(identity)?,
     })
 }
 
@@ -170,6 +174,7 @@ pub fn recovered(
         epoch,
         emulated,
         at: event::seconds(now),
+        log_key: transparency::new_key(identity)?,
     })
 }
 

@@ -8,6 +8,7 @@ mod commit;
 mod connections;
 mod decision;
 mod envelope;
+mod log;
 mod marble_api;
 mod mesh_api;
 mod metrics;
@@ -15,6 +16,7 @@ mod outward;
 mod recovery;
 mod rehearsal;
 mod revocation;
+mod standing;
 mod telemetry;
 
 pub use decision::stream::{DecisionSink, NotASink};
@@ -29,7 +31,7 @@ use std::{
 use appraisal::Verifier;
 
 use attested_tls::{
-    claims::{CoordinatorClaims, CoordinatorMode},
+    claims::{CoordinatorClaims, CoordinatorMode, TransparencyHead},
     clock::Clock,
     key::{KeyError, TeeKey},
     launch::CoordinatorConfiguration,
@@ -48,6 +50,7 @@ use self::{
     decision::stream::Stream,
     metrics::Metrics,
     outward::Outward,
+    standing::Standing,
     telemetry::Telemetry,
 };
 use crate::{
@@ -108,6 +111,7 @@ pub struct Coordinator {
     collateral: Collateral,
     /// Absent while the state is locked.
     committer: OnceLock<Committer>,
+    bundles: log::Bundles,
     locked: Mutex<Option<recovery::Locked>>,
     rehearsal: Mutex<Option<rehearsal::Rehearsal>>,
     mode: RwLock<Mode>,
@@ -122,6 +126,7 @@ pub struct Coordinator {
     mesh_key: Arc<TeeKey>,
     /// How often anyone was evicted or came back; told to whoever serves Keeps.
     evictions: watch::Sender<u64>,
+    standing: Standing,
 }
 
 /// What was decided: events, new shares if the recovery keys changed, and the answer.
@@ -169,6 +174,7 @@ impl Coordinator {
             configuration,
             collateral: Collateral::new(hints.endorsements.clone()),
             committer,
+            bundles: log::Bundles::default(),
             locked: Mutex::new(locked),
             rehearsal: Mutex::default(),
             mode: RwLock::new(mode),
@@ -180,6 +186,7 @@ impl Coordinator {
             client_key: TeeKey::generate()?,
             mesh_key: Arc::new(TeeKey::generate()?),
             evictions: watch::Sender::new(0),
+            standing: Standing::default(),
         });
         if let Some(telemetry) = &coordinator.telemetry {
             telemetry.observe(&coordinator);
@@ -333,6 +340,7 @@ impl Coordinator {
                 log_head: ByteArray::new([0; 32]),
                 log_length: 0,
                 intermediate: None,
+                transparency: None,
             },
             Mode::Open(snapshot) => {
                 let mesh = snapshot.state.mesh();
@@ -345,9 +353,21 @@ impl Coordinator {
                     log_head: ByteArray::new(snapshot.head),
                     log_length: snapshot.length,
                     intermediate: mesh.map(|mesh| ByteBuf::from(mesh.intermediate().certificate().to_vec())),
+                    transparency: Some(transparency(snapshot.state.log())),
                 }
             }
         }
+    }
+}
+
+/// The head of the transparency log, in the Evidence's words.
+fn transparency(log: &core::Log) -> TransparencyHead {
+    let head = log.head();
+    TransparencyHead {
+        origin: log.origin().to_owned(),
+        key: ByteArray::new(*log.key()),
+        size: head.size,
+        root: ByteArray::new(head.root),
     }
 }
 
@@ -371,8 +391,10 @@ fn begin(opened: Opened, tee: &dyn Tee, clock: &Clock) -> Result<(Store, Snapsho
         Some(state) => state,
         None => {
             let event = core::found(tee.emulated(), &identity, clock())?;
-            store.append(&[event.to_record()], Shares::Keep)?;
-            State::begin(event, identity).map_err(StartError::Founding)?
+            let record = event.to_record();
+            let (state, entry) = State::begin_logged(event, identity).map_err(StartError::Founding)?;
+            store.append_with(&[record], &[entry], Shares::Keep)?;
+            state
         }
     };
     let snapshot = Snapshot { state: Arc::new(state), head: store.head(), length: store.length() };

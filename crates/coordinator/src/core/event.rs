@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteArray, ByteBuf};
 use zeroize::Zeroizing;
 
-use super::SecretValue;
+use super::{SealedLogKey, SecretValue};
 use crate::store::StoreError;
 
 /// One decided fact. `at` is seconds since 1970.
@@ -26,6 +26,10 @@ pub enum Event {
         /// Whether the coordinator's own platform is emulated.
         emulated: bool,
         at: i64,
+        /// From which follows what the transparency log calls secrets.
+        log_salt: ByteArray<32>,
+        /// Signs the transparency log's checkpoints.
+        log_key: SealedLogKey,
     },
     /// The first manifest came into force, and with it the first epoch.
     ManifestSet {
@@ -118,6 +122,8 @@ pub enum Event {
         generated: BTreeMap<String, SecretValue>,
         emulated: bool,
         at: i64,
+        /// Signs the transparency log's checkpoints from now on.
+        log_key: SealedLogKey,
     },
     /// Holders of recovery keys proved that their shares would open the state. Nothing was changed by it.
     RecoveryRehearsed {
@@ -125,6 +131,8 @@ pub enum Event {
         holders: Vec<String>,
         at: i64,
     },
+    /// A user downloaded secrets. Nothing was changed by it.
+    SecretsRead { user: String, names: BTreeSet<String>, at: i64 },
     /// A user had new values made of shared secrets.
     SecretsRotated { user: String, generated: BTreeMap<String, SecretValue>, at: i64 },
     /// Values of secrets became too old; they are wiped.

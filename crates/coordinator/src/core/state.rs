@@ -19,6 +19,7 @@ use super::{
     history::Entry,
     instances::{Activated, Instances},
     revocation::{Readers, Revocations},
+    transparency::{self, Log},
     versions::{Kept, Secrets},
 };
 use crate::{authority::Authority, store::StoreError};
@@ -31,6 +32,7 @@ pub struct State {
     root_secret: Zeroizing<[u8; 32]>,
     emulated: bool,
     mesh: Option<Mesh>,
+    log: Log,
 }
 
 /// A mesh under a manifest.
@@ -121,23 +123,40 @@ impl State {
 
     /// The state after the first event.
     pub fn begin(event: Event, identity: IdentityKey) -> Result<Self, String> {
-        let Event::Founded { root, root_secret, emulated, at: _ } = event else {
+        Self::begin_logged(event, identity).map(|(state, _)| state)
+    }
+
+    /// The same, and what the transparency log grew by, to be stored with the record.
+    pub fn begin_logged(event: Event, identity: IdentityKey) -> Result<(Self, Vec<u8>), String> {
+        let entries = transparency::entries(&event, None);
+        let Event::Founded { root, root_secret, emulated, at: _, log_salt, log_key } = event else {
             return Err("the log does not begin with the founding of a mesh".into());
         };
+        let mut log = Log::begin(&root.certificate, log_salt, &log_key, &identity)?;
+        let growth = log.append(&entries)?;
         let root = Arc::new(authority(root, &identity)?);
-        Ok(Self {
+        let state = Self {
             identity,
             root,
             root_secret: Zeroizing::new(root_secret.into_array()),
             emulated,
             mesh: None,
-        })
+            log,
+        };
+        Ok((state, growth))
     }
 
     /// The state after `event`. An error means that the log was not written by this code.
-    pub fn step(mut self, event: Event) -> Result<Self, String> {
+    pub fn step(self, event: Event) -> Result<Self, String> {
+        self.step_logged(event).map(|(state, _)| state)
+    }
+
+    /// The same, and what the transparency log grew by, to be stored with the record; nothing, where it did not grow.
+    pub fn step_logged(mut self, event: Event) -> Result<(Self, Vec<u8>), String> {
+        let entries = transparency::entries(&event, Some(&self));
         self.apply(event)?;
-        Ok(self)
+        let growth = self.log.append(&entries)?;
+        Ok((self, growth))
     }
 
     fn apply(&mut self, event: Event) -> Result<(), String> {
@@ -169,7 +188,8 @@ impl State {
                 mesh.replace(generated, at, |_| true);
                 self.mesh = Some(mesh);
             }
-            Event::Recovered { root, epoch, generated, emulated, at, .. } => {
+            Event::Recovered { root, epoch, generated, emulated, at, log_key, .. } => {
+                self.log.with_key(&log_key, &self.identity)?;
                 self.root = Arc::new(authority(root, &self.identity)?);
                 self.emulated = emulated;
                 self.enter(epoch, None)?;
@@ -249,6 +269,11 @@ impl State {
     /// Whether the keys of the CAs are here. They are not after a recovery, until a new root is made.
     pub fn can_issue(&self) -> bool {
         self.root.key().is_ok() && self.mesh.as_ref().is_none_or(|mesh| mesh.intermediate.key().is_ok())
+    }
+
+    /// The transparency log, as far as it is decided.
+    pub fn log(&self) -> &Log {
+        &self.log
     }
 
     /// Seals CA keys.
@@ -348,7 +373,7 @@ impl Mesh {
             Event::CounterRaised { marble, instance, name, value } => {
                 self.counters.insert_mut((marble, instance.into_array(), name), value);
             }
-            Event::RecoveryRehearsed { .. } => {}
+            Event::RecoveryRehearsed { .. } | Event::SecretsRead { .. } => {}
             Event::SecretsRotated { generated, at, user: _ } => self.replace(generated, at, |_| true),
             Event::SecretsExpired { versions, at: _ } => {
                 versions.iter().for_each(|(name, versions)| self.secrets.wipe(name, versions));
@@ -482,6 +507,11 @@ impl Mesh {
     /// The proposed manifest, while its deadline has not passed.
     pub fn pending(&self, now: UnixTime) -> Option<&Pending> {
         self.pending.as_deref().filter(|pending| now.0 <= pending.deadline)
+    }
+
+    /// The proposed manifest, whatever the time.
+    pub(super) fn proposed(&self) -> Option<&Pending> {
+        self.pending.as_deref()
     }
 
     /// Whether a proposed manifest lies there past its deadline.

@@ -2,6 +2,7 @@
 //! `/api/v3` is ours. Who calls is the leaf certificate of the connection.
 
 mod instances;
+mod log;
 mod marbles;
 mod reads;
 mod recovery;
@@ -74,6 +75,9 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
         .route("/api/v3/instances", get(instances::list))
         .route("/api/v3/evictions", get(instances::evicted).post(instances::evict))
         .route("/api/v3/crl", get(instances::revoked))
+        .route("/api/v3/log/checkpoint", get(log::checkpoint))
+        .route("/api/v3/log/secrets", get(log::secrets))
+        .route("/api/v3/log/tile/{*path}", get(log::tile))
         .route("/livez", get(reads::live))
         .route("/readyz", get(reads::ready))
         .fallback(|| async {

@@ -51,6 +51,8 @@ struct Tail {
 #[derive(Default)]
 struct Batch {
     records: Records,
+    /// What each record adds to the transparency log.
+    entries: Vec<Vec<u8>>,
     shares: NewShares,
     forget: bool,
 }
@@ -156,6 +158,25 @@ impl Committer {
         }
     }
 
+    /// Reads from the store, while nobody writes and others go on deciding.
+    pub(super) fn read<T>(
+        &self,
+        read: impl FnOnce(&Store) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut tail = self.lock();
+        let store = loop {
+            match tail.store.take() {
+                Some(store) => break store,
+                None => tail = self.written.wait(tail).unwrap_or_else(PoisonError::into_inner),
+            }
+        };
+        drop(tail);
+        let answer = catch_unwind(AssertUnwindSafe(|| read(&store))).unwrap_or(Err(StoreError::Damaged));
+        self.lock().store = Some(store);
+        self.written.notify_all();
+        answer
+    }
+
     /// Leaves a snapshot in the store. Without one the log is longer and nothing else, so a failure is no one's
     /// answer.
     fn compact(&self, snapshot: &Snapshot) {
@@ -199,9 +220,11 @@ impl Tail {
             return Ok(answer);
         }
         let records: Vec<_> = events.iter().map(Event::to_record).collect();
-        let mut state = self.state.clone();
+        let (mut state, mut entries) = (self.state.clone(), Vec::with_capacity(records.len()));
         for event in events {
-            state = state.step(event).map_err(Refusal::Internal)?;
+            let (next, more) = state.step_logged(event).map_err(Refusal::Internal)?;
+            state = next;
+            entries.push(more);
         }
         let secret = state.mesh().and_then(Mesh::recovery_secret);
         match (shares, secret) {
@@ -214,6 +237,7 @@ impl Tail {
         let disabled = |mesh: &Mesh| mesh.manifest().settings().seal_mode == SealMode::Disabled;
         self.batch.forget |= state.mesh().is_some_and(disabled);
         self.batch.records.extend(records);
+        self.batch.entries.extend(entries);
         self.state = state;
         Ok(answer)
     }
@@ -236,7 +260,7 @@ impl Batch {
             NewShares::Replace(descriptor, secret) => Shares::Replace(descriptor, secret),
             NewShares::Remove => Shares::Remove,
         };
-        store.append(&self.records, shares)?;
+        store.append_with(&self.records, &self.entries, shares)?;
         if self.forget { store.forget() } else { Ok(()) }
     }
 }

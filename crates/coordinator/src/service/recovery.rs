@@ -113,8 +113,9 @@ impl Coordinator {
         let state = State::resume(snapshot, first, &records, &identity).map_err(|error| failed(&error))?;
         let state = state.ok_or_else(|| failed(&"the log is empty"))?;
         let event = core::recovered(&state, holders, self.tee.emulated(), (self.clock)())?;
-        store.append(&[event.to_record()], Shares::Keep).map_err(|error| failed(&error))?;
-        let state = state.step(event).map_err(Refusal::Internal)?;
+        let record = event.to_record();
+        let (state, entry) = state.step_logged(event).map_err(Refusal::Internal)?;
+        store.append_with(&[record], &[entry], Shares::Keep).map_err(|error| failed(&error))?;
         let snapshot = Snapshot { state: state.into(), head: store.head(), length: store.length() };
         let committer = Committer::new(store, snapshot.clone(), SNAPSHOT_EVERY);
         self.committer.set(committer).map_err(|_| Refusal::NotRecovering)?;

@@ -35,12 +35,17 @@ pub(super) async fn list(
 ) -> Response {
     let names = names(query);
     answer(blocking(move || {
-        let (state, now) = (coordinator.snapshot()?.state, (coordinator.clock)());
+        let now = (coordinator.clock)();
         if names.is_empty() {
+            let state = coordinator.snapshot()?.state;
             return Ok(json!({ "secrets": core::secret_lines(&state, &caller, now)? }));
         }
         let mut values = serde_json::Map::new();
-        for (name, secret) in core::read_secrets(&state, &caller, &names, now)? {
+        let read = coordinator.commit(|state| {
+            let (event, values) = core::download_secrets(state, &caller, &names, now)?;
+            Ok(Decided::one(event, values))
+        })?;
+        for (name, secret) in read {
             let version = secret.version();
             let mut value =
                 serde_json::to_value(secret).map_err(|error| Refusal::Internal(error.to_string()))?;

@@ -8,6 +8,8 @@ mod core;
 mod crash;
 #[path = "it/eviction.rs"]
 mod eviction;
+#[path = "it/eviction_api.rs"]
+mod eviction_api;
 #[path = "it/load.rs"]
 mod load;
 #[path = "it/log.rs"]

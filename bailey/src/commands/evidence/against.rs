@@ -60,7 +60,8 @@ pub struct Nonce(pub Box<[u8; 32]>);
 /// Reads 64 hexadecimal digits.
 pub fn nonce(digits: &str) -> Result<Nonce, String> {
     let mut nonce = Box::new([0; 32]);
-    hex::decode_to_slice(digits, nonce.as_mut()).map_err(|error| format!("64 hexadecimal digits: {error}"))?;
+    hex::decode_to_slice(digits, nonce.as_mut())
+        .map_err(|error| format!("64 hexadecimal digits: {error}"))?;
     Ok(Nonce(nonce))
 }
 

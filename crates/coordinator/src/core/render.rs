@@ -197,3 +197,58 @@ pub(super) fn instance_of_certificate(mesh: &Mesh, certificate: &[u8]) -> Result
     }
     mesh.known_instances().of_serial(&serial).copied().ok_or(Refusal::NotAMarble)
 }
+
+#[cfg(test)]
+mod tests {
+    use attested_tls::key::TeeKey;
+    use evidence::Platform;
+    use serde_json::json;
+    use testkit::tee::NOW;
+
+    use super::*;
+    use crate::core::{Caller, IdentityKey, found, set_manifest};
+
+    /// A cloud's key signs for all of its machines: which one it is, the host could choose.
+    #[test]
+    fn s46_nothing_is_derived_for_a_machine_that_the_evidence_does_not_name() {
+        let manifest = json!({
+            "Packages": { "p": { "Measurements": { "Snp": "2b".repeat(48) } } },
+            "Platforms": { "Snp": {} },
+            "Marbles": {
+                "disk": { "Package": "p", "Parameters": { "Env": { "K": "{{ hex .Secrets.disk }}" } } },
+                "own": { "Package": "p", "Parameters": { "Env": { "K": "{{ hex .Secrets.own }}" } } },
+            },
+            "Secrets": {
+                "disk": { "Type": "symmetric-key", "Size": 256, "Scope": "Platform" },
+                "own": { "Type": "symmetric-key", "Size": 256 },
+            },
+        });
+        let identity = IdentityKey::generate().unwrap();
+        let state = State::begin(found(true, &identity, NOW).unwrap(), identity).unwrap();
+        let owner = TeeKey::generate().unwrap();
+        let caller = Caller::by_certificate(owner.certificate().to_vec());
+        let bytes = manifest.to_string().into_bytes();
+        let event = set_manifest(&state, owner.digest(), &caller, bytes, NOW).unwrap().0;
+        let state = state.step(event).unwrap();
+        let mesh = state.mesh().unwrap();
+        let given = |marble: &str, machine: Option<&str>, native| {
+            let machine = machine.map(str::to_owned);
+            let seat = Seat { platform: Platform::Snp, machine, emulated: false, native };
+            let own = Own {
+                instance: &[1; 32],
+                seat: &seat,
+                certificate: &[],
+                public_key: &[],
+                private_key: None,
+            };
+            let marble = mesh.manifest().marble(marble).unwrap();
+            render(&state, mesh, marble, &own, NOW).map(|_| ()).map_err(|refusal| refusal.code())
+        };
+        assert_eq!(given("disk", None, false), Err("MACHINE_NOT_PROVEN"));
+        assert_eq!(given("disk", Some("snp:01"), false), Ok(()));
+        // A Keep's key is its own; the UUID of a native program is its host's choice.
+        assert_eq!(given("own", None, false), Ok(()));
+        assert_eq!(given("own", None, true), Err("MACHINE_NOT_PROVEN"));
+        assert_eq!(given("own", Some("snp:01"), true), Ok(()));
+    }
+}

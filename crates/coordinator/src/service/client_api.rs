@@ -176,9 +176,13 @@ pub(super) async fn serve(
     shutdown: CancellationToken,
 ) -> Result<(), StartError> {
     let router = router(coordinator);
-    let serve = |stream| {
+    let serve = |stream, place| {
         let acceptor = TlsAcceptor::from(tls.borrow().client_api.clone());
-        connection(stream, acceptor, router.clone(), shutdown.clone())
+        let served = connection(stream, acceptor, router.clone(), shutdown.clone());
+        async move {
+            let _place = place;
+            served.await;
+        }
     };
     connections::each(listener, shutdown.clone(), serve).await;
     Ok(())

@@ -47,10 +47,11 @@ pub(super) async fn serve(
     tls: watch::Receiver<Tls>,
     shutdown: CancellationToken,
 ) -> Result<(), StartError> {
-    let serve = |stream| {
+    let serve = |stream, place| {
         let acceptor = TlsAcceptor::from(tls.borrow().marble_api.clone());
         let (coordinator, shutdown) = (coordinator.clone(), shutdown.clone());
         async move {
+            let _place = place;
             if let Err(error) = connection(coordinator, stream, acceptor, shutdown).await {
                 tracing::debug!(error = %error, "a Marble's connection ended with an error");
             }

@@ -21,7 +21,10 @@ use mesh_api::{
     ActivateRequest, ActivateResponse, Certificate, RenewRequest, RenewResponse, WatchRevocationsRequest,
     mesh_server::{Mesh, MeshServer},
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, service::Routes};
 use tower::Service;
@@ -33,6 +36,9 @@ use super::{
     telemetry::Traced,
 };
 use crate::core::{self, Activation, Certified, Refusal, State};
+
+/// So many attested connections at a time.
+static KEEPS: Semaphore = Semaphore::const_new(65_536);
 
 /// The proof that a connection carries, and the epoch whose policy it was appraised by.
 #[derive(Clone)]
@@ -46,12 +52,17 @@ pub(super) async fn serve(
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> Result<(), StartError> {
-    let serve = |stream| connection(coordinator.clone(), stream, shutdown.clone());
+    let serve = |stream, place| connection(coordinator.clone(), stream, place, shutdown.clone());
     connections::each(listener, shutdown.clone(), serve).await;
     Ok(())
 }
 
-async fn connection(coordinator: Arc<Coordinator>, stream: TcpStream, shutdown: CancellationToken) {
+async fn connection(
+    coordinator: Arc<Coordinator>,
+    stream: TcpStream,
+    place: OwnedSemaphorePermit,
+    shutdown: CancellationToken,
+) {
     let party = Party {
         role: Role::Coordinator,
         key: coordinator.mesh_key.clone(),
@@ -72,6 +83,9 @@ async fn connection(coordinator: Arc<Coordinator>, stream: TcpStream, shutdown: 
     match channel::accept(stream, &party, coordinator.claims().to_bytes(), &policy).await {
         Ok(attested) => {
             drop(traced);
+            // Keeps stay, to hear of revocations: they take no place of those who come.
+            let Ok(_place) = KEEPS.try_acquire() else { return };
+            drop(place);
             serve_attested(coordinator, attested, epoch, shutdown).await;
         }
         Err(error @ (ChannelError::Tls(_) | ChannelError::Transport(_) | ChannelError::Timeout)) => {

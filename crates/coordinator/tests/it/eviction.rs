@@ -130,7 +130,7 @@ fn what_was_rotated_since_is_not_rotated_again() {
 
 /// In this epoch, in the next ones, after a restart and after a recovery.
 #[test]
-fn s32_an_evicted_instance_never_comes_back_by_itself() {
+fn s39_an_evicted_instance_never_comes_back_by_itself() {
     let (state, tally) = joins(running_with(&updatable()), &keep_on(Platform::Snp), "tally", TALLY);
     let (state, other) = joins(state, &keep_on(Platform::Snp), "tally", TALLY);
     let waiting = core::activate(&state, &tally, 1, NOW).unwrap();

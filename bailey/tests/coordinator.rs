@@ -8,9 +8,13 @@ mod changes;
 mod elsewhere;
 #[path = "coordinator/evict.rs"]
 mod evict;
+#[path = "coordinator/log.rs"]
+mod log;
 #[path = "coordinator/recovery.rs"]
 mod recovery;
 #[path = "coordinator/secrets.rs"]
 mod secrets;
+#[path = "coordinator/stores.rs"]
+mod stores;
 #[path = "coordinator/words.rs"]
 mod words;

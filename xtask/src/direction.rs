@@ -49,7 +49,11 @@ const ABSENCES: &[(&str, &[&str])] = &[
         "attested-tls",
         &["endorsements", "manifest", "coordinator", "keep", "host", "emulator", "wasmtime", "axum"],
     ),
-    ("coordinator", &["endorsements", "keep", "host", "emulator", "bailey", "wasmtime", "cryptoki"]),
+    ("coordinator", &["endorsements", "keep", "host", "emulator", "bailey", "wasmtime"]),
+    (
+        "secret-store",
+        &["endorsements", "coordinator", "keep", "host", "emulator", "bailey", "wasmtime", "axum", "redb"],
+    ),
     ("keep", &["endorsements", "coordinator", "manifest", "host", "emulator", "bailey", "redb", "cryptoki"]),
     (
         "host",

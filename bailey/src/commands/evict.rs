@@ -145,6 +145,7 @@ fn fate(secret: &Value, withhold: bool, done: bool) -> String {
             "user-defined: a person must upload a new value, delivered to nobody until then".into()
         }
         ("mustBeReplaced", _) => "user-defined: a person must upload a new value".into(),
+        ("inStore", _) => "in a store outside: a person must replace it there".into(),
         ("own", _) => "its own: nobody gets this value again".into(),
         (other, _) => other.to_owned(),
     };

@@ -58,13 +58,13 @@ pub(super) fn text<'v>(value: &'v Value, field: &str) -> &'v str {
 /// Two lines for people.
 pub(super) fn described(line: &Value) -> String {
     let machine = line["machine"].as_str().unwrap_or("a machine that its Evidence does not name");
-    let has = |(name, versions): (&String, &Value)| {
-        let versions: Vec<_> = versions.as_array().into_iter().flatten().map(ToString::to_string).collect();
-        if versions.is_empty() {
-            format!("{name} (its own)")
-        } else {
+    let has = |(name, given): (&String, &Value)| match given.as_array() {
+        Some(versions) => {
+            let versions: Vec<_> = versions.iter().map(ToString::to_string).collect();
             format!("{name} v{}", versions.join(", v"))
         }
+        None if given == "own" => format!("{name} (its own)"),
+        None => format!("{name} (stored outside)"),
     };
     let secrets: Vec<_> = line["secrets"].as_object().into_iter().flatten().map(has).collect();
     let secrets = if secrets.is_empty() { "no secrets".to_owned() } else { secrets.join(", ") };

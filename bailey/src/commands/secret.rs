@@ -1,5 +1,7 @@
 //! `bailey secret`: upload, download, list, rotate.
 
+mod stores;
+
 use std::{
     io::Write,
     path::{Path, PathBuf},
@@ -35,6 +37,8 @@ pub enum Command {
     List(List),
     /// Have new values made of shared secrets; the ones before stay readable as `.Previous`
     Rotate(Rotate),
+    /// Ask the coordinator whether the secret stores outside are there, and have what the manifest says
+    Stores(stores::Stores),
 }
 
 /// What there is.
@@ -109,6 +113,7 @@ impl Command {
             Self::Get(get) => get.run().await,
             Self::List(list) => list.run().await,
             Self::Rotate(rotate) => rotate.run().await,
+            Self::Stores(stores) => stores.run().await,
         }
     }
 }

@@ -171,6 +171,9 @@ fn claims_json(claims: &CoordinatorClaims) -> serde_json::Value {
         "manifest_sha256": claims.manifest.as_ref().map(|digest| hex::encode(digest.as_slice())),
         "log_head": hex::encode(claims.log_head.as_slice()),
         "log_length": claims.log_length,
+        "transparency": claims.transparency.as_ref().map(|head| json!({
+            "size": head.size, "root": hex::encode(head.root.as_slice()), "key": hex::encode(head.key.as_slice()),
+        })),
     })
 }
 

@@ -24,6 +24,7 @@ mod revocation;
 mod rotation;
 mod secrets;
 mod state;
+mod stored;
 pub mod token;
 mod transparency;
 mod update;
@@ -41,8 +42,11 @@ pub use refusal::Refusal;
 pub use rehearsal::{Rehearsal, Standing, rehearsed};
 pub use revocation::{Revocation, Revocations};
 pub use rotation::{Rotation, expire, prepare_rotation};
-pub use secrets::NewSecret;
+pub use secrets::{NewSecret, Readable};
 pub use state::{Mesh, Pending, State};
+pub use stored::{
+    Stored, credential, refused, stored_at, stored_for, stored_for_native, stored_for_reader, visible_stores,
+};
 pub use transparency::{EntriesDamaged, Log, SealedLogKey, download_secrets, openings};
 pub use update::{Progress, acknowledge, cancel, lapse, update};
 pub use value::SecretValue;
@@ -195,10 +199,10 @@ pub fn read_secrets(
     names: &[String],
     now: UnixTime,
 ) -> Result<BTreeMap<String, secrets::Readable>, Refusal> {
-    secrets::read(state, caller, names, now)
+    secrets::read(state, caller, names, &Stored::default(), now)
 }
 
-pub use activation::{activate, add_emulated_roots, expectations, may_stay, renew};
+pub use activation::{activate, activate_with, add_emulated_roots, expectations, may_stay, renew};
 
 #[cfg(test)]
 pub(crate) fn next_epoch(state: &State, now: UnixTime) -> Result<event::Epoch, Refusal> {

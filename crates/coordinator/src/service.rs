@@ -17,7 +17,9 @@ mod recovery;
 mod rehearsal;
 mod revocation;
 mod standing;
+mod stores;
 mod telemetry;
+mod witness;
 
 pub use decision::stream::{DecisionSink, NotASink};
 pub use outward::{Destination, NotADestination, OutwardError};
@@ -51,6 +53,7 @@ use self::{
     metrics::Metrics,
     outward::Outward,
     standing::Standing,
+    stores::Stores,
     telemetry::Telemetry,
 };
 use crate::{
@@ -72,6 +75,8 @@ pub struct HostHints {
     pub endorsements: Vec<PathBuf>,
     /// Where it wants to hear what happens.
     pub telemetry: TelemetryHints,
+    /// Where the library for PKCS #11 lies; the manifest says which one it is.
+    pub pkcs11_library: Option<PathBuf>,
 }
 
 /// Where the host wants to hear what happens; nowhere unless it says so.
@@ -112,6 +117,7 @@ pub struct Coordinator {
     /// Absent while the state is locked.
     committer: OnceLock<Committer>,
     bundles: log::Bundles,
+    cosigned: witness::Cosigned,
     locked: Mutex<Option<recovery::Locked>>,
     rehearsal: Mutex<Option<rehearsal::Rehearsal>>,
     mode: RwLock<Mode>,
@@ -127,6 +133,7 @@ pub struct Coordinator {
     /// How often anyone was evicted or came back; told to whoever serves Keeps.
     evictions: watch::Sender<u64>,
     standing: Standing,
+    stores: Stores,
 }
 
 /// What was decided: events, new shares if the recovery keys changed, and the answer.
@@ -168,6 +175,7 @@ impl Coordinator {
             }
         };
         let (decisions, telemetry) = listeners_of(&hints.telemetry)?;
+        let stores = Stores::new(clock.clone(), hints.pkcs11_library.clone());
         let coordinator = Arc::new(Self {
             tee,
             clock,
@@ -175,6 +183,7 @@ impl Coordinator {
             collateral: Collateral::new(hints.endorsements.clone()),
             committer,
             bundles: log::Bundles::default(),
+            cosigned: witness::Cosigned::default(),
             locked: Mutex::new(locked),
             rehearsal: Mutex::default(),
             mode: RwLock::new(mode),
@@ -187,6 +196,7 @@ impl Coordinator {
             mesh_key: Arc::new(TeeKey::generate()?),
             evictions: watch::Sender::new(0),
             standing: Standing::default(),
+            stores,
         });
         if let Some(telemetry) = &coordinator.telemetry {
             telemetry.observe(&coordinator);
@@ -218,7 +228,8 @@ impl Coordinator {
         };
         let lapses = self.clone().cancel_lapsed_updates(shutdown.clone());
         let told = self.clone().tell(shutdown.clone());
-        tokio::try_join!(renewal, client_api, mesh_api, marble_api, metrics, lapses, told).map(|_| ())
+        let kept = self.clone().keep_stores(shutdown.clone());
+        tokio::try_join!(renewal, client_api, mesh_api, marble_api, metrics, lapses, told, kept).map(|_| ())
     }
 
     /// Brings decisions to where the host wants them, and at the end what the collector has not heard yet.

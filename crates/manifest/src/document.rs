@@ -19,6 +19,13 @@ wire! {
         recovery_keys: Map<String> = "RecoveryKeys",
         tls: Map<TlsTag> = "TLS",
         config: Config = "Config",
+        transparency: Transparency = "Transparency",
+        secret_stores: Map<SecretStore> = "SecretStores",
+    }
+
+    struct Transparency {
+        witnesses: Vec<String> = "Witnesses",
+        quorum: Option<u64> = "Quorum",
     }
 
     struct Package {
@@ -152,6 +159,7 @@ wire! {
         public: Option<String> = "Public",
         max_age: Option<String> = "MaxAge",
         scope: Option<String> = "Scope",
+        store: Option<Box<StoredAt>> = "Store",
     }
 
     /// What an issued certificate can be asked to contain, of Go's `x509.Certificate`.
@@ -205,5 +213,70 @@ wire! {
         rotate_root_secret: bool = "RotateRootSecret",
         update_deadline: Option<String> = "UpdateDeadline",
         reinstated: Vec<String> = "Reinstated",
+    }
+
+    struct SecretStore {
+        vault: Option<VaultStore> = "Vault",
+        pkcs11: Option<Pkcs11Store> = "Pkcs11",
+    }
+
+    struct VaultStore {
+        address: String = "Address",
+        root_ca: OneOrMore = "RootCA",
+        namespace: Option<String> = "Namespace",
+        auth: VaultAuth = "Auth",
+    }
+
+    struct VaultAuth {
+        token: Option<String> = "Token",
+        app_role: Option<AppRole> = "AppRole",
+        certificate: Option<CertificateAuth> = "Certificate",
+    }
+
+    struct AppRole {
+        mount: Option<String> = "Mount",
+        role_id: String = "RoleId",
+        secret_id: String = "SecretId",
+    }
+
+    struct CertificateAuth {
+        mount: Option<String> = "Mount",
+        role: Option<String> = "Role",
+        secret: String = "Secret",
+    }
+
+    struct Pkcs11Store {
+        library: String = "Library",
+        token: String = "Token",
+        pin: String = "Pin",
+    }
+
+    struct StoredAt {
+        name: String = "Name",
+        kv: Option<Kv> = "KV",
+        transit: Option<Transit> = "Transit",
+        object: Option<String> = "Object",
+        wrapped: Option<Wrapped> = "Wrapped",
+    }
+
+    struct Kv {
+        mount: Option<String> = "Mount",
+        path: String = "Path",
+        field: String = "Field",
+        version: Option<u64> = "Version",
+        engine: Option<u64> = "Engine",
+        encoding: Option<String> = "Encoding",
+    }
+
+    struct Transit {
+        mount: Option<String> = "Mount",
+        key: String = "Key",
+        ciphertext: String = "Ciphertext",
+    }
+
+    struct Wrapped {
+        key: String = "Key",
+        mechanism: String = "Mechanism",
+        ciphertext: String = "Ciphertext",
     }
 }

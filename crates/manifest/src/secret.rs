@@ -10,6 +10,7 @@ use crate::encoding;
 use crate::fault::{Code, Collector, shown, suggestion};
 use crate::names::SecretName;
 use crate::path::Path;
+use crate::store::{self, StoredAt};
 use crate::template::Shape;
 
 /// HKDF-SHA256 yields at most 255 blocks of 32 bytes (RFC 5869 §2.3).
@@ -38,7 +39,7 @@ pub enum SecretKind {
         /// Its length.
         bytes: NonZeroU32,
     },
-    /// Bytes that only its user understands; always user-defined.
+    /// Bytes that only its user understands; always user-defined or stored.
     Plain,
     /// A key with a certificate.
     Certificate(Box<CertificateSecret>),
@@ -77,7 +78,7 @@ impl SecretKind {
 }
 
 /// Where the value of a secret comes from, and who has the same one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretSource {
     /// The coordinator makes one value for all Marbles.
     Shared,
@@ -88,6 +89,8 @@ pub enum SecretSource {
     /// The coordinator derives a value for each Marble on each machine, by what the Evidence proves of the machine:
     /// it stays the same when an instance starts anew.
     PerPlatform,
+    /// It lies in a store outside, or a store decrypts it: one value for all Marbles, fetched when it is needed.
+    Stored(Box<StoredAt>),
 }
 
 type Wires = BTreeMap<String, wire::Secret>;
@@ -109,20 +112,23 @@ fn shape(kind: &str) -> Option<Shape> {
 }
 
 pub(crate) fn resolve(
-    secrets: &Wires,
+    document: &wire::Document,
     at: &Path<'_>,
     faults: &mut Collector<'_>,
 ) -> BTreeMap<SecretName, Secret> {
     let mut resolved = BTreeMap::new();
-    for (name, wire) in secrets {
+    for (name, wire) in &document.secrets {
         let here = at.key(name);
         let name = name.parse::<SecretName>().map_err(|error| {
             faults.add(&here, Code::InvalidName, error.to_string());
         });
         let kind = kind(wire, &here, faults);
-        let source = source(wire, &here, faults);
+        let source = match &wire.store {
+            Some(_) => stored(wire, document, &here, faults),
+            None => Some(source(wire, &here, faults)),
+        };
         let max_age = max_age(wire, &here, faults);
-        if let (Ok(name), Some(kind)) = (name, kind) {
+        if let (Ok(name), Some(kind), Some(source)) = (name, kind, source) {
             resolved.insert(name.clone(), Secret { name, kind, source, max_age });
         }
     }
@@ -171,6 +177,37 @@ fn max_age(wire: &wire::Secret, at: &Path<'_>, faults: &mut Collector<'_>) -> Op
     age
 }
 
+/// A secret in a store is neither made here nor uploaded, and has no parts.
+fn stored(
+    wire: &wire::Secret,
+    document: &wire::Document,
+    at: &Path<'_>,
+    faults: &mut Collector<'_>,
+) -> Option<SecretSource> {
+    for (field, given) in [("UserDefined", wire.user_defined), ("Shared", wire.shared)] {
+        if given {
+            let message = "the value of this secret comes from a store";
+            faults.hint(&at.field(field), Code::Conflict, message, "remove it, or `Store`");
+        }
+    }
+    if wire.scope.is_some() {
+        let message = "all Marbles have one value of this secret";
+        faults.add(&at.field("Scope"), Code::NotApplicable, message);
+    }
+    if shape(&wire.kind) == Some(Shape::Certificate) {
+        let message = "certificates do not come from stores";
+        faults.hint(
+            &at.field("Type"),
+            Code::NotApplicable,
+            message,
+            "use `plain`, with the PEM as its value",
+        );
+    }
+    let place = wire.store.as_deref()?;
+    let place = store::place(place, &document.secret_stores, &at.field("Store"), faults);
+    place.map(Box::new).map(SecretSource::Stored)
+}
+
 fn kind(wire: &wire::Secret, at: &Path<'_>, faults: &mut Collector<'_>) -> Option<SecretKind> {
     for (field, value) in [("Private", &wire.private), ("Public", &wire.public)] {
         if value.is_some() {
@@ -204,9 +241,10 @@ fn plain(wire: &wire::Secret, at: &Path<'_>, faults: &mut Collector<'_>) -> Opti
             "a plain secret has the size that its user gives it",
         );
     }
-    if !wire.user_defined {
+    if !wire.user_defined && wire.store.is_none() {
         let message = "the coordinator cannot make up a plain secret";
-        faults.hint(at, Code::Missing, message, "add `UserDefined: true`, or use `symmetric-key`");
+        let hint = "add `UserDefined: true` or `Store`, or use `symmetric-key`";
+        faults.hint(at, Code::Missing, message, hint);
     }
     Some(SecretKind::Plain)
 }

@@ -13,6 +13,7 @@ use crate::fault::{Code, Collector, shown, suggestion};
 use crate::names::RecoveryKeyName;
 use crate::path::Path;
 use crate::support::{self, Feature};
+use crate::witness::{self, Witnesses};
 
 /// What governs the coordinator itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub struct Settings {
     pub rotate_root_secret: bool,
     /// Instances and machines that were evicted and may come back by the update to this manifest.
     pub reinstated: BTreeSet<String>,
+    /// Who watches that the log only grows.
+    pub witnesses: Witnesses,
 }
 
 /// What an SGX platform must be, in MarbleRun's words.
@@ -97,6 +100,7 @@ pub(crate) fn resolve(document: &wire::Document, at: &Path<'_>, faults: &mut Col
         gates: gates(&config.feature_gates, &here.field("FeatureGates"), faults),
         rotate_root_secret: config.rotate_root_secret,
         reinstated: reinstated(&config.reinstated, &here.field("Reinstated"), faults),
+        witnesses: witness::resolve(&document.transparency, &at.field("Transparency"), faults),
     }
 }
 

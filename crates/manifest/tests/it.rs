@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use evidence::Platform;
 use manifest::{
-    AcceptedCode, Access, Action, Code, End, Faults, InstanceAction, KeyKind, KeyPart, Log, Manifest, ManifestDigest,
-    PackageUpdate, Proof, Reference, SealMode, SecretKind, SecretSource, SubjectName, TcbStatus, Values,
+    AcceptedCode, Access, Action, Code, End, Faults, InstanceAction, KeyKind, KeyPart, Log, Manifest,
+    ManifestDigest, PackageUpdate, Proof, Reference, SealMode, SecretKind, SecretSource, SubjectName,
+    TcbStatus, Values,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -155,7 +156,7 @@ fn a_marblerun_manifest_keeps_its_meaning() {
     assert_eq!(secrets["own_key"].source, SecretSource::PerInstance);
     assert!(matches!(secrets["own_key"].kind, SecretKind::SymmetricKey { bytes } if bytes.get() == 32));
     assert_eq!(
-        (secrets["api_key"].source, &secrets["api_key"].kind),
+        (secrets["api_key"].source.clone(), &secrets["api_key"].kind),
         (SecretSource::UserDefined, &SecretKind::Plain)
     );
 }
@@ -1108,7 +1109,10 @@ fn secrets_are_rotated_expire_and_follow_machines_where_it_means_something() {
     good["Roles"]["operator"] = json!({
         "ResourceType": "Marbles", "ResourceNames": ["frontend"], "Actions": ["ReadInstances", "EvictInstance"]
     });
-    good["Users"]["alice"]["Roles"].as_array_mut().expect("roles").extend([json!("rotator"), json!("operator")]);
+    good["Users"]["alice"]["Roles"]
+        .as_array_mut()
+        .expect("roles")
+        .extend([json!("rotator"), json!("operator")]);
     let manifest = parse(&good).unwrap_or_else(|faults| panic!("{faults}"));
     assert_eq!(manifest.secrets()["own_key"].source, SecretSource::PerPlatform);
     assert_eq!(manifest.secrets()["api_key"].max_age, Some(std::time::Duration::from_secs(30 * 86_400)));
@@ -1146,10 +1150,50 @@ fn whoever_is_reinstated_is_named_exactly() {
     let config = |names: Value| with(marblerun(), "/Config/Reinstated", names);
     let (instance, chip) = ("0a".repeat(32), format!("snp:{}", "0a".repeat(64)));
     let emulated = format!("emulated-intel:{}", "0a".repeat(16));
-    let manifest = parse(&config(json!([instance, chip, emulated]))).unwrap_or_else(|faults| panic!("{faults}"));
+    let manifest =
+        parse(&config(json!([instance, chip, emulated]))).unwrap_or_else(|faults| panic!("{faults}"));
     assert_eq!(manifest.settings().reinstated.len(), 3);
     for wrong in ["", "0a", "snp:0a", &"0A".repeat(32), &format!("tdx:{}", "0a".repeat(16)), "intel:"] {
         assert_eq!(faults(&config(json!([wrong]))), ["Config.Reinstated[0] INVALID_VALUE"], "{wrong}");
     }
     assert_eq!(faults(&config(json!([instance, instance]))), ["Config.Reinstated[1] DUPLICATE_VALUE"]);
+}
+
+#[test]
+fn witnesses_have_keys_of_their_own_and_a_quorum() {
+    let (one, other) = (
+        "w1+248cda26+BAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB",
+        "w2+77d428b8+BAICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgIC",
+    );
+    let document = with(marblerun(), "/Transparency", json!({ "Witnesses": [one, other], "Quorum": 1 }));
+    let manifest = parse(&document).unwrap_or_else(|faults| panic!("{faults}"));
+    let witnesses = &manifest.settings().witnesses;
+    assert_eq!((witnesses.keys.len(), witnesses.quorum, witnesses.keys[0].name()), (2, 1, "w1"));
+    let document = with(marblerun(), "/Transparency", json!({ "Witnesses": [one, other] }));
+    assert_eq!(parse(&document).unwrap().settings().witnesses.quorum, 2, "all of them");
+    assert_eq!(parse(&marblerun()).unwrap().settings().witnesses.quorum, 0);
+    let many = vec![one; 16];
+    for (value, expected) in [
+        (
+            json!({ "Witnesses": [one, "w3+351186b7+AQMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMD"] }),
+            "Transparency.Witnesses[1] INVALID_VALUE",
+        ),
+        (
+            json!({ "Witnesses": [one, "w4+d5f19b3a+BAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB"] }),
+            "Transparency.Witnesses[1] INVALID_VALUE",
+        ),
+        (
+            json!({ "Witnesses": [one, "w1+d02bb316+BAUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUF"] }),
+            "Transparency.Witnesses[1] INVALID_VALUE",
+        ),
+        (json!({ "Witnesses": ["w1"] }), "Transparency.Witnesses[0] INVALID_VALUE"),
+        (json!({ "Witnesses": [one], "Quorum": 2 }), "Transparency.Quorum INVALID_VALUE"),
+        (json!({ "Witnesses": [one], "Quorum": 0 }), "Transparency.Quorum INVALID_VALUE"),
+        (json!({ "Quorum": 1 }), "Transparency.Quorum INVALID_VALUE"),
+        (json!({ "Witness": [one] }), "Transparency.Witness UNKNOWN_FIELD"),
+    ] {
+        refused(marblerun(), "/Transparency", value, &[expected]);
+    }
+    let faults = parse(&with(marblerun(), "/Transparency", json!({ "Witnesses": many }))).unwrap_err();
+    assert!(faults.to_string().contains("more than 15 witnesses"), "{faults}");
 }

@@ -1,7 +1,8 @@
-//! What tests share: a fixed clock, recorded vectors, a server that plays the vendors, the binaries under test.
+//! What tests share: a fixed clock, recorded vectors, servers that play the vendors and Vault, the binaries under test.
 
 mod programs;
 pub mod tee;
+pub mod vault;
 pub mod vectors;
 pub mod vendor;
 

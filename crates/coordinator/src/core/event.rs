@@ -182,6 +182,8 @@ pub enum Delivery {
     Versions(BTreeSet<u64>),
     /// A value of its own.
     Own,
+    /// What lay in a store outside.
+    Stored,
 }
 
 /// A certificate that was issued.

@@ -44,6 +44,8 @@ pub enum Fate {
     },
     /// A user uploaded it and must upload another.
     MustBeReplaced,
+    /// It lies in a store outside, where someone must replace it.
+    InStore,
     /// It was the instance's alone; what is derived for it, should it ever come back, is another.
     Own,
 }
@@ -189,8 +191,9 @@ impl Exposures {
             let versions = self.0.entry(name.clone()).or_default();
             match delivery {
                 Delivery::Versions(read) => versions.extend(read),
+                Delivery::Stored => {}
                 Delivery::Own => {
-                    let source = mesh.manifest().secrets().get(name.as_str()).map(|secret| secret.source);
+                    let source = mesh.manifest().secrets().get(name.as_str()).map(|secret| &secret.source);
                     if let (Some(SecretSource::PerPlatform), Some(machine)) = (source, machine) {
                         effects.turned.insert(machine::seat(machine, marble));
                     }
@@ -221,7 +224,8 @@ impl Exposures {
 
 fn fate(mesh: &Mesh, secret: &Secret, versions: &BTreeSet<u64>) -> Fate {
     let name = secret.name.as_str();
-    match (secret.source, mesh.kept(name)) {
+    match (&secret.source, mesh.kept(name)) {
+        (SecretSource::Stored(_), _) => Fate::InStore,
         (SecretSource::PerInstance | SecretSource::PerPlatform, _) | (_, None) => Fate::Own,
         (_, Some(kept)) if !versions.contains(&kept.current.number) => {
             Fate::Superseded { by: kept.current.number }

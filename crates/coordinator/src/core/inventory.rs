@@ -6,12 +6,7 @@ use appraisal::UnixTime;
 use manifest::{Action, InstanceAction, SecretSource};
 use serde::Serialize;
 
-use super::{
-    Caller, Delivery, Mesh, Refusal, State,
-    instances::{Delivered, Instance},
-    secrets,
-    versions::Standing,
-};
+use super::{Caller, Delivery, Mesh, Refusal, State, instances::Instance, secrets, versions::Standing};
 
 /// A secret without its value.
 #[derive(Serialize)]
@@ -28,7 +23,7 @@ pub struct SecretLine {
     made_at: Option<String>,
     /// RFC 3339; null where it does not expire.
     expires: Option<String>,
-    /// `set`, `unset`, `expired`, `must-be-replaced`, `withheld`, `derived`.
+    /// `set`, `unset`, `expired`, `must-be-replaced`, `withheld`; `derived`, or `stored` outside.
     state: &'static str,
 }
 
@@ -44,10 +39,11 @@ pub fn secrets(state: &State, caller: &Caller, now: UnixTime) -> Result<Vec<Secr
 }
 
 fn line(mesh: &Mesh, secret: &manifest::Secret, now: UnixTime) -> SecretLine {
-    let kept = mesh.kept(secret.name.as_str());
+    let kept = mesh.kept(secret.name.as_str()).filter(|_| !matches!(secret.source, SecretSource::Stored(_)));
     let time = |at: i64| UnixTime(at).to_string();
     let expires = kept.and_then(|kept| secrets::end(secret, &kept.current));
-    let state = match (kept, secret.source) {
+    let state = match (kept, &secret.source) {
+        (_, SecretSource::Stored(_)) => "stored",
         (_, SecretSource::PerInstance | SecretSource::PerPlatform) => "derived",
         (None, _) => "unset",
         (Some(_), _) if expires.is_some_and(|end| end <= now.0) => "expired",
@@ -65,6 +61,7 @@ fn line(mesh: &Mesh, secret: &manifest::Secret, now: UnixTime) -> SecretLine {
             SecretSource::UserDefined => "user-defined",
             SecretSource::PerInstance => "instance",
             SecretSource::PerPlatform => "platform",
+            SecretSource::Stored(_) => "stored",
         },
         version: kept.map(|kept| kept.current.number),
         made_at: kept.map(|kept| time(kept.current.made_at)),
@@ -101,8 +98,15 @@ pub struct InstanceLine {
     /// When its certificate ends.
     until: String,
     epoch: u64,
-    /// What it was given, by version; empty for what is its own.
-    secrets: BTreeMap<String, BTreeSet<u64>>,
+    /// What it was given: which versions, or `own`, or `stored` outside.
+    secrets: BTreeMap<String, Given>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Given {
+    Versions(BTreeSet<u64>),
+    Word(&'static str),
 }
 
 /// Instances of the Marbles whose instances this user may read or evict.
@@ -134,14 +138,15 @@ pub(super) fn instance(key: &[u8; 32], known: &Instance) -> InstanceLine {
         since: UnixTime(known.since).to_string(),
         until: UnixTime(known.until).to_string(),
         epoch: known.epoch,
-        secrets: versions(&known.delivered),
+        secrets: known.delivered.iter().map(given).collect(),
     }
 }
 
-fn versions(delivered: &Delivered) -> BTreeMap<String, BTreeSet<u64>> {
-    let of = |(name, delivery): (&String, &Delivery)| match delivery {
-        Delivery::Versions(versions) => (name.clone(), versions.clone()),
-        Delivery::Own => (name.clone(), BTreeSet::new()),
+fn given((name, delivery): (&String, &Delivery)) -> (String, Given) {
+    let given = match delivery {
+        Delivery::Versions(versions) => Given::Versions(versions.clone()),
+        Delivery::Own => Given::Word("own"),
+        Delivery::Stored => Given::Word("stored"),
     };
-    delivered.iter().map(of).collect()
+    (name.clone(), given)
 }

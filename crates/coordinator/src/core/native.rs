@@ -11,7 +11,7 @@ use serde_bytes::ByteArray;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::{Event, Mesh, Refusal, State, activation, machine, render};
+use super::{Event, Mesh, Refusal, State, activation, event::Seat, machine, render, stored::Stored};
 
 /// A native program that was appraised.
 pub struct NativePeer<'a> {
@@ -48,21 +48,44 @@ pub fn native_expectations(state: &State, platform: Platform, marble: &str) -> R
     activation::accepted(mesh, marble, platform)
 }
 
-/// Admits an appraised program.
-pub fn activate_native(
-    state: &State,
+/// Whether a program could be admitted now, before anything is fetched for it.
+pub(super) fn could_activate<'s>(
+    state: &'s State,
     peer: &NativePeer<'_>,
-    now: UnixTime,
-) -> Result<NativeActivation, Refusal> {
+) -> Result<(&'s Mesh, &'s Marble), Refusal> {
+    let (mesh, marble) = admissible(state, peer)?;
+    activation::exhausted(mesh, marble)?;
+    Ok((mesh, marble))
+}
+
+fn admissible<'s>(state: &'s State, peer: &NativePeer<'_>) -> Result<(&'s Mesh, &'s Marble), Refusal> {
     let mesh = state.running()?;
     let marble = activation::marble(mesh, peer.marble)?;
     activation::advisories(marble, peer.appraised)?;
     activation::infrastructure(mesh, marble, peer.appraised)?;
+    let (seat, instance) = place(mesh, marble, peer);
+    mesh.revocations().admit(&instance, &seat)?;
+    Ok((mesh, marble))
+}
+
+/// Where a program runs, and which instance it is there.
+fn place(mesh: &Mesh, marble: &Marble, peer: &NativePeer<'_>) -> (Seat, [u8; 32]) {
     let seat = activation::seat(peer.appraised, true);
     let machine = seat.machine.as_deref();
     let turn = machine.map_or(0, |machine| mesh.revocations().turn(&machine::key(machine)).count);
     let instance = machine::native(peer.uuid, marble.name.as_str(), machine, turn);
-    mesh.revocations().admit(&instance, &seat)?;
+    (seat, instance)
+}
+
+/// Admits an appraised program.
+pub fn activate_native(
+    state: &State,
+    peer: &NativePeer<'_>,
+    stored: &Stored,
+    now: UnixTime,
+) -> Result<NativeActivation, Refusal> {
+    let (mesh, marble) = admissible(state, peer)?;
+    let (seat, instance) = place(mesh, marble, peer);
     let identity = MarbleIdentity {
         marble: marble.name.to_string(),
         epoch: mesh.epoch(),
@@ -79,7 +102,7 @@ pub fn activate_native(
         public_key: &render::public_key(&leaf.certificate)?,
         private_key: Some(&key),
     };
-    let parameters = render::render(state, mesh, marble, &own, now)?;
+    let parameters = render::render(state, mesh, marble, &own, stored, now)?;
     let admission = activation::Admission::new(
         mesh,
         (marble.name.as_str(), instance),

@@ -4,6 +4,7 @@ use appraisal::UnixTime;
 use attested_tls::{claims::MalformedClaims, key::SpkiDigest};
 use evidence::Platform;
 use manifest::{Faults, ManifestDigest};
+use secret_store::StoreError;
 use serde_json::{Value, json};
 
 use super::token::TokenFault;
@@ -259,6 +260,16 @@ pub enum Refusal {
     /// Two proofs of who the caller is.
     #[error("this request has both a client certificate and a token: give one, so that it is clear who asks")]
     TwoProofs,
+    /// A secret of a store outside cannot be had.
+    #[error("secret {secret:?} cannot be had from store {store:?}: {error}; to mend it, {}", error.mend())]
+    SecretStore {
+        /// Which secret.
+        secret: String,
+        /// In which store of the manifest.
+        store: String,
+        /// Why.
+        error: StoreError,
+    },
     /// Our own fault.
     #[error("the coordinator failed: {0}")]
     Internal(String),
@@ -373,6 +384,7 @@ impl Refusal {
             Self::NoRecoveryKeys => "RECOVERY_KEYS_MISSING",
             Self::Token(fault) => fault.code(),
             Self::TwoProofs => "PROOFS_CONFLICT",
+            Self::SecretStore { error, .. } => error.code(),
             Self::Internal(_) => "INTERNAL",
             Self::SecretExpired { .. } => "SECRET_EXPIRED",
             Self::SecretWithheld { .. } => "SECRET_WITHHELD",
@@ -399,6 +411,9 @@ impl Refusal {
                 .collect(),
             Self::Workload { expected, seen, .. } => {
                 json!({ "expected": hex::encode(expected), "seen": hex::encode(seen) })
+            }
+            Self::SecretStore { secret, store, error } => {
+                json!({ "secret": secret, "store": store, "mend": error.mend() })
             }
             _ => Value::Null,
         }

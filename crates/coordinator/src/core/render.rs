@@ -15,6 +15,7 @@ use super::{
     event::{Delivery, Issued, Seat},
     instances::{Delivered, add},
     machine, secrets,
+    stored::Stored,
 };
 use crate::authority;
 
@@ -65,12 +66,14 @@ pub(super) fn render<'a>(
     mesh: &'a Mesh,
     marble: &'a Marble,
     own: &'a Own<'a>,
+    stored: &'a Stored,
     now: UnixTime,
 ) -> Result<Parameters<'a>, Refusal> {
     let mut values = Known {
         state,
         mesh,
         own,
+        stored,
         marble: marble.name.as_str(),
         made: BTreeMap::new(),
         kept: BTreeMap::new(),
@@ -96,6 +99,8 @@ pub(super) fn render<'a>(
                 place.insert(value);
             }
             Delivery::Own
+        } else if matches!(secret.source, SecretSource::Stored(_)) {
+            Delivery::Stored
         } else {
             let Some(version) = secrets::deliverable(mesh, secret, generation, now)? else { continue };
             let Some(value) = &version.value else { continue };
@@ -132,7 +137,7 @@ fn make(
         secret: secret.name.to_string(),
         platform: own.seat.platform,
     };
-    let whose = match (secret.source, &own.seat.machine) {
+    let whose = match (&secret.source, &own.seat.machine) {
         (SecretSource::PerPlatform, Some(machine)) => secrets::Whose::Seat(machine::seat(machine, name)),
         (SecretSource::PerPlatform, None) => return Err(no_machine()),
         // The host chooses the UUID, so without a machine there is nothing that it does not choose.
@@ -154,9 +159,17 @@ struct Known<'a> {
     state: &'a State,
     mesh: &'a Mesh,
     own: &'a Own<'a>,
+    stored: &'a Stored,
     marble: &'a str,
     made: BTreeMap<(SecretName, Generation), SecretValue>,
     kept: BTreeMap<(SecretName, Generation), &'a SecretValue>,
+}
+
+impl Known<'_> {
+    fn stored_secret(&self, name: &SecretName) -> Option<&Secret> {
+        let secret = self.mesh.manifest().secrets().get(name);
+        secret.filter(|secret| matches!(secret.source, SecretSource::Stored(_)))
+    }
 }
 
 impl Values for Known<'_> {
@@ -169,6 +182,10 @@ impl Values for Known<'_> {
             Reference::MarbleCertificate(KeyPart::Public) => Some(self.own.public_key),
             Reference::MarbleCertificate(KeyPart::Private) => self.own.private_key,
             Reference::Secret { generation, name, part } => {
+                // Never a value that was uploaded under the same name before the secret was moved to a store.
+                if let Some(secret) = self.stored_secret(name) {
+                    return self.stored.value(self.mesh, secret).ok()?.part(*part);
+                }
                 let wanted = (name.clone(), *generation);
                 self.made.get(&wanted).or_else(|| self.kept.get(&wanted).copied())?.part(*part)
             }
@@ -234,15 +251,12 @@ mod tests {
         let given = |marble: &str, machine: Option<&str>, native| {
             let machine = machine.map(str::to_owned);
             let seat = Seat { platform: Platform::Snp, machine, emulated: false, native };
-            let own = Own {
-                instance: &[1; 32],
-                seat: &seat,
-                certificate: &[],
-                public_key: &[],
-                private_key: None,
-            };
+            let own =
+                Own { instance: &[1; 32], seat: &seat, certificate: &[], public_key: &[], private_key: None };
             let marble = mesh.manifest().marble(marble).unwrap();
-            render(&state, mesh, marble, &own, NOW).map(|_| ()).map_err(|refusal| refusal.code())
+            render(&state, mesh, marble, &own, &Stored::default(), NOW)
+                .map(|_| ())
+                .map_err(|refusal| refusal.code())
         };
         assert_eq!(given("disk", None, false), Err("MACHINE_NOT_PROVEN"));
         assert_eq!(given("disk", Some("snp:01"), false), Ok(()));

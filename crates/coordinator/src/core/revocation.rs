@@ -219,7 +219,7 @@ impl Readers {
             None => (place, delivered.clone()),
         };
         all.retain(|name, delivery| match delivery {
-            Delivery::Own => true,
+            Delivery::Own | Delivery::Stored => true,
             Delivery::Versions(versions) => {
                 versions.retain(|version| in_use(name, *version));
                 !versions.is_empty()

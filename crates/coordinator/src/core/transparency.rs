@@ -19,7 +19,7 @@ use transparency::{
 };
 use zeroize::Zeroizing;
 
-use super::{Caller, Event, IdentityKey, Mesh, Refusal, State, event, secrets};
+use super::{Caller, Event, IdentityKey, Mesh, Refusal, State, event, secrets, stored::Stored};
 
 /// A mesh's log: its name, its key, its head.
 #[derive(Clone)]
@@ -141,6 +141,9 @@ impl Log {
                 let (entry, after) =
                     after.split_at_checked(u16::from_be_bytes(*length).into()).ok_or(EntriesDamaged)?;
                 if (first..end).contains(&at) {
+                    if at != first + entries.len() as u64 {
+                        return Err(EntriesDamaged);
+                    }
                     entries.push(entry.to_vec());
                 }
                 rest = after;
@@ -200,7 +203,11 @@ impl Log {
 
     /// The head as a signed note. The same head gives the same bytes.
     pub fn checkpoint(&self) -> Result<Note, Refusal> {
-        let checkpoint = Checkpoint { origin: self.origin.to_string(), head: self.head() };
+        self.sign(&Checkpoint { origin: self.origin.to_string(), head: self.head() })
+    }
+
+    /// A checkpoint of this log, its newest or an earlier one, as a signed note.
+    pub fn sign(&self, checkpoint: &Checkpoint) -> Result<Note, Refusal> {
         let (key, text) = (self.note_key()?, checkpoint.text());
         let signature = self.key.sign(key.message(&text, 0).as_bytes())?;
         Ok(Note { signatures: vec![key.signature(0, &signature)], text })
@@ -450,9 +457,10 @@ pub fn download_secrets(
     state: &State,
     caller: &Caller,
     names: &[String],
+    stored: &Stored,
     now: appraisal::UnixTime,
 ) -> Result<(Event, BTreeMap<String, secrets::Readable>), Refusal> {
-    let values = secrets::read(state, caller, names, now)?;
+    let values = secrets::read(state, caller, names, stored, now)?;
     let user = secrets::user(state.running()?, caller)?.name.to_string();
     let read = Event::SecretsRead { user, names: values.keys().cloned().collect(), at: event::seconds(now) };
     Ok((read, values))

@@ -8,6 +8,7 @@ mod reads;
 mod recovery;
 mod rehearsal;
 mod secrets;
+mod stores;
 mod v1;
 mod writes;
 
@@ -75,7 +76,10 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
         .route("/api/v3/instances", get(instances::list))
         .route("/api/v3/evictions", get(instances::evicted).post(instances::evict))
         .route("/api/v3/crl", get(instances::revoked))
+        .route("/api/v3/stores/check", post(stores::check))
         .route("/api/v3/log/checkpoint", get(log::checkpoint))
+        .route("/api/v3/log/checkpoint/witnessed", get(log::witnessed))
+        .route("/api/v3/log/cosignature", post(log::cosignature))
         .route("/api/v3/log/secrets", get(log::secrets))
         .route("/api/v3/log/tile/{*path}", get(log::tile))
         .route("/livez", get(reads::live))

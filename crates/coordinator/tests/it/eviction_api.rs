@@ -87,7 +87,7 @@ async fn evicted_keeps_hear_so_and_their_peers_too() {
     let known = instances(&running).await;
     assert_eq!(known.len(), 2);
     let line = known.iter().find(|line| line["marble"] == "tally").unwrap();
-    assert_eq!((&line["secrets"]["salt"], &line["secrets"]["own"]), (&json!([1]), &json!([])));
+    assert_eq!((&line["secrets"]["salt"], &line["secrets"]["own"]), (&json!([1]), &json!("own")));
     let target = json!({ "instance": line["instance"] });
     let mut dry = target.clone();
     dry["dryRun"] = json!(true);
@@ -214,7 +214,7 @@ fn s46_a_uuid_of_another_marble_or_machine_gives_no_secret_of_theirs() {
     let joins = |state: &coordinator::core::State, tee: &EmulatedTee, marble: &str| {
         let peer = attest(state, tee, &TeeKey::generate().unwrap(), marble, [0; 32]).unwrap();
         let native = NativePeer { appraised: &peer.appraised, marble, uuid: UUID };
-        activate_native(state, &native, NOW)
+        activate_native(state, &native, &coordinator::core::Stored::default(), NOW)
     };
     let own = |tee, marble| joins(&state, tee, marble).unwrap().env["OWN"].clone();
     let first = own(&here, "native");

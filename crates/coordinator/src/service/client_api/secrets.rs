@@ -14,7 +14,10 @@ use axum::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Shared, answer, blocking, parse, reads::names};
+use super::{
+    Shared, answer, blocking, parse,
+    reads::{downloaded, names},
+};
 use crate::{
     core::{self, Caller, Refusal},
     service::Decided,
@@ -34,18 +37,16 @@ pub(super) async fn list(
     query: Result<Query<Vec<(String, String)>>, QueryRejection>,
 ) -> Response {
     let names = names(query);
-    answer(blocking(move || {
-        let now = (coordinator.clock)();
-        if names.is_empty() {
+    if names.is_empty() {
+        let lines = blocking(move || {
             let state = coordinator.snapshot()?.state;
-            return Ok(json!({ "secrets": core::secret_lines(&state, &caller, now)? }));
-        }
+            Ok(json!({ "secrets": core::secret_lines(&state, &caller, (coordinator.clock)())? }))
+        });
+        return answer(lines).await;
+    }
+    answer(async {
         let mut values = serde_json::Map::new();
-        let read = coordinator.commit(|state| {
-            let (event, values) = core::download_secrets(state, &caller, &names, now)?;
-            Ok(Decided::one(event, values))
-        })?;
-        for (name, secret) in read {
+        for (name, secret) in downloaded(&coordinator, caller, names).await? {
             let version = secret.version();
             let mut value =
                 serde_json::to_value(secret).map_err(|error| Refusal::Internal(error.to_string()))?;
@@ -53,7 +54,7 @@ pub(super) async fn list(
             values.insert(name, value);
         }
         Ok(json!({ "secrets": values }))
-    }))
+    })
     .await
 }
 

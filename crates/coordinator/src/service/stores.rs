@@ -126,6 +126,7 @@ impl Stores {
         }
         *held = None;
         let value = Arc::new(client.fetch(&at.place).await?);
+        tracing::info!(store = %at.store, secret = %secret.name, version = value.version, "fetched from a secret store");
         if value.value.len() <= LARGEST_KEPT {
             *held = Some((Instant::now(), value.clone()));
         }

@@ -3,8 +3,10 @@
 pub mod certificate;
 pub mod coordinator;
 pub mod endorsements;
+pub mod evict;
 pub mod evidence;
 pub mod host;
+pub mod instances;
 pub mod log;
 pub mod manifest;
 pub mod measure;
@@ -53,9 +55,13 @@ enum Command {
     /// Check, set, get or change a coordinator's manifest
     #[command(subcommand)]
     Manifest(manifest::Command),
-    /// Upload or download secrets of the manifest
+    /// Upload, download, list or rotate secrets of the manifest
     #[command(subcommand)]
     Secret(secret::Command),
+    /// List the instances that run, or those that were sent away
+    Instances(instances::Instances),
+    /// Send a lost instance or machine away, and rotate what it could have read
+    Evict(evict::Evict),
     /// What state a coordinator is in
     Status(status::Status),
     /// Make a key and certificate for an owner or user, or get a coordinator's
@@ -83,6 +89,8 @@ pub async fn run(arguments: Arguments) -> Outcome {
         Command::Reference(command) => command.run(),
         Command::Manifest(command) => command.run().await,
         Command::Secret(command) => command.run().await,
+        Command::Instances(instances) => instances.run().await,
+        Command::Evict(evict) => evict.run().await,
         Command::Status(status) => status.run().await,
         Command::Certificate(command) => command.run().await,
         Command::Recover(recover) => recover.run().await,

@@ -6,6 +6,8 @@ mod bench;
 mod changes;
 #[path = "coordinator/elsewhere.rs"]
 mod elsewhere;
+#[path = "coordinator/evict.rs"]
+mod evict;
 #[path = "coordinator/log.rs"]
 mod log;
 #[path = "coordinator/recovery.rs"]

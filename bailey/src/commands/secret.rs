@@ -1,4 +1,4 @@
-//! `bailey secret`: upload and download.
+//! `bailey secret`: upload, download, list, rotate.
 
 mod stores;
 
@@ -8,6 +8,8 @@ use std::{
 };
 
 use anyhow::Context;
+use appraisal::UnixTime;
+use attested_tls::clock;
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use clap::{Args, Subcommand};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
@@ -16,6 +18,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     client::Client,
     commands::{
+        print_json,
         remote::{Person, Remote},
         verify::read,
     },
@@ -30,8 +33,36 @@ pub enum Command {
     Set(Set),
     /// Print a secret's value, or write values of several
     Get(Get),
+    /// List the secrets that you may read, write or rotate, with their versions and without their values
+    List(List),
+    /// Have new values made of shared secrets; the ones before stay readable as `.Previous`
+    Rotate(Rotate),
     /// Ask the coordinator whether the secret stores outside are there, and have what the manifest says
     Stores(stores::Stores),
+}
+
+/// What there is.
+#[derive(Args)]
+pub struct List {
+    /// For a program
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    remote: Remote,
+    #[command(flatten)]
+    person: Person,
+}
+
+/// Marbles that run keep the old value until they are activated again.
+#[derive(Args)]
+pub struct Rotate {
+    /// Their names
+    #[arg(required = true)]
+    names: Vec<String>,
+    #[command(flatten)]
+    remote: Remote,
+    #[command(flatten)]
+    person: Person,
 }
 
 /// Values come from files, never from arguments, which other processes could read.
@@ -46,6 +77,10 @@ pub struct Set {
     /// A certificate, with its private key (PKCS #8) if it is there, from a PEM file
     #[arg(long, value_name = "NAME=FILE")]
     from_pem: Vec<String>,
+    /// When the values are delivered no more: a time such as 2027-01-31T12:00:00Z, or a span from now such as 90m, 12h,
+    /// 30d
+    #[arg(long, value_name = "TIME")]
+    expires: Option<String>,
     #[command(flatten)]
     remote: Remote,
     #[command(flatten)]
@@ -76,14 +111,95 @@ impl Command {
         match self {
             Self::Set(set) => set.run().await,
             Self::Get(get) => get.run().await,
+            Self::List(list) => list.run().await,
+            Self::Rotate(rotate) => rotate.run().await,
             Self::Stores(stores) => stores.run().await,
         }
     }
 }
 
+impl List {
+    async fn run(self) -> Outcome {
+        let data = self.remote.client(Some(&self.person))?.get("/api/v3/secrets").await?;
+        if self.json {
+            return print_json(&data["secrets"]);
+        }
+        let now = (clock::system())().0;
+        for line in data["secrets"].as_array().into_iter().flatten() {
+            crate::say!("{}", described(line, now));
+        }
+        Ok(())
+    }
+}
+
+/// One line for people.
+fn described(line: &Value, now: i64) -> String {
+    let text = |field: &str| line[field].as_str().unwrap_or("?");
+    let version = line["version"].as_u64().map(|version| format!(", version {version}")).unwrap_or_default();
+    let end = line["expires"].as_str().and_then(|text| text.parse::<UnixTime>().ok());
+    let left = end.filter(|end| end.0 > now).map(|end| format!(", expires in {}", span(end.0 - now)));
+    let state = match text("state") {
+        "set" | "derived" => String::new(),
+        "must-be-replaced" => ": an evicted instance could have read it, upload a new value".into(),
+        "withheld" => ": withheld since an eviction, upload a new value".into(),
+        "expired" => ": expired, upload a new value".into(),
+        other => format!(": {other}"),
+    };
+    let (name, kind, scope) = (text("name"), text("kind"), text("scope"));
+    format!("{name}  {kind}, {scope}{version}{}{state}", left.unwrap_or_default())
+}
+
+/// The largest unit that fits.
+fn span(seconds: i64) -> String {
+    match seconds {
+        0..3600 => format!("{} min", seconds / 60),
+        3600..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+impl Rotate {
+    async fn run(self) -> Outcome {
+        let client = self.remote.client(Some(&self.person))?;
+        let data = client.post("/api/v3/secrets/rotate", &json!({ "names": self.names })).await?;
+        for (name, version) in data["versions"].as_object().into_iter().flatten() {
+            crate::say!("{name} is version {version} now");
+        }
+        Ok(())
+    }
+}
+
+/// RFC 3339, from that or from a span after `now`.
+fn expiry(text: &str, now: i64) -> Outcome<String> {
+    if let Ok(time) = text.parse::<UnixTime>() {
+        return Ok(time.to_string());
+    }
+    let unit = |unit: char| match unit {
+        'm' => Some(60),
+        'h' => Some(3600),
+        'd' => Some(86_400),
+        _ => None,
+    };
+    let seconds = text.chars().last().and_then(unit).and_then(|unit| {
+        let count: u32 = text.get(..text.len() - 1)?.parse().ok()?;
+        i64::from(count).checked_mul(unit).filter(|seconds| *seconds > 0)
+    });
+    match seconds.and_then(|seconds| now.checked_add(seconds)) {
+        Some(end) => Ok(UnixTime(end).to_string()),
+        None => Err(Failure::malformed(format!("--expires {text:?} is neither a time nor a span"))
+            .hint("2027-01-31T12:00:00Z, or 90m, 12h, 30d")),
+    }
+}
+
 impl Set {
     async fn run(self) -> Outcome {
-        let secrets = self.secrets()?;
+        let mut secrets = self.secrets()?;
+        if let Some(text) = &self.expires {
+            let expires = expiry(text, (clock::system())().0)?;
+            for secret in secrets.values_mut().filter_map(Value::as_object_mut) {
+                secret.insert("Expires".into(), json!(expires));
+            }
+        }
         let names: Vec<_> = secrets.keys().cloned().collect();
         let body = json!({ "secrets": secrets });
         self.remote.client(Some(&self.person))?.post("/api/v2/secrets", &body).await?;
@@ -150,7 +266,7 @@ impl Get {
         let client = self.remote.client(Some(&self.person))?;
         let place = self.output.as_deref().map(PrivateFile::create).transpose()?;
         let query: Vec<_> = self.names.iter().map(|name| format!("s={}", encode(name))).collect();
-        let data = client.get(&format!("/api/v2/secrets?{}", query.join("&"))).await?;
+        let data = client.get(&format!("/api/v3/secrets?{}", query.join("&"))).await?;
         let value = match self.names.as_slice() {
             [name] if !self.json => value(name, &data["secrets"][name])?,
             _ => {
@@ -205,6 +321,36 @@ fn encode(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
+    #[test]
+    fn an_expiry_is_a_time_or_a_span() {
+        let expiry = |text| super::expiry(text, 1_790_000_000).map_err(|failure| failure.exit_code());
+        assert_eq!(expiry("2027-01-31T12:00:00Z").unwrap(), "2027-01-31T12:00:00Z");
+        assert_eq!(expiry("90m").unwrap(), appraisal::UnixTime(1_790_005_400).to_string());
+        assert_eq!(expiry("30d").unwrap(), appraisal::UnixTime(1_792_592_000).to_string());
+        for wrong in
+            ["", "d", "0h", "-1h", "1w", "1.5h", "tomorrow", "2027-01-31", "99999999999999999999d", "ä"]
+        {
+            assert_eq!(expiry(wrong), Err(2), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn lines_say_what_to_do() {
+        let line = |state: &str, expires: Option<&str>| {
+            let line = json!({
+                "name": "word", "kind": "plain", "scope": "user-defined", "version": 2, "state": state,
+                "expires": expires,
+            });
+            super::described(&line, 1_790_000_000)
+        };
+        let end = appraisal::UnixTime(1_790_000_000 + 3 * 86_400).to_string();
+        assert_eq!(line("set", Some(&end)), "word  plain, user-defined, version 2, expires in 3 days");
+        assert!(line("expired", Some("2020-01-01T00:00:00Z")).ends_with(": expired, upload a new value"));
+        assert!(line("withheld", None).contains("eviction"));
+    }
+
     #[test]
     fn names_are_encoded_for_queries() {
         assert_eq!(super::encode("a b&c=ä"), "a%20b%26c%3D%C3%A4");

@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// Programs look at the clock, so their machine is of today.
-fn machine() -> Arc<vendor::Platform> {
+pub fn machine() -> Arc<vendor::Platform> {
     static MACHINE: OnceLock<Arc<vendor::Platform>> = OnceLock::new();
     MACHINE
         .get_or_init(|| {
@@ -63,6 +63,7 @@ pub struct Bench {
 /// A coordinator that serves until it is dropped.
 pub struct Serving {
     pub url: String,
+    pub mesh: std::net::SocketAddr,
     pub state: PathBuf,
     stop: CancellationToken,
 }
@@ -115,11 +116,12 @@ impl Bench {
         let coordinator = Coordinator::open(tee, configuration, &hints, clock::system()).unwrap();
         let (client, mesh) = (listener().await, listener().await);
         let url = format!("https://localhost:{}", client.local_addr().unwrap().port());
+        let mesh_address = mesh.local_addr().unwrap();
         let stop = CancellationToken::new();
         let listeners = Listeners { client, mesh, marbles: None, metrics: None };
         tokio::spawn(coordinator.serve(listeners, stop.clone()));
         self.appraise(&url, &["verify", &url, "--pin", &self.path("root.pem")]).ok();
-        Serving { url, state: directory, stop }
+        Serving { url, mesh: mesh_address, state: directory, stop }
     }
 
     /// A command that appraises the coordinator.

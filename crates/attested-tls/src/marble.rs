@@ -132,6 +132,25 @@ pub struct Credential {
     pub root: CertificateDer<'static>,
     /// What the leaf says.
     pub identity: MarbleIdentity,
+    /// Certificates of this mesh that count no more.
+    pub revoked: Revoked,
+}
+
+/// Serial numbers of certificates that count no more, as the coordinator told last. A copy costs nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Revoked(Arc<BTreeSet<Vec<u8>>>);
+
+impl Revoked {
+    /// Takes the whole list: serial numbers, big-endian.
+    pub fn new(serials: impl IntoIterator<Item = Vec<u8>>) -> Self {
+        Self(Arc::new(serials.into_iter().collect()))
+    }
+
+    /// Refuses a certificate that is on the list, and one that cannot be looked up.
+    fn check(&self, certificate: &[u8]) -> Result<(), PeerRefusal> {
+        let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| PeerRefusal::NotAMarble)?;
+        if self.0.contains(parsed.raw_serial()) { Err(PeerRefusal::Revoked) } else { Ok(()) }
+    }
 }
 
 impl Credential {
@@ -197,6 +216,9 @@ pub enum PeerRefusal {
         /// The last second of the window.
         until: i64,
     },
+    /// An instance that was evicted.
+    #[error("the peer's certificate is revoked: its instance was evicted")]
+    Revoked,
 }
 
 impl PeerRefusal {
@@ -208,6 +230,7 @@ impl PeerRefusal {
             Self::WrongMarble { .. } => "PEER_WRONG_MARBLE",
             Self::OtherEpoch { .. } => "PEER_OTHER_EPOCH",
             Self::RolloutOver { .. } => "PEER_ROLLOUT_OVER",
+            Self::Revoked => "PEER_REVOKED",
         }
     }
 }

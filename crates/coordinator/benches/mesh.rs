@@ -177,11 +177,19 @@ fn growth() {
                 let mut instance = [0; 32];
                 instance[..8].copy_from_slice(&done.to_be_bytes());
                 let instance = ByteArray::new(instance);
+                let serial = ByteArray::new(instance[..16].try_into().unwrap());
                 let event = core::Event::Activated {
                     marble: "tally".into(),
                     instance,
-                    platform: Platform::Tdx,
-                    emulated: true,
+                    epoch: 1,
+                    seat: core::Seat {
+                        platform: Platform::Snp,
+                        machine: Some("snp:01".into()),
+                        emulated: false,
+                        native: false,
+                    },
+                    delivered: [("salt".to_owned(), core::Delivery::Versions([1].into()))].into(),
+                    certificates: vec![core::Issued { serial, until: NOW.0 + 43_200 }],
                     at: NOW.0,
                 };
                 records.push(event.to_record());

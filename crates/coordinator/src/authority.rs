@@ -9,12 +9,13 @@ use aws_lc_rs::{
 };
 use manifest::{CertificateSecret, CertificateTemplate, End, ExtendedKeyUsage, KeyKind, Subject};
 use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
-    IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384,
-    PKCS_ECDSA_P521_SHA512, PKCS_ED25519, PKCS_RSA_SHA256, PublicKeyData, SanType, SerialNumber,
-    SubjectPublicKeyInfo,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CustomExtension, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ECDSA_P521_SHA512, PKCS_ED25519, PKCS_RSA_SHA256,
+    PublicKeyData, RevocationReason, RevokedCertParams, SanType, SerialNumber, SubjectPublicKeyInfo,
 };
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use serde_bytes::ByteArray;
 use time::{Duration, OffsetDateTime};
 use x509_parser::{
     oid_registry::OID_SIG_ECDSA_WITH_SHA256,
@@ -24,7 +25,7 @@ use zeroize::Zeroizing;
 
 use appraisal::UnixTime;
 
-use crate::core::SecretValue;
+use crate::core::{Issued, SecretValue};
 
 /// MarbleRun's extension that names the type of a Marble.
 const MARBLERUN_TYPE_OID: [u64; 5] = [1, 3, 9903, 2, 1];
@@ -181,7 +182,8 @@ impl Authority {
     fn certify(&self, params: CertificateParams, key: &impl PublicKeyData) -> Result<Leaf, AuthorityError> {
         let not_after = UnixTime(params.not_after.unix_timestamp());
         let certificate = params.signed_by(key, &self.issuer()?)?.der().clone();
-        Ok(Leaf { certificate, not_after })
+        let issued = issued(&certificate)?;
+        Ok(Leaf { certificate, not_after, issued })
     }
 
     /// The Marble whose certificate this is, if this CA issued it and it is valid now.
@@ -197,6 +199,32 @@ impl Authority {
             UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &authority.public_key().subject_public_key.data);
         let signed = key.verify(leaf.tbs_certificate.as_ref(), &leaf.signature_value.data).is_ok();
         if issued && signed { MarbleIdentity::of_certificate(certificate).ok() } else { None }
+    }
+
+    /// A list of certificates of this CA that count no more (RFC 5280, §5), DER: serial numbers, and when each was
+    /// revoked. It is good for `lifetime`.
+    pub fn revoke(
+        &self,
+        revoked: impl Iterator<Item = [u8; 16]>,
+        lifetime: Duration,
+        now: UnixTime,
+    ) -> Result<Vec<u8>, AuthorityError> {
+        let time = OffsetDateTime::from_unix_timestamp(now.0).map_err(|_| AuthorityError::Time)?;
+        let entry = |serial: [u8; 16]| RevokedCertParams {
+            serial_number: SerialNumber::from_slice(&serial),
+            revocation_time: time,
+            reason_code: Some(RevocationReason::CessationOfOperation),
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: time,
+            next_update: time + lifetime,
+            crl_number: SerialNumber::from(u64::try_from(now.0).map_err(|_| AuthorityError::Time)?),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.map(entry).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        Ok(list.signed_by(&self.issuer()?)?.der().to_vec())
     }
 
     fn pair(&self) -> Result<KeyPair, AuthorityError> {
@@ -215,6 +243,15 @@ pub struct Leaf {
     pub certificate: CertificateDer<'static>,
     /// When it ends.
     pub not_after: UnixTime,
+    /// By what a list of revoked certificates names it.
+    pub issued: Issued,
+}
+
+/// By what a list of revoked certificates names a certificate of ours.
+pub(crate) fn issued(certificate: &[u8]) -> Result<Issued, AuthorityError> {
+    let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| AuthorityError::Name)?;
+    let serial: [u8; 16] = parsed.raw_serial().try_into().map_err(|_| AuthorityError::Name)?;
+    Ok(Issued { serial: ByteArray::new(serial), until: parsed.validity().not_after.timestamp() })
 }
 
 /// Every certificate that follows from emulated Evidence says so in its subject (design.md promise 3).

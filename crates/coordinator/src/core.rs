@@ -9,10 +9,13 @@
 mod activation;
 mod epoch;
 mod event;
+mod eviction;
 mod history;
 mod identity;
 mod instances;
+mod inventory;
 mod keys;
+mod machine;
 mod native;
 mod plan;
 pub mod recovery;
@@ -20,7 +23,9 @@ mod refusal;
 mod rehearsal;
 mod render;
 pub mod replica;
+mod revocation;
 mod rollback;
+mod rotation;
 mod secrets;
 mod state;
 mod stored;
@@ -28,18 +33,23 @@ pub mod token;
 mod transparency;
 mod update;
 mod value;
+mod versions;
 
 pub use activation::{Activation, Certified};
-pub use event::Event;
+pub use event::{Delivery, Event, EvictedInstance, Issued, Seat};
+pub use eviction::{Eviction, Exposed, Fate, Found, Target, exposed, prepare_eviction};
 pub use history::Entry;
 pub use identity::IdentityKey;
+pub use inventory::{InstanceLine, SecretLine, instances, secrets as secret_lines};
 pub use keys::{Need, NewKeys, Undecided};
 pub use native::{NativeActivation, NativePeer, activate_native, native_expectations, raise_counter};
 pub use plan::{Fleet, Proposed, Recorded, RefusedInstances, plan};
 pub use refusal::Refusal;
 pub use rehearsal::{Rehearsal, Standing, rehearsed};
+pub use revocation::{Revocation, Revocations};
 pub use rollback::{roll_back, roll_back_due};
-pub use secrets::NewSecret;
+pub use rotation::{Rotation, expire, prepare_rotation};
+pub use secrets::{NewSecret, Readable};
 pub use state::{Mesh, Pending, State};
 pub use stored::{
     Stored, credential, refused, stored_at, stored_for, stored_for_native, stored_for_reader, visible_stores,
@@ -109,6 +119,11 @@ impl Caller {
 /// The name that the manifest has for a caller.
 pub fn user_name(mesh: &Mesh, caller: &Caller) -> Option<String> {
     secrets::user(mesh, caller).ok().map(|user| user.name.to_string())
+}
+
+/// How many seconds each uploaded secret that expires is still delivered; 0 where it is not any more.
+pub fn seconds_left(mesh: &Mesh, now: UnixTime) -> BTreeMap<&str, u64> {
+    inventory::seconds_left(mesh, now)
 }
 
 /// The mesh begins: a root CA and the secret from which single instances' secrets are derived.
@@ -226,11 +241,12 @@ pub fn read_secrets(
     state: &State,
     caller: &Caller,
     names: &[String],
+    now: UnixTime,
 ) -> Result<BTreeMap<String, secrets::Readable>, Refusal> {
-    secrets::read(state, caller, names, &Stored::default())
+    secrets::read(state, caller, names, &Stored::default(), now)
 }
 
-pub use activation::{activate, activate_with, add_emulated_roots, expectations, renew};
+pub use activation::{activate, activate_with, add_emulated_roots, expectations, may_stay, renew};
 
 #[cfg(test)]
 pub(crate) fn next_epoch(state: &State, now: UnixTime) -> Result<event::Epoch, Refusal> {

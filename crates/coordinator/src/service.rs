@@ -18,6 +18,7 @@ mod recorded;
 mod recovery;
 mod rehearsal;
 mod replica;
+mod revocation;
 mod rollback;
 mod standing;
 mod stores;
@@ -69,6 +70,8 @@ use crate::{
 };
 
 const BETWEEN_LAPSES: Duration = Duration::from_secs(30);
+/// How often something is tried that other decisions come before.
+const ATTEMPTS: usize = 4;
 
 /// What the host chooses; none of it decides anything.
 #[derive(Debug, Clone, Default)]
@@ -140,6 +143,8 @@ pub struct Coordinator {
     replicas: Option<Replicas>,
     client_key: TeeKey,
     mesh_key: Arc<TeeKey>,
+    /// How often anyone was evicted or came back; told to whoever serves Keeps.
+    evictions: watch::Sender<u64>,
     standing: Standing,
     stores: Stores,
 }
@@ -208,6 +213,7 @@ impl Coordinator {
             replicas,
             client_key: TeeKey::generate()?,
             mesh_key: Arc::new(TeeKey::generate()?),
+            evictions: watch::Sender::new(0),
             standing: Standing::default(),
             stores,
         });
@@ -258,27 +264,27 @@ impl Coordinator {
         Ok(())
     }
 
-    /// A proposed manifest that nobody agreed to in time is taken away, whether anyone asks or not; and an update after
-    /// which Marbles do not run again is rolled back.
+    /// A proposed manifest that nobody agreed to in time is taken away, whether anyone asks or not; so are values of
+    /// secrets that are too old; and an update after which Marbles do not run again is rolled back.
     async fn cancel_lapsed_updates(self: Arc<Self>, shutdown: CancellationToken) -> Result<(), StartError> {
         while tokio::time::timeout(BETWEEN_LAPSES, shutdown.cancelled()).await.is_err() {
             let coordinator = self.clone();
             let lapse = tokio::task::spawn_blocking(move || {
                 let now = (coordinator.clock)();
                 coordinator.roll_back_when_due()?;
-                let due = |snapshot: &Snapshot| core::lapse(&snapshot.state, now).is_some();
+                let ended = |state: &State| -> Vec<Event> {
+                    core::lapse(state, now).into_iter().chain(core::expire(state, now)).collect()
+                };
+                let due = |snapshot: &Snapshot| !ended(&snapshot.state).is_empty();
                 if !coordinator.snapshot().is_ok_and(|snapshot| due(&snapshot)) {
                     return Ok(());
                 }
-                coordinator.commit(|state| {
-                    let events = core::lapse(state, now).into_iter().collect();
-                    Ok(Decided { events, shares: None, answer: () })
-                })
+                coordinator.commit(|state| Ok(Decided { events: ended(state), shares: None, answer: () }))
             });
             if let Ok(Err(refusal)) = lapse.await {
                 tracing::warn!(
                     code = refusal.code(),
-                    "an update whose time passed could not be cancelled or rolled back"
+                    "what has ended, an update or a secret, could not be taken away or rolled back"
                 );
             }
         }
@@ -337,11 +343,26 @@ impl Coordinator {
         committer.commit(decide, |snapshot| self.publish(snapshot.clone()))
     }
 
+    /// Does what `attempt` prepares and commits, again where something else was committed between.
+    fn unless_overtaken<T>(attempt: impl Fn() -> Result<T, Refusal>) -> Result<T, Refusal> {
+        for _ in 1..ATTEMPTS {
+            match attempt() {
+                Err(Refusal::Overtaken { .. }) => {}
+                other => return other,
+            }
+        }
+        attempt()
+    }
+
     fn publish(&self, snapshot: Snapshot) {
+        // Whoever hears of a change reads the state after it.
+        let changes = snapshot.state.mesh().map_or(0, |mesh| mesh.revocations().changes());
         let mut mode = self.mode.write().unwrap_or_else(PoisonError::into_inner);
         let root = snapshot.state.root().certificate().clone();
         let another = matches!(&*mode, Mode::Open(before) if *before.state.root().certificate() != root);
         *mode = Mode::Open(snapshot);
+        drop(mode);
+        self.evictions.send_if_modified(|known| std::mem::replace(known, changes) != changes);
         if another {
             self.root_changed.notify_one();
         }

@@ -8,6 +8,10 @@ mod cluster;
 mod core;
 #[path = "it/crash.rs"]
 mod crash;
+#[path = "it/eviction.rs"]
+mod eviction;
+#[path = "it/eviction_api.rs"]
+mod eviction_api;
 #[path = "it/faults.rs"]
 mod faults;
 #[path = "it/load.rs"]
@@ -30,6 +34,8 @@ mod rehearsal;
 mod replay;
 #[path = "it/rollback.rs"]
 mod rollback;
+#[path = "it/rotation.rs"]
+mod rotation;
 #[path = "it/running.rs"]
 mod running;
 #[path = "it/scale_out.rs"]

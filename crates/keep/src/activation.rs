@@ -11,12 +11,15 @@ use attested_tls::{
     clock::Clock,
     key::{TeeKey, sha256},
     launch::{CoordinatorRequirements, KeepConfiguration},
-    marble::{Access, Credential, MarbleIdentity, PeerRefusal},
+    marble::{Access, Credential, MarbleIdentity, PeerRefusal, Revoked},
 };
 use attester::Tee;
 use evidence::Platform;
 use hyper_util::rt::TokioIo;
-use mesh_api::{ActivateRequest, ActivateResponse, Certificate, RenewRequest, mesh_client::MeshClient};
+use mesh_api::{
+    ActivateRequest, ActivateResponse, Certificate, RenewRequest, WatchRevocationsRequest,
+    mesh_client::MeshClient,
+};
 use rustls::pki_types::CertificateDer;
 use serde_bytes::ByteArray;
 use tokio::net::TcpStream;
@@ -28,6 +31,9 @@ use crate::{
     admission::{Admission, Limits, LogPolicy},
     runtime::ENGINE_VERSION,
 };
+
+/// The coordinator tells its list every 20 s.
+pub const SILENCE: Duration = Duration::from_secs(45);
 
 const RPC_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -99,6 +105,14 @@ impl Candidate {
         Ok((Arc::new(self.credential(certificate, &peer)?), not_after))
     }
 
+    /// Attests for the list of certificates that count no more, and hears it again whenever it changes.
+    pub async fn watch_revocations(&self) -> Result<Revocations, ActivationError> {
+        let (mut client, _) = self.connect().await?;
+        let request = tonic::Request::new(WatchRevocationsRequest {});
+        let lists = client.watch_revocations(request).await.map_err(refused)?.into_inner();
+        Ok(Revocations { lists, _client: client })
+    }
+
     async fn connect(&self) -> Result<(MeshClient<Channel>, Arc<AttestedPeer>), ActivationError> {
         let unreachable = |source| ActivationError::Unreachable { address: self.coordinator.clone(), source };
         let stream = TcpStream::connect(&self.coordinator).await.map_err(unreachable)?;
@@ -150,6 +164,7 @@ impl Candidate {
             key: self.party.key.private_key(),
             root: CertificateDer::from(certificate.root),
             identity,
+            revoked: Revoked::default(),
         })
     }
 
@@ -177,6 +192,23 @@ impl Candidate {
             limits: limits(response.limits.ok_or(ActivationError::Incomplete("limits"))?),
             log: if response.log_to_host { LogPolicy::Host } else { LogPolicy::Discard },
         })
+    }
+}
+
+/// The coordinator's word about certificates, for as long as the connection holds.
+pub struct Revocations {
+    lists: tonic::Streaming<mesh_api::Revocations>,
+    /// The connection lives as long as its client.
+    _client: MeshClient<Channel>,
+}
+
+impl Revocations {
+    /// The next list, the first of them at once. An error after [`SILENCE`] without any: then connect anew.
+    pub async fn next(&mut self) -> Result<Revoked, ActivationError> {
+        let silent = |_| ActivationError::Internal("the coordinator has been silent for too long".into());
+        let list = tokio::time::timeout(SILENCE, self.lists.message()).await.map_err(silent)?;
+        let list = list.map_err(refused)?.ok_or(ActivationError::Incomplete("list of revocations"))?;
+        Ok(Revoked::new(list.certificates))
     }
 }
 
@@ -255,6 +287,11 @@ pub enum ActivationError {
 }
 
 impl ActivationError {
+    /// Whether the coordinator sent this instance away for good.
+    pub fn is_evicted(&self) -> bool {
+        matches!(self, Self::Refused { code, .. } if code == "EVICTED")
+    }
+
     /// Stable codes of the cause.
     pub fn codes(&self) -> Vec<String> {
         match self {

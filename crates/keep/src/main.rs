@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use attested_tls::{
     clock::{self, Clock},
     launch::KeepConfiguration,
-    marble::{self, Access, Credential},
+    marble::{self, Access, Credential, Revoked},
 };
 use clap::Parser;
 use keep::{
@@ -19,12 +19,17 @@ use keep::{
     http::PeerTls,
     runtime::Runtime,
 };
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{
+    net::TcpListener,
+    sync::{oneshot, watch},
+};
 use tracing_subscriber::EnvFilter;
 use zeroize::Zeroizing;
 
 /// The sealing context of the key that authenticates compiled workloads on the host's disk.
 const CACHE_CONTEXT: &str = "keep/compilation-cache/1";
+/// How long to wait before asking again which certificates are revoked.
+const REVOCATIONS_RETRY: Duration = Duration::from_secs(5);
 /// How long to wait before another attempt to renew a certificate.
 const RENEWAL_RETRY: Duration = Duration::from_secs(60);
 
@@ -112,14 +117,66 @@ async fn run(hints: Hints) -> Result<()> {
     let (credentials, current) = watch::channel(activated.credential.clone());
     let tls = marble::server_config(&activated.credential, activated.access.clone(), clock.clone())?;
     let (tls_sender, tls) = watch::channel(tls);
-    let renewal =
-        Renewal { candidate, access: activated.access, clock: clock.clone(), credentials, tls: tls_sender };
+    let candidate = Arc::new(candidate);
+    let (revoked_sender, revoked) = watch::channel(Revoked::default());
+    let (evicted_sender, evicted) = oneshot::channel();
+    tokio::spawn(revocations(candidate.clone(), revoked_sender, evicted_sender));
+    let renewal = Renewal {
+        candidate,
+        access: activated.access,
+        clock: clock.clone(),
+        credentials,
+        tls: tls_sender,
+        revoked,
+    };
     tokio::spawn(renewal.run(activated.not_after));
 
     tracing::info!(marble = activated.admission.marble, %address, "serving");
     let peer_tls = Arc::new(MarbleTls { credential: current, clock });
-    keep::serve(workload, activated.admission, listener, tls, peer_tls, terminated()).await?;
-    Ok(())
+    let (mut evicted, mut reason) = (evicted, None);
+    let ended = async {
+        tokio::select! {
+            () = terminated() => {}
+            Ok(error) = &mut evicted => reason = Some(error),
+        }
+    };
+    keep::serve(workload, activated.admission, listener, tls, peer_tls, ended).await?;
+    match reason {
+        Some(error) => Err(error.into()),
+        None => Ok(()),
+    }
+}
+
+/// Hears which certificates count no more, for as long as the Keep serves, or until it is itself sent away.
+async fn revocations(
+    candidate: Arc<Candidate>,
+    revoked: watch::Sender<Revoked>,
+    evicted: oneshot::Sender<ActivationError>,
+) {
+    loop {
+        let error = match candidate.watch_revocations().await {
+            Ok(mut lists) => loop {
+                match lists.next().await {
+                    Ok(list) => {
+                        revoked.send_if_modified(|known| {
+                            let new = *known != list;
+                            *known = list;
+                            new
+                        });
+                    }
+                    Err(error) => break error,
+                }
+            },
+            Err(error) => error,
+        };
+        if error.is_evicted() {
+            let _ = evicted.send(error);
+            return;
+        }
+        let reason = format!("{:#}", anyhow::Error::from(error));
+        tracing::warn!(code = "REVOCATIONS_UNKNOWN", reason, "the list of revoked certificates may be old");
+        tokio::time::sleep(REVOCATIONS_RETRY).await;
+    }
 }
 
 /// The host's file, bounded before it is read: what it holds is checked by its digest.
@@ -132,38 +189,70 @@ fn read_workload(path: &std::path::Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Renews the certificate at half of its remaining life, for as long as the Keep serves.
+/// Renews the certificate at half of its remaining life, for as long as the Keep serves. A certificate or a list of
+/// revoked ones that is new ends the connections that were made before it.
 struct Renewal {
-    candidate: Candidate,
+    candidate: Arc<Candidate>,
     access: Access,
     clock: Clock,
     credentials: watch::Sender<Arc<Credential>>,
     tls: watch::Sender<Arc<rustls::ServerConfig>>,
+    revoked: watch::Receiver<Revoked>,
 }
 
 impl Renewal {
-    async fn run(self, mut not_after: i64) {
+    async fn run(mut self, mut not_after: i64) {
+        let mut due = self.due(not_after);
         loop {
-            let left = u64::try_from(not_after.saturating_sub((self.clock)().0)).unwrap_or(0);
-            tokio::time::sleep(Duration::from_secs(left / 2).max(RENEWAL_RETRY)).await;
-            match self.renew().await {
-                Ok(until) => {
-                    not_after = until;
-                    tracing::info!(not_after, "the certificate was renewed");
+            tokio::select! {
+                () = tokio::time::sleep_until(due) => {
+                    match self.renew().await {
+                        Ok(until) => {
+                            not_after = until;
+                            tracing::info!(not_after, "the certificate was renewed");
+                        }
+                        Err(error) => {
+                            tracing::warn!(reason = %format!("{error:#}"), "the certificate was not renewed");
+                        }
+                    }
+                    due = self.due(not_after);
                 }
-                Err(error) => {
-                    tracing::warn!(reason = %format!("{error:#}"), "the certificate was not renewed")
+                Ok(()) = self.revoked.changed() => {
+                    let credential = self.credentials.borrow().clone();
+                    match self.replace(&credential) {
+                        Ok(()) => tracing::info!(code = "PEERS_REVOKED", "certificates of peers were revoked"),
+                        Err(error) => tracing::error!(reason = %format!("{error:#}"), "revocation failed"),
+                    }
                 }
             }
         }
     }
 
-    async fn renew(&self) -> Result<i64> {
+    fn due(&self, not_after: i64) -> tokio::time::Instant {
+        let left = u64::try_from(not_after.saturating_sub((self.clock)().0)).unwrap_or(0);
+        tokio::time::Instant::now() + Duration::from_secs(left / 2).max(RENEWAL_RETRY)
+    }
+
+    async fn renew(&mut self) -> Result<i64> {
         let (credential, not_after) = self.candidate.renew().await?;
-        let tls = marble::server_config(&credential, self.access.clone(), self.clock.clone())?;
-        self.credentials.send_replace(credential);
-        self.tls.send_replace(tls);
+        self.replace(&credential)?;
         Ok(not_after)
+    }
+
+    /// From now on with this credential and the newest list.
+    fn replace(&mut self, credential: &Credential) -> Result<()> {
+        let revoked = self.revoked.borrow_and_update().clone();
+        let credential = Credential {
+            chain: credential.chain.clone(),
+            key: credential.key.clone_key(),
+            root: credential.root.clone(),
+            identity: credential.identity.clone(),
+            revoked,
+        };
+        let tls = marble::server_config(&credential, self.access.clone(), self.clock.clone())?;
+        self.credentials.send_replace(Arc::new(credential));
+        self.tls.send_replace(tls);
+        Ok(())
     }
 }
 

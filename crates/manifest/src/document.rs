@@ -157,6 +157,8 @@ wire! {
         valid_for: u64 = "ValidFor",
         private: Option<String> = "Private",
         public: Option<String> = "Public",
+        max_age: Option<String> = "MaxAge",
+        scope: Option<String> = "Scope",
         store: Option<Box<StoredAt>> = "Store",
     }
 
@@ -212,6 +214,7 @@ wire! {
         update_deadline: Option<String> = "UpdateDeadline",
         rollout_window: Option<String> = "RolloutWindow",
         roll_back_after: Option<String> = "RollBackAfter",
+        reinstated: Vec<String> = "Reinstated",
     }
 
     struct SecretStore {

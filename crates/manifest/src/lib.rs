@@ -90,5 +90,5 @@ pub use store::{
 pub use template::{Generation, KeyPart, Reference, RenderError, SecretPart, Template, Values};
 pub use tls::{Incoming, Outgoing, TlsTag};
 pub use update::PackageUpdate;
-pub use user::{Action, Grant, Proof, Role, User};
+pub use user::{Action, Grant, InstanceAction, Proof, Role, User};
 pub use witness::Witnesses;

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use crate::certificate::{self, CertificateSecret, KeyKind};
 use crate::document as wire;
+use crate::encoding;
 use crate::fault::{Code, Collector, shown, suggestion};
 use crate::names::SecretName;
 use crate::path::Path;
@@ -24,6 +26,8 @@ pub struct Secret {
     pub kind: SecretKind,
     /// Where its value comes from.
     pub source: SecretSource,
+    /// How long after its upload a user-defined value is delivered; without end where absent.
+    pub max_age: Option<Duration>,
 }
 
 /// What a secret is.
@@ -82,6 +86,9 @@ pub enum SecretSource {
     PerInstance,
     /// A user uploads one value for all Marbles.
     UserDefined,
+    /// The coordinator derives a value for each Marble on each machine, by what the Evidence proves of the machine:
+    /// it stays the same when an instance starts anew.
+    PerPlatform,
     /// It lies in a store outside, or a store decrypts it: one value for all Marbles, fetched when it is needed.
     Stored(Box<StoredAt>),
 }
@@ -116,17 +123,58 @@ pub(crate) fn resolve(
             faults.add(&here, Code::InvalidName, error.to_string());
         });
         let kind = kind(wire, &here, faults);
-        let source = match (&wire.store, wire.user_defined, wire.shared) {
-            (Some(_), ..) => stored(wire, document, &here, faults),
-            (None, true, _) => Some(SecretSource::UserDefined),
-            (None, false, true) => Some(SecretSource::Shared),
-            (None, false, false) => Some(SecretSource::PerInstance),
+        let source = match &wire.store {
+            Some(_) => stored(wire, document, &here, faults),
+            None => Some(source(wire, &here, faults)),
         };
+        let max_age = max_age(wire, &here, faults);
         if let (Ok(name), Some(kind), Some(source)) = (name, kind, source) {
-            resolved.insert(name.clone(), Secret { name, kind, source });
+            resolved.insert(name.clone(), Secret { name, kind, source, max_age });
         }
     }
     resolved
+}
+
+fn source(wire: &wire::Secret, at: &Path<'_>, faults: &mut Collector<'_>) -> SecretSource {
+    let source = match (wire.user_defined, wire.shared) {
+        (true, _) => SecretSource::UserDefined,
+        (false, true) => SecretSource::Shared,
+        (false, false) => SecretSource::PerInstance,
+    };
+    let Some(scope) = &wire.scope else { return source };
+    let here = at.field("Scope");
+    if source != SecretSource::PerInstance {
+        faults.add(&here, Code::NotApplicable, "all Marbles have one value of this secret");
+    } else if shape(&wire.kind) == Some(Shape::Certificate) {
+        let message = "each activation makes a new certificate, so none can stay the same";
+        faults.add(&here, Code::NotApplicable, message);
+    }
+    match scope.as_str() {
+        "Instance" => source,
+        "Platform" => SecretSource::PerPlatform,
+        other => {
+            let message = format!("`{}` is not a scope of a secret", shown(other));
+            faults.add_with(&here, Code::InvalidValue, message, || {
+                suggestion(other, &["Instance", "Platform"])
+            });
+            source
+        }
+    }
+}
+
+fn max_age(wire: &wire::Secret, at: &Path<'_>, faults: &mut Collector<'_>) -> Option<Duration> {
+    let text = wire.max_age.as_deref()?;
+    let here = at.field("MaxAge");
+    if !wire.user_defined {
+        let message = "only a value that a user uploads grows too old; others are rotated";
+        faults.hint(&here, Code::NotApplicable, message, "`bailey secret rotate` makes a new value");
+    }
+    let age = encoding::span(text);
+    if age.is_none() {
+        let message = format!("`{}` is not a time of at most 365 days", shown(text));
+        faults.hint(&here, Code::InvalidValue, message, "write `30d`; units are m, h and d");
+    }
+    age
 }
 
 /// A secret in a store is neither made here nor uploaded, and has no parts.
@@ -141,6 +189,10 @@ fn stored(
             let message = "the value of this secret comes from a store";
             faults.hint(&at.field(field), Code::Conflict, message, "remove it, or `Store`");
         }
+    }
+    if wire.scope.is_some() {
+        let message = "all Marbles have one value of this secret";
+        faults.add(&at.field("Scope"), Code::NotApplicable, message);
     }
     if shape(&wire.kind) == Some(Shape::Certificate) {
         let message = "certificates do not come from stores";

@@ -41,6 +41,8 @@ pub struct Settings {
     /// After how long an update to this manifest is rolled back, unless each Marble that ran before runs again; never
     /// where absent.
     pub roll_back_after: Option<Duration>,
+    /// Instances and machines that were evicted and may come back by the update to this manifest.
+    pub reinstated: BTreeSet<String>,
     /// Who watches that the log only grows.
     pub witnesses: Witnesses,
 }
@@ -105,6 +107,7 @@ pub(crate) fn resolve(document: &wire::Document, at: &Path<'_>, faults: &mut Col
         rotate_root_secret: config.rotate_root_secret,
         rollout_window: time(config.rollout_window.as_deref(), &here.field("RolloutWindow"), faults),
         roll_back_after: time(config.roll_back_after.as_deref(), &here.field("RollBackAfter"), faults),
+        reinstated: reinstated(&config.reinstated, &here.field("Reinstated"), faults),
         witnesses: witness::resolve(&document.transparency, &at.field("Transparency"), faults),
     }
 }
@@ -239,6 +242,33 @@ fn time(text: Option<&str>, at: &Path<'_>, faults: &mut Collector<'_>) -> Option
         faults.hint(at, Code::InvalidValue, message, "write `48h`; units are m, h and d");
     }
     time
+}
+
+/// Instances by the 64 digits of their key's digest; machines as `snp:` and 128 digits of a chip id, or `intel:` and 32
+/// of a platform provisioning id, both with `emulated-` before it where the platform is.
+fn reinstated(list: &[String], at: &Path<'_>, faults: &mut Collector<'_>) -> BTreeSet<String> {
+    let mut named = BTreeSet::new();
+    for (i, text) in list.iter().enumerate() {
+        let (digits, length) = match text.split_once(':') {
+            Some(("snp" | "emulated-snp", digits)) => (digits, 128),
+            Some(("intel" | "emulated-intel", digits)) => (digits, 32),
+            Some(_) => ("", 1),
+            None => (text.as_str(), 64),
+        };
+        let lower = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if digits.len() != length || !digits.bytes().all(lower) {
+            let message = format!("`{}` is neither an instance nor a machine", shown(text));
+            faults.hint(
+                &at.index(i),
+                Code::InvalidValue,
+                message,
+                "as `bailey instances --evicted` prints it",
+            );
+        } else if !named.insert(text.clone()) {
+            faults.add(&at.index(i), Code::DuplicateValue, "this is named twice");
+        }
+    }
+    named
 }
 
 fn seal_mode(text: &str, at: &Path<'_>, faults: &mut Collector<'_>) -> SealMode {

@@ -8,7 +8,7 @@ use evidence::CertificateDer;
 
 use crate::document as wire;
 use crate::fault::{Code, Collector, nearest, shown, suggestion};
-use crate::names::{PackageName, RoleName, SecretName, UserName};
+use crate::names::{MarbleName, PackageName, RoleName, SecretName, UserName};
 use crate::oidc::{self, TokenIdentity};
 use crate::path::Path;
 use crate::platform::certificate;
@@ -31,7 +31,16 @@ impl User {
     pub fn may(&self, action: Action, secret: &SecretName) -> bool {
         self.grants().any(|grant| match grant {
             Grant::Secrets { actions, secrets } => actions.contains(&action) && secrets.contains(secret),
-            Grant::Packages(_) | Grant::Manifest => false,
+            Grant::Packages(_) | Grant::Manifest | Grant::Marbles { .. } => false,
+        })
+    }
+
+    /// Whether one of the user's roles grants this action on instances of this Marble.
+    #[must_use]
+    pub fn may_on(&self, action: InstanceAction, marble: &str) -> bool {
+        self.grants().any(|grant| match grant {
+            Grant::Marbles { actions, marbles } => actions.contains(&action) && marbles.contains(marble),
+            Grant::Secrets { .. } | Grant::Packages(_) | Grant::Manifest => false,
         })
     }
 
@@ -85,6 +94,13 @@ pub enum Grant {
     Packages(BTreeSet<PackageName>),
     /// Taking part in updates of the manifest.
     Manifest,
+    /// A set of actions on instances of Marbles.
+    Marbles {
+        /// What.
+        actions: BTreeSet<InstanceAction>,
+        /// On instances of which.
+        marbles: BTreeSet<MarbleName>,
+    },
 }
 
 /// What a user can be permitted to do.
@@ -95,6 +111,18 @@ pub enum Action {
     ReadSecret,
     /// Upload the value of a user-defined secret.
     WriteSecret,
+    /// Have the coordinator make a new value of a shared secret.
+    RotateSecret,
+}
+
+/// What a user can be permitted to do with instances of a Marble.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum InstanceAction {
+    /// See which there are, on which machines.
+    ReadInstances,
+    /// Revoke one, and rotate what it could have read.
+    EvictInstance,
 }
 
 pub(crate) fn resolve_roles(
@@ -111,6 +139,7 @@ pub(crate) fn resolve_roles(
         let grant = match wire.resource_type.as_str() {
             "Secrets" => secrets_role(wire, &document.secrets, &here, faults),
             "Packages" => packages_role(wire, &document.packages, &here, faults),
+            "Marbles" => Some(marbles_role(wire, &document.marbles, &here, faults)),
             "Manifest" => {
                 if !wire.resource_names.is_empty() {
                     let message = "there is one manifest, so it is not named";
@@ -121,7 +150,7 @@ pub(crate) fn resolve_roles(
             other => {
                 let message = format!("`{}` is not a type of resource", shown(other));
                 faults.add_with(&here.field("ResourceType"), Code::InvalidValue, message, || {
-                    suggestion(other, &["Secrets", "Packages", "Manifest"])
+                    suggestion(other, &["Secrets", "Packages", "Manifest", "Marbles"])
                 });
                 continue;
             }
@@ -144,10 +173,11 @@ fn secrets_role(
         match action.to_ascii_lowercase().as_str() {
             "readsecret" => actions.insert(Action::ReadSecret),
             "writesecret" => actions.insert(Action::WriteSecret),
+            "rotatesecret" => actions.insert(Action::RotateSecret),
             _ => {
                 let message = format!("`{}` is not an action on secrets", shown(action));
                 faults.add_with(&at.field("Actions").index(i), Code::InvalidValue, message, || {
-                    suggestion(action, &["ReadSecret", "WriteSecret"])
+                    suggestion(action, &["ReadSecret", "WriteSecret", "RotateSecret"])
                 });
                 false
             }
@@ -177,9 +207,47 @@ fn secrets_role(
                 "only shared and user-defined secrets can be read",
             );
         }
+        if actions.contains(&Action::RotateSecret) && (secret.user_defined || !secret.shared) {
+            let message = "the coordinator has no shared value of this secret that it could make anew";
+            let hint = if secret.user_defined {
+                "whoever may write it uploads a new value"
+            } else {
+                "`Config.RotateRootSecret` rotates what is derived for instances"
+            };
+            faults.hint(&here, Code::RoleNotPermitted, message, hint);
+        }
         names.extend(name.parse::<SecretName>().ok());
     }
     Some(Grant::Secrets { actions, secrets: names })
+}
+
+fn marbles_role(
+    wire: &wire::Role,
+    marbles: &BTreeMap<String, wire::Marble>,
+    at: &Path<'_>,
+    faults: &mut Collector<'_>,
+) -> Grant {
+    let mut actions = BTreeSet::new();
+    for (i, action) in wire.actions.iter().enumerate() {
+        match action.to_ascii_lowercase().as_str() {
+            "readinstances" => actions.insert(InstanceAction::ReadInstances),
+            "evictinstance" => actions.insert(InstanceAction::EvictInstance),
+            _ => {
+                let message = format!("`{}` is not an action on Marbles", shown(action));
+                faults.add_with(&at.field("Actions").index(i), Code::InvalidValue, message, || {
+                    suggestion(action, &["ReadInstances", "EvictInstance"])
+                });
+                false
+            }
+        };
+    }
+    let mut names = BTreeSet::new();
+    let list = at.field("ResourceNames");
+    for (i, marble) in wire.resource_names.iter().enumerate() {
+        exists(marble, "Marble", marbles, &list.index(i), faults);
+        names.extend(marble.parse::<MarbleName>().ok());
+    }
+    Grant::Marbles { actions, marbles: names }
 }
 
 fn packages_role(

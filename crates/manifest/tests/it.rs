@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use evidence::Platform;
 use manifest::{
-    AcceptedCode, Access, Action, Code, End, Faults, KeyKind, KeyPart, Log, Manifest, ManifestDigest,
-    PackageUpdate, Proof, Reference, SealMode, SecretKind, SecretSource, SubjectName, TcbStatus, Values,
+    AcceptedCode, Access, Action, Code, End, Faults, InstanceAction, KeyKind, KeyPart, Log, Manifest,
+    ManifestDigest, PackageUpdate, Proof, Reference, SealMode, SecretKind, SecretSource, SubjectName,
+    TcbStatus, Values,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -1095,6 +1096,67 @@ proptest! {
         let entry: Value = serde_json::from_str(&data).expect("JSON");
         let _ = parse(&with(marblerun(), "/Marbles/frontend/Parameters", json!({"Files": {"f": entry}})));
     }
+}
+
+#[test]
+fn secrets_are_rotated_expire_and_follow_machines_where_it_means_something() {
+    let mut good = marblerun();
+    good["Secrets"]["own_key"]["Scope"] = json!("Platform");
+    good["Secrets"]["api_key"]["MaxAge"] = json!("30d");
+    good["Roles"]["rotator"] = json!({
+        "ResourceType": "Secrets", "ResourceNames": ["shared_key"], "Actions": ["rotatesecret"]
+    });
+    good["Roles"]["operator"] = json!({
+        "ResourceType": "Marbles", "ResourceNames": ["frontend"], "Actions": ["ReadInstances", "EvictInstance"]
+    });
+    good["Users"]["alice"]["Roles"]
+        .as_array_mut()
+        .expect("roles")
+        .extend([json!("rotator"), json!("operator")]);
+    let manifest = parse(&good).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(manifest.secrets()["own_key"].source, SecretSource::PerPlatform);
+    assert_eq!(manifest.secrets()["api_key"].max_age, Some(std::time::Duration::from_secs(30 * 86_400)));
+    let alice = &manifest.users()["alice"];
+    let shared = "shared_key".parse().expect("a name");
+    assert!(alice.may(Action::RotateSecret, &shared) && !alice.may(Action::WriteSecret, &shared));
+    assert!(alice.may_on(InstanceAction::EvictInstance, "frontend"));
+    assert!(!alice.may_on(InstanceAction::EvictInstance, "backend_first"));
+
+    let (never, form) = ("NOT_APPLICABLE", "INVALID_VALUE");
+    for (pointer, value, expected) in [
+        ("/Secrets/own_key/Scope", json!("Machine"), format!("Secrets.own_key.Scope {form}")),
+        ("/Secrets/shared_key/Scope", json!("Platform"), format!("Secrets.shared_key.Scope {never}")),
+        ("/Secrets/api_key/Scope", json!("Instance"), format!("Secrets.api_key.Scope {never}")),
+        ("/Secrets/shared_key/MaxAge", json!("30d"), format!("Secrets.shared_key.MaxAge {never}")),
+        ("/Secrets/api_key/MaxAge", json!("soon"), format!("Secrets.api_key.MaxAge {form}")),
+        ("/Roles/operator/Actions", json!(["Evict"]), format!("Roles.operator.Actions[0] {form}")),
+        (
+            "/Roles/operator/ResourceNames",
+            json!(["nobody"]),
+            "Roles.operator.ResourceNames[0] UNKNOWN_REFERENCE".to_owned(),
+        ),
+        (
+            "/Roles/rotator/ResourceNames",
+            json!(["api_key", "own_key"]),
+            "Roles.rotator.ResourceNames[0] ROLE_NOT_PERMITTED".to_owned(),
+        ),
+    ] {
+        assert_eq!(faults(&with(good.clone(), pointer, value)).first(), Some(&expected), "{pointer}");
+    }
+}
+
+#[test]
+fn whoever_is_reinstated_is_named_exactly() {
+    let config = |names: Value| with(marblerun(), "/Config/Reinstated", names);
+    let (instance, chip) = ("0a".repeat(32), format!("snp:{}", "0a".repeat(64)));
+    let emulated = format!("emulated-intel:{}", "0a".repeat(16));
+    let manifest =
+        parse(&config(json!([instance, chip, emulated]))).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(manifest.settings().reinstated.len(), 3);
+    for wrong in ["", "0a", "snp:0a", &"0A".repeat(32), &format!("tdx:{}", "0a".repeat(16)), "intel:"] {
+        assert_eq!(faults(&config(json!([wrong]))), ["Config.Reinstated[0] INVALID_VALUE"], "{wrong}");
+    }
+    assert_eq!(faults(&config(json!([instance, instance]))), ["Config.Reinstated[1] DUPLICATE_VALUE"]);
 }
 
 #[test]

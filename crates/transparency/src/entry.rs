@@ -191,6 +191,34 @@ pub enum Fact {
         /// What the platform's vendor calls that machine, where Evidence says so.
         machine: Option<String>,
     },
+    /// New values of secrets were made; by an eviction, right after it.
+    SecretsRotated {
+        /// By whom.
+        user: String,
+        /// Which.
+        secrets: Vec<Commitment>,
+    },
+    /// Uploaded values became too old, and were wiped.
+    SecretsExpired {
+        /// Which.
+        secrets: Vec<Commitment>,
+    },
+    /// Instances were sent away for good.
+    Evicted {
+        /// By whom.
+        user: String,
+        /// SHA-256 of the machine's name, where all that runs on it was sent away.
+        machine: Option<Digest>,
+        /// Which, as they were activated; at most as many as there can be secrets in an entry.
+        instances: Vec<Digest>,
+    },
+    /// Uploaded secrets that instances which were evicted could have read: their users must replace them.
+    SecretsExposed {
+        /// Which.
+        secrets: Vec<Commitment>,
+        /// Whether they are delivered no more until then.
+        withheld: bool,
+    },
 }
 
 /// 32 bytes, in hexadecimal digits.

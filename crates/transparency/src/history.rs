@@ -163,10 +163,16 @@ impl History {
                 }
                 _ => return Err(Rule::WayBack { seen: *manifest }),
             },
+            Fact::Evicted { instances, .. } => {
+                self.instances.retain(|(_, instance)| !instances.contains(instance));
+            }
             Fact::SecretsWritten { .. }
             | Fact::SecretsRead { .. }
             | Fact::RecoveryRehearsed { .. }
-            | Fact::ReplicaJoined { .. } => {}
+            | Fact::ReplicaJoined { .. }
+            | Fact::SecretsRotated { .. }
+            | Fact::SecretsExpired { .. }
+            | Fact::SecretsExposed { .. } => {}
             Fact::Founded { .. } | Fact::ManifestSet { .. } => return Err(Rule::Founding),
         }
         Ok(())

@@ -66,6 +66,19 @@ fn sentence(fact: &Fact) -> String {
         Fact::ReplicaJoined { replica, platform, .. } => {
             format!("another coordinator joined on {platform}, key {}", short(replica))
         }
+        Fact::SecretsRotated { user, secrets } => {
+            format!("{user} had new values made of {}", hidden(secrets))
+        }
+        Fact::SecretsExpired { secrets } => format!("{} expired and were wiped", hidden(secrets)),
+        Fact::Evicted { user, machine, instances } => {
+            let instances: Vec<_> = instances.iter().map(short).collect();
+            let machine = machine.as_ref().map(|machine| format!(" with machine {}", short(machine)));
+            format!("{user} evicted instances [{}]{}", instances.join(", "), machine.unwrap_or_default())
+        }
+        Fact::SecretsExposed { secrets, withheld } => {
+            let until = if *withheld { "; delivered to nobody until then" } else { "" };
+            format!("{} must be replaced by their users{until}", hidden(secrets))
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use super::{Credential, MarbleIdentity, PeerRefusal, Rollout};
+use super::{Credential, MarbleIdentity, PeerRefusal, Revoked, Rollout};
 use crate::config;
 
 fn refuse(refusal: PeerRefusal) -> Error {
@@ -51,6 +51,7 @@ fn same_mesh(
 pub(super) struct ClientVerifier {
     chain: Arc<dyn ClientCertVerifier>,
     ours: MarbleIdentity,
+    revoked: Revoked,
     allowed: BTreeSet<String>,
 }
 
@@ -60,7 +61,8 @@ impl ClientVerifier {
             WebPkiClientVerifier::builder_with_provider(Arc::new(credential.roots()?), config::provider())
                 .build()
                 .map_err(|error| Error::General(error.to_string()))?;
-        Ok(Arc::new(Self { chain, ours: credential.identity.clone(), allowed }))
+        let (ours, revoked) = (credential.identity.clone(), credential.revoked.clone());
+        Ok(Arc::new(Self { chain, ours, revoked, allowed }))
     }
 }
 
@@ -76,6 +78,7 @@ impl ClientCertVerifier for ClientVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
+        self.revoked.check(end_entity).map_err(refuse)?;
         let theirs = same_mesh(&self.ours, end_entity, now).map_err(refuse)?;
         if !self.allowed.contains(&theirs.marble) {
             let allowed = self.allowed.iter().cloned().collect();
@@ -112,6 +115,7 @@ pub(super) struct ServerVerifier {
     roots: RootCertStore,
     provider: Arc<CryptoProvider>,
     ours: MarbleIdentity,
+    revoked: Revoked,
     expected: String,
 }
 
@@ -121,6 +125,7 @@ impl ServerVerifier {
             roots: credential.roots()?,
             provider: config::provider(),
             ours: credential.identity.clone(),
+            revoked: credential.revoked.clone(),
             expected: expected.to_owned(),
         }))
     }
@@ -143,6 +148,7 @@ impl ServerCertVerifier for ServerVerifier {
             now,
             self.provider.signature_verification_algorithms.all,
         )?;
+        self.revoked.check(end_entity).map_err(refuse)?;
         let theirs = same_mesh(&self.ours, end_entity, now).map_err(refuse)?;
         if theirs.marble != self.expected {
             let expected = self.expected.clone();

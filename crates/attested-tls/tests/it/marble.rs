@@ -7,7 +7,7 @@ use attested_tls::{
     clock::{self, Clock},
     key::TeeKey,
     marble::{
-        Access, Credential, IDENTITY_OID, MarbleIdentity, PeerRefusal, Rollout, client_config,
+        Access, Credential, IDENTITY_OID, MarbleIdentity, PeerRefusal, Revoked, Rollout, client_config,
         handshake_refusal, server_config, server_name,
     },
 };
@@ -78,6 +78,7 @@ impl Mesh {
             key: private(&key),
             root: self.root.clone(),
             identity: identity("unused"),
+            revoked: Revoked::default(),
         }
     }
 
@@ -297,6 +298,27 @@ async fn s45_an_old_certificate_lets_no_newer_epoch_in_and_the_server_decides_to
     assert_eq!(code(visit(&mesh.marble("tally"), &agreeing).await.0), "PEER_NOT_NAMED");
 }
 
+/// Of one instance: its name, epoch and dates are all as they should be.
+#[tokio::test]
+async fn an_evicted_instance_is_refused_on_either_side() {
+    let mesh = Mesh::new();
+    let (tally, frontend) = (mesh.marble("tally"), mesh.marble("frontend"));
+    let serial = |credential: &Credential| {
+        x509_parser::parse_x509_certificate(&credential.chain[0]).unwrap().1.raw_serial().to_vec()
+    };
+    let without = |who: Credential, gone: &Credential| Credential {
+        revoked: Revoked::new([vec![7; 16], serial(gone)]),
+        ..who
+    };
+    let (served, _) = visit(&without(mesh.marble("tally"), &frontend), &frontend).await;
+    assert_eq!(code(served), "PEER_REVOKED");
+    let (_, connected) = visit(&tally, &without(mesh.marble("frontend"), &tally)).await;
+    assert_eq!(code(connected), "PEER_REVOKED");
+    // Another instance of the same Marble goes on.
+    let (served, connected) = visit(&without(tally, &frontend), &mesh.marble("frontend")).await;
+    assert!(served.is_ok() && connected.is_ok());
+}
+
 #[tokio::test]
 async fn s03_server_that_is_another_marble_is_refused() {
     let mesh = Mesh::new();
@@ -399,6 +421,7 @@ async fn renewed_credential_is_accepted() {
         key: private(&key),
         root: mesh.root.clone(),
         identity: identity("frontend"),
+        revoked: Revoked::default(),
     };
     assert_eq!(code(visit(&mesh.marble("tally"), &renewed((19, 20))).await.0), "PEER_CERTIFICATE_INVALID");
     assert_eq!(code(visit(&mesh.marble("tally"), &renewed((20, 23))).await.0), "accepted");

@@ -14,7 +14,13 @@ use rustls::pki_types::CertificateDer;
 use serde_bytes::ByteArray;
 use zeroize::Zeroizing;
 
-use super::{Event, Mesh, Refusal, State, event, render, stored::Stored};
+use super::{
+    Event, Mesh, Refusal, State,
+    event::{self, Issued, Seat},
+    instances::Delivered,
+    machine, render,
+    stored::Stored,
+};
 
 /// What an admitted Keep is given. Its existence says that the Evidence of the peer was appraised.
 pub struct Activation {
@@ -39,11 +45,14 @@ pub struct Activation {
 
 /// The part of an activation that must not race: whether on the newest state the Marble may still be activated.
 pub(super) struct Admission {
-    pub(super) marble: String,
+    marble: String,
     pub(super) instance: [u8; 32],
-    pub(super) platform: Platform,
-    pub(super) emulated: bool,
-    pub(super) epoch: u64,
+    epoch: u64,
+    seat: Seat,
+    delivered: Delivered,
+    certificates: Vec<Issued>,
+    /// What the parameters were filled in from: the current version of each secret, and how often anyone was evicted.
+    from: (Vec<(String, u64)>, u64),
 }
 
 /// A certificate with its chain.
@@ -54,6 +63,7 @@ pub struct Certified {
     pub root: CertificateDer<'static>,
     /// When the leaf ends.
     pub not_after: UnixTime,
+    issued: Issued,
 }
 
 /// Policy and reference values for a Keep that offers Evidence of `platform` with these (unverified) claims.
@@ -240,14 +250,20 @@ pub fn activate_with(
 ) -> Result<Activation, Refusal> {
     let (mesh, marble, workload) = admissible(state, peer, appraised_in)?;
     let digest = workload.digest.0;
+    let seat = seat(&peer.appraised, false);
+    mesh.revocations().admit(&peer.key.0, &seat)?;
     let certified = certify(state, mesh, marble, peer, now)?;
     let own = render::Own {
         instance: &peer.key.0,
+        seat: &seat,
         certificate: &certified.chain[0],
         public_key: &peer.public_key,
         private_key: None,
     };
-    let parameters = parameters(marble, render::render(state, mesh, marble, &own, stored, now)?)?;
+    let rendered = render::render(state, mesh, marble, &own, stored, now)?;
+    let admission =
+        Admission::new(mesh, (marble.name.as_str(), peer.key.0), seat.clone(), certified.issued, &rendered);
+    let parameters = parameters(marble, rendered)?;
     let limits = workload.limits;
     Ok(Activation {
         marble: marble.name.to_string(),
@@ -263,13 +279,7 @@ pub fn activate_with(
         destinations: destinations(mesh.manifest()),
         log_to_host: workload.log == Log::Host,
         certified,
-        admission: Admission {
-            marble: marble.name.to_string(),
-            instance: peer.key.0,
-            platform: peer.appraised.platform(),
-            emulated: state.emulated() || peer.appraised.emulated(),
-            epoch: mesh.epoch(),
-        },
+        admission,
     })
 }
 
@@ -281,18 +291,63 @@ impl Activation {
 }
 
 impl Admission {
+    pub(super) fn new(
+        mesh: &Mesh,
+        (marble, instance): (&str, [u8; 32]),
+        seat: Seat,
+        own: Issued,
+        rendered: &render::Parameters<'_>,
+    ) -> Self {
+        let delivered = rendered.delivered.clone();
+        let current = |name: &String| mesh.kept(name).map(|kept| (name.clone(), kept.current.number));
+        Self {
+            marble: marble.to_owned(),
+            instance,
+            epoch: mesh.epoch(),
+            seat,
+            certificates: [&[own], rendered.issued.as_slice()].concat(),
+            from: (delivered.keys().filter_map(current).collect(), mesh.revocations().changes()),
+            delivered,
+        }
+    }
+
     pub(super) fn admit(&self, state: &State, now: UnixTime) -> Result<Event, Refusal> {
         let mesh = state.running()?;
         current(mesh, self.epoch)?;
         let marble = marble(mesh.manifest(), &self.marble)?;
+        mesh.revocations().admit(&self.instance, &self.seat)?;
         exhausted(mesh, marble)?;
+        let (versions, evictions) = &self.from;
+        let same = |(name, version): &(String, u64)| {
+            mesh.kept(name).is_some_and(|kept| kept.current.number == *version)
+        };
+        if !versions.iter().all(same) || *evictions != mesh.revocations().changes() {
+            return Err(Refusal::Overtaken { what: format!("a secret of Marble {:?}", self.marble) });
+        }
         Ok(Event::Activated {
             marble: self.marble.clone(),
             instance: ByteArray::new(self.instance),
-            platform: self.platform,
-            emulated: self.emulated,
+            epoch: self.epoch,
+            seat: self.seat.clone(),
+            delivered: self.delivered.clone(),
+            certificates: self.certificates.clone(),
             at: event::seconds(now),
         })
+    }
+}
+
+/// Whether this peer was not evicted.
+pub fn may_stay(mesh: &Mesh, peer: &AttestedPeer) -> Result<(), Refusal> {
+    mesh.revocations().admit(&peer.key.0, &seat(&peer.appraised, false))
+}
+
+/// Where a peer runs, as its Evidence proves.
+pub(super) fn seat(appraised: &Appraised, native: bool) -> Seat {
+    Seat {
+        platform: appraised.platform(),
+        machine: machine::of(appraised),
+        emulated: appraised.emulated(),
+        native,
     }
 }
 
@@ -304,11 +359,17 @@ pub fn renew(
     now: UnixTime,
 ) -> Result<(Event, Certified), Refusal> {
     let (mesh, marble, _) = admissible(state, peer, appraised_in)?;
+    mesh.revocations().admit(&peer.key.0, &seat(&peer.appraised, false))?;
     if !mesh.is_instance(&peer.key.0, marble.name.as_str(), now) {
         return Err(Refusal::NotActivated { marble: marble.name.to_string() });
     }
     let certified = certify(state, mesh, marble, peer, now)?;
-    Ok((Event::Renewed { instance: ByteArray::new(peer.key.0), at: event::seconds(now) }, certified))
+    let event = Event::Renewed {
+        instance: ByteArray::new(peer.key.0),
+        certificate: certified.issued,
+        at: event::seconds(now),
+    };
+    Ok((event, certified))
 }
 
 /// What holds for activation and renewal alike: this epoch's appraisal, a Marble of this manifest, and the
@@ -388,6 +449,7 @@ fn certify(
         chain: vec![leaf.certificate, mesh.intermediate().certificate().clone()],
         root: state.root().certificate().clone(),
         not_after: leaf.not_after,
+        issued: leaf.issued,
     })
 }
 
@@ -434,6 +496,6 @@ pub(super) fn instance_of(
     if identity.epoch != mesh.epoch() || identity.manifest != mesh.manifest_digest() {
         return Err(Refusal::NotAMarble);
     }
-    let instance = render::instance_of_certificate(certificate)?;
+    let instance = render::instance_of_certificate(mesh, certificate)?;
     Ok((identity.marble, instance))
 }

@@ -4,11 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use appraisal::UnixTime;
+use evidence::Platform;
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteArray, ByteBuf};
 use zeroize::Zeroizing;
-
-use evidence::Platform;
 
 use super::{SealedLogKey, SecretValue};
 use crate::store::StoreError;
@@ -48,23 +47,29 @@ pub enum Event {
         /// The user's name in the manifest.
         user: String,
         secrets: BTreeMap<String, SecretValue>,
+        /// When those that are named here are delivered no more.
+        until: BTreeMap<String, i64>,
         at: i64,
     },
     /// A Keep, or a native program, became an instance of a Marble.
     Activated {
         marble: String,
-        /// The digest of the instance's key, or of its UUID.
+        /// The digest of the instance's key; of a native program, that of its UUID and where it runs.
         instance: ByteArray<32>,
-        /// What it runs on.
-        platform: Platform,
-        /// Whether that or the coordinator's own platform is emulated.
-        emulated: bool,
+        epoch: u64,
+        /// Where it runs, as its Evidence proves.
+        seat: Seat,
+        /// Secrets of which it was given the value or the private key.
+        delivered: BTreeMap<String, Delivery>,
+        /// Its own certificate first, then those of secrets that were made for it alone.
+        certificates: Vec<Issued>,
         at: i64,
     },
     /// An instance got a new certificate.
     Renewed {
         /// The digest of the instance's key.
         instance: ByteArray<32>,
+        certificate: Issued,
         at: i64,
     },
     /// A user raised security versions of packages; a new epoch began.
@@ -148,6 +153,77 @@ pub enum Event {
         generated: BTreeMap<String, SecretValue>,
         at: i64,
     },
+    /// A user had new values made of shared secrets.
+    SecretsRotated { user: String, generated: BTreeMap<String, SecretValue>, at: i64 },
+    /// Values of secrets became too old; they are wiped.
+    SecretsExpired {
+        /// Their versions.
+        versions: BTreeMap<String, Vec<u64>>,
+        at: i64,
+    },
+    /// A user sent instances away for good, with the secrets that they could have read.
+    Evicted {
+        user: String,
+        /// The machine, where all that runs on it was sent away.
+        machine: Option<String>,
+        instances: Vec<EvictedInstance>,
+        /// Certificates that count no more.
+        certificates: Vec<Issued>,
+        /// New values of shared secrets that were read.
+        generated: BTreeMap<String, SecretValue>,
+        /// Those of whom other secrets are derived from now on.
+        turned: Vec<ByteArray<32>>,
+        /// Uploaded secrets that were read, by version: their users must replace them.
+        exposed: BTreeMap<String, u64>,
+        /// Whether those are delivered no more until then.
+        withheld: bool,
+        at: i64,
+    },
+}
+
+/// Where an instance runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Seat {
+    /// The kind of TEE.
+    pub platform: Platform,
+    /// The machine, such as `snp:` and its chip id; absent where the Evidence proves none.
+    pub machine: Option<String>,
+    /// Whether the platform is emulated.
+    pub emulated: bool,
+    /// Whether it is a native program, which joined by MarbleRun's protocol.
+    pub native: bool,
+}
+
+/// What an instance was given of a secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Delivery {
+    /// These versions of a value that others have too.
+    Versions(BTreeSet<u64>),
+    /// A value of its own.
+    Own,
+    /// What lay in a store outside.
+    Stored,
+}
+
+/// A certificate that was issued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Issued {
+    /// Its serial number.
+    pub serial: ByteArray<16>,
+    /// When it ends, seconds.
+    pub until: i64,
+}
+
+/// An instance that was sent away.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvictedInstance {
+    /// As it was activated.
+    pub instance: ByteArray<32>,
+    /// Of which Marble.
+    pub marble: String,
 }
 
 /// A CA.

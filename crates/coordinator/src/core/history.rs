@@ -23,7 +23,7 @@ pub struct Entry {
 impl Entry {
     /// The lines for an event, given the state before it; none for what is no change of manifest or secrets.
     pub(super) fn of(event: &Event, before: &State) -> Vec<Self> {
-        if let (Event::SecretsWritten { user, secrets, at }, Some(mesh)) = (event, before.mesh()) {
+        if let (Event::SecretsWritten { user, secrets, at, until: _ }, Some(mesh)) = (event, before.mesh()) {
             let line = |name: &String| {
                 let kind = mesh.manifest().secrets().get(name.as_str()).map(|secret| secret.kind.as_str());
                 Self::new(*at, "Secret set", json!({ "user": user, "secret": name, "type": kind }))
@@ -88,6 +88,24 @@ impl Entry {
             }
             Event::ReplicaJoined { platform, machine, at, .. } => {
                 (at, "Coordinator replica joined", json!({ "platform": platform, "machine": machine }))
+            }
+            Event::SecretsRotated { user, generated, at } => (
+                at,
+                "Secrets rotated",
+                json!({ "user": user, "secrets": generated.keys().collect::<Vec<_>>() }),
+            ),
+            Event::SecretsExpired { versions, at } => {
+                (at, "Secrets expired", json!({ "secrets": versions.keys().collect::<Vec<_>>() }))
+            }
+            Event::Evicted { user, machine, instances, generated, exposed, withheld, at, .. } => {
+                let instances: Vec<_> =
+                    instances.iter().map(|evicted| hex::encode(*evicted.instance)).collect();
+                let details = json!({
+                    "user": user, "machine": machine, "instances": instances,
+                    "rotated": generated.keys().collect::<Vec<_>>(),
+                    "toReplace": exposed.keys().collect::<Vec<_>>(), "withheld": withheld,
+                });
+                (at, "Instances evicted", details)
             }
             Event::Founded { .. }
             | Event::SecretsWritten { .. }

@@ -11,7 +11,7 @@ use serde_bytes::ByteArray;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::{Event, Mesh, Refusal, State, activation, render, stored::Stored};
+use super::{Event, Mesh, Refusal, State, activation, event::Seat, machine, render, stored::Stored};
 
 /// A native program that was appraised.
 pub struct NativePeer<'a> {
@@ -19,8 +19,8 @@ pub struct NativePeer<'a> {
     pub appraised: &'a Appraised,
     /// The Marble that it is to be.
     pub marble: &'a str,
-    /// What its host calls the instance. Secrets of single instances follow from it, so an instance is whatever its
-    /// host says, among programs of the same Marble.
+    /// What its host calls the instance, among programs of the same Marble on the same machine: those that the host
+    /// calls the same get the same secrets. Elsewhere the name means something else.
     pub uuid: &'a str,
 }
 
@@ -82,7 +82,18 @@ pub(super) fn could_activate<'s>(
 fn admissible<'s>(state: &'s State, peer: &NativePeer<'_>) -> Result<(&'s Mesh, &'s Marble), Refusal> {
     let mesh = state.running()?;
     let marble = meets(mesh.manifest(), peer.marble, peer.appraised)?;
+    let (seat, instance) = place(mesh, marble, peer);
+    mesh.revocations().admit(&instance, &seat)?;
     Ok((mesh, marble))
+}
+
+/// Where a program runs, and which instance it is there.
+fn place(mesh: &Mesh, marble: &Marble, peer: &NativePeer<'_>) -> (Seat, [u8; 32]) {
+    let seat = activation::seat(peer.appraised, true);
+    let machine = seat.machine.as_deref();
+    let turn = machine.map_or(0, |machine| mesh.revocations().turn(&machine::key(machine)).count);
+    let instance = machine::native(peer.uuid, marble.name.as_str(), machine, turn);
+    (seat, instance)
 }
 
 /// Admits an appraised program.
@@ -93,7 +104,7 @@ pub fn activate_native(
     now: UnixTime,
 ) -> Result<NativeActivation, Refusal> {
     let (mesh, marble) = admissible(state, peer)?;
-    let instance = render::uuid_instance(peer.uuid);
+    let (seat, instance) = place(mesh, marble, peer);
     let identity = MarbleIdentity {
         marble: marble.name.to_string(),
         epoch: mesh.epoch(),
@@ -106,11 +117,19 @@ pub fn activate_native(
     let (leaf, key) = mesh.intermediate().certify_native(&identity, (&domain, peer.uuid), &names, now)?;
     let own = render::Own {
         instance: &instance,
+        seat: &seat,
         certificate: &leaf.certificate,
         public_key: &render::public_key(&leaf.certificate)?,
         private_key: Some(&key),
     };
     let parameters = render::render(state, mesh, marble, &own, stored, now)?;
+    let admission = activation::Admission::new(
+        mesh,
+        (marble.name.as_str(), instance),
+        seat.clone(),
+        leaf.issued,
+        &parameters,
+    );
     let mut env: BTreeMap<_, _> =
         parameters.rendered.env.iter().map(|(name, value)| (name.clone(), value.to_vec())).collect();
     env.extend(predefined(state, mesh, &leaf.certificate, &key));
@@ -122,13 +141,7 @@ pub fn activate_native(
         files: parameters.rendered.files.iter().map(|(path, value)| (path.clone(), value.to_vec())).collect(),
         env,
         argv: parameters.rendered.argv.clone(),
-        admission: activation::Admission {
-            marble: marble.name.to_string(),
-            instance,
-            platform: peer.appraised.platform(),
-            emulated: identity.emulated,
-            epoch: mesh.epoch(),
-        },
+        admission,
     })
 }
 

@@ -1,5 +1,6 @@
 //! Why the coordinator says no: one type, each case with its stable code and the data of the sentence.
 
+use appraisal::UnixTime;
 use attested_tls::{claims::MalformedClaims, key::SpkiDigest};
 use evidence::Platform;
 use manifest::{Faults, ManifestDigest};
@@ -296,6 +297,65 @@ pub enum Refusal {
     /// Something that only replicas are for.
     #[error("this coordinator has no replicas")]
     NoReplicas,
+    /// A value that its user wanted delivered no more, or that the manifest says is too old.
+    #[error("secret {name:?} has expired at {}: upload a new value", UnixTime(*at))]
+    SecretExpired {
+        /// Its name.
+        name: String,
+        /// When, in seconds.
+        at: i64,
+    },
+    /// A value that a lost node could have read.
+    #[error(
+        "secret {name:?} is withheld since an instance that could have read it was evicted: upload a new value"
+    )]
+    SecretWithheld {
+        /// Its name.
+        name: String,
+    },
+    /// What was prepared does not fit what was decided meanwhile.
+    #[error("{what} changed while the request was made ready: try again")]
+    Overtaken {
+        /// What.
+        what: String,
+    },
+    /// Sent away for good.
+    #[error(
+        "{what} was evicted at {}: it comes back by an update of the manifest that names it under Config.Reinstated",
+        UnixTime(*at)
+    )]
+    Evicted {
+        /// Instance or machine.
+        what: String,
+        /// When, in seconds.
+        at: i64,
+    },
+    /// Nothing that could be evicted.
+    #[error(
+        "no instance {instance} has a certificate in this epoch: evict its machine, for which `platform` names it"
+    )]
+    UnknownInstance {
+        /// As it was asked for.
+        instance: String,
+    },
+    /// A machine on which nothing ever ran.
+    #[error("no Marble of this mesh ran on machine {machine:?}")]
+    UnknownMachine {
+        /// As it was asked for.
+        machine: String,
+    },
+    /// A value for a machine, on one that proves none.
+    #[error(
+        "Marble {marble:?} is to have a value of secret {secret:?} of its own on this machine, and its {platform}          Evidence does not say which machine it is: run it where Evidence names the chip (SNP with a VCEK, SGX, TDX),          or share the secret"
+    )]
+    NoMachine {
+        /// Which Marble.
+        marble: String,
+        /// Which secret.
+        secret: String,
+        /// Where.
+        platform: Platform,
+    },
 }
 
 impl From<AuthorityError> for Refusal {
@@ -355,6 +415,13 @@ impl Refusal {
             Self::RolledBack(_) => "STATE_ROLLED_BACK",
             Self::SealModeShared => "SEAL_MODE_SHARED",
             Self::NoReplicas => "REPLICAS_ABSENT",
+            Self::SecretExpired { .. } => "SECRET_EXPIRED",
+            Self::SecretWithheld { .. } => "SECRET_WITHHELD",
+            Self::Overtaken { .. } => "OVERTAKEN",
+            Self::Evicted { .. } => "EVICTED",
+            Self::UnknownInstance { .. } => "INSTANCE_UNKNOWN",
+            Self::UnknownMachine { .. } => "MACHINE_UNKNOWN",
+            Self::NoMachine { .. } => "MACHINE_NOT_PROVEN",
         }
     }
 

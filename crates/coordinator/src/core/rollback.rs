@@ -17,8 +17,8 @@ use zeroize::Zeroizing;
 use super::{
     Event, Mesh, State, event,
     keys::{Need, NewKeys, Undecided},
-    state::Secrets,
     update,
+    versions::{Kept, Secrets, Standing},
 };
 
 /// The way back from an update.
@@ -30,7 +30,6 @@ pub(super) struct Undo {
     /// The epoch in which it was.
     pub(super) epoch: u64,
     pub(super) secrets: Secrets,
-    pub(super) previous: Secrets,
     pub(super) root_secret: Zeroizing<[u8; 32]>,
     pub(super) previous_root_secret: Option<Zeroizing<[u8; 32]>>,
     /// Marbles that ran before and have not been activated since; never empty.
@@ -45,14 +44,13 @@ impl Undo {
         let after = new.settings().roll_back_after?;
         let ran = mesh.instances(UnixTime(at)).into_keys().filter(|marble| new.marble(marble).is_some());
         let awaited: BTreeSet<_> = ran.map(str::to_owned).collect();
-        let (secrets, previous, previous_root_secret) = mesh.all_secrets();
+        let (secrets, previous_root_secret) = mesh.all_secrets();
         (!awaited.is_empty()).then(|| {
             Arc::new(Self {
                 manifest: mesh.shared_manifest().clone(),
                 manifest_bytes: mesh.shared_manifest_bytes().clone(),
                 epoch: mesh.epoch(),
                 secrets: secrets.clone(),
-                previous: previous.clone(),
                 root_secret: Zeroizing::new(*root_secret),
                 previous_root_secret: previous_root_secret.cloned(),
                 awaited,
@@ -71,15 +69,27 @@ impl Undo {
         (!undo.awaited.is_empty()).then(|| Arc::new(undo))
     }
 
-    /// The values that are in force after it: those from before the update, and what users uploaded since.
+    /// The values that are in force after it: those from before the update, and what users uploaded since. What the
+    /// update changed is back as a new version: numbers are not used twice.
     pub(super) fn restored(&self, now: &Secrets) -> Secrets {
-        let mut secrets = self.secrets.clone();
-        for secret in self.manifest.secrets().values() {
-            let name = secret.name.to_string();
-            if secret.source == SecretSource::UserDefined
-                && let Some(value) = now.get(&name)
-            {
-                secrets.insert_mut(name, value.clone());
+        let mut secrets = now.clone();
+        secrets.retain(|name| self.manifest.secrets().contains_key(name));
+        for (name, kept) in self.secrets.iter() {
+            let uploaded = self.manifest.secrets().get(name.as_str());
+            let uploaded = uploaded.is_some_and(|secret| secret.source == SecretSource::UserDefined);
+            let stays = |now: &Kept| uploaded || now.current.number == kept.current.number;
+            if now.get(name).is_some_and(stays) {
+                continue;
+            }
+            let mut keeps_old = false;
+            for version in kept.before.iter().chain([&kept.current]) {
+                if let Some(value) = version.value.clone() {
+                    secrets.put(name.clone(), value, (version.made_at, version.until), keeps_old);
+                    keeps_old = true;
+                }
+            }
+            if let Standing::Exposed { withheld } = kept.standing {
+                secrets.expose(name, secrets.next(name) - 1, withheld);
             }
         }
         secrets

@@ -10,13 +10,19 @@ use aws_lc_rs::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use manifest::{
-    Action, End, KeyPart, Manifest, Secret, SecretKind, SecretName, SecretPart, SecretSource, User,
+    Action, End, Generation, KeyPart, Manifest, Secret, SecretKind, SecretName, SecretPart,
+    SecretSource, User,
 };
 use serde::{Deserialize, Serialize};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
-use super::{Caller, Event, Mesh, Proof, Refusal, SecretValue, State, event, stored::Stored, token};
+use super::{
+    Caller, Event, Mesh, Proof, Refusal, SecretValue, State, event,
+    stored::Stored,
+    token,
+    versions::{Standing, Version},
+};
 use crate::authority::Authority;
 
 /// A secret that a user uploads: a value, or a certificate with its key.
@@ -32,6 +38,9 @@ pub struct NewSecret {
     /// PKCS #8, likewise.
     #[serde(rename = "Private", default)]
     private: Option<String>,
+    /// Ours: when it is to be delivered no more, RFC 3339.
+    #[serde(rename = "Expires", default)]
+    expires: Option<String>,
 }
 
 /// A secret as its reader gets it, in MarbleRun's shape.
@@ -50,6 +59,16 @@ pub struct Readable {
     private: Option<String>,
     /// Base64; null while it is not set.
     public: Option<String>,
+    /// Counted from 1, 0 while it is not set. Not in MarbleRun's shape.
+    #[serde(skip)]
+    version: u64,
+}
+
+impl Readable {
+    /// The version of the value, 0 while there is none.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
 }
 
 /// Makes values of the secrets that the coordinator makes for everyone and that anything refers to, of those that
@@ -112,12 +131,23 @@ pub(super) fn write(
     if uploads.is_empty() {
         return Err(Refusal::NoSecrets);
     }
-    let mut secrets = BTreeMap::new();
+    let (mut secrets, mut until) = (BTreeMap::new(), BTreeMap::new());
     for (name, upload) in uploads {
         let secret = granted(mesh, user, Action::WriteSecret, &name)?;
+        if let Some(text) = &upload.expires {
+            until.insert(name.clone(), expires(secret, text, now)?);
+        }
         secrets.insert(name, decode(secret, upload)?);
     }
-    Ok(Event::SecretsWritten { user: user.name.to_string(), secrets, at: event::seconds(now) })
+    Ok(Event::SecretsWritten { user: user.name.to_string(), secrets, until, at: event::seconds(now) })
+}
+
+fn expires(secret: &Secret, text: &str, now: UnixTime) -> Result<i64, Refusal> {
+    let shape = |reason: &str| Refusal::SecretShape { name: secret.name.to_string(), reason: reason.into() };
+    let time = time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339)
+        .map_err(|_| shape("`Expires` is no time of RFC 3339, such as 2027-01-31T12:00:00Z"))?;
+    let until = time.unix_timestamp();
+    if until > now.0 { Ok(until) } else { Err(shape("`Expires` has passed")) }
 }
 
 fn decode(secret: &Secret, upload: NewSecret) -> Result<SecretValue, Refusal> {
@@ -134,7 +164,10 @@ fn decode(secret: &Secret, upload: NewSecret) -> Result<SecretValue, Refusal> {
         if value.is_empty() { Err(shape(format!("`{field}` is empty"))) } else { Ok(value) }
     };
     match (&secret.kind, upload) {
-        (SecretKind::Certificate(_), NewSecret { key: None, certificate: Some(certificate), private }) => {
+        (
+            SecretKind::Certificate(_),
+            NewSecret { key: None, certificate: Some(certificate), private, .. },
+        ) => {
             let private = match private.as_deref().filter(|private| !private.is_empty()) {
                 Some(private) => bytes(private, "Private")?,
                 None => Zeroizing::new(Vec::new()),
@@ -144,7 +177,7 @@ fn decode(secret: &Secret, upload: NewSecret) -> Result<SecretValue, Refusal> {
         (SecretKind::Certificate(_), _) => {
             Err(shape("a certificate has `Cert` and `Private`, and no `Key`".into()))
         }
-        (kind, NewSecret { key: Some(key), certificate: None, private: None }) => {
+        (kind, NewSecret { key: Some(key), certificate: None, private: None, .. }) => {
             let value = bytes(&key, "Key")?;
             if let SecretKind::SymmetricKey { bytes } = kind
                 && value.len() != bytes.get() as usize
@@ -209,14 +242,18 @@ pub(super) fn read(
     caller: &Caller,
     names: &[String],
     stored: &Stored,
+    now: UnixTime,
 ) -> Result<BTreeMap<String, Readable>, Refusal> {
     let mesh = state.running()?;
     let mut values = BTreeMap::new();
     for secret in readable(state, caller, names)? {
         let name = secret.name.as_str();
-        let value = match secret.source {
-            SecretSource::Stored(_) => Some(stored.value(mesh, secret)?),
-            _ => mesh.secret(name),
+        let (version, value) = match secret.source {
+            SecretSource::Stored(_) => (None, Some(stored.value(mesh, secret)?)),
+            _ => {
+                let version = deliverable(mesh, secret, Generation::Current, now)?;
+                (version, version.and_then(|version| version.value.as_ref()))
+            }
         };
         let part = |part| value.and_then(|value| value.part(part)).map(|value| BASE64.encode(value));
         let (cert, public, private) = match &secret.kind {
@@ -244,6 +281,7 @@ pub(super) fn read(
             valid_for,
             private,
             public,
+            version: version.map_or(0, |version| version.number),
         };
         values.insert(name.to_owned(), readable);
     }
@@ -271,6 +309,7 @@ pub(super) fn granted<'m>(
         user: user.name.to_string(),
         action: match action {
             Action::WriteSecret => "WriteSecret",
+            Action::RotateSecret => "RotateSecret",
             _ => "ReadSecret",
         },
         resource: format!("secret {name:?}"),
@@ -290,22 +329,78 @@ impl KeyType for Length {
     }
 }
 
-/// The value of a secret for one instance: HKDF-SHA256 from the mesh's root secret, separated by purpose,
-/// secret, Marble and instance key (S-46).
+/// For whom a value is derived.
+pub(super) enum Whose {
+    /// An instance, by its key or UUID.
+    Instance([u8; 32]),
+    /// A Marble on a machine.
+    Seat([u8; 32]),
+}
+
+impl Whose {
+    pub(super) fn key(&self) -> &[u8; 32] {
+        let (Self::Instance(key) | Self::Seat(key)) = self;
+        key
+    }
+}
+
+/// The value of a secret for one instance or machine: HKDF-SHA256 from the mesh's root secret, separated by purpose,
+/// secret, Marble, key of the instance, and how often it was derived anew (S-46).
 pub(super) fn derive(
     root_secret: &[u8; 32],
     secret: &SecretName,
     bytes: usize,
     marble: &str,
-    instance: &[u8; 32],
+    whose: &Whose,
+    turn: u64,
 ) -> Result<Zeroizing<Vec<u8>>, Refusal> {
     let name = digest(&SHA256, secret.as_str().as_bytes());
     let marble = digest(&SHA256, marble.as_bytes());
-    let info: [&[u8]; 4] = [b"bailey/instance-secret/1", name.as_ref(), marble.as_ref(), instance];
+    let purpose: &[u8] = match whose {
+        Whose::Instance(_) => b"bailey/instance-secret/1",
+        Whose::Seat(_) => b"bailey/platform-secret/1",
+    };
+    let turn = turn.to_be_bytes();
+    let info: [&[u8]; 5] = [purpose, name.as_ref(), marble.as_ref(), whose.key(), &turn];
     let mut value = Zeroizing::new(vec![0; bytes]);
     let key = Salt::new(HKDF_SHA256, b"").extract(root_secret);
     key.expand(&info, Length(bytes))
         .and_then(|output| output.fill(&mut value))
         .map_err(|_| Refusal::Internal("a secret could not be derived".into()))?;
     Ok(value)
+}
+
+/// When a version is delivered no more, by its user and by the manifest in force. Seconds.
+pub(super) fn end(secret: &Secret, version: &Version) -> Option<i64> {
+    if secret.source != SecretSource::UserDefined {
+        return None;
+    }
+    let age = secret.max_age.map(|age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
+    let too_old = age.map(|age| version.made_at.saturating_add(age));
+    version.until.into_iter().chain(too_old).min()
+}
+
+/// The version to give out, if there is any and nothing is against it. A previous one that has expired is as if it had
+/// never been.
+pub(super) fn deliverable<'m>(
+    mesh: &'m Mesh,
+    secret: &Secret,
+    generation: Generation,
+    now: UnixTime,
+) -> Result<Option<&'m Version>, Refusal> {
+    let name = secret.name.as_str();
+    let Some(kept) = mesh.kept(name) else { return Ok(None) };
+    let ended = |version: &Version| end(secret, version).filter(|end| *end <= now.0);
+    if generation == Generation::Previous
+        && let Some(before) = kept.before.as_ref().filter(|before| ended(before).is_none())
+    {
+        return Ok(Some(before));
+    }
+    if kept.standing == (Standing::Exposed { withheld: true }) {
+        return Err(Refusal::SecretWithheld { name: name.to_owned() });
+    }
+    match ended(&kept.current) {
+        Some(at) => Err(Refusal::SecretExpired { name: name.to_owned(), at }),
+        None => Ok(Some(&kept.current)),
+    }
 }

@@ -18,9 +18,11 @@ use super::{
     Event, IdentityKey, Refusal, SecretValue,
     event::{Epoch, SealedAuthority},
     history::Entry,
-    instances::Instances,
+    instances::{Activated, Instances},
+    revocation::{Readers, Revocations},
     rollback::Undo,
     transparency::{self, Log},
+    versions::{Kept, Secrets},
 };
 use crate::{
     authority::Authority,
@@ -47,7 +49,6 @@ pub struct Mesh {
     intermediate: Arc<Authority>,
     marble_root: Arc<Vec<u8>>,
     secrets: Secrets,
-    previous: Secrets,
     previous_root_secret: Option<Zeroizing<[u8; 32]>>,
     recovery_secret: Option<Zeroizing<[u8; 32]>>,
     activations: RedBlackTreeMapSync<Arc<str>, u64>,
@@ -59,9 +60,9 @@ pub struct Mesh {
     rollout: Option<Rollout>,
     /// The way back from the last update, while it may be taken.
     undo: Option<Arc<Undo>>,
+    revocations: Revocations,
+    readers: Readers,
 }
-
-pub(super) type Secrets = RedBlackTreeMapSync<String, Arc<SecretValue>>;
 
 /// Marble, instance, name.
 type CounterName = (String, [u8; 32], String);
@@ -188,20 +189,18 @@ impl State {
         let entries = Entry::of(&event, self);
         match event {
             Event::Founded { .. } => return Err("the mesh is founded twice".into()),
-            Event::ManifestSet { manifest, epoch, generated, recovery_secret, at: _ } => {
+            Event::ManifestSet { manifest, epoch, generated, recovery_secret, at } => {
                 if self.mesh.is_some() {
                     return Err("the first manifest is set twice".into());
                 }
                 let (number, intermediate, marble_root) = self.epoch(epoch)?;
-                let generated = shared(generated);
-                self.mesh = Some(Mesh {
+                let mut mesh = Mesh {
                     manifest: Arc::new(Manifest::parse(&manifest).map_err(|faults| faults.to_string())?),
                     manifest_bytes: Arc::new(manifest.into_vec()),
                     epoch: number,
                     intermediate,
                     marble_root,
-                    previous: generated.clone(),
-                    secrets: generated,
+                    secrets: Secrets::default(),
                     previous_root_secret: None,
                     recovery_secret: recovery_secret.map(|secret| Zeroizing::new(secret.into_array())),
                     activations: RedBlackTreeMapSync::default(),
@@ -211,9 +210,13 @@ impl State {
                     history: VectorSync::default(),
                     rollout: None,
                     undo: None,
-                });
+                    revocations: Revocations::default(),
+                    readers: Readers::default(),
+                };
+                mesh.replace(generated, at, |_| true);
+                self.mesh = Some(mesh);
             }
-            Event::Recovered { root, epoch, generated, emulated, log_key, .. } => {
+            Event::Recovered { root, epoch, generated, emulated, at, log_key, .. } => {
                 self.log.with_key(&log_key, &self.identity)?;
                 self.root = Arc::new(authority(root, &self.identity)?);
                 self.emulated = emulated;
@@ -221,7 +224,7 @@ impl State {
                 let mesh = self.mesh_mut()?;
                 // The root is another: no certificate of before is below it.
                 mesh.rollout = None;
-                mesh.replace(generated, |_| true);
+                mesh.replace(generated, at, |_| true);
             }
             Event::VersionsRaised { versions, epoch, generated, at, .. } => {
                 let mut known = BTreeMap::new();
@@ -233,7 +236,7 @@ impl State {
                 self.enter(epoch, Some(raised))?;
                 let mesh = self.mesh_mut()?;
                 mesh.rollout = rollout;
-                mesh.replace(generated, |_| true);
+                mesh.replace(generated, at, |_| true);
             }
             Event::ManifestUpdated {
                 epoch, generated, rotated, root_secret, recovery_secret, at, ..
@@ -244,17 +247,22 @@ impl State {
                 let before = self.mesh.as_ref();
                 let undo = before.and_then(|mesh| Undo::before(mesh, &self.root_secret, &manifest, at));
                 let rollout = before.and_then(|mesh| mesh.rollout_to(&manifest, at));
+                let before = self.mesh_mut()?.manifest.clone();
                 self.enter(epoch, Some(manifest.clone()))?;
                 let old = root_secret.map(|secret| {
                     std::mem::replace(&mut self.root_secret, Zeroizing::new(secret.into_array()))
                 });
                 let mesh = self.mesh_mut()?;
                 (mesh.rollout, mesh.undo) = (rollout, undo);
+                if old.is_some() {
+                    mesh.revocations.root_rotated();
+                }
                 mesh.manifest_bytes = pending.bytes.clone();
-                mesh.replace(generated, |name| rotated.contains(name));
-                let named = |name: &String| manifest.secrets().contains_key(name.as_str());
-                mesh.secrets = only(&mesh.secrets, named);
-                mesh.previous = only(&mesh.previous, named);
+                mesh.replace(generated, at, |name| rotated.contains(name));
+                mesh.secrets.retain(|name| manifest.secrets().contains_key(name));
+                // Whoever the manifest before named too came back then, and may have been evicted since.
+                let reinstated = &manifest.settings().reinstated;
+                mesh.revocations.reinstate(reinstated.difference(&before.settings().reinstated));
                 mesh.previous_root_secret = old.or_else(|| mesh.previous_root_secret.take());
                 mesh.recovery_secret = match recovery_secret {
                     Some(secret) => Some(Zeroizing::new(secret.into_array())),
@@ -269,12 +277,11 @@ impl State {
                 let mesh = self.mesh_mut()?;
                 mesh.manifest_bytes = undo.manifest_bytes.clone();
                 mesh.secrets = undo.restored(&mesh.secrets);
-                mesh.previous = undo.previous.clone();
                 mesh.previous_root_secret = undo.previous_root_secret.clone();
                 // Those who never left what is in force again are who works.
                 mesh.rollout = mesh.rollout_from(undo.epoch, undo.manifest.digest().0, at);
                 mesh.pending = None;
-                mesh.replace(generated, |_| true);
+                mesh.replace(generated, at, |_| true);
             }
             Event::ReplicaJoined { .. } => {}
             event => self.mesh_mut()?.apply(event)?,
@@ -350,7 +357,8 @@ impl State {
     /// How much there is that grows: instances, secrets, counters, lines of the update log.
     pub fn size(&self) -> usize {
         let of = |mesh: &Mesh| {
-            mesh.instances.len() + mesh.secrets.size() + mesh.counters.size() + mesh.history.len()
+            let grown = [mesh.secrets.len(), mesh.revocations.len(), mesh.readers.len()];
+            mesh.instances.len() + mesh.counters.size() + mesh.history.len() + grown.iter().sum::<usize>()
         };
         self.mesh.as_ref().map_or(0, of)
     }
@@ -369,16 +377,39 @@ impl State {
 impl Mesh {
     fn apply(&mut self, event: Event) -> Result<(), String> {
         match event {
-            Event::SecretsWritten { secrets, .. } => self.replace(secrets, |_| true),
-            Event::Activated { marble, instance, at, .. } => {
+            Event::SecretsWritten { secrets, until, at, user: _ } => {
+                for (name, value) in secrets {
+                    let until = until.get(&name).copied();
+                    self.secrets.put(name, value, (at, until), true);
+                }
+            }
+            Event::Activated { marble, instance, epoch, seat, delivered, certificates, at } => {
                 let known = self.activations.get_key_value(marble.as_str());
                 let (marble, before) =
                     known.map_or_else(|| (marble.into(), 0), |(marble, count)| (marble.clone(), *count));
                 self.activations.insert_mut(Arc::clone(&marble), before + 1);
                 self.undo = self.undo.take().and_then(|undo| Undo::without(undo, &marble));
-                self.instances.activated(marble, instance.into_array(), at);
+                if let Some(machine) = &seat.machine {
+                    let secrets = &self.secrets;
+                    let in_use = |name: &str, version| {
+                        secrets.get(name).is_some_and(|kept| kept.previous().number <= version)
+                    };
+                    self.readers.add((machine, &marble), &delivered, in_use);
+                }
+                let instance = instance.into_array();
+                self.instances.activated(Activated {
+                    marble,
+                    instance,
+                    epoch,
+                    seat,
+                    delivered,
+                    certificates,
+                    at,
+                });
             }
-            Event::Renewed { instance, at } => self.instances.renewed(instance.into_array(), at),
+            Event::Renewed { instance, certificate, at: _ } => {
+                self.instances.renewed(instance.into_array(), certificate);
+            }
             Event::UpdateProposed { user, manifest, downgrades, deadline, at: _ } => {
                 self.pending = Some(Arc::new(Pending {
                     digest: ManifestDigest::of(&manifest),
@@ -397,6 +428,37 @@ impl Mesh {
                 self.counters.insert_mut((marble, instance.into_array(), name), value);
             }
             Event::RecoveryRehearsed { .. } | Event::SecretsRead { .. } => {}
+            Event::SecretsRotated { generated, at, user: _ } => {
+                // No roll-back brings back what was rotated.
+                self.undo = None;
+                self.replace(generated, at, |_| true);
+            }
+            Event::SecretsExpired { versions, at: _ } => {
+                versions.iter().for_each(|(name, versions)| self.secrets.wipe(name, versions));
+            }
+            Event::Evicted {
+                user,
+                machine,
+                instances,
+                certificates,
+                generated,
+                turned,
+                exposed,
+                withheld,
+                at,
+            } => {
+                self.undo = None;
+                if let Some(machine) = &machine {
+                    self.readers.forget(machine);
+                }
+                instances.iter().for_each(|evicted| self.instances.remove(&evicted.instance));
+                let by = (user.as_str(), at, self.epoch);
+                self.revocations.evict(by, machine, &instances, &certificates, &turned);
+                self.replace(generated, at, |_| true);
+                for (name, version) in exposed {
+                    self.secrets.expose(&name, version, withheld);
+                }
+            }
             _ => return Err("an event that no mesh has".into()),
         }
         Ok(())
@@ -404,11 +466,10 @@ impl Mesh {
 
     /// Takes new values; what was there becomes the previous value where `keeps_old` says so, and else the new
     /// value is also the previous one: who asks for it gets one that works.
-    fn replace(&mut self, values: BTreeMap<String, SecretValue>, keeps_old: impl Fn(&str) -> bool) {
-        for (name, value) in shared(values).iter() {
-            let old = self.secrets.get(name).filter(|_| keeps_old(name)).cloned();
-            self.previous.insert_mut(name.clone(), old.unwrap_or_else(|| value.clone()));
-            self.secrets.insert_mut(name.clone(), value.clone());
+    fn replace(&mut self, values: BTreeMap<String, SecretValue>, at: i64, keeps_old: impl Fn(&str) -> bool) {
+        for (name, value) in values {
+            let keeps_old = keeps_old(&name);
+            self.secrets.put(name, value, (at, None), keeps_old);
         }
     }
 
@@ -428,8 +489,8 @@ impl Mesh {
     }
 
     /// Values, the values before them, and what single instances' values were derived from before.
-    pub(super) fn all_secrets(&self) -> (&Secrets, &Secrets, Option<&Zeroizing<[u8; 32]>>) {
-        (&self.secrets, &self.previous, self.previous_root_secret.as_ref())
+    pub(super) fn all_secrets(&self) -> (&Secrets, Option<&Zeroizing<[u8; 32]>>) {
+        (&self.secrets, self.previous_root_secret.as_ref())
     }
 
     /// The way back from the last update, while it may be taken.
@@ -479,14 +540,34 @@ impl Mesh {
         &self.marble_root
     }
 
-    /// A secret that was generated or uploaded.
+    /// A secret that was generated or uploaded, and is not wiped.
     pub(super) fn secret(&self, name: &str) -> Option<&SecretValue> {
-        self.secrets.get(name).map(AsRef::as_ref)
+        self.kept(name)?.current.value.as_ref()
     }
 
-    /// Its value before the last rotation or update.
-    pub(super) fn previous(&self, name: &str) -> Option<&SecretValue> {
-        self.previous.get(name).map(AsRef::as_ref)
+    /// All that is kept of a secret.
+    pub(super) fn kept(&self, name: &str) -> Option<&Kept> {
+        self.secrets.get(name)
+    }
+
+    /// All secrets of which anything is kept.
+    pub(super) fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+
+    /// Who was sent away.
+    pub fn revocations(&self) -> &Revocations {
+        &self.revocations
+    }
+
+    /// What was delivered to machines.
+    pub(super) fn readers(&self) -> &Readers {
+        &self.readers
+    }
+
+    /// The instances of this epoch.
+    pub(super) fn known_instances(&self) -> &Instances {
+        &self.instances
     }
 
     /// From which secrets of single instances were derived before the last rotation.
@@ -511,8 +592,10 @@ impl Mesh {
 
     /// Marble and key of each instance that has a certificate that may still be valid.
     pub(super) fn running_instances(&self, now: UnixTime) -> impl Iterator<Item = (&str, &[u8; 32])> {
-        let runs = move |(marble, key, until)| (until > now.0).then_some((marble, key));
-        self.instances.iter().filter_map(runs)
+        self.instances
+            .iter()
+            .filter(move |(_, instance)| instance.until > now.0)
+            .map(|(key, instance)| (&*instance.marble, key))
     }
 
     /// Whether `instance` was activated as `marble` and its certificate has not lapsed.
@@ -544,15 +627,6 @@ impl Mesh {
     pub fn history(&self) -> impl ExactSizeIterator<Item = &Entry> {
         self.history.iter().map(AsRef::as_ref)
     }
-}
-
-fn shared(values: BTreeMap<String, SecretValue>) -> Secrets {
-    values.into_iter().map(|(name, value)| (name, Arc::new(value))).collect()
-}
-
-fn only(secrets: &Secrets, wanted: impl Fn(&String) -> bool) -> Secrets {
-    let kept = secrets.iter().filter(|(name, _)| wanted(name));
-    kept.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 fn authority(sealed: SealedAuthority, identity: &IdentityKey) -> Result<Authority, String> {

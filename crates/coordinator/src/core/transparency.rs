@@ -3,16 +3,13 @@
 //! each 256 entries, which are a tile, their hash and the record where they begin: 40 bytes, so that no tile takes more
 //! than reading one of them, and what the host changed is found before it is served.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use aws_lc_rs::{
     hmac,
     signature::{Ed25519KeyPair, KeyPair},
 };
-use manifest::{Action, Manifest, ManifestDigest, Marble, Reference, SecretName};
+use manifest::{Action, Manifest, ManifestDigest};
 use rpds::VectorSync;
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteArray, ByteBuf};
@@ -380,7 +377,7 @@ fn facts(event: &Event, before: &State) -> (i64, Vec<Fact>) {
             });
             (*at, updated.into_iter().collect())
         }
-        Event::SecretsWritten { user, secrets, at } => {
+        Event::SecretsWritten { user, secrets, at, until: _ } => {
             let written = |secrets| Fact::SecretsWritten { user: user.clone(), secrets };
             (*at, few(log.commitments(secrets.keys().map(String::as_str)), written))
         }
@@ -388,19 +385,16 @@ fn facts(event: &Event, before: &State) -> (i64, Vec<Fact>) {
             let read = |secrets| Fact::SecretsRead { user: user.clone(), secrets };
             (*at, few(log.commitments(names.iter().map(String::as_str)), read))
         }
-        Event::Activated { marble, instance, platform, emulated, at } => {
-            let epoch = before.mesh().map_or(0, Mesh::epoch);
-            let instance = Digest(instance.into_array());
+        Event::Activated { marble, instance, epoch, seat, delivered, at, certificates: _ } => {
+            let (epoch, instance) = (*epoch, Digest(instance.into_array()));
             let activated = Fact::Activated {
                 marble: marble.clone(),
                 instance,
-                platform: platform.to_string(),
-                emulated: *emulated,
+                platform: seat.platform.to_string(),
+                emulated: before.emulated() || seat.emulated,
                 epoch,
             };
-            let known = before.mesh().and_then(|mesh| mesh.manifest().marble(marble));
-            let names = known.map(released).unwrap_or_default();
-            let names = names.iter().map(|name| name.as_str());
+            let names = delivered.keys().map(String::as_str);
             let released =
                 |secrets| Fact::SecretsReleased { marble: marble.clone(), instance, epoch, secrets };
             let mut facts = vec![activated];
@@ -435,6 +429,28 @@ fn facts(event: &Event, before: &State) -> (i64, Vec<Fact>) {
             let replica = Digest(replica.into_array());
             (*at, vec![Fact::ReplicaJoined { replica, platform: platform.clone(), machine: machine.clone() }])
         }
+        Event::SecretsRotated { user, generated, at } => {
+            let rotated = |secrets| Fact::SecretsRotated { user: user.clone(), secrets };
+            (*at, few(log.commitments(generated.keys().map(String::as_str)), rotated))
+        }
+        Event::SecretsExpired { versions, at } => {
+            let names = versions.keys().map(String::as_str);
+            (*at, few(log.commitments(names), |secrets| Fact::SecretsExpired { secrets }))
+        }
+        Event::Evicted { user, machine, instances, generated, exposed, withheld, at, .. } => {
+            let machine = machine.as_deref().map(|machine| Digest::of(machine.as_bytes()));
+            let evicted = |instances| Fact::Evicted { user: user.clone(), machine, instances };
+            let gone = instances.iter().map(|evicted| Digest(evicted.instance.into_array())).collect();
+            let mut facts = few(gone, evicted);
+            if facts.is_empty() {
+                facts.push(evicted(Vec::new()));
+            }
+            let rotated = |secrets| Fact::SecretsRotated { user: user.clone(), secrets };
+            facts.extend(few(log.commitments(generated.keys().map(String::as_str)), rotated));
+            let exposed = log.commitments(exposed.keys().map(String::as_str));
+            facts.extend(few(exposed, |secrets| Fact::SecretsExposed { secrets, withheld: *withheld }));
+            (*at, facts)
+        }
     }
 }
 
@@ -450,16 +466,6 @@ fn few(secrets: Vec<Commitment>, fact: impl Fn(Vec<Commitment>) -> Fact) -> Vec<
     secrets.chunks(SECRETS_PER_ENTRY).map(|some| fact(some.to_vec())).collect()
 }
 
-/// The secrets that an instance gets: those that its parameters and the servers of its connections refer to.
-fn released(marble: &Marble) -> BTreeSet<&SecretName> {
-    let named = marble.parameters.references().filter_map(|reference| match reference {
-        Reference::Secret { name, .. } => Some(name),
-        _ => None,
-    });
-    let served = marble.tls.iter().flat_map(|tag| &tag.incoming);
-    named.chain(served.filter_map(|incoming| incoming.certificate.as_ref())).collect()
-}
-
 /// What a user downloads is told in the log.
 pub fn download_secrets(
     state: &State,
@@ -468,7 +474,7 @@ pub fn download_secrets(
     stored: &Stored,
     now: appraisal::UnixTime,
 ) -> Result<(Event, BTreeMap<String, secrets::Readable>), Refusal> {
-    let values = secrets::read(state, caller, names, stored)?;
+    let values = secrets::read(state, caller, names, stored, now)?;
     let user = secrets::user(state.running()?, caller)?.name.to_string();
     let read = Event::SecretsRead { user, names: values.keys().cloned().collect(), at: event::seconds(now) };
     Ok((read, values))

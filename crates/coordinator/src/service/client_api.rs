@@ -1,12 +1,14 @@
 //! The client API over HTTPS. Paths and envelopes of version 2 are MarbleRun's, so that its clients work;
 //! `/api/v3` is ours. Who calls is the leaf certificate of the connection.
 
+mod instances;
 mod log;
 mod marbles;
 mod plan;
 mod reads;
 mod recovery;
 mod rehearsal;
+mod secrets;
 mod stores;
 mod v1;
 mod writes;
@@ -71,6 +73,11 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
         .route("/api/v3/recovery/rehearsal", get(rehearsal::progress).post(rehearsal::upload))
         .route("/api/v3/recovery/rehearsal/public-key", get(rehearsal::public_key))
         .route("/api/v3/plan", post(plan::plan))
+        .route("/api/v3/secrets", get(secrets::list))
+        .route("/api/v3/secrets/rotate", post(secrets::rotate))
+        .route("/api/v3/instances", get(instances::list))
+        .route("/api/v3/evictions", get(instances::evicted).post(instances::evict))
+        .route("/api/v3/crl", get(instances::revoked))
         .route("/api/v3/stores/check", post(stores::check))
         .route("/api/v3/log/checkpoint", get(log::checkpoint))
         .route("/api/v3/log/checkpoint/witnessed", get(log::witnessed))
@@ -155,7 +162,7 @@ fn caller(coordinator: &Coordinator, request: &axum::extract::Request) -> Result
 /// neither is health.
 fn is_decision(method: &str, path: &str, refused: bool) -> bool {
     let health = matches!(path, "/livez" | "/readyz");
-    let open = method == "GET" && !path.ends_with("/secrets");
+    let open = method == "GET" && !path.ends_with("/secrets") && !path.ends_with("/instances");
     !health && (refused || !open)
 }
 
@@ -180,9 +187,13 @@ pub(super) async fn serve(
     shutdown: CancellationToken,
 ) -> Result<(), StartError> {
     let router = router(coordinator);
-    let serve = |stream| {
+    let serve = |stream, place| {
         let acceptor = TlsAcceptor::from(tls.borrow().client_api.clone());
-        connection(stream, acceptor, router.clone(), shutdown.clone())
+        let served = connection(stream, acceptor, router.clone(), shutdown.clone());
+        async move {
+            let _place = place;
+            served.await;
+        }
     };
     connections::each(listener, shutdown.clone(), serve).await;
     Ok(())

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -12,11 +12,11 @@ use tokio_util::sync::CancellationToken;
 const MAX_CONNECTIONS: usize = 1024;
 const AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(50);
 
-/// Serves each connection by itself until `shutdown`.
+/// Serves each connection by itself until `shutdown`. Its place is free for another as soon as `serve` lets go of it.
 pub(super) async fn each<F>(
     listener: TcpListener,
     shutdown: CancellationToken,
-    serve: impl Fn(TcpStream) -> F,
+    serve: impl Fn(TcpStream, OwnedSemaphorePermit) -> F,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -28,11 +28,7 @@ pub(super) async fn each<F>(
         };
         let Some(stream) = usable(accepted).await else { continue };
         let Ok(place) = places.clone().try_acquire_owned() else { continue };
-        let served = serve(stream);
-        tokio::spawn(async move {
-            let _place = place;
-            served.await;
-        });
+        tokio::spawn(serve(stream, place));
     }
 }
 

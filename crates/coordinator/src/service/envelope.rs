@@ -88,6 +88,11 @@ impl IntoResponse for Refusal {
             Refusal::CutOff(_) | Refusal::RolledBack(_) => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::SealModeShared => StatusCode::UNPROCESSABLE_ENTITY,
             Refusal::NoReplicas => StatusCode::CONFLICT,
+            Refusal::Evicted { .. } | Refusal::NoMachine { .. } => StatusCode::FORBIDDEN,
+            Refusal::UnknownInstance { .. } | Refusal::UnknownMachine { .. } => StatusCode::NOT_FOUND,
+            Refusal::SecretExpired { .. } | Refusal::SecretWithheld { .. } | Refusal::Overtaken { .. } => {
+                StatusCode::CONFLICT
+            }
         };
         failure(status, self.code(), &self.to_string(), self.details())
     }

@@ -47,10 +47,11 @@ pub(super) async fn serve(
     tls: watch::Receiver<Tls>,
     shutdown: CancellationToken,
 ) -> Result<(), StartError> {
-    let serve = |stream| {
+    let serve = |stream, place| {
         let acceptor = TlsAcceptor::from(tls.borrow().marble_api.clone());
         let (coordinator, shutdown) = (coordinator.clone(), shutdown.clone());
         async move {
+            let _place = place;
             if let Err(error) = connection(coordinator, stream, acceptor, shutdown).await {
                 tracing::debug!(error = %error, "a Marble's connection ended with an error");
             }
@@ -177,8 +178,19 @@ async fn activate(
         let now = (own.clock)();
         let peer = NativePeer { appraised: &appraised, marble: &request.marble_type, uuid: &uuid };
         let accepted = |refusal: Refusal| on(&appraised, refusal.into());
-        let activation = core::activate_native(&state, &peer, &stored, now).map_err(accepted)?;
-        own.commit(|state| Ok(Decided::one(activation.admit(state, now)?, ()))).map_err(accepted)?;
+        // The Evidence was appraised for the epoch of `state`: what is committed later holds it against that one.
+        let epoch = state.mesh().map_or(0, core::Mesh::epoch);
+        let activation = Coordinator::unless_overtaken(|| {
+            let state = own.snapshot()?.state;
+            let current = state.mesh().map_or(0, core::Mesh::epoch);
+            if current != epoch {
+                return Err(Refusal::StaleAppraisal { appraised: epoch, current });
+            }
+            let activation = core::activate_native(&state, &peer, &stored, now)?;
+            own.commit(|state| Ok(Decided::one(activation.admit(state, now)?, ())))?;
+            Ok(activation)
+        })
+        .map_err(accepted)?;
         own.serving().map_err(accepted)?;
         let recorded = core::Recorded { presented, claims: None };
         own.recorded.record(activation.instance(), recorded, now.0);

@@ -18,11 +18,14 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use mesh_api::{
-    ActivateRequest, ActivateResponse, Certificate, RenewRequest, RenewResponse,
+    ActivateRequest, ActivateResponse, Certificate, RenewRequest, RenewResponse, WatchRevocationsRequest,
     mesh_server::{Mesh, MeshServer},
     replicas_server::ReplicasServer,
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, service::Routes};
 use tower::Service;
@@ -31,9 +34,13 @@ use super::{
     Coordinator, Decided, StartError, connections,
     decision::{Decision, Kind, Subject, UNAVAILABLE},
     replica::{ReplicaPolicy, ReplicasService},
+    revocation,
     telemetry::Traced,
 };
 use crate::core::{self, Activation, Certified, Refusal, State};
+
+/// So many attested connections at a time.
+static KEEPS: Semaphore = Semaphore::const_new(65_536);
 
 /// The proof that a connection carries, and the epoch whose policy it was appraised by.
 #[derive(Clone)]
@@ -47,12 +54,17 @@ pub(super) async fn serve(
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> Result<(), StartError> {
-    let serve = |stream| connection(coordinator.clone(), stream, shutdown.clone());
+    let serve = |stream, place| connection(coordinator.clone(), stream, place, shutdown.clone());
     connections::each(listener, shutdown.clone(), serve).await;
     Ok(())
 }
 
-async fn connection(coordinator: Arc<Coordinator>, stream: TcpStream, shutdown: CancellationToken) {
+async fn connection(
+    coordinator: Arc<Coordinator>,
+    stream: TcpStream,
+    place: OwnedSemaphorePermit,
+    shutdown: CancellationToken,
+) {
     let party = Party {
         role: Role::Coordinator,
         key: coordinator.mesh_key.clone(),
@@ -89,6 +101,9 @@ async fn connection(coordinator: Arc<Coordinator>, stream: TcpStream, shutdown: 
             } else {
                 Routes::new(MeshServer::new(MeshService { coordinator }))
             };
+            // Keeps stay, to hear of revocations: they take no place of those who come.
+            let Ok(_place) = KEEPS.try_acquire() else { return };
+            drop(place);
             serve_attested(routes, attested, epoch, shutdown).await;
         }
         Err(error @ (ChannelError::Tls(_) | ChannelError::Transport(_) | ChannelError::Timeout)) => {
@@ -172,14 +187,28 @@ impl Mesh for MeshService {
             blocking(move || {
                 let now = (coordinator.clock)();
                 // Rendering and signing happen on a snapshot, without a lock; the commit repeats the cheap part.
-                let activation = core::activate_with(&state, &admitted.peer, admitted.epoch, &stored, now)?;
-                coordinator.commit(|state| Ok(Decided::one(activation.admit(state, now)?, ())))?;
-                coordinator.recorded.record(admitted.peer.key.0, recorded(&admitted.peer), now.0);
-                Ok(activation_response(activation))
+                Coordinator::unless_overtaken(|| {
+                    let state = coordinator.snapshot()?.state;
+                    let (peer, epoch) = (&admitted.peer, admitted.epoch);
+                    let activation = core::activate_with(&state, peer, epoch, &stored, now)?;
+                    coordinator.commit(|state| Ok(Decided::one(activation.admit(state, now)?, ())))?;
+                    coordinator.recorded.record(peer.key.0, recorded(peer), now.0);
+                    Ok(activation_response(activation))
+                })
             })
             .await
         };
         self.decide(Kind::Activation, &peer, work).await
+    }
+
+    type WatchRevocationsStream = revocation::Lists;
+
+    async fn watch_revocations(
+        &self,
+        request: Request<WatchRevocationsRequest>,
+    ) -> Result<Response<Self::WatchRevocationsStream>, Status> {
+        let peer = admitted(&request)?.peer;
+        Ok(Response::new(revocation::lists(self.coordinator.clone(), peer)))
     }
 
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
@@ -253,9 +282,12 @@ pub(super) fn status(refusal: &Refusal) -> Status {
         );
     }
     let code = match refusal {
-        Refusal::NoManifest | Refusal::StaleAppraisal { .. } | Refusal::Parameters { .. } => {
-            Code::FailedPrecondition
-        }
+        Refusal::NoManifest
+        | Refusal::StaleAppraisal { .. }
+        | Refusal::Parameters { .. }
+        | Refusal::SecretExpired { .. }
+        | Refusal::SecretWithheld { .. } => Code::FailedPrecondition,
+        Refusal::Overtaken { .. } => Code::Unavailable,
         Refusal::Internal(_) => Code::Internal,
         Refusal::CutOff(_) | Refusal::RolledBack(_) => Code::Unavailable,
         _ => Code::PermissionDenied,

@@ -157,6 +157,22 @@ pub(super) fn families(coordinator: &Coordinator) -> Vec<Family> {
         "1 while this replica answers, 0 while it is cut off.",
         serves,
     );
+    let left = mesh.map(|mesh| crate::core::seconds_left(mesh, (coordinator.clock)())).unwrap_or_default();
+    family(
+        "coordinator_secret_expiry_seconds",
+        false,
+        "For how long each uploaded secret that expires is still delivered.",
+        labelled("secret", left),
+    );
+    let evicted = mesh.map(|mesh| {
+        let gone = mesh.revocations();
+        labelled(
+            "what",
+            [("instance", gone.instances().count()), ("machine", gone.machines().count())]
+                .map(|(what, count)| (what, u64::try_from(count).unwrap_or(u64::MAX))),
+        )
+    });
+    family("coordinator_evicted", false, "Who was sent away for good.", evicted.unwrap_or_default());
     let epoch = mesh.map(|mesh| one(mesh.epoch())).unwrap_or_default();
     family("coordinator_epoch", false, "The epoch in force.", epoch);
     let records = snapshot.as_ref().filter(|_| mesh.is_some()).map(|snapshot| one(snapshot.length));

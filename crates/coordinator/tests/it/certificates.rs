@@ -5,7 +5,7 @@ use std::sync::Arc;
 use attested_tls::{
     clock,
     key::TeeKey,
-    marble::{Credential, MarbleIdentity, PeerRefusal},
+    marble::{Credential, MarbleIdentity, PeerRefusal, Revoked},
 };
 use coordinator::{
     authority::{Authority, CLIENT_API_LIFETIME, MARBLE_LIFETIME},
@@ -138,7 +138,13 @@ async fn activated_marbles_can_connect() {
         let peer = attest(&state, &keep_on(Platform::Tdx), &key, marble, workload).unwrap();
         let certified = activated(state.clone(), &peer).1.certified;
         let identity = MarbleIdentity::of_certificate(&certified.chain[0]).unwrap();
-        Credential { chain: certified.chain, key: key.private_key(), root: certified.root, identity }
+        Credential {
+            chain: certified.chain,
+            key: key.private_key(),
+            root: certified.root,
+            identity,
+            revoked: Revoked::default(),
+        }
     };
     let (tally, frontend) = (credential("tally", TALLY), credential("frontend", FRONTEND));
     let access = attested_tls::marble::Access::Peers(["frontend".to_owned()].into());

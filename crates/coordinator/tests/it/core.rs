@@ -62,7 +62,7 @@ fn nothing_happens_without_a_manifest() {
     let (state, with) = (founded(), running());
     let caller = caller(&people().writer);
     assert_eq!(code(write_secrets(&state, &caller, upload("question", "YQ=="), NOW)), "MANIFEST_NOT_SET");
-    assert_eq!(code(read_secrets(&state, &caller, &["question".into()])), "MANIFEST_NOT_SET");
+    assert_eq!(code(read_secrets(&state, &caller, &["question".into()], NOW)), "MANIFEST_NOT_SET");
     let peer = peer(&with, "tally", TALLY);
     assert_eq!(code(expectations(&state, Platform::Snp, &peer.claims)), "MANIFEST_NOT_SET");
     assert_eq!(code(activate(&state, &peer, 0, NOW)), "MANIFEST_NOT_SET");

@@ -218,6 +218,12 @@ async fn s44_canaries_are_in_nothing_that_the_host_is_told() {
         running.write(who, CANARY, CANARY).await;
         running.get(who, &format!("/api/v2/secrets?s={CANARY}")).await;
         running.get(who, &format!("/api/v2/{CANARY}")).await;
+        running.get(who, &format!("/api/v3/secrets?s={CANARY}")).await;
+        running.post(who, "/api/v3/secrets/rotate", json!({ "names": [CANARY] }).to_string()).await;
+        running.post(who, "/api/v3/evictions", json!({ "machine": CANARY }).to_string()).await;
+        running.post(who, "/api/v3/evictions", json!({ "instance": CANARY }).to_string()).await;
+        let expiring = json!({ "secrets": { "question": { "Key": "YQ==", "Expires": CANARY } } });
+        running.post(who, "/api/v2/secrets", expiring.to_string()).await;
         running.post(who, "/api/v2/update", json!({ "manifest": BASE64.encode(CANARY) }).to_string()).await;
         running
             .post(who, "/api/v2/monotonic-counter", json!({ "name": CANARY, "value": 1 }).to_string())

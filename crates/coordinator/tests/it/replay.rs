@@ -80,7 +80,7 @@ fn observables(state: &State, now: i64) -> Value {
     let people = people();
     let read = |person, names: &[&str]| {
         let names: Vec<_> = names.iter().map(ToString::to_string).collect();
-        match read_secrets(state, &caller(person), &names) {
+        match read_secrets(state, &caller(person), &names, later(now)) {
             Ok(values) => serde_json::to_value(values).unwrap(),
             Err(refusal) => json!(refusal.to_string()),
         }

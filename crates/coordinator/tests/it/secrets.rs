@@ -15,7 +15,7 @@ fn write(person: &TeeKey, name: &str, value: &str) -> Result<(), Refusal> {
 }
 
 fn read(person: &TeeKey, name: &str) -> Result<(), Refusal> {
-    read_secrets(&running(), &caller(person), &[name.into()]).map(|_| ())
+    read_secrets(&running(), &caller(person), &[name.into()], NOW).map(|_| ())
 }
 
 #[test]
@@ -23,10 +23,10 @@ fn written_secrets_are_read_back_by_those_who_may() {
     let state = running();
     let writer = caller(&people().writer);
     let event = write_secrets(&state, &writer, upload("question", "d2h5Pw=="), NOW).unwrap();
-    let before = read_secrets(&state, &writer, &["question".into()]).unwrap();
+    let before = read_secrets(&state, &writer, &["question".into()], NOW).unwrap();
     assert!(serde_json::to_value(before).unwrap()["question"]["Private"].is_null());
     let state = step(state, event);
-    let after = read_secrets(&state, &writer, &["question".into()]).unwrap();
+    let after = read_secrets(&state, &writer, &["question".into()], NOW).unwrap();
     assert_eq!(serde_json::to_value(after).unwrap()["question"]["Private"], "d2h5Pw==");
 }
 
@@ -38,7 +38,7 @@ fn strangers_and_nobody_are_refused() {
     let (state, nobody) = (running(), Caller::default());
     let refused = write_secrets(&state, &nobody, upload("question", "YQ=="), NOW);
     assert_eq!(code(refused), "CLIENT_CERTIFICATE_REQUIRED");
-    assert_eq!(code(read_secrets(&state, &nobody, &["salt".into()])), "CLIENT_CERTIFICATE_REQUIRED");
+    assert_eq!(code(read_secrets(&state, &nobody, &["salt".into()], NOW)), "CLIENT_CERTIFICATE_REQUIRED");
 }
 
 /// Whoever may not, learns the same of secrets that exist and of those that do not.
@@ -70,7 +70,7 @@ fn all_names_must_be_granted() {
     let writer = caller(&people().writer);
     assert_eq!(code(write_secrets(&running(), &writer, uploads, NOW)), "NOT_GRANTED");
     let names = ["question".to_owned(), "salt".to_owned()];
-    assert_eq!(code(read_secrets(&running(), &writer, &names)), "NOT_GRANTED");
+    assert_eq!(code(read_secrets(&running(), &writer, &names, NOW)), "NOT_GRANTED");
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn values_must_fit_their_declaration() {
 fn requests_without_names_are_refused() {
     let (state, writer) = (running(), caller(&people().writer));
     assert_eq!(code(write_secrets(&state, &writer, Default::default(), NOW)), "SECRETS_MISSING");
-    assert_eq!(code(read_secrets(&state, &writer, &[])), "SECRETS_MISSING");
+    assert_eq!(code(read_secrets(&state, &writer, &[], NOW)), "SECRETS_MISSING");
 }
 
 #[test]

@@ -132,7 +132,7 @@ fn a_token_is_its_users_proof_with_each_kind_of_key() {
     });
     assert_eq!(outcome(&state, &mail), "accepted");
     let caller = Caller::by_token(&state, &mail, NOW).unwrap();
-    assert_eq!(code(read_secrets(&state, &caller, &["question".into()])), "NOT_GRANTED");
+    assert_eq!(code(read_secrets(&state, &caller, &["question".into()], NOW)), "NOT_GRANTED");
 }
 
 #[test]

@@ -163,7 +163,11 @@ fn grown(count: usize) -> (State, Vec<Vec<u8>>) {
     while state.log().head().size < count as u64 {
         let event = if stored.len() % 3 == 0 {
             // Makes no entry.
-            Event::Renewed { instance: [1; 32].into(), at: NOW.0 }
+            Event::Renewed {
+                instance: [1; 32].into(),
+                certificate: coordinator::core::Issued { serial: [1; 16].into(), until: NOW.0 },
+                at: NOW.0,
+            }
         } else {
             core::write_secrets(&state, &writer, upload("question", "YQ=="), later(stored.len() as i64))
                 .unwrap()

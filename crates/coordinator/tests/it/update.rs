@@ -44,7 +44,7 @@ fn agree(state: &State, text: &Value) -> Result<(Vec<Event>, Progress), Refusal>
 }
 
 fn read(state: &State, name: &str) -> Value {
-    let values = read_secrets(state, &caller(&people().reader), &[name.to_owned()]).unwrap();
+    let values = read_secrets(state, &caller(&people().reader), &[name.to_owned()], NOW).unwrap();
     serde_json::to_value(values).unwrap()[name].clone()
 }
 

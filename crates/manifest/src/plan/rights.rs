@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Changes, Effect, Kind, differences, opens_if, pairs};
 use crate::manifest::Manifest;
-use crate::user::{Action, Grant, Role, User};
+use crate::user::{Action, Grant, InstanceAction, Role, User};
 
 pub(super) fn compare(old: &Manifest, new: &Manifest, changes: &mut Changes) {
     for (name, before, after) in pairs(old.users(), new.users()) {
@@ -29,6 +29,15 @@ pub(super) fn compare(old: &Manifest, new: &Manifest, changes: &mut Changes) {
                 Right::On(Action::WriteSecret, secret) => {
                     (Kind::UserWrites, secret, format!("write {secret}"))
                 }
+                Right::On(Action::RotateSecret, secret) => {
+                    (Kind::UserRotates, secret, format!("have {secret} made anew"))
+                }
+                Right::Of(InstanceAction::ReadInstances, marble) => {
+                    (Kind::UserSees, marble, format!("see instances of {marble}"))
+                }
+                Right::Of(InstanceAction::EvictInstance, marble) => {
+                    (Kind::UserEvicts, marble, format!("evict instances of {marble}"))
+                }
                 Right::Raise(package) => {
                     (Kind::UserRaises, package, format!("raise the security version of package {package}"))
                 }
@@ -46,6 +55,7 @@ pub(super) fn compare(old: &Manifest, new: &Manifest, changes: &mut Changes) {
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Right {
     On(Action, String),
+    Of(InstanceAction, String),
     Raise(String),
     Update,
 }
@@ -59,6 +69,11 @@ fn rights(user: Option<&User>) -> BTreeSet<Right> {
             Grant::Secrets { actions, secrets } => {
                 for action in actions {
                     rights.extend(secrets.iter().map(|secret| Right::On(*action, secret.to_string())));
+                }
+            }
+            Grant::Marbles { actions, marbles } => {
+                for action in actions {
+                    rights.extend(marbles.iter().map(|marble| Right::Of(*action, marble.to_string())));
                 }
             }
             Grant::Packages(packages) => {

@@ -17,6 +17,7 @@ pub(super) fn compare(old: &Manifest, new: &Manifest, choices: &Choices, changes
                 let source = match after.source {
                     SecretSource::Shared => "made for all Marbles",
                     SecretSource::PerInstance => "made for each instance",
+                    SecretSource::PerPlatform => "made for each machine",
                     SecretSource::UserDefined => "uploaded by a user",
                     SecretSource::Stored(_) => "out of a store outside the mesh",
                 };
@@ -75,6 +76,7 @@ fn settings(old: &Manifest, new: &Manifest, choices: &Choices, changes: &mut Cha
         rollout_window,
         roll_back_after,
         witnesses,
+        reinstated,
     } = new.settings();
     let before = old.settings();
     for (name, was, is) in pairs(&before.infrastructures, infrastructures) {
@@ -122,6 +124,9 @@ fn settings(old: &Manifest, new: &Manifest, choices: &Choices, changes: &mut Cha
         changes.add(Effect::Changes, Kind::UpdateDeadline, "update deadline", words);
     }
     watched(&before.witnesses, witnesses, changes);
+    for whom in reinstated.difference(&before.reinstated) {
+        changes.add(Effect::Opens, Kind::Reinstated, whom, format!("{whom} may come back, if it was evicted"));
+    }
     times(before.rollout_window, *rollout_window, changes);
     roll_back(before.roll_back_after, *roll_back_after, changes);
     for (is_new, gate) in differences(&before.gates, gates) {

@@ -18,12 +18,14 @@ use zeroize::Zeroizing;
 
 use super::{Mesh, Pending, State, authority};
 use crate::core::{
-    IdentityKey, Refusal, SecretValue, epoch,
+    IdentityKey, Refusal, epoch,
     event::{Epoch, SealedAuthority},
     history::Entry,
-    instances::Instances,
+    instances,
+    revocation::{self, Readers},
     rollback::Undo,
     transparency::{Log, LogRecord},
+    versions::{Kept, Secrets},
 };
 
 const VERSION: u16 = 1;
@@ -46,14 +48,13 @@ struct MeshRecord {
     /// Security versions in force.
     versions: BTreeMap<String, u16>,
     epoch: Epoch,
-    secrets: BTreeMap<String, SecretValue>,
-    /// Those that are not the same as the current ones.
-    previous: BTreeMap<String, SecretValue>,
+    secrets: BTreeMap<String, Kept>,
+    /// The last versions of secrets that are gone.
+    retired: BTreeMap<String, u64>,
     previous_root_secret: Option<ByteArray<32>>,
     recovery_secret: Option<ByteArray<32>>,
     activations: BTreeMap<String, u64>,
-    /// By Marble: instance and the end of its certificate.
-    instances: BTreeMap<String, Vec<(ByteArray<32>, i64)>>,
+    instances: instances::Record,
     /// Marble, instance, name, value.
     counters: Vec<(String, ByteArray<32>, String, u64)>,
     pending: Option<PendingRecord>,
@@ -61,6 +62,9 @@ struct MeshRecord {
     /// The epoch before, its manifest, and the end of the window.
     rollout: Option<(u64, ByteArray<32>, i64)>,
     undo: Option<UndoRecord>,
+    revocations: revocation::Record,
+    /// Machine, Marble, what was delivered.
+    readers: Vec<(String, String, instances::Delivered)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -69,8 +73,7 @@ struct UndoRecord {
     manifest: ByteBuf,
     versions: BTreeMap<String, u16>,
     epoch: u64,
-    secrets: BTreeMap<String, SecretValue>,
-    previous: BTreeMap<String, SecretValue>,
+    secrets: BTreeMap<String, Kept>,
     root_secret: ByteArray<32>,
     previous_root_secret: Option<ByteArray<32>>,
     awaited: BTreeSet<String>,
@@ -133,7 +136,6 @@ fn mesh_record(mesh: &Mesh, identity: &IdentityKey) -> Result<MeshRecord, Refusa
         intermediate,
         marble_root,
         secrets,
-        previous,
         previous_root_secret,
         recovery_secret,
         activations,
@@ -143,13 +145,10 @@ fn mesh_record(mesh: &Mesh, identity: &IdentityKey) -> Result<MeshRecord, Refusa
         history,
         rollout,
         undo,
+        revocations,
+        readers,
     } = mesh;
-    let value = |(name, value): (&String, &Arc<SecretValue>)| (name.clone(), value.as_ref().clone());
     let optional = |secret: &Option<Zeroizing<[u8; 32]>>| secret.as_ref().map(|it| ByteArray::new(**it));
-    let mut by_marble = BTreeMap::<_, Vec<_>>::new();
-    for (marble, instance, until) in instances.iter() {
-        by_marble.entry(marble.to_owned()).or_default().push((ByteArray::new(*instance), until));
-    }
     Ok(MeshRecord {
         manifest: ByteBuf::from(manifest_bytes.to_vec()),
         versions: versions(manifest),
@@ -158,16 +157,12 @@ fn mesh_record(mesh: &Mesh, identity: &IdentityKey) -> Result<MeshRecord, Refusa
             intermediate: epoch::sealed(intermediate, identity)?,
             marble_root: ByteBuf::from(marble_root.to_vec()),
         },
-        secrets: secrets.iter().map(value).collect(),
-        previous: previous
-            .iter()
-            .filter(|(name, value)| secrets.get(*name) != Some(value))
-            .map(value)
-            .collect(),
+        secrets: secrets.iter().map(|(name, kept)| (name.clone(), kept.clone())).collect(),
+        retired: secrets.retired().map(|(name, version)| (name.clone(), version)).collect(),
         previous_root_secret: optional(previous_root_secret),
         recovery_secret: optional(recovery_secret),
         activations: activations.iter().map(|(marble, count)| (marble.to_string(), *count)).collect(),
-        instances: by_marble,
+        instances: instances.record(),
         counters: counters
             .iter()
             .map(|((marble, instance, name), value)| {
@@ -186,22 +181,12 @@ fn mesh_record(mesh: &Mesh, identity: &IdentityKey) -> Result<MeshRecord, Refusa
         history: history.iter().map(|entry| entry.as_ref().clone()).collect(),
         rollout: rollout.as_ref().map(|it| (it.epoch, ByteArray::new(it.manifest), it.until)),
         undo: undo.as_deref().map(undo_record),
+        revocations: revocations.record(),
+        readers: readers.record(),
     })
 }
 
 fn mesh_of(record: MeshRecord, identity: &IdentityKey) -> Result<Mesh, String> {
-    let secrets = super::shared(record.secrets);
-    let mut previous = secrets.clone();
-    for (name, value) in record.previous {
-        previous.insert_mut(name, Arc::new(value));
-    }
-    let mut instances = Instances::default();
-    for (marble, of_marble) in record.instances {
-        let marble: Arc<str> = marble.into();
-        for (instance, until) in of_marble {
-            instances.insert(marble.clone(), instance.into_array(), until);
-        }
-    }
     let optional = |secret: Option<ByteArray<32>>| secret.map(|it| Zeroizing::new(it.into_array()));
     Ok(Mesh {
         manifest: Arc::new(manifest_of(&record.manifest, record.versions)?),
@@ -209,12 +194,11 @@ fn mesh_of(record: MeshRecord, identity: &IdentityKey) -> Result<Mesh, String> {
         epoch: record.epoch.number,
         intermediate: Arc::new(authority(record.epoch.intermediate, identity)?),
         marble_root: Arc::new(record.epoch.marble_root.into_vec()),
-        secrets,
-        previous,
+        secrets: Secrets::new(record.secrets, record.retired),
         previous_root_secret: optional(record.previous_root_secret),
         recovery_secret: optional(record.recovery_secret),
         activations: record.activations.into_iter().map(|(marble, count)| (marble.into(), count)).collect(),
-        instances,
+        instances: record.instances.into(),
         counters: record
             .counters
             .into_iter()
@@ -236,6 +220,8 @@ fn mesh_of(record: MeshRecord, identity: &IdentityKey) -> Result<Mesh, String> {
             until,
         }),
         undo: record.undo.map(undo_of).transpose()?.map(Arc::new),
+        revocations: record.revocations.into(),
+        readers: Readers::from(record.readers),
     })
 }
 
@@ -256,26 +242,13 @@ fn manifest_of(bytes: &[u8], versions: BTreeMap<String, u16>) -> Result<Manifest
 }
 
 fn undo_record(undo: &Undo) -> UndoRecord {
-    let Undo {
-        manifest,
-        manifest_bytes,
-        epoch,
-        secrets,
-        previous,
-        root_secret,
-        previous_root_secret,
-        awaited,
-        until,
-    } = undo;
-    let all = |values: &super::Secrets| {
-        values.iter().map(|(name, value)| (name.clone(), value.as_ref().clone())).collect()
-    };
+    let Undo { manifest, manifest_bytes, epoch, secrets, root_secret, previous_root_secret, awaited, until } =
+        undo;
     UndoRecord {
         manifest: ByteBuf::from(manifest_bytes.to_vec()),
         versions: versions(manifest),
         epoch: *epoch,
-        secrets: all(secrets),
-        previous: all(previous),
+        secrets: secrets.iter().map(|(name, kept)| (name.clone(), kept.clone())).collect(),
         root_secret: ByteArray::new(**root_secret),
         previous_root_secret: previous_root_secret.as_ref().map(|it| ByteArray::new(**it)),
         awaited: awaited.clone(),
@@ -288,8 +261,7 @@ fn undo_of(record: UndoRecord) -> Result<Undo, String> {
         manifest: Arc::new(manifest_of(&record.manifest, record.versions)?),
         manifest_bytes: Arc::new(record.manifest.into_vec()),
         epoch: record.epoch,
-        secrets: super::shared(record.secrets),
-        previous: super::shared(record.previous),
+        secrets: Secrets::new(record.secrets, BTreeMap::new()),
         root_secret: Zeroizing::new(record.root_secret.into_array()),
         previous_root_secret: record.previous_root_secret.map(|it| Zeroizing::new(it.into_array())),
         awaited: record.awaited,

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use super::{Shared, answer, blocking, costly};
 use crate::{
-    core::{self, Caller, Refusal},
+    core::{self, Caller, Readable, Refusal},
     service::{
         Coordinator, Decided,
         envelope::{failure, success},
@@ -220,17 +220,24 @@ pub(super) async fn download(
     caller: Caller,
     names: Vec<String>,
 ) -> Result<Value, Refusal> {
+    Ok(json!(downloaded(coordinator, caller, names).await?))
+}
+
+pub(super) async fn downloaded(
+    coordinator: &Arc<Coordinator>,
+    caller: Caller,
+    names: Vec<String>,
+) -> Result<BTreeMap<String, Readable>, Refusal> {
     let state = coordinator.snapshot()?.state;
     let stored = core::stored_for_reader(&state, &caller, &names)?;
     let stored = coordinator.fetch(&state, stored).await?;
     let coordinator = coordinator.clone();
     blocking(move || {
         let now = (coordinator.clock)();
-        let values = coordinator.commit(|state| {
+        coordinator.commit(|state| {
             let (event, values) = core::download_secrets(state, &caller, &names, &stored, now)?;
             Ok(Decided::one(event, values))
-        })?;
-        Ok(json!(values))
+        })
     })
     .await
 }

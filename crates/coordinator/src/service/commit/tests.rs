@@ -14,7 +14,7 @@ use testkit::tee::EmulatedTee;
 
 use super::*;
 use crate::{
-    core::{IdentityKey, found},
+    core::{IdentityKey, Issued, Seat, found},
     store::{Opened, Opening},
 };
 
@@ -74,8 +74,13 @@ fn activate(state: &State, instance: u64) -> Result<Decided<()>, Refusal> {
     let event = Event::Activated {
         marble: "m".into(),
         instance: ByteArray::new(key),
-        platform: Platform::Tdx,
-        emulated: true,
+        epoch: 1,
+        seat: Seat { platform: Platform::Snp, machine: None, emulated: true, native: false },
+        delivered: [].into(),
+        certificates: vec![Issued {
+            serial: ByteArray::new(key[..16].try_into().unwrap()),
+            until: NOW.0 + 60,
+        }],
         at: NOW.0,
     };
     Ok(Decided::one(event, ()))

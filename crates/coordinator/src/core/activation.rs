@@ -251,7 +251,6 @@ pub fn activate_with(
     let (mesh, marble, workload) = admissible(state, peer, appraised_in)?;
     let digest = workload.digest.0;
     let seat = seat(&peer.appraised, false);
-    mesh.revocations().admit(&peer.key.0, &seat)?;
     let certified = certify(state, mesh, marble, peer, now)?;
     let own = render::Own {
         instance: &peer.key.0,
@@ -359,7 +358,6 @@ pub fn renew(
     now: UnixTime,
 ) -> Result<(Event, Certified), Refusal> {
     let (mesh, marble, _) = admissible(state, peer, appraised_in)?;
-    mesh.revocations().admit(&peer.key.0, &seat(&peer.appraised, false))?;
     if !mesh.is_instance(&peer.key.0, marble.name.as_str(), now) {
         return Err(Refusal::NotActivated { marble: marble.name.to_string() });
     }
@@ -372,8 +370,8 @@ pub fn renew(
     Ok((event, certified))
 }
 
-/// What holds for activation and renewal alike: this epoch's appraisal, a Marble of this manifest, and the
-/// workload that the manifest names.
+/// What holds for activation and renewal alike: this epoch's appraisal, a Marble of this manifest, an instance that was
+/// not evicted, and the workload that the manifest names.
 fn admissible<'s>(
     state: &'s State,
     peer: &AttestedPeer,
@@ -382,6 +380,7 @@ fn admissible<'s>(
     let mesh = state.running()?;
     current(mesh, appraised_in)?;
     let claims = KeepClaims::from_bytes(&peer.claims)?;
+    may_stay(mesh, peer)?;
     let (marble, workload) = meets(mesh.manifest(), &claims, &peer.appraised)?;
     Ok((mesh, marble, workload))
 }

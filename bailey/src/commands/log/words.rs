@@ -58,6 +58,10 @@ fn sentence(fact: &Fact) -> String {
             short(root)
         ),
         Fact::RecoveryRehearsed { holders } => format!("{} rehearsed recovery", names(holders)),
+        Fact::RolledBack { manifest, epoch, missing, .. } => format!(
+            "rolled back to manifest {manifest} (epoch {epoch}): these Marbles did not run again in time: {}",
+            names(missing)
+        ),
         Fact::ReplicaJoined { replica, platform, .. } => {
             format!("another coordinator joined on {platform}, key {}", short(replica))
         }

@@ -18,6 +18,7 @@ mod connection;
 mod error;
 mod requests;
 
+#[expect(clippy::enum_variant_names, reason = "the names are etcd's")]
 mod generated {
     tonic::include_proto!("etcdserverpb");
 }

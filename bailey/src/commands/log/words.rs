@@ -59,7 +59,8 @@ fn sentence(fact: &Fact) -> String {
         ),
         Fact::RecoveryRehearsed { holders } => format!("{} rehearsed recovery", names(holders)),
         Fact::RolledBack { manifest, epoch, missing, .. } => format!(
-            "rolled back to manifest {manifest} (epoch {epoch}): these Marbles did not run again in time: {}",
+            "epoch {epoch}: back to manifest {}, for {} did not run again",
+            short(manifest),
             names(missing)
         ),
         Fact::ReplicaJoined { replica, platform, .. } => {

@@ -11,23 +11,26 @@ use transparency::{Bundle, Resource, TILE_WIDTH, leaf_hash};
 use super::{Coordinator, Snapshot};
 use crate::core::Refusal;
 
-/// So many full bundles are kept, since they never change and many read the same ones.
+/// So many bundles are kept, since entries never change and many read the same ones: whoever reads does not keep the
+/// store from those who write.
 const KEPT: usize = 16;
 
-/// Entries of full bundles by their index, those that were read last at the end.
+/// Entries of bundles by their index, of the last one as many as there were; those that were read last at the end.
 #[derive(Default)]
 pub(super) struct Bundles(Mutex<VecDeque<(u64, Entries)>>);
 
 type Entries = Arc<Vec<Vec<u8>>>;
 
 impl Bundles {
-    fn kept(&self, index: u64) -> Option<Entries> {
+    fn kept(&self, index: u64, wanted: usize) -> Option<Entries> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.iter().find(|(known, _)| *known == index).map(|(_, entries)| Arc::clone(entries))
+        let enough = |(known, entries): &&(u64, Entries)| *known == index && entries.len() >= wanted;
+        kept.iter().find(enough).map(|(_, entries)| Arc::clone(entries))
     }
 
     fn keep(&self, index: u64, entries: &Entries) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|(known, _)| *known != index);
         if kept.len() == KEPT {
             kept.pop_front();
         }
@@ -69,7 +72,7 @@ impl Coordinator {
         let index = positions.start / TILE_WIDTH;
         let wanted = usize::try_from(positions.end - positions.start).unwrap_or(usize::MAX);
         let some = |entries: &[Vec<u8>]| entries.iter().take(wanted).cloned().collect();
-        if let Some(kept) = self.bundles.kept(index) {
+        if let Some(kept) = self.bundles.kept(index, wanted) {
             return Ok(some(&kept));
         }
         let committer = self.committer.get().ok_or_else(|| self.recovering())?;
@@ -77,9 +80,7 @@ impl Coordinator {
         let records = log.records_of(index).ok_or_else(|| failed(&"no such tile"))?;
         let stored = committer.read(|store| store.entries(records)).map_err(|error| failed(&error))?;
         let entries: Entries = log.entries_of(index, &stored).map_err(|error| failed(&error))?.into();
-        if entries.len() as u64 == TILE_WIDTH {
-            self.bundles.keep(index, &entries);
-        }
+        self.bundles.keep(index, &entries);
         Ok(some(&entries))
     }
 }

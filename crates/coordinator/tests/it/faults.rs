@@ -146,7 +146,7 @@ impl World {
         }
         let activated = self.tally.activated.load(SeqCst);
         assert!(activated <= LIMIT, "{activated} of {LIMIT}");
-        let serials = self.tally.serials.lock().unwrap();
+        let serials = self.tally.serials.lock().unwrap().clone();
         let different: BTreeSet<_> = serials.iter().collect();
         assert_eq!((different.len(), serials.len() as u64), (serials.len(), activated));
         let refused = self.tally.refused.load(SeqCst);
@@ -244,8 +244,7 @@ async fn nothing_acknowledged_is_lost_when_members_and_replicas_are() {
 #[ignore = "takes ten minutes: cargo xtask soak"]
 async fn soak_nothing_acknowledged_is_lost_whatever_happens() {
     let Some(mut world) = World::begin().await else { return };
-    let rounds =
-        std::env::var("BAILEY_SOAK_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(10);
+    let rounds = rounds();
     for round in 0..rounds {
         println!("round {round}");
         world.lose_the_leader_by("-KILL", "").await;
@@ -262,4 +261,9 @@ async fn soak_nothing_acknowledged_is_lost_whatever_happens() {
         world.told("all replicas were cut off, and are back", 10).await;
     }
     world.end().await;
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long it takes is for whoever runs it to say")]
+fn rounds() -> u32 {
+    std::env::var("BAILEY_SOAK_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(10)
 }

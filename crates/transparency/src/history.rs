@@ -116,6 +116,8 @@ impl History {
                 }
                 return self.in_force(*manifest, *epoch, updaters, *threshold);
             }
+            // Coordinators may join each other before there is a manifest.
+            Fact::ReplicaJoined { .. } => return Ok(()),
             _ if self.manifest.is_none() => return Err(Rule::Manifest),
             _ => {}
         }

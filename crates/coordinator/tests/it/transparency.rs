@@ -518,3 +518,22 @@ async fn only_named_witnesses_cosign_and_only_this_tree() {
     let answer = nobody.post(None, "/api/v3/log/cosignature", below(&head, named.cosign(&head))).await;
     assert_eq!(answer.code(), (409, "WITNESSES_ABSENT".into()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_serve_one_log_under_one_key() {
+    let Some(etcd) = crate::cluster::Etcd::start(1).await else { return };
+    let mut replicas = Vec::new();
+    for _ in 0..2 {
+        let code = crate::scale_out::CODE;
+        let replica = Running::replica(code, tempfile::tempdir().unwrap(), etcd.hints()).await;
+        crate::scale_out::serves(&replica).await;
+        replicas.push(replica);
+    }
+    let answer = replicas[0].set_manifest(Some(&people().owner), &manifest().to_string()).await;
+    assert_eq!(answer.status, 200);
+    for round in 0..4 {
+        let answer = replicas[round % 2].write(Some(&people().writer), "question", "a").await;
+        assert_eq!(answer.status, 200, "{:?}", answer.json());
+        assert_eq!(audit(&replicas[(round + 1) % 2]).await, audit(&replicas[round % 2]).await, "{round}");
+    }
+}

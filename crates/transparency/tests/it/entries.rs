@@ -183,6 +183,8 @@ fn the_beginning_is_the_founding_and_nothing_else_is() {
     let other = Fact::Founded { origin: "other".into(), root, key, emulated };
     assert!(matches!(broken(&[other]), Rule::Origin { .. }));
     assert_eq!(broken(&[founded(), activated(1, 0)]), Rule::Manifest);
+    let joined = Fact::ReplicaJoined { replica: digest(7), platform: "tdx".into(), machine: None };
+    assert!(replay(&[founded(), joined, set(&[], 0)]).is_ok(), "but for replicas");
     assert_eq!(broken(&[founded(), set(&[], 0), set(&[], 0)]), Rule::Manifest);
 }
 

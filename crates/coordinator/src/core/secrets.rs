@@ -10,8 +10,8 @@ use aws_lc_rs::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use manifest::{
-    Action, End, Generation, KeyPart, Manifest, Secret, SecretKind, SecretName, SecretPart,
-    SecretSource, User,
+    Action, End, Generation, KeyPart, Manifest, Secret, SecretKind, SecretName, SecretPart, SecretSource,
+    User,
 };
 use serde::{Deserialize, Serialize};
 use x509_parser::prelude::{FromDer, X509Certificate};

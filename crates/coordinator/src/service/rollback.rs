@@ -87,8 +87,15 @@ mod tests {
         let activated = Event::Activated {
             marble: "web".into(),
             instance: ByteArray::new([1; 32]),
-            platform: "sgx".parse().unwrap(),
-            emulated: true,
+            epoch: 1,
+            seat: core::Seat {
+                platform: "sgx".parse().unwrap(),
+                machine: None,
+                emulated: true,
+                native: false,
+            },
+            delivered: [].into(),
+            certificates: vec![core::Issued { serial: ByteArray::new([1; 16]), until: NOW.0 + 3600 }],
             at: NOW.0,
         };
         coordinator.commit(|_| Ok(Decided::one(activated.clone(), ()))).unwrap();

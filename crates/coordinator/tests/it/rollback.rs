@@ -59,7 +59,7 @@ fn decided(state: &State, at: i64) -> Option<Event> {
 }
 
 fn read(state: &State, name: &str) -> Value {
-    let values = core::read_secrets(state, &caller(&people().reader), &[name.to_owned()]).unwrap();
+    let values = core::read_secrets(state, &caller(&people().reader), &[name.to_owned()], NOW).unwrap();
     let values = serde_json::to_value(values).unwrap();
     // Whatever came with them.
     let value = values.get(name).cloned().unwrap_or_else(|| values[1][name].clone());

@@ -125,7 +125,12 @@ fn settings(old: &Manifest, new: &Manifest, choices: &Choices, changes: &mut Cha
     }
     watched(&before.witnesses, witnesses, changes);
     for whom in reinstated.difference(&before.reinstated) {
-        changes.add(Effect::Opens, Kind::Reinstated, whom, format!("{whom} may come back, if it was evicted"));
+        changes.add(
+            Effect::Opens,
+            Kind::Reinstated,
+            whom,
+            format!("{whom} may come back, if it was evicted"),
+        );
     }
     times(before.rollout_window, *rollout_window, changes);
     roll_back(before.roll_back_after, *roll_back_after, changes);

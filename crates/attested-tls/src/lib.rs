@@ -32,6 +32,7 @@
 //! assert_eq!(key.digest(), &attested_tls::key::SpkiDigest::of_certificate(key.certificate()).unwrap());
 //! ```
 
+pub mod anchor;
 pub mod channel;
 pub mod claims;
 pub mod clock;

@@ -81,7 +81,7 @@ impl Mesh {
         plan: &CoordinatorPlan,
         owner: SpkiDigest,
     ) -> Result<(Self, Verified)> {
-        let configuration = CoordinatorConfiguration { owner, names: plan.names.clone() }.to_json();
+        let configuration = CoordinatorConfiguration { owner, names: plan.names.clone(), tpm: None }.to_json();
         let program = machine.programs().path("bailey-coordinator")?;
         let client_address = plan.listen.map_or_else(free_address, Ok)?;
         let mesh_address = plan.mesh.map_or_else(free_address, Ok)?;

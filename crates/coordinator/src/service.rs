@@ -1,6 +1,7 @@
 //! The service around the core: one log, one published snapshot, two listeners. Deciding happens in
 //! [`crate::core`]; here an event is made durable, then applied, then answered.
 
+mod anchor;
 mod certificate;
 mod client_api;
 mod collateral;
@@ -20,6 +21,7 @@ pub use decision::stream::{DecisionSink, NotASink};
 pub use outward::{Destination, NotADestination, OutwardError};
 
 use std::{
+    borrow::Cow,
     path::PathBuf,
     sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
     time::Duration,
@@ -66,6 +68,8 @@ pub struct HostHints {
     pub endorsements: Vec<PathBuf>,
     /// Where it wants to hear what happens.
     pub telemetry: TelemetryHints,
+    /// Where the TPM is, if the launch configuration requires one.
+    pub tpm: Option<tpm_anchor::Address>,
 }
 
 /// Where the host wants to hear what happens; nowhere unless it says so.
@@ -95,6 +99,8 @@ enum Mode {
     /// The state is sealed to another TEE. Until shares open it, this coordinator has a root of its own, which signs
     /// nothing but the client API's certificate.
     Locked { root: Arc<Authority> },
+    /// The state is open, and not the newest. It is served to nobody until holders of recovery keys accept the loss.
+    Unfit(Arc<anchor::Unserved>),
 }
 
 /// A running coordinator.
@@ -107,6 +113,9 @@ pub struct Coordinator {
     committer: OnceLock<Committer>,
     locked: Mutex<Option<recovery::Locked>>,
     rehearsal: Mutex<Option<rehearsal::Rehearsal>>,
+    accepting: Mutex<Option<anchor::Accepting>>,
+    heads: Mutex<core::anchor::Heads>,
+    tpm: Option<tpm_anchor::Address>,
     mode: RwLock<Mode>,
     /// Told when the root changes.
     root_changed: Notify,
@@ -144,9 +153,19 @@ impl Coordinator {
         std::fs::create_dir_all(&hints.state).map_err(StartError::Directory)?;
         let (committer, locked, mode) = match Store::open(&hints.state.join("state.redb"), tee.as_ref())? {
             Opening::Open(opened) => {
-                let (store, snapshot) = begin(opened, tee.as_ref(), &clock)?;
+                let Begun { store, snapshot, tether, unfit } =
+                    begin(opened, tee.as_ref(), &configuration, hints, &clock)?;
                 let committer = Committer::new(store, snapshot.clone(), SNAPSHOT_EVERY);
-                (OnceLock::from(committer), None, Mode::Open(snapshot))
+                committer.tie(tether);
+                let mode = match unfit {
+                    None => Mode::Open(snapshot),
+                    Some(why) => {
+                        tracing::error!(code = why.code(), reason = %why, "nothing is served");
+                        let root = Arc::new(Authority::root(tee.emulated(), clock())?);
+                        Mode::Unfit(Arc::new(anchor::Unserved { root, snapshot, why }))
+                    }
+                };
+                (OnceLock::from(committer), None, mode)
             }
             Opening::Locked(locked) => {
                 tracing::warn!(
@@ -158,6 +177,10 @@ impl Coordinator {
             }
         };
         let (decisions, telemetry) = listeners_of(&hints.telemetry)?;
+        let mut heads = core::anchor::Heads::default();
+        if let Mode::Open(snapshot) = &mode {
+            heads.push(snapshot.position());
+        }
         let coordinator = Arc::new(Self {
             tee,
             clock,
@@ -166,6 +189,9 @@ impl Coordinator {
             committer,
             locked: Mutex::new(locked),
             rehearsal: Mutex::default(),
+            accepting: Mutex::default(),
+            heads: Mutex::new(heads),
+            tpm: hints.tpm.clone(),
             mode: RwLock::new(mode),
             root_changed: Notify::new(),
             verifier: Arc::new(attested_tls::statement::verifier()),
@@ -223,6 +249,7 @@ impl Coordinator {
         while tokio::time::timeout(BETWEEN_LAPSES, shutdown.cancelled()).await.is_err() {
             let coordinator = self.clone();
             let lapse = tokio::task::spawn_blocking(move || {
+                coordinator.check_anchor();
                 let now = (coordinator.clock)();
                 let due = |snapshot: &Snapshot| core::lapse(&snapshot.state, now).is_some();
                 if !coordinator.snapshot().is_ok_and(|snapshot| due(&snapshot)) {
@@ -244,15 +271,18 @@ impl Coordinator {
     }
 
     /// MarbleRun's code and words for the state.
-    fn status(&self) -> (u64, &'static str) {
+    fn status(&self) -> (u64, Cow<'static, str>) {
         match self.mode() {
             Mode::Locked { .. } => {
-                (1, "Coordinator is in recovery mode. Upload the recovery secrets to unseal the saved state.")
+                let words =
+                    "Coordinator is in recovery mode. Upload the recovery secrets to unseal the saved state.";
+                (1, words.into())
             }
+            Mode::Unfit(unserved) => (1, unserved.why.to_string().into()),
             Mode::Open(snapshot) if snapshot.state.mesh().is_none() => {
-                (2, "Coordinator is ready to accept a manifest.")
+                (2, "Coordinator is ready to accept a manifest.".into())
             }
-            Mode::Open(_) => (3, "Coordinator is running correctly and ready to accept marbles."),
+            Mode::Open(_) => (3, "Coordinator is running correctly and ready to accept marbles.".into()),
         }
     }
 
@@ -264,11 +294,15 @@ impl Coordinator {
         match self.mode() {
             Mode::Open(snapshot) => Ok(snapshot),
             Mode::Locked { .. } => Err(self.recovering()),
+            Mode::Unfit(unserved) => Err(unserved.why.clone().into()),
         }
     }
 
     /// While the state is locked: how many recovery secrets are missing; `None` where nobody has any.
     fn missing_shares(&self) -> Option<usize> {
+        if let Some(unserved) = self.unserved() {
+            return self.missing_acceptances(&unserved);
+        }
         let locked = self.locked.lock().unwrap_or_else(PoisonError::into_inner);
         locked.as_ref().and_then(recovery::Locked::remaining)
     }
@@ -285,6 +319,7 @@ impl Coordinator {
         match self.mode() {
             Mode::Open(snapshot) => snapshot.state.root().clone(),
             Mode::Locked { root } => root,
+            Mode::Unfit(unserved) => unserved.root.clone(),
         }
     }
 
@@ -292,11 +327,29 @@ impl Coordinator {
     /// `decide` had to say. One after the other; blocks for a disk write, which many share.
     fn commit<T>(&self, decide: impl FnOnce(&State) -> Result<Decided<T>, Refusal>) -> Result<T, Refusal> {
         let committer = self.committer.get().ok_or_else(|| self.recovering())?;
-        committer.commit(decide, |snapshot| self.publish(snapshot.clone()))
+        self.snapshot()?;
+        let answer = committer.commit(decide, |snapshot| self.publish(snapshot.clone()));
+        if committer.has_failed() {
+            self.check_anchor();
+        }
+        answer
     }
 
     fn publish(&self, snapshot: Snapshot) {
-        *self.mode.write().unwrap_or_else(PoisonError::into_inner) = Mode::Open(snapshot);
+        // Whoever signs a head knows it as its own.
+        self.heads.lock().unwrap_or_else(PoisonError::into_inner).push(snapshot.position());
+        let mut mode = self.mode.write().unwrap_or_else(PoisonError::into_inner);
+        if let Mode::Open(published) = &mut *mode {
+            *published = snapshot;
+        }
+    }
+
+    /// The state is served from now on, below a root that nobody knows yet.
+    fn open_with(&self, snapshot: Snapshot) {
+        *self.heads.lock().unwrap_or_else(PoisonError::into_inner) = core::anchor::Heads::default();
+        *self.mode.write().unwrap_or_else(PoisonError::into_inner) = Mode::Open(snapshot.clone());
+        self.publish(snapshot);
+        self.root_changed.notify_one();
     }
 
     /// What this coordinator says of itself in its Evidence.
@@ -312,6 +365,20 @@ impl Coordinator {
                 log_head: ByteArray::new([0; 32]),
                 log_length: 0,
                 intermediate: None,
+                log_signature: ByteBuf::new(),
+                anchors: Vec::new(),
+            },
+            Mode::Unfit(unserved) => CoordinatorClaims {
+                root: ByteBuf::from(unserved.root.certificate().to_vec()),
+                owner,
+                mode: CoordinatorMode::RolledBack,
+                epoch: 0,
+                manifest: None,
+                log_head: ByteArray::new(unserved.snapshot.head),
+                log_length: unserved.snapshot.length,
+                intermediate: None,
+                log_signature: ByteBuf::new(),
+                anchors: Vec::new(),
             },
             Mode::Open(snapshot) => {
                 let mesh = snapshot.state.mesh();
@@ -324,6 +391,8 @@ impl Coordinator {
                     log_head: ByteArray::new(snapshot.head),
                     log_length: snapshot.length,
                     intermediate: mesh.map(|mesh| ByteBuf::from(mesh.intermediate().certificate().to_vec())),
+                    log_signature: ByteBuf::from(self.signed_position(&snapshot)),
+                    anchors: self.anchors(),
                 }
             }
         }
@@ -342,20 +411,64 @@ fn listeners_of(hints: &TelemetryHints) -> Result<(Option<Stream>, Option<Teleme
     Ok((decisions.transpose().map_err(StartError::Decisions)?, telemetry))
 }
 
-/// The state of a log that was opened; a new mesh, where it is empty.
-fn begin(opened: Opened, tee: &dyn Tee, clock: &Clock) -> Result<(Store, Snapshot), StartError> {
+/// A log that was opened.
+struct Begun {
+    store: Store,
+    snapshot: Snapshot,
+    tether: Option<anchor::Tether>,
+    /// Why nothing is to be served from it.
+    unfit: Option<core::anchor::Unfit>,
+}
+
+/// The state of a log that was opened, and whether an anchor knows a newer one; a new mesh, where it is empty.
+fn begin(
+    opened: Opened,
+    tee: &dyn Tee,
+    configuration: &CoordinatorConfiguration,
+    hints: &HostHints,
+    clock: &Clock,
+) -> Result<Begun, StartError> {
     let Opened { mut store, snapshot, records, identity } = opened;
     let first = store.length() - store.since_snapshot();
-    let state = match State::resume(snapshot.as_deref().map(Vec::as_slice), first, &records, &identity)? {
-        Some(state) => state,
+    let resumed = State::resume(snapshot.as_deref().map(Vec::as_slice), first, &records, &identity)?;
+    let required = configuration.tpm.as_ref();
+    let (state, tether) = match resumed {
+        Some(state) => {
+            let tether = match (required, state.chain()) {
+                (None, None) => Ok(None),
+                (Some(_), Some(chain)) => {
+                    let position = (store.length(), &store.head());
+                    anchor::Tether::resume(chain, position, hints.tpm.as_ref())?.map(Some)
+                }
+                (Some(_), None) | (None, Some(_)) => return Err(StartError::AnchorChanged),
+            };
+            (state, tether)
+        }
         None => {
+            let mut tether =
+                required.map(|tpm| anchor::Tether::found(tpm, hints.tpm.as_ref())).transpose()?;
             let event = core::found(tee.emulated(), &identity, clock())?;
-            store.append(&[event.to_record()], Shares::Keep)?;
-            State::begin(event, identity).map_err(StartError::Founding)?
+            let anchored = tether.as_ref().map(anchor::Tether::announcement);
+            let records: Vec<_> =
+                [Some(&event), anchored.as_ref()].into_iter().flatten().map(Event::to_record).collect();
+            store.append(&records, Shares::Keep)?;
+            if let Some(tether) = &mut tether {
+                tether.advance(&store.head()).map_err(|fault| match fault {
+                    anchor::AnchorFault::Moved => StartError::ChainMoved,
+                    anchor::AnchorFault::Tpm(error) => error.into(),
+                })?;
+            }
+            let state = State::begin(event, identity).map_err(StartError::Founding)?;
+            let state = anchored.into_iter().try_fold(state, State::step).map_err(StartError::Founding)?;
+            (state, Ok(tether))
         }
     };
     let snapshot = Snapshot { state: Arc::new(state), head: store.head(), length: store.length() };
-    Ok((store, snapshot))
+    let (tether, unfit) = match tether {
+        Ok(tether) => (tether, None),
+        Err(unfit) => (None, Some(unfit)),
+    };
+    Ok(Begun { store, snapshot, tether, unfit })
 }
 
 /// Where the coordinator listens.
@@ -406,4 +519,19 @@ pub enum StartError {
     /// TLS settings.
     #[error("the TLS configuration is refused")]
     Tls(#[from] rustls::Error),
+    /// The TPM that is required was not named.
+    #[error(
+        "the measured launch configuration requires a TPM as anchor (`tpm-nv`), and the host names none: give \
+         --tpm /dev/tpmrm0"
+    )]
+    NoTpm,
+    /// The TPM that is required does not do its part.
+    #[error("the TPM that the measured launch configuration requires as anchor cannot be used")]
+    Tpm(#[from] tpm_anchor::TpmError),
+    /// The chain moved while the mesh was founded.
+    #[error("the chain in the TPM was moved by somebody else while the mesh was founded")]
+    ChainMoved,
+    /// A log that is tied to a TPM, and a configuration that knows of none, or the other way round.
+    #[error("the state and the measured launch configuration disagree about a TPM as anchor: one has one")]
+    AnchorChanged,
 }

@@ -352,6 +352,13 @@ fn random_key() -> Result<Zeroizing<[u8; 32]>, StoreError> {
     Ok(key)
 }
 
+impl Unlocked {
+    /// How long the log is, and its head.
+    pub fn position(&self) -> (u64, Head) {
+        (self.log.length, self.log.head)
+    }
+}
+
 impl Locked {
     /// Who can recover it; nobody where absent.
     pub fn descriptor(&self) -> Option<&Descriptor> {

@@ -46,12 +46,13 @@ pub struct TpmPin {
 }
 
 /// The chain of a mesh.
-#[derive(Clone)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Chain {
     /// Where it is.
     pub pin: TpmPin,
     /// Its value before the newest batch.
-    pub before: Value,
+    pub before: ByteArray<32>,
 }
 
 /// The value after `head` was added (TPM 2.0 Library, Part 3, §31.8: `TPM2_NV_Extend`).
@@ -82,6 +83,48 @@ pub fn standing(before: &Value, head: &Head, seen: &Value) -> Result<Standing, S
         seen if *seen == next(before, head) => Ok(Standing::Current),
         seen if seen == before => Ok(Standing::InFlight),
         _ => Err(Superseded),
+    }
+}
+
+/// Why a state is served to nobody.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// The TPM has gone on without it.
+    #[error(
+        "this state ({length} records) is not the one that the TPM saw last: an older copy was put back, or another \
+         one went on. Nothing is served from it. Put the newer state back, or let the holders of recovery keys accept \
+         the loss"
+    )]
+    Superseded {
+        /// How many records are here.
+        length: u64,
+    },
+    /// Somebody holds a newer head, or another one.
+    #[error(transparent)]
+    Contradicted(#[from] Contradiction),
+    /// The TPM does not answer for the chain.
+    #[error(
+        "whether this state ({length} records) is the newest cannot be known: {reason}. Nothing is served from it. \
+         Bring back the TPM, or let the holders of recovery keys accept that newer records may be lost"
+    )]
+    Unknowable {
+        /// How many records are here.
+        length: u64,
+        /// The TPM's, or the transport's.
+        reason: String,
+    },
+}
+
+impl Unfit {
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Superseded { .. } | Self::Contradicted(Contradiction::RolledBack { .. }) => {
+                "STATE_ROLLED_BACK"
+            }
+            Self::Contradicted(Contradiction::Forked { .. }) => "STATE_FORKED",
+            Self::Unknowable { .. } => "ANCHOR_LOST",
+        }
     }
 }
 

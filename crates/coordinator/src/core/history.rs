@@ -81,7 +81,11 @@ impl Entry {
             Event::RecoveryRehearsed { holders, at } => {
                 (at, "Recovery rehearsed", json!({ "holders": holders }))
             }
+            Event::AnchorReset { holders, length, at } => {
+                (at, "State anchored anew", json!({ "holders": holders, "records": length }))
+            }
             Event::Founded { .. }
+            | Event::Anchored { .. }
             | Event::SecretsWritten { .. }
             | Event::Activated { .. }
             | Event::Renewed { .. }

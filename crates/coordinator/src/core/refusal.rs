@@ -261,6 +261,21 @@ pub enum Refusal {
     /// Our own fault.
     #[error("the coordinator failed: {0}")]
     Internal(String),
+    /// The state is not the newest, or nothing says that it is.
+    #[error(transparent)]
+    Unfit(#[from] super::anchor::Unfit),
+    /// A share that could bring back an older state, and its holder did not say that this is meant.
+    #[error(
+        "this would go on with an older copy of the state ({length} records), and what came after it would be lost: \
+         the holder must say so (bailey recover --accept-loss {length})"
+    )]
+    LossNotAccepted {
+        /// How many records would be left.
+        length: u64,
+    },
+    /// A head that nobody proved to be ours.
+    #[error("this mesh's root did not sign that head")]
+    PositionUnsigned,
 }
 
 impl From<AuthorityError> for Refusal {
@@ -314,6 +329,9 @@ impl Refusal {
             Self::Token(fault) => fault.code(),
             Self::TwoProofs => "PROOFS_CONFLICT",
             Self::Internal(_) => "INTERNAL",
+            Self::Unfit(unfit) => unfit.code(),
+            Self::LossNotAccepted { .. } => "LOSS_NOT_ACCEPTED",
+            Self::PositionUnsigned => "POSITION_UNSIGNED",
         }
     }
 

@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Event, IdentityKey, Refusal, SecretValue,
+    anchor::Chain,
     event::{Epoch, SealedAuthority},
     history::Entry,
     instances::Instances,
@@ -29,6 +30,8 @@ pub struct State {
     root_secret: Zeroizing<[u8; 32]>,
     emulated: bool,
     mesh: Option<Mesh>,
+    /// The chain in a TPM.
+    chain: Option<Chain>,
 }
 
 /// A mesh under a manifest.
@@ -130,6 +133,7 @@ impl State {
             root_secret: Zeroizing::new(root_secret.into_array()),
             emulated,
             mesh: None,
+            chain: None,
         })
     }
 
@@ -202,6 +206,12 @@ impl State {
                     None => mesh.recovery_secret.take(),
                 };
             }
+            Event::Anchored { pin, before } => {
+                let known = self.chain.take().map(|chain| chain.pin);
+                let pin = pin.or(known).ok_or("a step of a chain that was never begun")?;
+                self.chain = Some(Chain { pin, before });
+            }
+            Event::AnchorReset { .. } => self.chain = None,
             event => self.mesh_mut()?.apply(event)?,
         }
         if let Some(mesh) = &mut self.mesh {
@@ -254,6 +264,16 @@ impl State {
     /// Whether the coordinator itself runs on an emulated platform.
     pub fn emulated(&self) -> bool {
         self.emulated
+    }
+
+    /// Takes over where the chain is: what was decided since does not depend on it.
+    pub fn tie_as(&mut self, written: &Self) {
+        self.chain.clone_from(&written.chain);
+    }
+
+    /// The chain in a TPM that the log is tied to.
+    pub fn chain(&self) -> Option<&Chain> {
+        self.chain.as_ref()
     }
 
     /// The mesh, once a manifest is set.

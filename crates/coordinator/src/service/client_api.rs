@@ -6,6 +6,7 @@ mod reads;
 mod recovery;
 mod rehearsal;
 mod v1;
+mod witness;
 mod writes;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
@@ -67,6 +68,7 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
         .route("/api/v3/evidence", get(reads::evidence))
         .route("/api/v3/recovery/rehearsal", get(rehearsal::progress).post(rehearsal::upload))
         .route("/api/v3/recovery/rehearsal/public-key", get(rehearsal::public_key))
+        .route("/api/v3/head", get(witness::head).post(witness::witness))
         .route("/livez", get(reads::live))
         .route("/readyz", get(reads::ready))
         .fallback(|| async {

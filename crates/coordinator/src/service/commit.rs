@@ -14,7 +14,10 @@ use std::{
 use manifest::SealMode;
 use zeroize::Zeroizing;
 
-use super::{Decided, Snapshot};
+use super::{
+    Decided, Snapshot,
+    anchor::{AnchorFault, Tether},
+};
 use crate::{
     core::{Event, Mesh, Refusal, State, recovery::Descriptor},
     store::{Records, Shares, Store, StoreError},
@@ -28,6 +31,19 @@ pub(super) struct Committer {
     tail: Mutex<Tail>,
     written: Condvar,
     snapshot_every: u64,
+    /// The chain in a TPM, for whoever has the store.
+    tether: Mutex<Option<Tether>>,
+}
+
+/// Why a batch failed.
+#[derive(Debug, thiserror::Error)]
+enum WriteError {
+    /// The disk.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The TPM.
+    #[error(transparent)]
+    Anchor(#[from] AnchorFault),
 }
 
 struct Tail {
@@ -76,7 +92,7 @@ impl Committer {
             compacting: false,
             failed: None,
         };
-        Self { tail: Mutex::new(tail), written: Condvar::new(), snapshot_every }
+        Self { tail: Mutex::new(tail), written: Condvar::new(), snapshot_every, tether: Mutex::default() }
     }
 
     /// Decides on the newest state, makes the events durable, lets `publish` have the new state, and gives what
@@ -120,14 +136,15 @@ impl Committer {
                 tail = self.written.wait(tail).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
-            let (batch, number) = (std::mem::take(&mut tail.batch), tail.filling);
+            let (mut batch, number) = (std::mem::take(&mut tail.batch), tail.filling);
             tail.filling += 1;
             let state = tail.state.clone();
             drop(tail);
-            let written = guarded(|| batch.write(&mut store));
+            let written = guarded(|| self.write(&mut batch, state, &mut store));
             tail = self.lock();
             match written {
-                Ok(()) => {
+                Ok(state) => {
+                    tail.state.tie_as(&state);
                     let state = Arc::new(state);
                     tail.published = Snapshot { state, head: store.head(), length: store.length() };
                     publish(&tail.published);
@@ -143,6 +160,38 @@ impl Committer {
             tail.store = Some(store);
             self.written.notify_all();
         }
+    }
+
+    /// Writes the batch; where there is a chain, it goes one step with it. Gives the state that is to be published.
+    fn write(&self, batch: &mut Batch, state: State, store: &mut Store) -> Result<State, WriteError> {
+        let mut tether = self.tether.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(chain) = tether.as_mut().filter(|_| !batch.forget) else {
+            batch.write(store)?;
+            *tether = None;
+            return Ok(state);
+        };
+        let anchored = chain.announcement();
+        batch.records.push(anchored.to_record());
+        batch.write(store)?;
+        chain.advance(&store.head())?;
+        let index = store.length();
+        state.step(anchored).map_err(|reason| StoreError::Version { index, reason }.into())
+    }
+
+    /// Whether nothing can be committed any more.
+    pub(super) fn has_failed(&self) -> bool {
+        self.lock().failed.is_some()
+    }
+
+    /// From now on the log goes with this chain.
+    pub(super) fn tie(&self, tether: Option<Tether>) {
+        *self.tether.lock().unwrap_or_else(PoisonError::into_inner) = tether;
+    }
+
+    /// Whether the chain, if there is one, is where the log left it.
+    pub(super) fn check_tether(&self) -> Result<(), AnchorFault> {
+        let mut tether = self.tether.lock().unwrap_or_else(PoisonError::into_inner);
+        tether.as_mut().map_or(Ok(()), Tether::check)
     }
 
     /// Asks the store about what lies on the disk, while nobody writes.
@@ -169,7 +218,7 @@ impl Committer {
         };
         drop(tail);
         let written = record.map_err(|refusal| refusal.to_string()).and_then(|record| {
-            guarded(|| store.snapshot(snapshot.length, &snapshot.head, &record))
+            guarded(|| Ok(store.snapshot(snapshot.length, &snapshot.head, &record)?))
                 .map_err(|error| error.to_string())
         });
         let mut tail = self.lock();
@@ -218,7 +267,7 @@ impl Tail {
         Ok(answer)
     }
 
-    fn fail(&mut self, error: &StoreError) {
+    fn fail(&mut self, error: &WriteError) {
         let reason = error.to_string();
         tracing::error!(
             code = "STATE_NOT_WRITTEN",
@@ -242,8 +291,8 @@ impl Batch {
 }
 
 /// redb asserts that its pages are as it wrote them, and the host can write others.
-fn guarded(write: impl FnOnce() -> Result<(), StoreError>) -> Result<(), StoreError> {
-    catch_unwind(AssertUnwindSafe(write)).unwrap_or(Err(StoreError::Damaged))
+fn guarded<T>(write: impl FnOnce() -> Result<T, WriteError>) -> Result<T, WriteError> {
+    catch_unwind(AssertUnwindSafe(write)).unwrap_or(Err(StoreError::Damaged.into()))
 }
 
 fn failed(reason: &str) -> Refusal {

@@ -77,6 +77,9 @@ impl IntoResponse for Refusal {
             Refusal::Busy => StatusCode::TOO_MANY_REQUESTS,
             Refusal::Recovering { .. } | Refusal::Unrecoverable => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Refusal::Unfit(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::LossNotAccepted { .. } => StatusCode::CONFLICT,
+            Refusal::PositionUnsigned => StatusCode::UNPROCESSABLE_ENTITY,
         };
         failure(status, self.code(), &self.to_string(), self.details())
     }

@@ -122,7 +122,7 @@ pub(super) fn families(coordinator: &Coordinator) -> Vec<Family> {
     );
     let snapshot = match coordinator.mode() {
         Mode::Open(snapshot) => Some(snapshot),
-        Mode::Locked { .. } => None,
+        Mode::Locked { .. } | Mode::Unfit(_) => None,
     };
     let mesh = snapshot.as_ref().and_then(|snapshot| snapshot.state.mesh());
     let instances = mesh.map(|mesh| mesh.instances((coordinator.clock)())).unwrap_or_default();
@@ -149,6 +149,12 @@ pub(super) fn families(coordinator: &Coordinator) -> Vec<Family> {
     family("coordinator_epoch", false, "The epoch in force.", epoch);
     let records = snapshot.as_ref().filter(|_| mesh.is_some()).map(|snapshot| one(snapshot.length));
     family("coordinator_log_records", false, "Records of the state log.", records.unwrap_or_default());
+    family(
+        "coordinator_state_unfit",
+        false,
+        "1 where nothing is served, because the state is not the newest, or nothing says that it is.",
+        one(coordinator.unserved().is_some().into()),
+    );
     families
 }
 

@@ -11,7 +11,7 @@ use attested_tls::{
     claims::{Claims, CoordinatorClaims},
     clock,
     key::{SpkiDigest, TeeKey},
-    launch::CoordinatorConfiguration,
+    launch::{CoordinatorConfiguration, RequiredTpm},
     service::{UserIdentity, unverified_client},
     statement::{Expected, Statement},
 };
@@ -121,10 +121,25 @@ impl Running {
 
     /// A coordinator that tells its host what happens.
     pub async fn start_telling(code: &[u8], directory: TempDir, telemetry: TelemetryHints) -> Self {
+        Self::start_whole(code, directory, telemetry, None).await
+    }
+
+    /// A coordinator whose state a TPM anchors.
+    pub async fn start_anchored(code: &[u8], directory: TempDir, tpm: tpm_anchor::Address) -> Self {
+        Self::start_whole(code, directory, TelemetryHints::default(), Some(tpm)).await
+    }
+
+    async fn start_whole(
+        code: &[u8],
+        directory: TempDir,
+        telemetry: TelemetryHints,
+        tpm: Option<tpm_anchor::Address>,
+    ) -> Self {
         logs();
         let configuration = CoordinatorConfiguration {
             owner: *people().owner.digest(),
             names: vec!["localhost".into(), "127.0.0.1".into()],
+            tpm: tpm.as_ref().map(|_| RequiredTpm { key: None }),
         };
         let tee = EmulatedTee::launch(Platform::Tdx, code, &configuration.to_json());
         let (client, mesh) = (
@@ -136,7 +151,8 @@ impl Running {
         std::fs::create_dir_all(&endorsements).unwrap();
         let sgx = testkit::tee::machine().endorsements(Platform::Sgx).to_bytes();
         std::fs::write(endorsements.join("sgx.cbor"), sgx).unwrap();
-        let hints = HostHints { state: directory.path().into(), endorsements: vec![endorsements], telemetry };
+        let hints =
+            HostHints { state: directory.path().into(), endorsements: vec![endorsements], telemetry, tpm };
         let coordinator = Coordinator::open(tee.clone(), configuration, &hints, clock::fixed(NOW)).unwrap();
         let stop = CancellationToken::new();
         let (marbles, metrics) = (

@@ -17,7 +17,9 @@ use zeroize::Zeroizing;
 
 use super::{Mesh, Pending, State, authority};
 use crate::core::{
-    IdentityKey, Refusal, SecretValue, epoch,
+    IdentityKey, Refusal, SecretValue,
+    anchor::Chain,
+    epoch,
     event::{Epoch, SealedAuthority},
     history::Entry,
     instances::Instances,
@@ -33,6 +35,7 @@ struct StateRecord {
     root_secret: ByteArray<32>,
     emulated: bool,
     mesh: Option<MeshRecord>,
+    chain: Option<Chain>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -68,13 +71,14 @@ struct PendingRecord {
 impl State {
     /// The whole state as one record.
     pub fn to_snapshot(&self) -> Result<Zeroizing<Vec<u8>>, Refusal> {
-        let Self { identity, root, root_secret, emulated, mesh } = self;
+        let Self { identity, root, root_secret, emulated, mesh, chain } = self;
         let record = StateRecord {
             version: VERSION,
             root: epoch::sealed(root, identity)?,
             root_secret: ByteArray::new(**root_secret),
             emulated: *emulated,
             mesh: mesh.as_ref().map(|mesh| mesh_record(mesh, identity)).transpose()?,
+            chain: chain.clone(),
         };
         let mut out = Zeroizing::new(Vec::new());
         ciborium::into_writer(&record, &mut *out)
@@ -97,6 +101,7 @@ impl State {
             root_secret: Zeroizing::new(record.root_secret.into_array()),
             emulated: record.emulated,
             mesh: record.mesh.map(|mesh| mesh_of(mesh, &identity)).transpose()?,
+            chain: record.chain,
             identity,
         })
     }

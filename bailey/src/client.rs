@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr, sync::Arc};
 
 use anyhow::{Context, anyhow, bail};
-use appraisal::{Policy, ReferenceValue, Refused, Verdict, binding::Role};
+use appraisal::{Policy, ReferenceValue, Refused, Verdict, binding::Role, cluster::ClusterEvidence};
 use attested_tls::{
     claims::{Claims, CoordinatorClaims},
     clock::Clock,
@@ -77,8 +77,8 @@ pub struct Verified {
     pub verdict: Verdict,
     /// What it says of itself, covered by its Evidence.
     pub claims: CoordinatorClaims,
-    /// The nonce of this verification.
-    pub nonce: [u8; 32],
+    /// All of it, nonce included, for whoever appraises it again.
+    pub file: ClusterEvidence,
 }
 
 /// Why a coordinator is not to be trusted.
@@ -118,6 +118,16 @@ pub async fn verify(
     let mut nonce = [0; 32];
     aws_lc_rs::rand::fill(&mut nonce)
         .map_err(|_| VerifyError::Malformed(anyhow!("no random numbers could be had")))?;
+    verify_with(endpoint, required, nonce, clock).await
+}
+
+/// As [`verify`], with a nonce that somebody else made, who will look at [`Verified::file`].
+pub async fn verify_with(
+    endpoint: &Endpoint,
+    required: &Requirements,
+    nonce: [u8; 32],
+    clock: &Clock,
+) -> Result<Verified, VerifyError> {
     let (key, bytes) = evidence(endpoint, &nonce, clock)
         .await
         .map_err(|source| VerifyError::Unreachable { endpoint: endpoint.clone(), source })?;
@@ -144,7 +154,14 @@ pub async fn verify(
     {
         return Err(VerifyError::Manifest { expected, seen });
     }
-    Ok(Verified { verdict: appraised.verdict().clone(), claims, nonce })
+    let file = ClusterEvidence {
+        key: key.0,
+        nonce,
+        evidence: statement.evidence.into_vec(),
+        endorsements: statement.endorsements.into_vec(),
+        claims: statement.claims.into_vec(),
+    };
+    Ok(Verified { verdict: appraised.verdict().clone(), claims, file })
 }
 
 /// One request to a server that nothing is known of, for looking at what it says.

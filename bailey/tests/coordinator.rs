@@ -4,6 +4,8 @@
 mod bench;
 #[path = "coordinator/changes.rs"]
 mod changes;
+#[path = "coordinator/elsewhere.rs"]
+mod elsewhere;
 #[path = "coordinator/recovery.rs"]
 mod recovery;
 #[path = "coordinator/secrets.rs"]

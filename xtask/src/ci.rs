@@ -38,8 +38,8 @@ fn licences() -> Result<()> {
 
 /// The pure crates must build for a browser.
 fn pure_crates() -> Result<()> {
-    step("evidence, appraisal and policy-rego for wasm32-unknown-unknown");
+    step("evidence, appraisal, policy-rego and transparency for wasm32-unknown-unknown");
     build::guest_target("wasm32-unknown-unknown")?;
-    let packages = ["-p", "evidence", "-p", "appraisal", "-p", "policy-rego"];
+    let packages = ["-p", "evidence", "-p", "appraisal", "-p", "policy-rego", "-p", "transparency"];
     run(cargo().args(["build", "--locked", "--target", "wasm32-unknown-unknown"]).args(packages))
 }

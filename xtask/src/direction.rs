@@ -67,6 +67,10 @@ const ABSENCES: &[(&str, &[&str])] = &[
     ("emulator", &["endorsements", "appraisal", "attested-tls", "coordinator", "keep", "host", "manifest"]),
     ("mesh-api", &["endorsements", "evidence", "appraisal", "attested-tls"]),
     ("bailey", &["wasmtime"]),
+    (
+        "transparency",
+        &["evidence", "appraisal", "attested-tls", "aws-lc-rs", "tokio", "rustls", "rand", "getrandom"],
+    ),
 ];
 
 /// Fails when a crate reaches what it must not know. Asked of cargo for each crate by itself: features that

@@ -52,6 +52,10 @@ pub struct Start {
     /// Where Prometheus finds metrics
     #[arg(long, value_name = "IP:PORT")]
     metrics_address: Option<SocketAddr>,
+    /// Anchor its state in this TPM: /dev/tpmrm0, or unix:PATH or tcp:HOST:PORT of an emulator; that there must be one
+    /// is measured
+    #[arg(long, value_name = "TPM")]
+    tpm: Option<String>,
     /// Print where everything is as JSON when it serves
     #[arg(long)]
     json: bool,
@@ -94,6 +98,7 @@ impl Start {
             mesh: Some(self.mesh_address),
             marbles: Some(self.marble_address),
             metrics: self.metrics_address,
+            tpm: self.tpm.clone(),
         };
         let (mesh, verified) = Mesh::found(&machine, "coordinator", &plan, owner).await?;
         let reference = folder.join("reference.json");

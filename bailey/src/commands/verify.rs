@@ -3,19 +3,23 @@
 
 use std::path::{Path, PathBuf};
 
-use appraisal::Policy;
-use attested_tls::{
-    claims::{CoordinatorClaims, CoordinatorMode},
-    clock,
-};
+use appraisal::{Policy, cluster};
+use attested_tls::{claims::CoordinatorClaims, clock};
 use aws_lc_rs::digest::{SHA256, digest};
 use clap::Args;
+use rustls::pki_types::CertificateDer;
 use serde_json::json;
 
 use crate::{
-    client::{Requirements, Verified, VerifyError, verify},
-    commands::{colour, evidence::emulated_root, print_json, remote::endpoint},
+    client::{Client, Endpoint, Requirements, Verified, VerifyError, verify, verify_with},
+    commands::{
+        colour,
+        evidence::{Nonce, emulated_root, nonce},
+        print_json,
+        remote::endpoint,
+    },
     failure::{Failure, Input, Kind, Outcome},
+    heads::{Heads, Held, RequiredAnchor},
     reference::Corims,
 };
 
@@ -32,6 +36,16 @@ pub struct Verify {
     /// Write the coordinator's root certificate here, for later commands
     #[arg(long, value_name = "FILE")]
     pin: Option<PathBuf>,
+    /// Require that something outside its host would notice an old copy of its state: any, tpm-nv, tpm-nv:KEY, etcd,
+    /// peers or clients
+    #[arg(long, value_name = "KIND")]
+    require_anchor: Vec<RequiredAnchor>,
+    /// Write what it proved here, for others to appraise: by `bailey evidence verify`, or on the page in docs/verify
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
+    /// Ask with this nonce, 64 hex digits, which somebody made who will look at what is saved
+    #[arg(long, value_name = "HEX", requires = "save", value_parser = nonce)]
+    nonce: Option<Nonce>,
     /// For a program
     #[arg(long)]
     json: bool,
@@ -51,6 +65,8 @@ pub struct Required {
     /// Accept the emulated platform whose trust root this is (PEM or DER)
     #[arg(long, value_name = "FILE")]
     emulated_root: Vec<PathBuf>,
+    #[command(flatten)]
+    heads: Heads,
 }
 
 impl Required {
@@ -70,13 +86,24 @@ impl Required {
         })
     }
 
+    /// Whether a coordinator that was appraised shows the newest state that anyone here saw of it.
+    async fn meet(&self, endpoint: &Endpoint, verified: &Verified) -> Outcome {
+        let clock = clock::system();
+        let Some(seen) = Held::of(&verified.claims, &clock) else { return Ok(()) };
+        let root = CertificateDer::from(verified.claims.root.to_vec());
+        let client = Client::new(endpoint.clone(), &root, None, &clock)?;
+        self.heads.meet(&client, &root, &seen).await
+    }
+
     /// Appraises the coordinator at `url`; a refusal names what was found.
     pub async fn appraised(&self, url: &str, manifest: Option<[u8; 32]>) -> Outcome<Verified> {
-        let required = self.requirements(manifest)?;
-        verify(&endpoint(url)?, &required, &clock::system()).await.map_err(|error| match error {
+        let (required, endpoint) = (self.requirements(manifest)?, endpoint(url)?);
+        let verified = verify(&endpoint, &required, &clock::system()).await.map_err(|error| match error {
             VerifyError::Malformed(error) => malformed(error),
             other => Failure { kind: Kind::Refused, error: other.into(), hint: None },
-        })
+        })?;
+        self.meet(&endpoint, &verified).await?;
+        Ok(verified)
     }
 }
 
@@ -86,8 +113,17 @@ impl Verify {
         let endpoint = endpoint(&self.url)?;
         let manifest = self.manifest.as_deref().map(read).transpose()?.map(|bytes| sha256(&bytes));
         let required = self.required.requirements(manifest)?;
-        match verify(&endpoint, &required, &clock::system()).await {
-            Ok(verified) => self.accepted(&verified),
+        let clock = clock::system();
+        let answer = match &self.nonce {
+            Some(Nonce(nonce)) => verify_with(&endpoint, &required, **nonce, &clock).await,
+            None => verify(&endpoint, &required, &clock).await,
+        };
+        match answer {
+            Ok(verified) => {
+                self.require_anchor.iter().try_for_each(|anchor| anchor.check(&verified.claims))?;
+                self.required.meet(&endpoint, &verified).await?;
+                self.accepted(&verified)
+            }
             Err(error) => self.refused(error),
         }
     }
@@ -96,6 +132,11 @@ impl Verify {
         if let Some(path) = &self.pin {
             let pem = evidence::pem::encode(&evidence::CertificateDer(verified.claims.root.to_vec()));
             std::fs::write(path, pem).map_err(|error| {
+                Failure::refused(format!("{} cannot be written: {error}", path.display()))
+            })?;
+        }
+        if let Some(path) = &self.save {
+            std::fs::write(path, verified.file.to_json()).map_err(|error| {
                 Failure::refused(format!("{} cannot be written: {error}", path.display()))
             })?;
         }
@@ -135,30 +176,13 @@ fn malformed(error: anyhow::Error) -> Failure {
 
 /// What the Evidence covers, as a person reads it.
 pub fn covered(verified: &Verified) -> String {
-    let claims = &verified.claims;
-    let manifest = match &claims.manifest {
-        Some(digest) => format!("{} (epoch {})", hex::encode(digest.as_slice()), claims.epoch),
-        None => "none set yet".into(),
-    };
-    format!(
-        "the Evidence covers, beside the key of this connection:\n  root CA     {}\n  mode        {}\n  manifest    {manifest}\n  owner       {}\n  state log   {} records, head {}\n  nonce       {}\n",
-        hex::encode(sha256(&claims.root)),
-        mode(claims.mode),
-        hex::encode(claims.owner.as_slice()),
-        claims.log_length,
-        hex::encode(claims.log_head.as_slice()),
-        hex::encode(verified.nonce),
-    )
-}
-
-fn mode(mode: CoordinatorMode) -> &'static str {
-    match mode {
-        CoordinatorMode::Recovering => {
-            "recovering: its state is sealed to another TEE, and this root is one of the moment"
-        }
-        CoordinatorMode::AcceptingManifest => "accepting the owner's manifest",
-        CoordinatorMode::Running => "running",
+    let mut facts = cluster::facts(&verified.claims, &crypto_aws_lc::AwsLc);
+    facts.push(("nonce", hex::encode(verified.file.nonce)));
+    let mut said = "the Evidence covers, beside the key of this connection:\n".to_owned();
+    for (name, value) in facts {
+        said.push_str(&format!("  {name:<12} {value}\n"));
     }
+    said
 }
 
 fn claims_json(claims: &CoordinatorClaims) -> serde_json::Value {
@@ -170,6 +194,9 @@ fn claims_json(claims: &CoordinatorClaims) -> serde_json::Value {
         "manifest_sha256": claims.manifest.as_ref().map(|digest| hex::encode(digest.as_slice())),
         "log_head": hex::encode(claims.log_head.as_slice()),
         "log_length": claims.log_length,
+        "anchors": claims.anchors.iter().map(|anchor| json!({
+            "kind": anchor.kind, "key": anchor.key.as_ref().map(|key| hex::encode(key.as_slice())),
+        })).collect::<Vec<_>>(),
     })
 }
 

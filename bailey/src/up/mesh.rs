@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use attested_tls::{
     clock::{self, Clock},
     key::SpkiDigest,
-    launch::{CoordinatorConfiguration, CoordinatorRequirements, KeepConfiguration},
+    launch::{CoordinatorConfiguration, CoordinatorRequirements, KeepConfiguration, RequiredTpm},
     service::UserIdentity,
 };
 use host::Restart;
@@ -81,7 +81,12 @@ impl Mesh {
         plan: &CoordinatorPlan,
         owner: SpkiDigest,
     ) -> Result<(Self, Verified)> {
-        let configuration = CoordinatorConfiguration { owner, names: plan.names.clone(), tpm: None }.to_json();
+        let configuration = CoordinatorConfiguration {
+            owner,
+            names: plan.names.clone(),
+            tpm: plan.tpm.as_ref().map(|_| RequiredTpm { key: None }),
+        }
+        .to_json();
         let program = machine.programs().path("bailey-coordinator")?;
         let client_address = plan.listen.map_or_else(free_address, Ok)?;
         let mesh_address = plan.mesh.map_or_else(free_address, Ok)?;
@@ -98,6 +103,7 @@ impl Mesh {
             arguments
                 .extend(address.into_iter().flat_map(|address| [option.to_owned(), address.to_string()]));
         }
+        arguments.extend(plan.tpm.iter().flat_map(|tpm| ["--tpm".to_owned(), tpm.clone()]));
         machine.launch(name, plan.platform, &program, configuration.clone(), arguments, Restart::Always)?;
         let log = Log::of(machine, name);
         log.until(|line| line["message"] == "serving").await.context("the coordinator did not start")?;

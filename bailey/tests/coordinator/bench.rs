@@ -102,7 +102,8 @@ impl Bench {
     /// A coordinator of this code, on the state of another one or its own; its reference values in
     /// `reference.json`, its root in `root.pem`.
     pub async fn serve(&self, code: &[u8], state: Option<&Path>) -> Serving {
-        let configuration = CoordinatorConfiguration { owner: self.owner, names: vec!["localhost".into()], tpm: None };
+        let configuration =
+            CoordinatorConfiguration { owner: self.owner, names: vec!["localhost".into()], tpm: None };
         let tee = EmulatedTee::launch_on(machine(), Platform::Tdx, code, &configuration.to_json());
         let reference = ReferenceFile { reference_values: vec![tee.reference()] };
         self.write("reference.json", serde_json::to_vec(&reference).unwrap());

@@ -8,6 +8,7 @@ use evidence::eventlog::EventLog;
 use evidence::{Covered, Endorsements, Malformed, NoRegisters};
 use serde::Serialize;
 
+use crate::cluster::{ClusterEvidence, Parsed};
 use crate::composite::{CompositeVerdict, Piece, assess_pieces};
 use crate::verdict::{Reason, Verdict};
 use crate::{
@@ -26,6 +27,7 @@ pub struct Examination {
     references: Option<Vec<ReferenceValue>>,
     report_data: Option<Covered>,
     narrowing: Option<Arc<dyn Narrowing>>,
+    cluster: Option<Parsed>,
 }
 
 /// A file that is neither the root of a vendor nor a key that can be enrolled.
@@ -33,14 +35,26 @@ pub struct Examination {
 #[error("{0}: neither a root certificate nor a key")]
 pub struct NoRoot(String);
 
+/// A nonce is expected of what is no cluster evidence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("only cluster evidence names the nonce that it covers")]
+pub struct NoCluster;
+
 impl Examination {
     /// Takes the Evidence out of a file. Without a policy of its own it is held against [`Policy::genuine`].
     ///
     /// # Errors
     /// [`Malformed`] when there is none in it.
     pub fn new(file: &[u8]) -> Result<Self, Malformed> {
-        let conveyed = Conveyed::parse(file)?;
         let mut endorsements = EndorsementsBuilder::new();
+        let (conveyed, cluster) = if ClusterEvidence::recognises(file) {
+            let cluster = ClusterEvidence::parse(file)?.open()?;
+            endorsements.add(cluster.endorsements.clone());
+            let evidence = vec![(String::new(), cluster.evidence.clone())];
+            (Conveyed { evidence, ..Conveyed::default() }, Some(cluster))
+        } else {
+            (Conveyed::parse(file)?, None)
+        };
         for stapled in &conveyed.stapled {
             // What is stapled and not recognised is missing, and the verdict says what is missing.
             let _ = endorsements.add_file_bytes(stapled);
@@ -54,6 +68,7 @@ impl Examination {
             references: None,
             report_data: None,
             narrowing: None,
+            cluster,
         })
     }
 
@@ -155,6 +170,15 @@ impl Examination {
         self.report_data = Some(Covered::new(expected));
     }
 
+    /// Expects cluster evidence to cover this nonce, whatever the file says.
+    ///
+    /// # Errors
+    /// [`NoCluster`] when the file is none.
+    pub fn expect_nonce(&mut self, nonce: [u8; 32]) -> Result<(), NoCluster> {
+        self.cluster.as_mut().ok_or(NoCluster)?.expect_nonce(nonce);
+        Ok(())
+    }
+
     /// Assesses what the file holds, at a time.
     pub fn assess(&self, now: UnixTime, crypto: &dyn Crypto) -> Examined {
         let (covered, references) = (self.report_data.as_ref(), self.references.as_deref());
@@ -163,11 +187,15 @@ impl Examination {
             let endorsements = self.endorsements.fit(evidence, now);
             let certificate = self.conveyed.certificate.as_ref();
             let own = certificate.map(|own| Covered::from(ra_tls::report_data(&own.claims, crypto)));
+            let own = own.or_else(|| self.cluster.as_ref().map(|cluster| cluster.covered(crypto)));
             let covered = covered.or(own.as_ref());
             let assessment = assess(evidence, &endorsements, covered, references, &policy, now, crypto);
             let mut verdict = assessment.verdict().clone();
             if let Some(certificate) = certificate {
                 verdict.add(ra_tls::check(certificate, crypto));
+            }
+            if let Some(cluster) = &self.cluster {
+                verdict.add(cluster.says(crypto));
             }
             // Last, for it is asked about what everything else accepts.
             return Examined::One(Box::new(match &self.narrowing {

@@ -32,9 +32,8 @@
 //! assert_eq!(key.digest(), &attested_tls::key::SpkiDigest::of_certificate(key.certificate()).unwrap());
 //! ```
 
-pub mod anchor;
+pub use claims::anchor;
 pub mod channel;
-pub mod claims;
 pub mod clock;
 mod config;
 mod frame;
@@ -45,3 +44,5 @@ pub mod launch;
 pub mod marble;
 pub mod service;
 pub mod statement;
+
+pub use claims;

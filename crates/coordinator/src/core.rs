@@ -21,6 +21,7 @@ mod render;
 mod secrets;
 mod state;
 pub mod token;
+mod transparency;
 mod update;
 mod value;
 
@@ -33,6 +34,7 @@ pub use refusal::Refusal;
 pub use rehearsal::{Rehearsal, Standing, rehearsed};
 pub use secrets::NewSecret;
 pub use state::{Mesh, Pending, State};
+pub use transparency::{EntriesDamaged, Log, SealedLogKey, download_secrets, openings};
 pub use update::{Progress, acknowledge, cancel, lapse, update};
 pub use value::SecretValue;
 
@@ -104,6 +106,8 @@ pub fn found(emulated: bool, identity: &IdentityKey, now: UnixTime) -> Result<Ev
         root_secret: ByteArray::new(secrets::random32()?),
         emulated,
         at: event::seconds(now),
+        log_salt: ByteArray::new(secrets::random32()?),
+        log_key: transparency::new_key(identity)?,
     })
 }
 
@@ -156,6 +160,7 @@ pub fn recovered(
         epoch,
         emulated,
         at: event::seconds(now),
+        log_key: transparency::new_key(identity)?,
     })
 }
 

@@ -9,12 +9,14 @@ mod commit;
 mod connections;
 mod decision;
 mod envelope;
+mod log;
 mod marble_api;
 mod mesh_api;
 mod metrics;
 mod outward;
 mod recovery;
 mod rehearsal;
+mod standing;
 mod telemetry;
 
 pub use decision::stream::{DecisionSink, NotASink};
@@ -30,7 +32,7 @@ use std::{
 use appraisal::Verifier;
 
 use attested_tls::{
-    claims::{CoordinatorClaims, CoordinatorMode},
+    claims::{CoordinatorClaims, CoordinatorMode, TransparencyHead},
     clock::Clock,
     key::{KeyError, TeeKey},
     launch::CoordinatorConfiguration,
@@ -49,6 +51,7 @@ use self::{
     decision::stream::Stream,
     metrics::Metrics,
     outward::Outward,
+    standing::Standing,
     telemetry::Telemetry,
 };
 use crate::{
@@ -111,6 +114,7 @@ pub struct Coordinator {
     collateral: Collateral,
     /// Absent while the state is locked.
     committer: OnceLock<Committer>,
+    bundles: log::Bundles,
     locked: Mutex<Option<recovery::Locked>>,
     rehearsal: Mutex<Option<rehearsal::Rehearsal>>,
     accepting: Mutex<Option<anchor::Accepting>>,
@@ -126,6 +130,7 @@ pub struct Coordinator {
     telemetry: Option<Telemetry>,
     client_key: TeeKey,
     mesh_key: Arc<TeeKey>,
+    standing: Standing,
 }
 
 /// What was decided: events, new shares if the recovery keys changed, and the answer.
@@ -187,6 +192,7 @@ impl Coordinator {
             configuration,
             collateral: Collateral::new(hints.endorsements.clone()),
             committer,
+            bundles: log::Bundles::default(),
             locked: Mutex::new(locked),
             rehearsal: Mutex::default(),
             accepting: Mutex::default(),
@@ -200,6 +206,7 @@ impl Coordinator {
             telemetry,
             client_key: TeeKey::generate()?,
             mesh_key: Arc::new(TeeKey::generate()?),
+            standing: Standing::default(),
         });
         if let Some(telemetry) = &coordinator.telemetry {
             telemetry.observe(&coordinator);
@@ -230,8 +237,10 @@ impl Coordinator {
             }
         };
         let lapses = self.clone().cancel_lapsed_updates(shutdown.clone());
+        let anchored = self.clone().watch_anchor(shutdown.clone());
         let told = self.clone().tell(shutdown.clone());
-        tokio::try_join!(renewal, client_api, mesh_api, marble_api, metrics, lapses, told).map(|_| ())
+        tokio::try_join!(renewal, client_api, mesh_api, marble_api, metrics, lapses, anchored, told)
+            .map(|_| ())
     }
 
     /// Brings decisions to where the host wants them, and at the end what the collector has not heard yet.
@@ -249,7 +258,6 @@ impl Coordinator {
         while tokio::time::timeout(BETWEEN_LAPSES, shutdown.cancelled()).await.is_err() {
             let coordinator = self.clone();
             let lapse = tokio::task::spawn_blocking(move || {
-                coordinator.check_anchor();
                 let now = (coordinator.clock)();
                 let due = |snapshot: &Snapshot| core::lapse(&snapshot.state, now).is_some();
                 if !coordinator.snapshot().is_ok_and(|snapshot| due(&snapshot)) {
@@ -365,6 +373,7 @@ impl Coordinator {
                 log_head: ByteArray::new([0; 32]),
                 log_length: 0,
                 intermediate: None,
+                transparency: None,
                 log_signature: ByteBuf::new(),
                 anchors: Vec::new(),
             },
@@ -377,6 +386,7 @@ impl Coordinator {
                 log_head: ByteArray::new(unserved.snapshot.head),
                 log_length: unserved.snapshot.length,
                 intermediate: None,
+                transparency: None,
                 log_signature: ByteBuf::new(),
                 anchors: Vec::new(),
             },
@@ -391,11 +401,23 @@ impl Coordinator {
                     log_head: ByteArray::new(snapshot.head),
                     log_length: snapshot.length,
                     intermediate: mesh.map(|mesh| ByteBuf::from(mesh.intermediate().certificate().to_vec())),
+                    transparency: Some(transparency(snapshot.state.log())),
                     log_signature: ByteBuf::from(self.signed_position(&snapshot)),
                     anchors: self.anchors(),
                 }
             }
         }
+    }
+}
+
+/// The head of the transparency log, in the Evidence's words.
+fn transparency(log: &core::Log) -> TransparencyHead {
+    let head = log.head();
+    TransparencyHead {
+        origin: log.origin().to_owned(),
+        key: ByteArray::new(*log.key()),
+        size: head.size,
+        root: ByteArray::new(head.root),
     }
 }
 
@@ -448,18 +470,23 @@ fn begin(
             let mut tether =
                 required.map(|tpm| anchor::Tether::found(tpm, hints.tpm.as_ref())).transpose()?;
             let event = core::found(tee.emulated(), &identity, clock())?;
-            let anchored = tether.as_ref().map(anchor::Tether::announcement);
-            let records: Vec<_> =
-                [Some(&event), anchored.as_ref()].into_iter().flatten().map(Event::to_record).collect();
-            store.append(&records, Shares::Keep)?;
+            let record = event.to_record();
+            let (mut state, entry) = State::begin_logged(event, identity).map_err(StartError::Founding)?;
+            let (mut records, mut entries) = (vec![record], vec![entry]);
+            if let Some(tether) = &tether {
+                let anchored = tether.announcement();
+                records.push(anchored.to_record());
+                let (then, entry) = state.step_logged(anchored).map_err(StartError::Founding)?;
+                entries.push(entry);
+                state = then;
+            }
+            store.append_with(&records, &entries, Shares::Keep)?;
             if let Some(tether) = &mut tether {
                 tether.advance(&store.head()).map_err(|fault| match fault {
                     anchor::AnchorFault::Moved => StartError::ChainMoved,
                     anchor::AnchorFault::Tpm(error) => error.into(),
                 })?;
             }
-            let state = State::begin(event, identity).map_err(StartError::Founding)?;
-            let state = anchored.into_iter().try_fold(state, State::step).map_err(StartError::Founding)?;
             (state, Ok(tether))
         }
     };

@@ -1,52 +1,52 @@
-//! The state on the host's disk: an append-only log of sealed, hash-chained records in an embedded store.
+//! The state on the host's side: an append-only log of sealed, hash-chained records.
 //!
 //! Each record is AES-256-GCM under a data key that only this measured coordinator can unseal, with its
 //! position and the hash of everything before it as associated data, so records cannot be read, changed,
 //! reordered, dropped from the middle or moved between logs. A record that [`Store::append`] returned for
-//! is on disk.
+//! is durable.
 //!
 //! A snapshot is the state after so many records, sealed with their number and their hash as associated data; in the
 //! transaction that writes it, the records before it go. Head and length are those of the whole log, as if nothing
 //! had gone.
 //!
-//! What this does not detect is an old copy of the whole file put back: that needs an anchor
+//! Where the bytes lie is a [`Medium`]'s affair: a file of an embedded store, or etcd, where several coordinators append
+//! and whoever comes second reads what came and decides again.
+//!
+//! What this does not detect is an old copy of the whole medium put back while no coordinator ran: that needs an anchor
 //! outside the host (design.md promise 5), and until there is one the log's head in the coordinator's
 //! Evidence is what a client can compare.
 
-use std::{
-    panic::AssertUnwindSafe,
-    path::{Path, PathBuf},
-};
+mod error;
+mod file;
+mod medium;
+mod sealing;
 
-use attester::{AttesterError, Tee};
-use aws_lc_rs::{
-    aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
-    constant_time::verify_slices_are_equal,
-    digest::{Context, SHA256},
-    rand::{SecureRandom, SystemRandom},
-};
-use redb::{
-    Database, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
-    WriteTransaction,
-};
+use std::{collections::BTreeMap, ops::Range, panic::AssertUnwindSafe, path::Path};
+
+use attester::Tee;
+use aws_lc_rs::{aead::LessSafeKey, constant_time::verify_slices_are_equal};
+use redb::StorageBackend;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 use zeroize::Zeroizing;
 
+pub use self::{
+    error::StoreError,
+    medium::{Appended, Content, Medium, Place, Recovery, SealedSnapshot},
+};
+use self::{
+    file::File,
+    sealing::{
+        RECOVERY_CONTEXT, SEALING_CONTEXT, aead_key, chain, context, open, position, random_key, seal,
+        snapshot_position, unseal,
+    },
+};
 use crate::core::{IdentityKey, State, recovery::Descriptor};
 
-const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
-/// By the number of records before it: the head after them, and the sealed state. One at most.
-const SNAPSHOT: TableDefinition<u64, &[u8]> = TableDefinition::new("snapshot");
-const KEYS: TableDefinition<&str, &[u8]> = TableDefinition::new("keys");
 /// Opens the log; sealed to the TEE.
 const DATA_KEY: &str = "data-key";
-/// Opens the CA keys in the log; sealed to the TEE, and given to nobody else.
+/// Opens the CA keys in the log; sealed to the TEE, and given to nobody else but other coordinators of this mesh.
 const IDENTITY_KEY: &str = "identity-key";
-/// Who can recover the log, in the clear, and the data key under what their shares give.
-const RECOVERY: &str = "recovery";
-const SEALING_CONTEXT: &str = "coordinator/state/1";
-const RECOVERY_CONTEXT: &[u8] = b"coordinator/recovery/1";
 
 /// Hash of the newest record, chained over all before it; zeros for an empty log.
 pub type Head = [u8; 32];
@@ -57,19 +57,19 @@ pub type Records = Vec<Zeroizing<Vec<u8>>>;
 /// The sealed log.
 pub struct Store {
     /// Absent where the manifest says that nothing be written.
-    database: Option<Database>,
-    path: PathBuf,
+    medium: Option<Box<dyn Medium>>,
+    /// Public companions where there is no medium, by their record.
+    kept: BTreeMap<u64, Vec<u8>>,
     data_key: Zeroizing<[u8; 32]>,
     key: LessSafeKey,
-    head: Head,
-    length: u64,
+    end: Place,
     /// How many of the records are in the snapshot.
     covered: u64,
 }
 
 /// A log that was opened.
 pub struct Opened {
-    /// The log.
+    /// The log; it tells its length and head.
     pub store: Store,
     /// The state at an earlier length, if a snapshot was made.
     pub snapshot: Option<Zeroizing<Vec<u8>>>,
@@ -81,9 +81,8 @@ pub struct Opened {
 
 /// A log that is sealed to another TEE.
 pub struct Locked {
-    database: Database,
-    path: PathBuf,
-    recovery: Option<Recovery>,
+    medium: Box<dyn Medium>,
+    recovery: Option<RecoveryRecord>,
 }
 
 /// What opening gives.
@@ -96,7 +95,7 @@ pub enum Opening {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Recovery {
+struct RecoveryRecord {
     descriptor: Descriptor,
     /// The data key under the recovery secret.
     data_key: ByteBuf,
@@ -112,122 +111,126 @@ pub enum Shares<'a> {
     Remove,
 }
 
+/// What others appended since.
+pub struct News {
+    /// The state at a length beyond ours, where so much came that the records are no longer there.
+    pub snapshot: Option<Zeroizing<Vec<u8>>>,
+    /// What followed it, or what followed what we had.
+    pub records: Records,
+    /// The index of the first of them.
+    pub first: u64,
+}
+
 impl Store {
     /// Opens the log in `path`, or begins one. A log that was changed is an error, never an empty log; one that is
     /// sealed to another TEE is locked.
     pub fn open(path: &Path, tee: &dyn Tee) -> Result<Opening, StoreError> {
-        // redb asserts that its pages are as it wrote them, and the host can write others.
-        std::panic::catch_unwind(AssertUnwindSafe(|| Self::open_intact(path, tee)))
-            .unwrap_or(Err(StoreError::Damaged))
-    }
-
-    fn open_intact(path: &Path, tee: &dyn Tee) -> Result<Opening, StoreError> {
-        let sealing = tee.sealing_key(SEALING_CONTEXT)?;
-        let sealing = aead_key(sealing.as_bytes())?;
-        if !path.try_exists().map_err(opening)? {
-            begin(path, &sealing)?;
-        }
-        let database = Database::open(path).map_err(opening)?;
-        Self::open_database(database, path.to_owned(), &sealing)
+        intact(|| {
+            let sealing = sealing_key(tee)?;
+            let file = File::open(path, |medium| lay_out(medium, &sealing))?;
+            Self::open_sealed(Box::new(file), &sealing)
+        })
     }
 
     /// The same over another storage than a file. A new log is begun where nothing was ever written.
     pub fn open_on(storage: impl StorageBackend, tee: &dyn Tee) -> Result<Opening, StoreError> {
-        let sealing = tee.sealing_key(SEALING_CONTEXT)?;
-        let sealing = aead_key(sealing.as_bytes())?;
-        let new = storage.len().map_err(opening)? == 0;
-        let database = Database::builder().create_with_backend(storage).map_err(opening)?;
-        if new {
-            lay_out(&database, &sealing)?;
-        }
-        Self::open_database(database, PathBuf::new(), &sealing)
+        let sealing = sealing_key(tee)?;
+        let file = File::open_on(storage, |medium| lay_out(medium, &sealing))?;
+        Self::open_sealed(Box::new(file), &sealing)
     }
 
-    fn open_database(
-        database: Database,
-        path: PathBuf,
-        sealing: &LessSafeKey,
-    ) -> Result<Opening, StoreError> {
+    fn open_sealed(medium: Box<dyn Medium>, sealing: &LessSafeKey) -> Result<Opening, StoreError> {
         // A log without its key can only be a destroyed one: never take it for a new one.
-        let sealed = entry(&database, DATA_KEY)?.ok_or(StoreError::KeyMissing)?;
-        let identity = entry(&database, IDENTITY_KEY)?.ok_or(StoreError::KeyMissing)?;
-        let keys = unseal(sealing, DATA_KEY, &sealed).zip(unseal(sealing, IDENTITY_KEY, &identity));
-        let Some((data_key, identity)) = keys else {
-            let recovery = entry(&database, RECOVERY)?
-                .map(|record| ciborium::from_reader(record.as_slice()).map_err(|_| StoreError::Damaged));
-            return Ok(Opening::Locked(Locked { database, path, recovery: recovery.transpose()? }));
+        let sealed = medium.key(DATA_KEY)?.ok_or(StoreError::KeyMissing)?;
+        let Some(data_key) = unseal(sealing, DATA_KEY, &sealed) else {
+            return Ok(Opening::Locked(Locked::new(medium)?));
         };
-        let log = replay(&database, &aead_key(data_key.as_slice())?)?;
-        Self::opened(database, path, data_key, IdentityKey::new(identity), log).map(Opening::Open)
+        let sealed = medium.key(IDENTITY_KEY)?.ok_or(StoreError::KeyMissing)?;
+        let identity = unseal(sealing, IDENTITY_KEY, &sealed).ok_or(StoreError::Damaged)?;
+        let log = replay(medium.as_ref(), &aead_key(data_key.as_slice())?)?;
+        Ok(Opening::Open(Self::opened(medium, data_key, IdentityKey::new(identity), log)?))
     }
 
     fn opened(
-        database: Database,
-        path: PathBuf,
+        medium: Box<dyn Medium>,
         data_key: Zeroizing<[u8; 32]>,
         identity: IdentityKey,
         log: Log,
     ) -> Result<Opened, StoreError> {
         let key = aead_key(data_key.as_slice())?;
-        let Log { snapshot, covered, records, head, length } = log;
-        let store = Self { database: Some(database), path, data_key, key, head, length, covered };
+        let Log { snapshot, covered, records, end } = log;
+        let store = Self { medium: Some(medium), kept: BTreeMap::new(), data_key, key, end, covered };
         Ok(Opened { store, snapshot, records, identity })
     }
 
     /// Appends `records` in one transaction and returns when they are durable.
     pub fn append(&mut self, records: &[Zeroizing<Vec<u8>>], shares: Shares<'_>) -> Result<(), StoreError> {
-        let (mut head, mut length) = (self.head, self.length);
-        let transaction = self.database.as_ref().map(Database::begin_write).transpose()?;
-        {
-            let mut log = transaction.as_ref().map(|transaction| transaction.open_table(LOG)).transpose()?;
-            for record in records {
-                let sealed = seal(&self.key, &position(length, &head), record)?;
-                if let Some(log) = &mut log {
-                    log.insert(length, sealed.as_slice())?;
-                }
-                head = chain(&head, length, &sealed);
-                length += 1;
-            }
+        self.append_with(records, &[], shares)
+    }
+
+    /// The same with the records' public companions, one for each record and in the clear; an empty one is none.
+    pub fn append_with(
+        &mut self,
+        records: &[Zeroizing<Vec<u8>>],
+        entries: &[Vec<u8>],
+        shares: Shares<'_>,
+    ) -> Result<(), StoreError> {
+        let (mut end, mut sealed) = (self.end, Vec::with_capacity(records.len()));
+        for record in records {
+            let record = seal(&self.key, &position(&end), record)?;
+            end = chain(&end, &record);
+            sealed.push(record);
         }
-        if let Some(transaction) = transaction {
-            self.write_shares(&transaction, shares)?;
-            transaction.commit()?;
+        let recovery = self.recovery_record(shares)?;
+        if let Some(medium) = &mut self.medium {
+            let recovery = match &recovery {
+                None => Recovery::Keep,
+                Some(None) => Recovery::Remove,
+                Some(Some(record)) => Recovery::Replace(record),
+            };
+            medium.append(&self.end, &end, &Appended { records: &sealed, entries, recovery })?;
+        } else {
+            self.kept.extend(
+                (self.end.length..).zip(entries.iter().cloned()).filter(|(_, entry)| !entry.is_empty()),
+            );
         }
-        (self.head, self.length) = (head, length);
+        self.end = end;
         Ok(())
+    }
+
+    /// Public companions of the records in `range`, as far as there are any, in order.
+    pub fn entries(&self, range: Range<u64>) -> Result<Vec<Vec<u8>>, StoreError> {
+        match &self.medium {
+            Some(medium) => intact(|| medium.entries(range)),
+            None => Ok(self.kept.range(range).map(|(_, entry)| entry.clone()).collect()),
+        }
     }
 
     /// Keeps `state` as what the first `length` records came to, of which `head` is the hash, and removes them: in
     /// one transaction, durable when this returns.
     pub fn snapshot(&mut self, length: u64, head: &Head, state: &[u8]) -> Result<(), StoreError> {
-        let Some(database) = &self.database else { return Ok(()) };
-        let sealed = seal(&self.key, &snapshot_position(length, head), state)?;
-        let transaction = database.begin_write()?;
-        {
-            let mut snapshots = transaction.open_table(SNAPSHOT)?;
-            snapshots.retain(|_, _| false)?;
-            snapshots.insert(length, [head.as_slice(), &sealed].concat().as_slice())?;
-            transaction.open_table(LOG)?.retain_in(..length, |_, _| false)?;
-        }
-        transaction.commit()?;
+        let Some(medium) = &mut self.medium else { return Ok(()) };
+        let at = Place { length, head: *head };
+        let sealed = seal(&self.key, &snapshot_position(&at), state)?;
+        medium.put_snapshot(&SealedSnapshot { at, sealed })?;
         self.covered = length;
         Ok(())
     }
 
-    fn write_shares(&self, transaction: &WriteTransaction, shares: Shares<'_>) -> Result<(), StoreError> {
-        let mut keys = transaction.open_table(KEYS)?;
-        match shares {
-            Shares::Keep => {}
-            Shares::Remove => drop(keys.remove(RECOVERY)?),
+    /// The recovery record to be: `None` where it stays, `Some(None)` where it goes.
+    fn recovery_record(&self, shares: Shares<'_>) -> Result<Option<Option<Vec<u8>>>, StoreError> {
+        Ok(match shares {
+            Shares::Keep => None,
+            Shares::Remove => Some(None),
             Shares::Replace(descriptor, secret) => {
                 let data_key = seal(&aead_key(secret)?, RECOVERY_CONTEXT, self.data_key.as_slice())?;
-                let record = Recovery { descriptor: descriptor.clone(), data_key: ByteBuf::from(data_key) };
+                let descriptor = descriptor.clone();
+                let record = RecoveryRecord { descriptor, data_key: ByteBuf::from(data_key) };
                 let mut bytes = Vec::new();
                 ciborium::into_writer(&record, &mut bytes).map_err(|_| StoreError::Crypto)?;
-                keys.insert(RECOVERY, bytes.as_slice())?;
+                Some(Some(bytes))
             }
-        }
-        Ok(())
+        })
     }
 
     /// Who could recover the log from what lies on the disk now; nobody where absent.
@@ -242,124 +245,68 @@ impl Store {
         Ok(opened.is_some_and(|key| verify_slices_are_equal(&key, self.data_key.as_slice()).is_ok()))
     }
 
-    fn recovery(&self) -> Result<Option<Recovery>, StoreError> {
-        let Some(database) = &self.database else { return Ok(None) };
-        let record = std::panic::catch_unwind(AssertUnwindSafe(|| entry(database, RECOVERY)))
-            .unwrap_or(Err(StoreError::Damaged))?;
-        record
-            .map(|record| ciborium::from_reader(record.as_slice()).map_err(|_| StoreError::Damaged))
-            .transpose()
+    fn recovery(&self) -> Result<Option<RecoveryRecord>, StoreError> {
+        self.medium.as_deref().map_or(Ok(None), |medium| intact(|| recovery_of(medium)))
     }
 
-    /// From now on nothing is written, and what was is removed.
+    /// From now on nothing is written, and what was is removed. Public companions are in memory from now on.
     pub fn forget(&mut self) -> Result<(), StoreError> {
-        if self.database.take().is_some() {
-            std::fs::remove_file(&self.path).map_err(opening)?;
+        if let Some(medium) = &self.medium {
+            for index in 0..self.end.length {
+                let entries = medium.entries(index..index + 1)?;
+                self.kept.extend(entries.into_iter().map(|entry| (index, entry)));
+            }
         }
-        Ok(())
+        self.medium.take().map_or(Ok(()), Medium::remove)
+    }
+
+    /// Reads what others appended and goes on from there; `None` where nothing came, and where nobody else appends.
+    pub fn catch_up(&mut self) -> Result<Option<News>, StoreError> {
+        let Some(medium) = self.medium.as_ref().filter(|medium| medium.is_shared()) else { return Ok(None) };
+        let content = medium.read(Some(self.end.length))?;
+        if content.end == Some(self.end) {
+            return Ok(None);
+        }
+        let log = follow(content, self.end, &self.key)?;
+        (self.end, self.covered) = (log.end, log.covered.max(self.covered));
+        let first = log.end.length - log.records.len() as u64;
+        Ok(Some(News { snapshot: log.snapshot, records: log.records, first }))
+    }
+
+    /// Whether others append as well.
+    pub fn is_shared(&self) -> bool {
+        self.medium.as_ref().is_some_and(|medium| medium.is_shared())
     }
 
     /// The hash of the newest record.
     pub fn head(&self) -> Head {
-        self.head
+        self.end.head
     }
 
     /// How many records there are.
     pub fn length(&self) -> u64 {
-        self.length
+        self.end.length
     }
 
     /// How many of them came since the snapshot: so many are replayed at the next start.
     pub fn since_snapshot(&self) -> u64 {
-        self.length - self.covered
+        self.end.length - self.covered
     }
-}
-
-/// Associated data of a record: its position and everything before it.
-fn position(index: u64, head: &Head) -> [u8; 48] {
-    labelled(b"record/1", index, head)
-}
-
-/// Associated data of a snapshot: the records that it stands for.
-fn snapshot_position(length: u64, head: &Head) -> [u8; 48] {
-    labelled(b"states/1", length, head)
-}
-
-fn labelled(label: &[u8; 8], index: u64, head: &Head) -> [u8; 48] {
-    let mut out = [0; 48];
-    out[..8].copy_from_slice(label);
-    out[8..16].copy_from_slice(&index.to_be_bytes());
-    out[16..].copy_from_slice(head);
-    out
-}
-
-fn chain(head: &Head, index: u64, sealed: &[u8]) -> Head {
-    let mut context = Context::new(&SHA256);
-    context.update(&position(index, head));
-    context.update(sealed);
-    let mut out = [0; 32];
-    out.copy_from_slice(context.finish().as_ref());
-    out
-}
-
-fn aead_key(key: &[u8]) -> Result<LessSafeKey, StoreError> {
-    Ok(LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).map_err(|_| StoreError::Crypto)?))
-}
-
-/// Nonce, then ciphertext and tag. Nonces are random: a log has far fewer than 2³² records.
-fn seal(key: &LessSafeKey, aad: &[u8], plain: &[u8]) -> Result<Vec<u8>, StoreError> {
-    let mut nonce = [0; NONCE_LEN];
-    SystemRandom::new().fill(&mut nonce).map_err(|_| StoreError::Crypto)?;
-    let mut body = plain.to_vec();
-    key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(aad), &mut body)
-        .map_err(|_| StoreError::Crypto)?;
-    let mut sealed = nonce.to_vec();
-    sealed.append(&mut body);
-    Ok(sealed)
-}
-
-fn open(key: &LessSafeKey, aad: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-    let (nonce, body) = sealed.split_at_checked(NONCE_LEN)?;
-    let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-    let mut body = Zeroizing::new(body.to_vec());
-    let length = key.open_in_place(nonce, Aad::from(aad), &mut body).ok()?.len();
-    body.truncate(length);
-    Some(body)
-}
-
-fn entry(database: &Database, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
-    let transaction = database.begin_read()?;
-    match transaction.open_table(KEYS) {
-        Ok(keys) => Ok(keys.get(name)?.map(|sealed| sealed.value().to_vec())),
-        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn unseal(sealing: &LessSafeKey, name: &str, sealed: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
-    let key = open(sealing, &context(name), sealed)?;
-    Some(Zeroizing::new(key.as_slice().try_into().ok()?))
-}
-
-/// Associated data of a sealed key: what it is for.
-fn context(name: &str) -> Vec<u8> {
-    [SEALING_CONTEXT, "/", name].concat().into_bytes()
-}
-
-fn random_key() -> Result<Zeroizing<[u8; 32]>, StoreError> {
-    let mut key = Zeroizing::new([0; 32]);
-    SystemRandom::new().fill(key.as_mut()).map_err(|_| StoreError::Crypto)?;
-    Ok(key)
 }
 
 impl Unlocked {
     /// How long the log is, and its head.
     pub fn position(&self) -> (u64, Head) {
-        (self.log.length, self.log.head)
+        (self.log.end.length, self.log.end.head)
     }
 }
 
 impl Locked {
+    fn new(medium: Box<dyn Medium>) -> Result<Self, StoreError> {
+        let recovery = recovery_of(medium.as_ref())?;
+        Ok(Self { medium, recovery })
+    }
+
     /// Who can recover it; nobody where absent.
     pub fn descriptor(&self) -> Option<&Descriptor> {
         self.recovery.as_ref().map(|recovery| &recovery.descriptor)
@@ -367,28 +314,23 @@ impl Locked {
 
     /// Reads the whole log with the recovery secret. Changes nothing.
     pub fn read(&self, secret: &[u8; 32]) -> Result<Unlocked, StoreError> {
-        std::panic::catch_unwind(AssertUnwindSafe(|| {
+        intact(|| {
             let recovery = self.recovery.as_ref().ok_or(StoreError::Unseal)?;
             let key =
                 open(&aead_key(secret)?, RECOVERY_CONTEXT, &recovery.data_key).ok_or(StoreError::Unseal)?;
             let data_key: [u8; 32] = key.as_slice().try_into().map_err(|_| StoreError::Damaged)?;
             let data_key = Zeroizing::new(data_key);
-            let log = replay(&self.database, &aead_key(data_key.as_slice())?)?;
+            let log = replay(self.medium.as_ref(), &aead_key(data_key.as_slice())?)?;
             Ok(Unlocked { data_key, log })
-        }))
-        .unwrap_or(Err(StoreError::Damaged))
+        })
     }
 
     /// Seals the log's keys to this TEE, with a new key for CA keys: those in the log stay closed.
-    pub fn adopt(self, unlocked: Unlocked, tee: &dyn Tee) -> Result<Opened, StoreError> {
-        let sealing = tee.sealing_key(SEALING_CONTEXT)?;
-        let sealing = aead_key(sealing.as_bytes())?;
+    pub fn adopt(mut self, unlocked: Unlocked, tee: &dyn Tee) -> Result<Opened, StoreError> {
         let identity = random_key()?;
-        let transaction = self.database.begin_write()?;
-        write_keys(&transaction, &sealing, &unlocked.data_key, &identity)?;
-        transaction.commit()?;
         let Unlocked { data_key, log } = unlocked;
-        Store::opened(self.database, self.path, data_key, IdentityKey::new(identity), log)
+        self.medium.put_keys(&sealed_keys(&sealing_key(tee)?, &data_key, &identity)?)?;
+        Store::opened(self.medium, data_key, IdentityKey::new(identity), log)
     }
 }
 
@@ -410,153 +352,63 @@ struct Log {
     snapshot: Option<Zeroizing<Vec<u8>>>,
     covered: u64,
     records: Records,
-    head: Head,
-    length: u64,
+    end: Place,
 }
 
-fn replay(database: &Database, key: &LessSafeKey) -> Result<Log, StoreError> {
-    let transaction = database.begin_read()?;
-    let (snapshot, covered, mut head) = latest_snapshot(&transaction, key)?;
-    let (mut records, mut length) = (Vec::new(), covered);
-    let log = transaction.open_table(LOG)?;
-    for entry in log.iter()? {
-        let (index, sealed) = entry?;
-        let (index, sealed) = (index.value(), sealed.value());
-        if index != length {
-            let what = if index < length { "lies before the snapshot" } else { "is missing" };
-            return Err(StoreError::Record { index: index.min(length), what });
+fn replay(medium: &dyn Medium, key: &LessSafeKey) -> Result<Log, StoreError> {
+    follow(medium.read(None)?, Place::START, key)
+}
+
+/// Opens what was read, each at its place after `from`, or after the snapshot where there is one.
+fn follow(content: Content, from: Place, key: &LessSafeKey) -> Result<Log, StoreError> {
+    let (snapshot, mut end) = match content.snapshot {
+        None => (None, from),
+        Some(SealedSnapshot { at, sealed }) => {
+            let changed = StoreError::SnapshotChanged { length: at.length };
+            (Some(open(key, &snapshot_position(&at), &sealed).ok_or(changed)?), at)
         }
-        let record = open(key, &position(index, &head), sealed)
+    };
+    let covered = if snapshot.is_some() { end.length } else { 0 };
+    let mut records = Vec::with_capacity(content.records.len());
+    for (index, sealed) in content.records {
+        if index != end.length {
+            let what = if index < end.length { "lies before the snapshot" } else { "is missing" };
+            return Err(StoreError::Record { index: index.min(end.length), what });
+        }
+        let record = open(key, &position(&end), &sealed)
             .ok_or(StoreError::Record { index, what: "was changed or belongs elsewhere" })?;
-        head = chain(&head, index, sealed);
-        length += 1;
+        end = chain(&end, &sealed);
         records.push(record);
     }
-    Ok(Log { snapshot, covered, records, head, length })
+    Ok(Log { snapshot, covered, records, end })
 }
 
-/// A state, how many records are in it, and their hash.
-type Latest = (Option<Zeroizing<Vec<u8>>>, u64, Head);
-
-fn latest_snapshot(transaction: &ReadTransaction, key: &LessSafeKey) -> Result<Latest, StoreError> {
-    let table = match transaction.open_table(SNAPSHOT) {
-        Ok(table) => table,
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok((None, 0, [0; 32])),
-        Err(error) => return Err(error.into()),
-    };
-    let Some((length, value)) = table.last()? else { return Ok((None, 0, [0; 32])) };
-    let length = length.value();
-    let changed = StoreError::SnapshotChanged { length };
-    let Some((head, sealed)) = value.value().split_first_chunk::<32>() else { return Err(changed) };
-    let state = open(key, &snapshot_position(length, head), sealed).ok_or(changed)?;
-    Ok((Some(state), length, *head))
+/// redb asserts that its pages are as it wrote them, and the host can write others.
+fn intact<T>(work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    std::panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(StoreError::Damaged))
 }
 
-fn write_keys(
-    transaction: &WriteTransaction,
+fn recovery_of(medium: &dyn Medium) -> Result<Option<RecoveryRecord>, StoreError> {
+    let record = medium.recovery()?;
+    record.map(|record| ciborium::from_reader(record.as_slice()).map_err(|_| StoreError::Damaged)).transpose()
+}
+
+fn sealing_key(tee: &dyn Tee) -> Result<LessSafeKey, StoreError> {
+    aead_key(tee.sealing_key(SEALING_CONTEXT)?.as_bytes())
+}
+
+type SealedKeys = [(&'static str, Vec<u8>); 2];
+
+fn sealed_keys(
     sealing: &LessSafeKey,
     data_key: &Zeroizing<[u8; 32]>,
     identity: &Zeroizing<[u8; 32]>,
-) -> Result<(), StoreError> {
-    let mut keys = transaction.open_table(KEYS)?;
-    for (name, key) in [(DATA_KEY, data_key), (IDENTITY_KEY, identity)] {
-        keys.insert(name, seal(sealing, &context(name), key.as_slice())?.as_slice())?;
-    }
-    Ok(())
+) -> Result<SealedKeys, StoreError> {
+    let sealed = |name, key: &Zeroizing<[u8; 32]>| seal(sealing, &context(name), key.as_slice());
+    Ok([(DATA_KEY, sealed(DATA_KEY, data_key)?), (IDENTITY_KEY, sealed(IDENTITY_KEY, identity)?)])
 }
 
-/// A new log with a random data key, sealed. It is made whole under another name and then renamed, so that a
-/// crash leaves a log that can be opened, or none.
-fn begin(path: &Path, sealing: &LessSafeKey) -> Result<(), StoreError> {
-    let draft = path.with_extension("draft");
-    match std::fs::remove_file(&draft) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(opening(error)),
-        _ => {}
-    }
-    let database = Database::create(&draft).map_err(opening)?;
-    lay_out(&database, sealing)?;
-    drop(database);
-    std::fs::rename(&draft, path).map_err(opening)?;
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(opening)
+/// A new log's keys, random and sealed.
+fn lay_out(medium: &mut dyn Medium, sealing: &LessSafeKey) -> Result<(), StoreError> {
+    medium.put_keys(&sealed_keys(sealing, &random_key()?, &random_key()?)?)
 }
-
-fn lay_out(database: &Database, sealing: &LessSafeKey) -> Result<(), StoreError> {
-    let transaction = database.begin_write()?;
-    transaction.open_table(LOG)?;
-    write_keys(&transaction, sealing, &random_key()?, &random_key()?)?;
-    Ok(transaction.commit()?)
-}
-
-fn opening(error: impl std::fmt::Display) -> StoreError {
-    StoreError::Open(error.to_string())
-}
-
-/// Why the state cannot be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The file cannot be opened.
-    #[error("the state file cannot be opened: {0}")]
-    Open(String),
-    /// The TEE gave no sealing key.
-    #[error("this TEE gave no sealing key")]
-    Sealing(#[from] AttesterError),
-    /// The recovery secret is not that of this log.
-    #[error("what the shares give together does not open the state: the file was changed")]
-    Unseal,
-    /// Records without a key.
-    #[error("the state file has records and no key: it was damaged or tampered with")]
-    KeyMissing,
-    /// The embedded store cannot make sense of its own pages.
-    #[error("the state file is no longer what was written: it was damaged or tampered with")]
-    Damaged,
-    /// A record fails authentication.
-    #[error("record {index} of the state log {what}: the file was damaged or tampered with")]
-    Record {
-        /// Which.
-        index: u64,
-        /// How.
-        what: &'static str,
-    },
-    /// A record is authentic and does not parse: written by another version.
-    #[error("record {index} of the state log is not of this version: {reason}")]
-    Version {
-        /// Which.
-        index: u64,
-        /// The decoder's word.
-        reason: String,
-    },
-    /// A snapshot fails authentication.
-    #[error(
-        "the snapshot after {length} records was changed or belongs elsewhere: the file was damaged or tampered with"
-    )]
-    SnapshotChanged {
-        /// How many records it stands for.
-        length: u64,
-    },
-    /// A snapshot is authentic and does not parse: written by another version.
-    #[error("the snapshot after {length} records of the state log is not of this version: {reason}")]
-    Snapshot {
-        /// How many records are in it.
-        length: u64,
-        /// The decoder's word.
-        reason: String,
-    },
-    /// The embedded store failed.
-    #[error("the state file cannot be read or written")]
-    Database(#[source] Box<redb::Error>),
-    /// Cryptography failed.
-    #[error("sealing failed")]
-    Crypto,
-}
-
-macro_rules! from_redb {
-    ($($kind:ty),*) => {$(
-        impl From<$kind> for StoreError {
-            fn from(error: $kind) -> Self {
-                Self::Database(Box::new(error.into()))
-            }
-        }
-    )*};
-}
-from_redb!(redb::TransactionError, redb::TableError, redb::StorageError, redb::CommitError);

@@ -30,6 +30,8 @@ mod secrets;
 mod service;
 #[path = "it/token.rs"]
 mod token;
+#[path = "it/transparency.rs"]
+mod transparency;
 #[path = "it/update.rs"]
 mod update;
 #[path = "it/world.rs"]

@@ -43,11 +43,26 @@ pub struct Against {
     /// follow
     #[arg(long, value_name = "HEX")]
     report_data: Option<String>,
+    /// Of cluster evidence: the nonce that it must cover, 64 hex digits
+    #[arg(long, value_name = "HEX", value_parser = nonce)]
+    nonce: Option<Nonce>,
     #[command(flatten)]
     when: When,
     /// A further trust root: that of an emulated platform, of a TPM's vendor, an enrolled TPM or CCA key
     #[arg(long, value_name = "FILE")]
     root: Vec<PathBuf>,
+}
+
+/// 32 bytes that a verifier made.
+#[derive(Clone)]
+pub struct Nonce(pub Box<[u8; 32]>);
+
+/// Reads 64 hexadecimal digits.
+pub fn nonce(digits: &str) -> Result<Nonce, String> {
+    let mut nonce = Box::new([0; 32]);
+    hex::decode_to_slice(digits, nonce.as_mut())
+        .map_err(|error| format!("64 hexadecimal digits: {error}"))?;
+    Ok(Nonce(nonce))
 }
 
 /// The time that counts as now.
@@ -102,13 +117,17 @@ impl Against {
         if let Some(digits) = &self.report_data {
             examination.expect_covered(&report_data(digits)?);
         }
+        if let Some(Nonce(nonce)) = &self.nonce {
+            examination.expect_nonce(**nonce).malformed(format!("{}", file.display()))?;
+        }
         Ok(examination)
     }
 }
 
 /// What can be read, in the words of a person who asks.
 pub const KNOWN: &str = "known: SGX quote v3 to v5, TDX quote v4 and v5, SEV-SNP report v2 to v5, TPM 2.0 quotes, Azure, \
-                         Nitro, Arm CCA and NVIDIA attestations; raw, hexadecimal, base64, in a CMW, or in an RA-TLS certificate";
+                         Nitro, Arm CCA and NVIDIA attestations; raw, hexadecimal, base64, in a CMW, or in an RA-TLS certificate; \
+                         cluster evidence, as `bailey verify --save` writes it";
 
 /// The policy of that name (`production`, `genuine`), or in that file.
 pub fn policy(text: &str) -> Outcome<Policy> {

@@ -3,13 +3,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use evidence::conveyed::Conveyed;
 use evidence::describe::{Field, Value};
 use evidence::eventlog::{EventDescription, EventLog};
 use evidence::ra_tls::Claims;
 use serde::Serialize;
 
-use super::against::{KNOWN, read};
+use super::against::{examination, read};
 use crate::{
     commands::print_json,
     failure::{Input, Outcome},
@@ -53,9 +52,8 @@ impl Show {
         if EventLog::recognises(&bytes) {
             return self.event_log(&bytes);
         }
-        let conveyed = Conveyed::parse(&bytes)
-            .malformed(format!("{} holds no Evidence that this version knows", self.file.display()))
-            .map_err(|failure| failure.hint(KNOWN))?;
+        let examination = examination(&self.file)?;
+        let conveyed = examination.conveyed();
         let mut pieces: Vec<_> = conveyed
             .evidence
             .iter()

@@ -41,6 +41,8 @@ pub struct Activation {
 pub(super) struct Admission {
     pub(super) marble: String,
     pub(super) instance: [u8; 32],
+    pub(super) platform: Platform,
+    pub(super) emulated: bool,
     pub(super) epoch: u64,
 }
 
@@ -234,7 +236,13 @@ pub fn activate(
         destinations: destinations(mesh.manifest()),
         log_to_host: workload.log == Log::Host,
         certified,
-        admission: Admission { marble: marble.name.to_string(), instance: peer.key.0, epoch: mesh.epoch() },
+        admission: Admission {
+            marble: marble.name.to_string(),
+            instance: peer.key.0,
+            platform: peer.appraised.platform(),
+            emulated: state.emulated() || peer.appraised.emulated(),
+            epoch: mesh.epoch(),
+        },
     })
 }
 
@@ -254,6 +262,8 @@ impl Admission {
         Ok(Event::Activated {
             marble: self.marble.clone(),
             instance: ByteArray::new(self.instance),
+            platform: self.platform,
+            emulated: self.emulated,
             at: event::seconds(now),
         })
     }

@@ -185,7 +185,7 @@ impl Heads {
         self.known.push_back(position);
     }
 
-    /// Judges a head that was signed by this mesh's root, and held by someone since.
+    /// Judges a head that this mesh's log key signed, and someone held since.
     ///
     /// # Errors
     /// Both cannot be of one log.

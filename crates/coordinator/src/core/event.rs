@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteArray, ByteBuf};
 use zeroize::Zeroizing;
 
-use super::{SecretValue, anchor::TpmPin};
+use evidence::Platform;
+
+use super::{SealedLogKey, SecretValue, anchor::TpmPin};
 use crate::store::StoreError;
 
 /// One decided fact. `at` is seconds since 1970.
@@ -25,6 +27,10 @@ pub enum Event {
         /// Whether the coordinator's own platform is emulated.
         emulated: bool,
         at: i64,
+        /// From which follows what the transparency log calls secrets.
+        log_salt: ByteArray<32>,
+        /// Signs the transparency log's checkpoints.
+        log_key: SealedLogKey,
     },
     /// The first manifest came into force, and with it the first epoch.
     ManifestSet {
@@ -49,6 +55,10 @@ pub enum Event {
         marble: String,
         /// The digest of the instance's key, or of its UUID.
         instance: ByteArray<32>,
+        /// What it runs on.
+        platform: Platform,
+        /// Whether that or the coordinator's own platform is emulated.
+        emulated: bool,
         at: i64,
     },
     /// An instance got a new certificate.
@@ -107,6 +117,8 @@ pub enum Event {
         generated: BTreeMap<String, SecretValue>,
         emulated: bool,
         at: i64,
+        /// Signs the transparency log's checkpoints from now on.
+        log_key: SealedLogKey,
     },
     /// Holders of recovery keys proved that their shares would open the state. Nothing was changed by it.
     RecoveryRehearsed {
@@ -114,6 +126,8 @@ pub enum Event {
         holders: Vec<String>,
         at: i64,
     },
+    /// A user downloaded secrets. Nothing was changed by it.
+    SecretsRead { user: String, names: BTreeSet<String>, at: i64 },
     /// The last record of a batch, where a TPM keeps a chain: the chain's value before the batch.
     Anchored {
         /// With the first batch of a chain: where the chain is.

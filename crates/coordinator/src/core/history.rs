@@ -89,7 +89,8 @@ impl Entry {
             | Event::SecretsWritten { .. }
             | Event::Activated { .. }
             | Event::Renewed { .. }
-            | Event::CounterRaised { .. } => return None,
+            | Event::CounterRaised { .. }
+            | Event::SecretsRead { .. } => return None,
         };
         Some(Self::new(*at, update, details))
     }

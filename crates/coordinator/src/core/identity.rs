@@ -14,6 +14,7 @@ use super::Refusal;
 pub struct IdentityKey(Zeroizing<[u8; 32]>);
 
 const CONTEXT: &[u8] = b"bailey/ca-key/1";
+const LOG_CONTEXT: &[u8] = b"bailey/log-key/1";
 
 impl IdentityKey {
     /// Takes 32 secret bytes.
@@ -33,14 +34,23 @@ impl IdentityKey {
 
     /// Nonce, ciphertext, tag.
     pub(super) fn seal(&self, key: &[u8]) -> Result<Vec<u8>, Refusal> {
-        let failed = || Refusal::Internal("a CA key could not be sealed".into());
+        self.seal_as(CONTEXT, key)
+    }
+
+    /// The same for the key of the log: neither can be put in the other's place.
+    pub(super) fn seal_log_key(&self, key: &[u8]) -> Result<Vec<u8>, Refusal> {
+        self.seal_as(LOG_CONTEXT, key)
+    }
+
+    fn seal_as(&self, context: &[u8], key: &[u8]) -> Result<Vec<u8>, Refusal> {
+        let failed = || Refusal::Internal("a key could not be sealed".into());
         let mut nonce = [0; NONCE_LEN];
         rand::fill(&mut nonce).map_err(|_| failed())?;
         let mut body = key.to_vec();
         self.cipher()
             .and_then(|cipher| {
                 let nonce = Nonce::assume_unique_for_key(nonce);
-                cipher.seal_in_place_append_tag(nonce, Aad::from(CONTEXT), &mut body).ok()
+                cipher.seal_in_place_append_tag(nonce, Aad::from(context), &mut body).ok()
             })
             .ok_or_else(failed)?;
         Ok([nonce.to_vec(), body].concat())
@@ -48,10 +58,19 @@ impl IdentityKey {
 
     /// `None` where it was sealed by another TEE.
     pub(super) fn open(&self, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        self.open_as(CONTEXT, sealed)
+    }
+
+    /// `None` where it was sealed by another TEE.
+    pub(super) fn open_log_key(&self, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        self.open_as(LOG_CONTEXT, sealed)
+    }
+
+    fn open_as(&self, context: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let (nonce, body) = sealed.split_at_checked(NONCE_LEN)?;
         let mut body = Zeroizing::new(body.to_vec());
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-        let length = self.cipher()?.open_in_place(nonce, Aad::from(CONTEXT), &mut body).ok()?.len();
+        let length = self.cipher()?.open_in_place(nonce, Aad::from(context), &mut body).ok()?.len();
         body.truncate(length);
         Some(body)
     }

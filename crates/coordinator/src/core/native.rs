@@ -86,7 +86,13 @@ pub fn activate_native(
         files: parameters.rendered.files.iter().map(|(path, value)| (path.clone(), value.to_vec())).collect(),
         env,
         argv: parameters.rendered.argv.clone(),
-        admission: activation::Admission { marble: marble.name.to_string(), instance, epoch: mesh.epoch() },
+        admission: activation::Admission {
+            marble: marble.name.to_string(),
+            instance,
+            platform: peer.appraised.platform(),
+            emulated: identity.emulated,
+            epoch: mesh.epoch(),
+        },
     })
 }
 

@@ -274,7 +274,7 @@ pub enum Refusal {
         length: u64,
     },
     /// A head that nobody proved to be ours.
-    #[error("this mesh's root did not sign that head")]
+    #[error("the key of this mesh's log did not sign that head")]
     PositionUnsigned,
 }
 

@@ -265,7 +265,12 @@ pub(super) fn user<'m>(mesh: &'m Mesh, caller: &Caller) -> Result<&'m User, Refu
 
 /// The secret, if the user may do this with it. Whoever has no right learns the same of a secret that
 /// exists and of one that does not (S-58).
-fn granted<'m>(mesh: &'m Mesh, user: &User, action: Action, name: &str) -> Result<&'m Secret, Refusal> {
+pub(super) fn granted<'m>(
+    mesh: &'m Mesh,
+    user: &User,
+    action: Action,
+    name: &str,
+) -> Result<&'m Secret, Refusal> {
     let not_granted = || Refusal::NotGranted {
         user: user.name.to_string(),
         action: match action {

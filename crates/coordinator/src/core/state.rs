@@ -19,6 +19,7 @@ use super::{
     event::{Epoch, SealedAuthority},
     history::Entry,
     instances::Instances,
+    transparency::{self, Log},
 };
 use crate::{authority::Authority, store::StoreError};
 
@@ -30,6 +31,7 @@ pub struct State {
     root_secret: Zeroizing<[u8; 32]>,
     emulated: bool,
     mesh: Option<Mesh>,
+    log: Log,
     /// The chain in a TPM.
     chain: Option<Chain>,
 }
@@ -123,24 +125,41 @@ impl State {
 
     /// The state after the first event.
     pub fn begin(event: Event, identity: IdentityKey) -> Result<Self, String> {
-        let Event::Founded { root, root_secret, emulated, at: _ } = event else {
+        Self::begin_logged(event, identity).map(|(state, _)| state)
+    }
+
+    /// The same, and what the transparency log grew by, to be stored with the record.
+    pub fn begin_logged(event: Event, identity: IdentityKey) -> Result<(Self, Vec<u8>), String> {
+        let entries = transparency::entries(&event, None);
+        let Event::Founded { root, root_secret, emulated, at: _, log_salt, log_key } = event else {
             return Err("the log does not begin with the founding of a mesh".into());
         };
+        let mut log = Log::begin(&root.certificate, log_salt, &log_key, &identity)?;
+        let growth = log.append(&entries)?;
         let root = Arc::new(authority(root, &identity)?);
-        Ok(Self {
+        let state = Self {
             identity,
             root,
             root_secret: Zeroizing::new(root_secret.into_array()),
             emulated,
             mesh: None,
             chain: None,
-        })
+            log,
+        };
+        Ok((state, growth))
     }
 
     /// The state after `event`. An error means that the log was not written by this code.
-    pub fn step(mut self, event: Event) -> Result<Self, String> {
+    pub fn step(self, event: Event) -> Result<Self, String> {
+        self.step_logged(event).map(|(state, _)| state)
+    }
+
+    /// The same, and what the transparency log grew by, to be stored with the record; nothing, where it did not grow.
+    pub fn step_logged(mut self, event: Event) -> Result<(Self, Vec<u8>), String> {
+        let entries = transparency::entries(&event, Some(&self));
         self.apply(event)?;
-        Ok(self)
+        let growth = self.log.append(&entries)?;
+        Ok((self, growth))
     }
 
     fn apply(&mut self, event: Event) -> Result<(), String> {
@@ -170,7 +189,8 @@ impl State {
                     history: VectorSync::default(),
                 });
             }
-            Event::Recovered { root, epoch, generated, emulated, .. } => {
+            Event::Recovered { root, epoch, generated, emulated, log_key, .. } => {
+                self.log.with_key(&log_key, &self.identity)?;
                 self.root = Arc::new(authority(root, &self.identity)?);
                 self.emulated = emulated;
                 self.enter(epoch, None)?;
@@ -251,6 +271,11 @@ impl State {
         self.root.key().is_ok() && self.mesh.as_ref().is_none_or(|mesh| mesh.intermediate.key().is_ok())
     }
 
+    /// The transparency log, as far as it is decided.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
     /// Seals CA keys.
     pub(super) fn identity(&self) -> &IdentityKey {
         &self.identity
@@ -264,11 +289,6 @@ impl State {
     /// Whether the coordinator itself runs on an emulated platform.
     pub fn emulated(&self) -> bool {
         self.emulated
-    }
-
-    /// Takes over where the chain is: what was decided since does not depend on it.
-    pub fn tie_as(&mut self, written: &Self) {
-        self.chain.clone_from(&written.chain);
     }
 
     /// The chain in a TPM that the log is tied to.
@@ -309,7 +329,7 @@ impl Mesh {
     fn apply(&mut self, event: Event) -> Result<(), String> {
         match event {
             Event::SecretsWritten { secrets, .. } => self.replace(secrets, |_| true),
-            Event::Activated { marble, instance, at } => {
+            Event::Activated { marble, instance, at, .. } => {
                 let known = self.activations.get_key_value(marble.as_str());
                 let (marble, before) =
                     known.map_or_else(|| (marble.into(), 0), |(marble, count)| (marble.clone(), *count));
@@ -334,7 +354,7 @@ impl Mesh {
             Event::CounterRaised { marble, instance, name, value } => {
                 self.counters.insert_mut((marble, instance.into_array(), name), value);
             }
-            Event::RecoveryRehearsed { .. } => {}
+            Event::RecoveryRehearsed { .. } | Event::SecretsRead { .. } => {}
             _ => return Err("an event that no mesh has".into()),
         }
         Ok(())
@@ -423,6 +443,11 @@ impl Mesh {
     /// The proposed manifest, while its deadline has not passed.
     pub fn pending(&self, now: UnixTime) -> Option<&Pending> {
         self.pending.as_deref().filter(|pending| now.0 <= pending.deadline)
+    }
+
+    /// The proposed manifest, whatever the time.
+    pub(super) fn proposed(&self) -> Option<&Pending> {
+        self.pending.as_deref()
     }
 
     /// Whether a proposed manifest lies there past its deadline.

@@ -5,17 +5,20 @@
 mod loss;
 mod tether;
 
-use std::sync::{Arc, PoisonError};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use attested_tls::anchor::{AnchorClaim, AnchorKind};
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
+use tokio_util::sync::CancellationToken;
 
 pub(super) use self::{
     loss::Accepting,
     tether::{AnchorFault, Tether},
 };
-use super::{Coordinator, Mode, Snapshot};
+use super::{Coordinator, Mode, Snapshot, StartError};
 use crate::{
     authority::Authority,
     core::{
@@ -23,6 +26,9 @@ use crate::{
         anchor::{Held, Position, Unfit},
     },
 };
+
+/// How long the TPM may be silent before nothing is served: twice this.
+const BETWEEN_CHECKS: Duration = Duration::from_secs(15);
 
 /// A state that is served to nobody.
 #[derive(Clone)]
@@ -47,10 +53,10 @@ impl Coordinator {
         tpm.map(|key| AnchorClaim { kind: AnchorKind::TpmNv, key: Some(key) }).into_iter().collect()
     }
 
-    /// Somebody holds a head that this mesh's root signed. One that cannot be of this log ends the service.
+    /// Somebody holds a head that this mesh's log key signed. One that cannot be of this log ends the service.
     pub(super) fn witness(&self, held: &Position, signature: &[u8]) -> Result<Held, Refusal> {
         let snapshot = self.snapshot()?;
-        if !signed(snapshot.state.root(), held, signature) {
+        if !signed(snapshot.state.log().key(), held, signature) {
             return Err(Refusal::PositionUnsigned);
         }
         let judged = self.heads.lock().unwrap_or_else(PoisonError::into_inner).judge(held);
@@ -59,6 +65,25 @@ impl Coordinator {
             self.serve_nothing(unfit.clone());
             Refusal::Unfit(unfit)
         })
+    }
+
+    /// Asks the TPM again and again: a clone that commits nothing would not notice that it was left behind, and neither
+    /// would one whose host keeps the TPM from it (S-23).
+    pub(super) async fn watch_anchor(self: Arc<Self>, shutdown: CancellationToken) -> Result<(), StartError> {
+        if self.configuration.tpm.is_none() {
+            shutdown.cancelled().await;
+            return Ok(());
+        }
+        while tokio::time::timeout(BETWEEN_CHECKS, shutdown.cancelled()).await.is_err() {
+            let coordinator = self.clone();
+            let checked = tokio::task::spawn_blocking(move || coordinator.check_anchor());
+            if tokio::time::timeout(BETWEEN_CHECKS, checked).await.is_err()
+                && let Ok(Snapshot { length, .. }) = self.snapshot()
+            {
+                self.serve_nothing(Unfit::Unknowable { length, reason: "the TPM does not answer".into() });
+            }
+        }
+        Ok(())
     }
 
     /// Looks whether the chain is where this coordinator left it: a clone of this state would have moved it. Without
@@ -86,15 +111,13 @@ impl Coordinator {
         self.root_changed.notify_one();
     }
 
-    /// The root's signature over where the log is.
+    /// The transparency log's key signs where the state log is.
     pub(super) fn signed_position(&self, snapshot: &Snapshot) -> Vec<u8> {
-        // A root without a key serves nobody.
-        snapshot.state.root().sign(&snapshot.position().to_be_signed()).unwrap_or_default()
+        // A log whose key is of another TEE serves nobody.
+        snapshot.state.log().sign_position(&snapshot.position()).map(Vec::from).unwrap_or_default()
     }
 }
 
-fn signed(root: &Authority, position: &Position, signature: &[u8]) -> bool {
-    let Ok((_, certificate)) = X509Certificate::from_der(root.certificate()) else { return false };
-    let key = &certificate.public_key().subject_public_key.data;
-    UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key).verify(&position.to_be_signed(), signature).is_ok()
+fn signed(key: &[u8; 32], position: &Position, signature: &[u8]) -> bool {
+    UnparsedPublicKey::new(&ED25519, key).verify(&position.to_be_signed(), signature).is_ok()
 }

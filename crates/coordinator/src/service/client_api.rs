@@ -1,6 +1,7 @@
 //! The client API over HTTPS. Paths and envelopes of version 2 are MarbleRun's, so that its clients work;
 //! `/api/v3` is ours. Who calls is the leaf certificate of the connection.
 
+mod log;
 mod marbles;
 mod reads;
 mod recovery;
@@ -68,6 +69,9 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
         .route("/api/v3/evidence", get(reads::evidence))
         .route("/api/v3/recovery/rehearsal", get(rehearsal::progress).post(rehearsal::upload))
         .route("/api/v3/recovery/rehearsal/public-key", get(rehearsal::public_key))
+        .route("/api/v3/log/checkpoint", get(log::checkpoint))
+        .route("/api/v3/log/secrets", get(log::secrets))
+        .route("/api/v3/log/tile/{*path}", get(log::tile))
         .route("/api/v3/head", get(witness::head).post(witness::witness))
         .route("/livez", get(reads::live))
         .route("/readyz", get(reads::ready))

@@ -59,6 +59,8 @@ struct Tail {
     /// The number of the newest batch on the disk.
     durable: u64,
     compacting: bool,
+    /// What ends the next batch, where there is a chain.
+    anchored: Option<Event>,
     /// Why nothing can be committed any more.
     failed: Option<String>,
 }
@@ -67,6 +69,8 @@ struct Tail {
 #[derive(Default)]
 struct Batch {
     records: Records,
+    /// What each record adds to the transparency log.
+    entries: Vec<Vec<u8>>,
     shares: NewShares,
     forget: bool,
 }
@@ -90,6 +94,7 @@ impl Committer {
             filling: 1,
             durable: 0,
             compacting: false,
+            anchored: None,
             failed: None,
         };
         Self { tail: Mutex::new(tail), written: Condvar::new(), snapshot_every, tether: Mutex::default() }
@@ -136,15 +141,20 @@ impl Committer {
                 tail = self.written.wait(tail).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
-            let (mut batch, number) = (std::mem::take(&mut tail.batch), tail.filling);
+            if let Err(error) = tail.announce() {
+                tail.fail(&error);
+                tail.store = Some(store);
+                continue;
+            }
+            let (batch, number) = (std::mem::take(&mut tail.batch), tail.filling);
             tail.filling += 1;
             let state = tail.state.clone();
             drop(tail);
-            let written = guarded(|| self.write(&mut batch, state, &mut store));
+            let written = guarded(|| self.write(&batch, &mut store));
             tail = self.lock();
             match written {
-                Ok(state) => {
-                    tail.state.tie_as(&state);
+                Ok(anchored) => {
+                    tail.anchored = anchored;
                     let state = Arc::new(state);
                     tail.published = Snapshot { state, head: store.head(), length: store.length() };
                     publish(&tail.published);
@@ -162,20 +172,16 @@ impl Committer {
         }
     }
 
-    /// Writes the batch; where there is a chain, it goes one step with it. Gives the state that is to be published.
-    fn write(&self, batch: &mut Batch, state: State, store: &mut Store) -> Result<State, WriteError> {
-        let mut tether = self.tether.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(chain) = tether.as_mut().filter(|_| !batch.forget) else {
-            batch.write(store)?;
-            *tether = None;
-            return Ok(state);
-        };
-        let anchored = chain.announcement();
-        batch.records.push(anchored.to_record());
+    /// Writes the batch; where there is a chain, it goes one step with it. Gives what ends the next batch.
+    fn write(&self, batch: &Batch, store: &mut Store) -> Result<Option<Event>, WriteError> {
         batch.write(store)?;
+        let mut tether = self.tether.lock().unwrap_or_else(PoisonError::into_inner);
+        if batch.forget {
+            *tether = None;
+        }
+        let Some(chain) = tether.as_mut() else { return Ok(None) };
         chain.advance(&store.head())?;
-        let index = store.length();
-        state.step(anchored).map_err(|reason| StoreError::Version { index, reason }.into())
+        Ok(Some(chain.announcement()))
     }
 
     /// Whether nothing can be committed any more.
@@ -185,6 +191,7 @@ impl Committer {
 
     /// From now on the log goes with this chain.
     pub(super) fn tie(&self, tether: Option<Tether>) {
+        self.lock().anchored = tether.as_ref().map(Tether::announcement);
         *self.tether.lock().unwrap_or_else(PoisonError::into_inner) = tether;
     }
 
@@ -203,6 +210,25 @@ impl Committer {
                 None => tail = self.written.wait(tail).unwrap_or_else(PoisonError::into_inner),
             }
         }
+    }
+
+    /// Reads from the store, while nobody writes and others go on deciding.
+    pub(super) fn read<T>(
+        &self,
+        read: impl FnOnce(&Store) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut tail = self.lock();
+        let store = loop {
+            match tail.store.take() {
+                Some(store) => break store,
+                None => tail = self.written.wait(tail).unwrap_or_else(PoisonError::into_inner),
+            }
+        };
+        drop(tail);
+        let answer = catch_unwind(AssertUnwindSafe(|| read(&store))).unwrap_or(Err(StoreError::Damaged));
+        self.lock().store = Some(store);
+        self.written.notify_all();
+        answer
     }
 
     /// Leaves a snapshot in the store. Without one the log is longer and nothing else, so a failure is no one's
@@ -248,9 +274,11 @@ impl Tail {
             return Ok(answer);
         }
         let records: Vec<_> = events.iter().map(Event::to_record).collect();
-        let mut state = self.state.clone();
+        let (mut state, mut entries) = (self.state.clone(), Vec::with_capacity(records.len()));
         for event in events {
-            state = state.step(event).map_err(Refusal::Internal)?;
+            let (next, more) = state.step_logged(event).map_err(Refusal::Internal)?;
+            state = next;
+            entries.push(more);
         }
         let secret = state.mesh().and_then(Mesh::recovery_secret);
         match (shares, secret) {
@@ -263,8 +291,22 @@ impl Tail {
         let disabled = |mesh: &Mesh| mesh.manifest().settings().seal_mode == SealMode::Disabled;
         self.batch.forget |= state.mesh().is_some_and(disabled);
         self.batch.records.extend(records);
+        self.batch.entries.extend(entries);
         self.state = state;
         Ok(answer)
+    }
+
+    /// The batch is complete: where there is a chain, its value goes into the log.
+    fn announce(&mut self) -> Result<(), WriteError> {
+        let Some(anchored) = self.anchored.take().filter(|_| !self.batch.forget) else { return Ok(()) };
+        let index = self.published.length + self.batch.records.len() as u64;
+        let record = anchored.to_record();
+        let stepped = self.state.clone().step_logged(anchored);
+        let (state, entry) = stepped.map_err(|reason| StoreError::Version { index, reason })?;
+        self.batch.records.push(record);
+        self.batch.entries.push(entry);
+        self.state = state;
+        Ok(())
     }
 
     fn fail(&mut self, error: &WriteError) {
@@ -285,7 +327,7 @@ impl Batch {
             NewShares::Replace(descriptor, secret) => Shares::Replace(descriptor, secret),
             NewShares::Remove => Shares::Remove,
         };
-        store.append(&self.records, shares)?;
+        store.append_with(&self.records, &self.entries, shares)?;
         if self.forget { store.forget() } else { Ok(()) }
     }
 }

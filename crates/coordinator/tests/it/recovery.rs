@@ -63,7 +63,7 @@ impl Holder {
     }
 }
 
-async fn upload(running: &Running, share: &[u8], signature: &[u8]) -> Answer {
+pub async fn upload(running: &Running, share: &[u8], signature: &[u8]) -> Answer {
     let body = json!({
         "recoverySecret": BASE64.encode(share), "recoverySecretSignature": BASE64.encode(signature),
     });

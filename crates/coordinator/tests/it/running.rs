@@ -81,9 +81,14 @@ pub struct Answer {
     pub status: StatusCode,
     pub body: Vec<u8>,
     pub leaf: CertificateDer<'static>,
+    pub headers: hyper::HeaderMap,
 }
 
 impl Answer {
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or(Value::Null)
     }
@@ -222,9 +227,9 @@ impl Running {
         }
         let request = request.body(Full::new(Bytes::from(body))).unwrap();
         let response = sender.send_request(request).await.map_err(io::Error::other)?;
-        let status = response.status();
+        let (status, headers) = (response.status(), response.headers().clone());
         let body = response.into_body().collect().await.map_err(io::Error::other)?.to_bytes().to_vec();
-        Ok(Answer { status, body, leaf })
+        Ok(Answer { status, body, leaf, headers })
     }
 
     pub async fn get(&self, who: Option<&TeeKey>, path: &str) -> Answer {

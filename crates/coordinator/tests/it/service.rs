@@ -57,6 +57,24 @@ async fn s15_evidence_covers_nonce_key_and_state() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn s15_evidence_without_a_nonce_passes_for_no_nonce_and_says_what_is_so_now() {
+    let running = Running::start().await;
+    let ask = async || {
+        let answer = running.get(None, "/api/v3/evidence").await;
+        (Statement::from_bytes(&answer.body).unwrap(), SpkiDigest::of_certificate(&answer.leaf).unwrap())
+    };
+    let (first, key) = ask().await;
+    let claims = running.appraise(&first, key, &[0; 32]).unwrap();
+    assert_eq!((claims.epoch, claims.log_length), (0, 1));
+    assert!(running.appraise(&first, key, &[1; 32]).unwrap_err().contains("REPORT_DATA_MISMATCH"));
+    assert_eq!(ask().await.0, first, "asked again, the TEE is not");
+    running.set_manifest(Some(&people().owner), &manifest().to_string()).await;
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    let (second, _) = ask().await;
+    assert_eq!(running.appraise(&second, key, &[0; 32]).unwrap().epoch, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_root_of_the_claims_can_be_pinned() {
     let running = Running::start().await;
     let root = CertificateDer::from(running.verify([1; 32]).await.unwrap().root.into_vec());
@@ -75,9 +93,13 @@ async fn malformed_requests_get_stable_codes_and_change_nothing() {
     let before = running.verify([1; 32]).await.unwrap();
     let owner = Some(&people().owner);
     let long = "0".repeat(66);
-    for nonce in
-        ["", "?nonce=", "?nonce=00", &format!("?nonce={long}"), &format!("?nonce={}", "z".repeat(64))]
-    {
+    for nonce in [
+        "?nonce=",
+        "?nonce=00",
+        "?nonces=00",
+        &format!("?nonce={long}"),
+        &format!("?nonce={}", "z".repeat(64)),
+    ] {
         let answer = running.get(None, &format!("/api/v3/evidence{nonce}")).await;
         assert_eq!(answer.code(), (400, "NONCE_MALFORMED".into()), "{nonce}");
     }

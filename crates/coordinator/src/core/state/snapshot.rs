@@ -23,6 +23,7 @@ use crate::core::{
     event::{Epoch, SealedAuthority},
     history::Entry,
     instances::Instances,
+    transparency::{Log, LogRecord},
 };
 
 const VERSION: u16 = 1;
@@ -35,6 +36,7 @@ struct StateRecord {
     root_secret: ByteArray<32>,
     emulated: bool,
     mesh: Option<MeshRecord>,
+    log: LogRecord,
     chain: Option<Chain>,
 }
 
@@ -71,13 +73,14 @@ struct PendingRecord {
 impl State {
     /// The whole state as one record.
     pub fn to_snapshot(&self) -> Result<Zeroizing<Vec<u8>>, Refusal> {
-        let Self { identity, root, root_secret, emulated, mesh, chain } = self;
+        let Self { identity, root, root_secret, emulated, mesh, chain, log } = self;
         let record = StateRecord {
             version: VERSION,
             root: epoch::sealed(root, identity)?,
             root_secret: ByteArray::new(**root_secret),
             emulated: *emulated,
             mesh: mesh.as_ref().map(|mesh| mesh_record(mesh, identity)).transpose()?,
+            log: log.to_record(identity)?,
             chain: chain.clone(),
         };
         let mut out = Zeroizing::new(Vec::new());
@@ -101,6 +104,7 @@ impl State {
             root_secret: Zeroizing::new(record.root_secret.into_array()),
             emulated: record.emulated,
             mesh: record.mesh.map(|mesh| mesh_of(mesh, &identity)).transpose()?,
+            log: Log::from_record(record.log, &identity)?,
             chain: record.chain,
             identity,
         })

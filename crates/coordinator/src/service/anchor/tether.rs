@@ -16,6 +16,8 @@ use crate::{
 
 /// Each chain begins with it.
 const FIRST: &[u8; 32] = b"bailey/coordinator/state-log/1\0\0";
+/// Moves a chain to where no log is.
+const RETIRED: &[u8; 32] = b"bailey/coordinator/retired/1\0\0\0\0";
 /// So often the same step is tried, where the TPM says that it was not taken.
 const TRIES: usize = 3;
 
@@ -82,11 +84,18 @@ impl Tether {
         }
     }
 
-    /// A chain that is given up goes, if it can be reached: no copy of a state that is tied to it is served any more.
+    /// A chain that is given up is moved and removed, if it can be reached: no copy of a state that is tied to it is
+    /// served any more.
     pub(in crate::service) fn retire(chain: &Chain, address: Option<&Address>) -> Result<(), StartError> {
-        match connect(address)?.open(index_of(chain)).and_then(Opened::remove) {
+        let moved = connect(address)?.open(index_of(chain)).and_then(|mut opened| {
+            opened.extend(RETIRED)?;
+            Ok(opened)
+        });
+        match moved {
+            // To remove it takes the owner's hierarchy, which may have a password by now.
+            Ok(opened) => Ok(drop(opened.remove())),
             // In another TPM, or gone: then nobody can reach it here.
-            Ok(()) | Err(TpmError::OtherTpm { .. } | TpmError::Refused { .. }) => Ok(()),
+            Err(TpmError::OtherTpm { .. } | TpmError::Refused { .. }) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }

@@ -1,11 +1,12 @@
 //! What can be asked: state, Evidence, manifest, update log, secrets.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use appraisal::binding::Role;
 use attested_tls::{claims::Claims, key::sha256, statement::Statement};
 use axum::{
     Extension,
+    body::Bytes,
     extract::{Query, State, rejection::QueryRejection},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
@@ -22,7 +23,7 @@ use super::{Shared, answer, blocking, costly};
 use crate::{
     core::{self, Caller, Refusal},
     service::{
-        Coordinator,
+        Coordinator, Decided,
         envelope::{failure, success},
     },
 };
@@ -58,18 +59,23 @@ pub(super) async fn ready(State(coordinator): Shared) -> Response {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EvidenceQuery {
-    nonce: String,
+    nonce: Option<String>,
 }
 
-/// Evidence over the key of this very connection's certificate and the caller's nonce (S-01, S-15).
+/// Evidence over the key of this very connection's certificate and the caller's nonce (S-01, S-15); without a nonce
+/// what is made once for all.
 pub(super) async fn evidence(
     State(coordinator): Shared,
     query: Result<Query<EvidenceQuery>, QueryRejection>,
 ) -> Response {
     let mut nonce = [0; 32];
-    let usable = query.is_ok_and(|Query(query)| hex::decode_to_slice(query.nonce, &mut nonce).is_ok());
+    let usable = match query {
+        Ok(Query(EvidenceQuery { nonce: None })) => return standing(coordinator).await,
+        Ok(Query(EvidenceQuery { nonce: Some(digits) })) => hex::decode_to_slice(digits, &mut nonce).is_ok(),
+        Err(_) => false,
+    };
     if !usable {
-        let message = "`nonce` is needed: 32 fresh random bytes as 64 hex digits";
+        let message = "`nonce` must be 32 fresh random bytes as 64 hex digits";
         return failure(StatusCode::BAD_REQUEST, "NONCE_MALFORMED", message, Value::Null);
     }
     let statement = costly(move || {
@@ -79,8 +85,19 @@ pub(super) async fn evidence(
             .map_err(|error| Refusal::Internal(error.to_string()))
     })
     .await;
-    match statement {
-        Ok(statement) => ([(header::CONTENT_TYPE, "application/cbor")], statement.to_bytes()).into_response(),
+    cbor(statement.map(|statement| statement.to_bytes().into()))
+}
+
+async fn standing(coordinator: Arc<Coordinator>) -> Response {
+    if let Some(statement) = coordinator.standing.current(&coordinator) {
+        return cbor(Ok(statement));
+    }
+    cbor(blocking(move || coordinator.standing.renewed(&coordinator)).await)
+}
+
+fn cbor(answer: Result<Bytes, Refusal>) -> Response {
+    match answer {
+        Ok(bytes) => ([(header::CONTENT_TYPE, "application/cbor")], bytes).into_response(),
         Err(refusal) => refusal.into_response(),
     }
 }
@@ -194,11 +211,21 @@ pub(super) async fn secrets(
     query: Result<Query<Vec<(String, String)>>, QueryRejection>,
 ) -> Response {
     let names = names(query);
-    answer(blocking(move || {
-        let state = coordinator.snapshot()?.state;
-        Ok(json!({ "secrets": core::read_secrets(&state, &caller, &names)? }))
-    }))
-    .await
+    answer(blocking(move || Ok(json!({ "secrets": download(&coordinator, &caller, &names)? })))).await
+}
+
+/// Values of secrets, once the transparency log says who got them.
+pub(super) fn download(
+    coordinator: &Coordinator,
+    caller: &Caller,
+    names: &[String],
+) -> Result<Value, Refusal> {
+    let now = (coordinator.clock)();
+    let values = coordinator.commit(|state| {
+        let (event, values) = core::download_secrets(state, caller, names, now)?;
+        Ok(Decided::one(event, values))
+    })?;
+    Ok(json!(values))
 }
 
 /// The secrets that a request names.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::{Shared, answer, blocking, costly, reads};
 use crate::{
-    core::{self, Caller, Refusal},
+    core::{Caller, Refusal},
     service::{Coordinator, envelope::failure, envelope::success},
 };
 
@@ -75,11 +75,7 @@ async fn secrets(
     query: Result<Query<Vec<(String, String)>>, QueryRejection>,
 ) -> Response {
     let names = reads::names(query);
-    answer(blocking(move || {
-        let state = coordinator.snapshot()?.state;
-        Ok(json!(core::read_secrets(&state, &caller, &names)?))
-    }))
-    .await
+    answer(blocking(move || reads::download(&coordinator, &caller, &names))).await
 }
 
 async fn pending(State(coordinator): Shared) -> Response {

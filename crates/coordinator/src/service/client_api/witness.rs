@@ -13,7 +13,7 @@ use serde_json::json;
 use super::{Shared, answer, base64, blocking, malformed, parse};
 use crate::core::anchor::{Held, Position};
 
-/// The head, signed by the root, and what would notice an older one.
+/// The head, signed, and what would notice an older one.
 pub(super) async fn head(State(coordinator): Shared) -> Response {
     answer(blocking(move || {
         let snapshot = coordinator.snapshot()?;
@@ -36,7 +36,7 @@ struct HeldBody {
     signature: String,
 }
 
-/// A head that somebody holds, with the root's signature. `continued` says whether this log continues it; `null`, that
+/// A head that somebody holds, with its signature. `continued` says whether this log continues it; `null`, that
 /// it is too old to say.
 pub(super) async fn witness(State(coordinator): Shared, body: Result<Bytes, BytesRejection>) -> Response {
     let held = parse(body).and_then(|body: HeldBody| {

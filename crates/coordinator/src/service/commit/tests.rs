@@ -35,8 +35,11 @@ fn snapshot(opened: Opened) -> (Store, Snapshot) {
     let state = resumed.unwrap().unwrap_or_else(|| {
         let events = mesh(&identity);
         let records: Vec<_> = events.iter().map(Event::to_record).collect();
-        store.append(&records, Shares::Keep).unwrap();
-        State::replay(&records, &identity).unwrap().unwrap()
+        let [founded, set] = events;
+        let (state, first) = State::begin_logged(founded, identity.clone()).unwrap();
+        let (state, second) = state.step_logged(set).unwrap();
+        store.append_with(&records, &[first, second], Shares::Keep).unwrap();
+        state
     });
     let (head, length) = (store.head(), store.length());
     (store, Snapshot { state: state.into(), head, length })
@@ -68,7 +71,13 @@ fn activate(state: &State, instance: u64) -> Result<Decided<()>, Refusal> {
     }
     let mut key = [0; 32];
     key[..8].copy_from_slice(&instance.to_be_bytes());
-    let event = Event::Activated { marble: "m".into(), instance: ByteArray::new(key), at: NOW.0 };
+    let event = Event::Activated {
+        marble: "m".into(),
+        instance: ByteArray::new(key),
+        platform: Platform::Tdx,
+        emulated: true,
+        at: NOW.0,
+    };
     Ok(Decided::one(event, ()))
 }
 

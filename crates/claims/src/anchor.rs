@@ -6,7 +6,7 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteArray;
 
-use crate::claims::CoordinatorClaims;
+use crate::CoordinatorClaims;
 
 /// A length of the state log and the head at it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +25,7 @@ impl Position {
         Self { length: claims.log_length, head: claims.log_head.into_array() }
     }
 
-    /// What the mesh's root signs (ECDSA P-256, SHA-256): label, length in 8 bytes big-endian, head.
+    /// What the transparency log's key signs (Ed25519): label, length in 8 bytes big-endian, head.
     pub fn to_be_signed(&self) -> [u8; 64] {
         let mut out = [0; 64];
         out[..24].copy_from_slice(LABEL);
@@ -52,7 +52,7 @@ pub enum Regressed {
     /// The log was another.
     #[error(
         "the coordinator shows another state of the same length ({} records): expected head {}, seen {}",
-        seen.length, hex::encode(held.head), hex::encode(seen.head)
+        seen.length, Hex(&held.head), Hex(&seen.head)
     )]
     Forked {
         /// What was held.
@@ -69,6 +69,14 @@ impl Regressed {
             Self::RolledBack { .. } => "STATE_ROLLED_BACK",
             Self::Forked { .. } => "STATE_FORKED",
         }
+    }
+}
+
+struct Hex<'a>(&'a [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 

@@ -1,5 +1,9 @@
 //! What the TEE's own code asserts about itself beside the hardware's Evidence (design.md §4): CBOR maps
 //! whose digest the report data covers. Whoever trusts the measurement may trust the claims, nobody else.
+//!
+//! What it is not: it knows neither Evidence nor cryptography, so that verifiers in browsers read the same claims.
+
+pub mod anchor;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_bytes::{ByteArray, ByteBuf};
@@ -43,11 +47,27 @@ pub struct CoordinatorClaims {
     pub log_length: u64,
     /// The certificate of the current epoch's intermediate CA, DER; absent while there is no manifest.
     pub intermediate: Option<ByteBuf>,
-    /// The root's signature over [`Position::to_be_signed`](crate::anchor::Position::to_be_signed), ASN.1: by it whoever
+    /// The transparency log's key signs [`Position::to_be_signed`](crate::anchor::Position::to_be_signed): by it whoever
     /// holds it can show an older copy of this coordinator that it is one. Empty where nothing is served.
     pub log_signature: ByteBuf,
     /// What would notice an old copy of the state, outside this host. Empty: nothing would but those who hold heads.
     pub anchors: Vec<AnchorClaim>,
+    /// The transparency log's head; absent while the state is locked.
+    pub transparency: Option<TransparencyHead>,
+}
+
+/// The head of the log that anyone can check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TransparencyHead {
+    /// The log's name in checkpoints.
+    pub origin: String,
+    /// The Ed25519 key that signs checkpoints.
+    pub key: ByteArray<32>,
+    /// How many entries there are.
+    pub size: u64,
+    /// The root of their tree (RFC 6962 §2.1).
+    pub root: ByteArray<32>,
 }
 
 /// What a coordinator can do.

@@ -1,0 +1,10 @@
+//! Against RFC 6962's definitions written down a second time, and forgeries.
+
+#[path = "it/entries.rs"]
+mod entries;
+#[path = "it/files.rs"]
+mod files;
+#[path = "it/notes.rs"]
+mod notes;
+#[path = "it/tree.rs"]
+mod tree;

@@ -242,6 +242,17 @@ impl Client {
         self.request(Method::POST, path, Some(serde_json::to_vec(body)?)).await
     }
 
+    /// `GET` of what is no envelope, and the bytes of the answer.
+    pub async fn bytes(&self, path: &str) -> anyhow::Result<Bytes> {
+        let config = self.config.clone();
+        let token = self.token.as_deref();
+        let answer = exchange(&self.endpoint, config, Method::GET, path, None, token).await?;
+        if answer.status.is_success() {
+            return Ok(answer.body);
+        }
+        Err(declined(answer.status, &answer.body).into())
+    }
+
     async fn request(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> anyhow::Result<Value> {
         let answer =
             exchange(&self.endpoint, self.config.clone(), method, path, body, self.token.as_deref()).await?;
@@ -250,14 +261,18 @@ impl Client {
         if answer.status.is_success() {
             return Ok(envelope["data"].take());
         }
-        let mut data = envelope["data"].take();
-        Err(Declined {
-            status: answer.status,
-            code: data["code"].as_str().unwrap_or("UNKNOWN").to_owned(),
-            message: envelope["message"].as_str().unwrap_or("no reason given").to_owned(),
-            details: data["details"].take(),
-        }
-        .into())
+        Err(declined(answer.status, &answer.body).into())
+    }
+}
+
+fn declined(status: StatusCode, body: &[u8]) -> Declined {
+    let mut envelope: Value = serde_json::from_slice(body).unwrap_or_default();
+    let mut data = envelope["data"].take();
+    Declined {
+        status,
+        code: data["code"].as_str().unwrap_or("UNKNOWN").to_owned(),
+        message: envelope["message"].as_str().unwrap_or("no reason given").to_owned(),
+        details: data["details"].take(),
     }
 }
 

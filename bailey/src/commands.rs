@@ -5,6 +5,7 @@ pub mod coordinator;
 pub mod endorsements;
 pub mod evidence;
 pub mod host;
+pub mod log;
 pub mod manifest;
 pub mod measure;
 pub mod recover;
@@ -62,6 +63,9 @@ enum Command {
     Certificate(certificate::Command),
     /// Bring back a coordinator's state with a recovery secret, or rehearse it
     Recover(recover::Recover),
+    /// Replay what a mesh did, and prove what it says of it
+    #[command(subcommand)]
+    Log(log::Command),
     /// The host agent, which launches Keeps and is trusted with nothing
     #[command(subcommand)]
     Host(host::Command),
@@ -82,6 +86,7 @@ pub async fn run(arguments: Arguments) -> Outcome {
         Command::Status(status) => status.run().await,
         Command::Certificate(command) => command.run().await,
         Command::Recover(recover) => recover.run().await,
+        Command::Log(command) => command.run().await,
         Command::Host(command) => command.run().await,
     }
 }

@@ -6,8 +6,12 @@ mod bench;
 mod changes;
 #[path = "coordinator/elsewhere.rs"]
 mod elsewhere;
+#[path = "coordinator/log.rs"]
+mod log;
 #[path = "coordinator/recovery.rs"]
 mod recovery;
+#[path = "coordinator/rollback.rs"]
+mod rollback;
 #[path = "coordinator/secrets.rs"]
 mod secrets;
 #[path = "coordinator/words.rs"]

@@ -194,6 +194,9 @@ fn claims_json(claims: &CoordinatorClaims) -> serde_json::Value {
         "manifest_sha256": claims.manifest.as_ref().map(|digest| hex::encode(digest.as_slice())),
         "log_head": hex::encode(claims.log_head.as_slice()),
         "log_length": claims.log_length,
+        "transparency": claims.transparency.as_ref().map(|head| json!({
+            "size": head.size, "root": hex::encode(head.root.as_slice()), "key": hex::encode(head.key.as_slice()),
+        })),
         "anchors": claims.anchors.iter().map(|anchor| json!({
             "kind": anchor.kind, "key": anchor.key.as_ref().map(|key| hex::encode(key.as_slice())),
         })).collect::<Vec<_>>(),

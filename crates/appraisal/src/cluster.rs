@@ -157,6 +157,10 @@ pub fn facts(claims: &CoordinatorClaims, crypto: &dyn Crypto) -> Vec<(&'static s
     facts.push(("owner", hex::encode(claims.owner.as_slice())));
     let head = hex::encode(claims.log_head.as_slice());
     facts.push(("state log", format!("{} records, head {head}", claims.log_length)));
+    if let Some(head) = &claims.transparency {
+        let (root, key) = (hex::encode(head.root.as_slice()), hex::encode(head.key.as_slice()));
+        facts.push(("public log", format!("{} entries, tree head {root}, signed by key {key}", head.size)));
+    }
     facts.push(("anchors", anchors(claims)));
     facts
 }

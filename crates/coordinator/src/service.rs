@@ -18,6 +18,7 @@ mod recovery;
 mod rehearsal;
 mod standing;
 mod telemetry;
+mod witness;
 
 pub use decision::stream::{DecisionSink, NotASink};
 pub use outward::{Destination, NotADestination, OutwardError};
@@ -115,6 +116,7 @@ pub struct Coordinator {
     /// Absent while the state is locked.
     committer: OnceLock<Committer>,
     bundles: log::Bundles,
+    cosigned: witness::Cosigned,
     locked: Mutex<Option<recovery::Locked>>,
     rehearsal: Mutex<Option<rehearsal::Rehearsal>>,
     accepting: Mutex<Option<anchor::Accepting>>,
@@ -193,6 +195,7 @@ impl Coordinator {
             collateral: Collateral::new(hints.endorsements.clone()),
             committer,
             bundles: log::Bundles::default(),
+            cosigned: witness::Cosigned::default(),
             locked: Mutex::new(locked),
             rehearsal: Mutex::default(),
             accepting: Mutex::default(),

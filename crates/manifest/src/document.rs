@@ -19,6 +19,12 @@ wire! {
         recovery_keys: Map<String> = "RecoveryKeys",
         tls: Map<TlsTag> = "TLS",
         config: Config = "Config",
+        transparency: Transparency = "Transparency",
+    }
+
+    struct Transparency {
+        witnesses: Vec<String> = "Witnesses",
+        quorum: Option<u64> = "Quorum",
     }
 
     struct Package {

@@ -61,6 +61,7 @@ mod tree;
 mod update;
 mod user;
 mod wire;
+mod witness;
 mod yaml;
 
 pub use certificate::{CertificateSecret, CertificateTemplate, End, ExtendedKeyUsage, KeyKind, Subject};
@@ -79,3 +80,4 @@ pub use template::{Generation, KeyPart, Reference, RenderError, SecretPart, Temp
 pub use tls::{Incoming, Outgoing, TlsTag};
 pub use update::PackageUpdate;
 pub use user::{Action, Grant, Proof, Role, User};
+pub use witness::Witnesses;

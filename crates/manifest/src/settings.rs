@@ -13,6 +13,7 @@ use crate::fault::{Code, Collector, shown, suggestion};
 use crate::names::RecoveryKeyName;
 use crate::path::Path;
 use crate::support::{self, Feature};
+use crate::witness::{self, Witnesses};
 
 /// What governs the coordinator itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub struct Settings {
     pub gates: BTreeSet<Gate>,
     /// Whether an update to this manifest makes a new root secret.
     pub rotate_root_secret: bool,
+    /// Who watches that the log only grows.
+    pub witnesses: Witnesses,
 }
 
 /// What an SGX platform must be, in MarbleRun's words.
@@ -94,6 +97,7 @@ pub(crate) fn resolve(document: &wire::Document, at: &Path<'_>, faults: &mut Col
         seal_mode: seal_mode(&config.seal_mode, &here.field("SealMode"), faults),
         gates: gates(&config.feature_gates, &here.field("FeatureGates"), faults),
         rotate_root_secret: config.rotate_root_secret,
+        witnesses: witness::resolve(&document.transparency, &at.field("Transparency"), faults),
     }
 }
 

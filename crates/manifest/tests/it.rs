@@ -1096,3 +1096,42 @@ proptest! {
         let _ = parse(&with(marblerun(), "/Marbles/frontend/Parameters", json!({"Files": {"f": entry}})));
     }
 }
+
+#[test]
+fn witnesses_have_keys_of_their_own_and_a_quorum() {
+    let (one, other) = (
+        "w1+248cda26+BAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB",
+        "w2+77d428b8+BAICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgIC",
+    );
+    let document = with(marblerun(), "/Transparency", json!({ "Witnesses": [one, other], "Quorum": 1 }));
+    let manifest = parse(&document).unwrap_or_else(|faults| panic!("{faults}"));
+    let witnesses = &manifest.settings().witnesses;
+    assert_eq!((witnesses.keys.len(), witnesses.quorum, witnesses.keys[0].name()), (2, 1, "w1"));
+    let document = with(marblerun(), "/Transparency", json!({ "Witnesses": [one, other] }));
+    assert_eq!(parse(&document).unwrap().settings().witnesses.quorum, 2, "all of them");
+    assert_eq!(parse(&marblerun()).unwrap().settings().witnesses.quorum, 0);
+    let many = vec![one; 16];
+    for (value, expected) in [
+        (
+            json!({ "Witnesses": [one, "w3+351186b7+AQMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMD"] }),
+            "Transparency.Witnesses[1] INVALID_VALUE",
+        ),
+        (
+            json!({ "Witnesses": [one, "w4+d5f19b3a+BAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB"] }),
+            "Transparency.Witnesses[1] INVALID_VALUE",
+        ),
+        (
+            json!({ "Witnesses": [one, "w1+d02bb316+BAUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUF"] }),
+            "Transparency.Witnesses[1] INVALID_VALUE",
+        ),
+        (json!({ "Witnesses": ["w1"] }), "Transparency.Witnesses[0] INVALID_VALUE"),
+        (json!({ "Witnesses": [one], "Quorum": 2 }), "Transparency.Quorum INVALID_VALUE"),
+        (json!({ "Witnesses": [one], "Quorum": 0 }), "Transparency.Quorum INVALID_VALUE"),
+        (json!({ "Quorum": 1 }), "Transparency.Quorum INVALID_VALUE"),
+        (json!({ "Witness": [one] }), "Transparency.Witness UNKNOWN_FIELD"),
+    ] {
+        refused(marblerun(), "/Transparency", value, &[expected]);
+    }
+    let faults = parse(&with(marblerun(), "/Transparency", json!({ "Witnesses": many }))).unwrap_err();
+    assert!(faults.to_string().contains("more than 15 witnesses"), "{faults}");
+}

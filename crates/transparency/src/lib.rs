@@ -15,6 +15,7 @@
 //! verify_inclusion(&leaves[1], 1, &proof, &tree.head()).unwrap();
 //! ```
 
+mod audit;
 mod checkpoint;
 mod entry;
 mod history;
@@ -26,6 +27,7 @@ mod tlog_proof;
 mod tree;
 mod witness;
 
+pub use audit::{Attested, Audit, AuditError, Audited};
 pub use checkpoint::{Checkpoint, CheckpointError, HeadError, signed_checkpoint};
 pub use entry::{
     Commitment, Digest, Entry, EntryError, Fact, MAX_ENTRY, Names, Opening, SECRETS_PER_ENTRY, Versions,

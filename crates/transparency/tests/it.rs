@@ -1,5 +1,7 @@
 //! Against RFC 6962's definitions written down a second time, and forgeries.
 
+#[path = "it/audit.rs"]
+mod audit;
 #[path = "it/entries.rs"]
 mod entries;
 #[path = "it/files.rs"]

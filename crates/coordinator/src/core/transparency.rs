@@ -145,6 +145,9 @@ impl Log {
                 let (entry, after) =
                     after.split_at_checked(u16::from_be_bytes(*length).into()).ok_or(EntriesDamaged)?;
                 if (first..end).contains(&at) {
+                    if at != first + entries.len() as u64 {
+                        return Err(EntriesDamaged);
+                    }
                     entries.push(entry.to_vec());
                 }
                 rest = after;
@@ -204,7 +207,11 @@ impl Log {
 
     /// The head as a signed note. The same head gives the same bytes.
     pub fn checkpoint(&self) -> Result<Note, Refusal> {
-        let checkpoint = Checkpoint { origin: self.origin.to_string(), head: self.head() };
+        self.sign(&Checkpoint { origin: self.origin.to_string(), head: self.head() })
+    }
+
+    /// A checkpoint of this log, its newest or an earlier one, as a signed note.
+    pub fn sign(&self, checkpoint: &Checkpoint) -> Result<Note, Refusal> {
         let (key, text) = (self.note_key()?, checkpoint.text());
         let signature = self.key.sign(key.message(&text, 0).as_bytes())?;
         Ok(Note { signatures: vec![key.signature(0, &signature)], text })

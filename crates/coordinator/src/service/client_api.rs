@@ -70,6 +70,8 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
         .route("/api/v3/recovery/rehearsal", get(rehearsal::progress).post(rehearsal::upload))
         .route("/api/v3/recovery/rehearsal/public-key", get(rehearsal::public_key))
         .route("/api/v3/log/checkpoint", get(log::checkpoint))
+        .route("/api/v3/log/checkpoint/witnessed", get(log::witnessed))
+        .route("/api/v3/log/cosignature", post(log::cosignature))
         .route("/api/v3/log/secrets", get(log::secrets))
         .route("/api/v3/log/tile/{*path}", get(log::tile))
         .route("/api/v3/head", get(witness::head).post(witness::witness))

@@ -1,4 +1,4 @@
-//! The transparency log at work: checkpoints from the published state, entries from beside its records.
+//! The transparency log at work: tiles and entries of the published state, from beside its records.
 
 use std::{
     collections::VecDeque,
@@ -36,24 +36,26 @@ impl Bundles {
 }
 
 impl Coordinator {
-    /// The head as a signed note.
-    pub(super) fn checkpoint(&self) -> Result<String, Refusal> {
-        Ok(self.snapshot()?.state.log().checkpoint()?.to_text())
-    }
-
     /// A tile or a bundle; `None` where the published log has not grown to it.
     pub(super) fn tile(&self, resource: &Resource) -> Result<Option<Vec<u8>>, Refusal> {
-        let snapshot = self.snapshot()?;
+        self.tile_of(&self.snapshot()?, resource)
+    }
+
+    pub(super) fn tile_of(
+        &self,
+        snapshot: &Snapshot,
+        resource: &Resource,
+    ) -> Result<Option<Vec<u8>>, Refusal> {
         let log = snapshot.state.log();
         let size = log.head().size;
         match resource {
             Resource::Tile(tile) if tile.is_of(size) && tile.level == 0 => {
-                let entries = self.entries(&snapshot, tile.positions())?;
+                let entries = self.entries(snapshot, tile.positions())?;
                 Ok(Some(entries.iter().map(|entry| leaf_hash(entry)).collect::<Vec<_>>().concat()))
             }
             Resource::Tile(tile) => Ok(log.tile(tile).map(|hashes| hashes.concat())),
             Resource::Bundle(bundle) if bundle.is_of(size) => {
-                let entries = self.entries(&snapshot, bundle.positions())?;
+                let entries = self.entries(snapshot, bundle.positions())?;
                 let bytes = Bundle::bytes(entries.iter().map(Vec::as_slice));
                 bytes.map(Some).map_err(|error| Refusal::Internal(error.to_string()))
             }

@@ -2,22 +2,22 @@
 //! restarts, crashes and recovery.
 
 use attested_tls::claims::TransparencyHead;
-use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use coordinator::core::{self, Event, IdentityKey, State};
 use redb::ReadableTable;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use testkit::tee::NOW;
 use transparency::{
-    Bundle, Checkpoint, Entry, Fact, Frontier, Head, History, NoteKey, Opening, Signer, Tiles, inclusion,
-    leaf_hash, signed_checkpoint, verify_inclusion,
+    AddCheckpoint, Bundle, Checkpoint, Entry, Fact, Frontier, Head, History, Note, NoteKey, Opening, Signer,
+    Tiles, consistency, inclusion, leaf_hash, signed_checkpoint, verify_inclusion,
 };
 
 use crate::{
     recovery::{Holder, left_behind},
     running::{Answer, Running},
     update::updatable,
-    world::{caller, founded, identity, manifest, peer, people, running, set, step, upload},
+    world::{caller, founded, identity, later, manifest, peer, people, running, set, step, upload},
 };
 
 fn ed25519(key: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> bool {
@@ -159,7 +159,8 @@ fn grown(count: usize) -> (State, Vec<Vec<u8>>) {
             // Makes no entry.
             Event::Renewed { instance: [1; 32].into(), at: NOW.0 }
         } else {
-            core::write_secrets(&state, &writer, upload("question", "YQ=="), NOW).unwrap()
+            core::write_secrets(&state, &writer, upload("question", "YQ=="), later(stored.len() as i64))
+                .unwrap()
         };
         let (next, entry) = state.step_logged(event).unwrap();
         (state, stored) = (next, [stored, vec![entry]].concat());
@@ -353,8 +354,8 @@ async fn entries_changed_on_the_disk_are_an_error_and_not_an_answer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn s46_recovery_keeps_the_tree_and_makes_a_new_key() {
-    let holders = [Holder::new("alice")];
-    let (left, secrets, _): (TempDir, Value, _) = left_behind(&holders, 1).await;
+    let holders = ["alice", "bob"].map(Holder::new);
+    let (left, secrets, _): (TempDir, Value, _) = left_behind(&holders, 2).await;
     let before = {
         let copy = tempfile::tempdir().unwrap();
         std::fs::copy(left.path().join("state.redb"), copy.path().join("state.redb")).unwrap();
@@ -364,17 +365,141 @@ async fn s46_recovery_keeps_the_tree_and_makes_a_new_key() {
     let running = Running::start_as(b"another machine", left).await;
     assert!(running.verify([1; 32]).await.unwrap().transparency.is_none());
     assert_eq!(running.get(None, "/api/v3/log/checkpoint").await.status, 503);
-    let share = holders[0].decrypt(&secrets);
-    let answer = crate::recovery::upload(&running, &share, &holders[0].sign(&share)).await;
-    assert_eq!(answer.status, 200, "{:?}", answer.json());
+    for holder in &holders {
+        let share = holder.decrypt(&secrets);
+        let answer = crate::recovery::upload(&running, &share, &holder.sign(&share)).await;
+        assert_eq!(answer.status, 200, "{:?}", answer.json());
+    }
     let after = running.verify([2; 32]).await.unwrap().transparency.unwrap();
     assert_eq!((&after.origin, after.size), (&before.origin, before.size + 1));
     assert_ne!(after.key, before.key);
     let (entries, _) = audit(&running).await;
     assert!(
-        matches!(&entries.last().unwrap().fact, Fact::Recovered { holders, .. } if holders.names == ["alice"])
+        matches!(&entries.last().unwrap().fact, Fact::Recovered { holders, .. } if holders.names == ["alice", "bob"])
     );
     let mut older = Frontier::default();
     entries[..before.size as usize].iter().for_each(|entry| drop(older.append(leaf_hash(&entry.to_bytes()))));
     assert_eq!(older.head().root, *before.root);
+}
+
+/// A witness by C2SP tlog-witness, without its HTTP.
+struct Witness {
+    pair: Ed25519KeyPair,
+    key: NoteKey,
+    log: NoteKey,
+    seen: Option<Checkpoint>,
+}
+
+impl Witness {
+    fn new(name: &str, seed: u8, log: &NoteKey) -> Self {
+        let pair = Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap();
+        let public = pair.public_key().as_ref().try_into().unwrap();
+        Self { key: NoteKey::new(name, Signer::Witness, public).unwrap(), pair, log: log.clone(), seen: None }
+    }
+
+    fn key(name: &str, seed: u8) -> String {
+        Self::new(name, seed, &NoteKey::new("log", Signer::Log, [0; 32]).unwrap()).key.to_string()
+    }
+
+    /// `add-checkpoint`: a signature line, or the status.
+    fn add_checkpoint(&mut self, body: &[u8]) -> Result<String, u16> {
+        let request = AddCheckpoint::parse(body).map_err(|_| 400_u16)?;
+        let checkpoint = signed_checkpoint(&request.checkpoint, &self.log, &ed25519).map_err(|_| 403_u16)?;
+        if request.old != self.seen.as_ref().map_or(0, |seen| seen.head.size) {
+            return Err(409);
+        }
+        if let Some(seen) = &self.seen {
+            seen.is_prefix_of(&checkpoint, &request.proof).map_err(|_| 422_u16)?;
+        }
+        let line = self.cosign(&checkpoint);
+        self.seen = Some(checkpoint);
+        Ok(line)
+    }
+
+    fn cosign(&self, checkpoint: &Checkpoint) -> String {
+        let signature = self.pair.sign(self.key.message(&checkpoint.text(), 1_700_000_000).as_bytes());
+        self.key.signature(1_700_000_000, signature.as_ref().try_into().unwrap()).to_line()
+    }
+}
+
+/// Brings the newest checkpoint to a witness, with the proof from `old` on, and its cosignature back.
+async fn feed(running: &Running, witness: &mut Witness, old: u64) -> Result<Answer, u16> {
+    let note = running.get(None, "/api/v3/log/checkpoint").await.body;
+    let checkpoint = signed_checkpoint(&note, &witness.log, &ed25519).unwrap();
+    let mut tiles = Tiles::new(checkpoint.head.size);
+    for tile in Tiles::for_consistency(old, checkpoint.head.size) {
+        let answer = running.get(None, &format!("/api/v3/log/tile/{tile}")).await;
+        tiles.insert(tile, tile.hashes(&answer.body).unwrap());
+    }
+    let proof = consistency(old, checkpoint.head.size, |subtree| tiles.node(subtree)).unwrap();
+    let body = AddCheckpoint { old, proof, checkpoint: note.clone() }.to_bytes();
+    let line = witness.add_checkpoint(&body)?;
+    Ok(running.post(None, "/api/v3/log/cosignature", [note, line.into_bytes()].concat()).await)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn witnesses_cosign_what_they_saw_grow() {
+    let running = Running::start().await;
+    let mut text = manifest();
+    text["Transparency"] = json!({ "Witnesses": [Witness::key("w1", 1), Witness::key("w2", 2)] });
+    assert_eq!(running.set_manifest(Some(&people().owner), &text.to_string()).await.status, 200);
+    let log = note_key(&running.verify([1; 32]).await.unwrap().transparency.unwrap());
+    let (mut one, mut other) = (Witness::new("w1", 1, &log), Witness::new("w2", 2, &log));
+    let answer = feed(&running, &mut one, 0).await.unwrap();
+    assert_eq!(answer.json()["data"], json!({ "cosignatures": 1, "quorum": 2 }));
+    let absent = running.get(None, "/api/v3/log/checkpoint/witnessed").await;
+    assert_eq!(absent.code(), (404, "LOG_NOT_WITNESSED".into()));
+    let note = Note::parse(&running.get(None, "/api/v3/log/checkpoint").await.body).unwrap();
+    assert_eq!(note.verify(&one.key, &ed25519), Ok(1_700_000_000));
+
+    assert_eq!(feed(&running, &mut other, 0).await.unwrap().json()["data"]["cosignatures"], 2);
+    story(&running).await;
+    // The head has no cosignature yet, and what has a quorum is still there.
+    assert_eq!(
+        Note::parse(&running.get(None, "/api/v3/log/checkpoint").await.body).unwrap().signatures.len(),
+        1
+    );
+    let witnessed = running.get(None, "/api/v3/log/checkpoint/witnessed").await;
+    let note = Note::parse(&witnessed.body).unwrap();
+    assert!(note.verify(&one.key, &ed25519).is_ok() && note.verify(&other.key, &ed25519).is_ok());
+    assert_eq!(signed_checkpoint(&witnessed.body, &log, &ed25519).unwrap().head.size, 2);
+    // A witness goes on from what it saw, by a proof.
+    assert_eq!(feed(&running, &mut one, 0).await.err(), Some(409));
+    assert_eq!(feed(&running, &mut one, 2).await.unwrap().status, 200);
+    assert_eq!(feed(&running, &mut other, 2).await.unwrap().status, 200);
+    let witnessed = running.get(None, "/api/v3/log/checkpoint/witnessed").await;
+    assert_eq!(signed_checkpoint(&witnessed.body, &log, &ed25519).unwrap().head.size, 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_named_witnesses_cosign_and_only_this_tree() {
+    let running = Running::start().await;
+    let mut text = manifest();
+    text["Transparency"] = json!({ "Witnesses": [Witness::key("w1", 1)] });
+    assert_eq!(running.set_manifest(Some(&people().owner), &text.to_string()).await.status, 200);
+    let log = note_key(&running.verify([1; 32]).await.unwrap().transparency.unwrap());
+    let (named, other) = (Witness::new("w1", 1, &log), Witness::new("w1", 2, &log));
+    let note = running.get(None, "/api/v3/log/checkpoint").await.body;
+    let head = signed_checkpoint(&note, &log, &ed25519).unwrap();
+    let below = |checkpoint: &Checkpoint, line: String| format!("{}\n{line}", checkpoint.text());
+    let forked = Checkpoint { head: Head { root: [1; 32], ..head.head }, ..head.clone() };
+    let future = Checkpoint { head: Head { size: 3, ..head.head }, ..head.clone() };
+    let elsewhere = Checkpoint { origin: "other".into(), ..head.clone() };
+    for (body, status, code) in [
+        (below(&head, other.cosign(&head)), 403, "WITNESS_UNKNOWN"),
+        (below(&head, named.cosign(&forked)), 422, "COSIGNATURE_WRONG"),
+        (below(&forked, named.cosign(&forked)), 422, "CHECKPOINT_UNKNOWN"),
+        (below(&future, named.cosign(&future)), 422, "CHECKPOINT_UNKNOWN"),
+        (below(&elsewhere, named.cosign(&elsewhere)), 422, "CHECKPOINT_UNKNOWN"),
+        (String::from_utf8(note.clone()).unwrap(), 403, "WITNESS_UNKNOWN"),
+        ("nonsense".into(), 400, "COSIGNATURE_MALFORMED"),
+    ] {
+        let answer = running.post(None, "/api/v3/log/cosignature", body.clone()).await;
+        assert_eq!(answer.code(), (status, code.into()), "{body}");
+    }
+    let answer = running.post(None, "/api/v3/log/cosignature", below(&head, named.cosign(&head))).await;
+    assert_eq!(answer.status, 200);
+    let nobody = Running::with_manifest().await;
+    let answer = nobody.post(None, "/api/v3/log/cosignature", below(&head, named.cosign(&head))).await;
+    assert_eq!(answer.code(), (409, "WITNESSES_ABSENT".into()));
 }

@@ -10,12 +10,16 @@ fn names(names: &[&str]) -> Names {
     names.iter().copied().collect()
 }
 
-fn founded() -> Fact {
+pub fn founded_with(key: Digest) -> Fact {
     let root = digest(1);
-    Fact::Founded { origin: History::origin_of(&root), root, key: digest(2), emulated: true }
+    Fact::Founded { origin: History::origin_of(&root), root, key, emulated: true }
 }
 
-fn set(updaters: &[&str], threshold: u64) -> Fact {
+fn founded() -> Fact {
+    founded_with(digest(2))
+}
+
+pub fn set(updaters: &[&str], threshold: u64) -> Fact {
     Fact::ManifestSet {
         manifest: digest(3),
         epoch: 1,
@@ -46,7 +50,7 @@ fn updated(manifest: u8, epoch: u64) -> Fact {
     }
 }
 
-fn activated(instance: u8, epoch: u64) -> Fact {
+pub fn activated(instance: u8, epoch: u64) -> Fact {
     Fact::Activated {
         marble: "tally".into(),
         instance: digest(instance),

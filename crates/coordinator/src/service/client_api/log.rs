@@ -3,7 +3,11 @@
 
 use axum::{
     Extension,
-    extract::{Path, Query, State, rejection::QueryRejection},
+    body::Bytes,
+    extract::{
+        Path, Query, State,
+        rejection::{BytesRejection, QueryRejection},
+    },
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -13,7 +17,10 @@ use transparency::Resource;
 use super::{Shared, answer, blocking, reads};
 use crate::{
     core::{self, Caller},
-    service::envelope::failure,
+    service::{
+        envelope::{failure, success},
+        witness::CosignatureRefused,
+    },
 };
 
 /// Tiles never change; a checkpoint does with everything that happens.
@@ -22,12 +29,45 @@ const FOREVER: &str = "public, max-age=31536000, immutable";
 /// The head, signed.
 pub(super) async fn checkpoint(State(coordinator): Shared) -> Response {
     match blocking(move || coordinator.checkpoint()).await {
-        Ok(note) => {
-            let headers =
-                [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")];
-            (headers, note).into_response()
+        Ok(note) => text(note),
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+/// The newest head that a quorum of witnesses has cosigned.
+pub(super) async fn witnessed(State(coordinator): Shared) -> Response {
+    match blocking(move || coordinator.witnessed()).await {
+        Ok(Some(note)) => text(note),
+        Ok(None) => {
+            let message = "no quorum of the manifest's witnesses has cosigned a checkpoint since the coordinator started";
+            failure(StatusCode::NOT_FOUND, "LOG_NOT_WITNESSED", message, Value::Null)
         }
         Err(refusal) => refusal.into_response(),
+    }
+}
+
+fn text(note: String) -> Response {
+    let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")];
+    (headers, note).into_response()
+}
+
+/// Takes witnesses' cosignatures, below the checkpoint that they are of.
+pub(super) async fn cosignature(State(coordinator): Shared, body: Result<Bytes, BytesRejection>) -> Response {
+    let Ok(body) = body else {
+        return failure(
+            StatusCode::BAD_REQUEST,
+            "COSIGNATURE_MALFORMED",
+            "no body could be read",
+            Value::Null,
+        );
+    };
+    match blocking(move || Ok(coordinator.cosign(&body))).await {
+        Ok(Ok((count, quorum))) => success(json!({ "cosignatures": count, "quorum": quorum })),
+        Ok(Err(CosignatureRefused::Refused(refusal))) | Err(refusal) => refusal.into_response(),
+        Ok(Err(refused)) => {
+            let (status, code) = refused.status();
+            failure(status, code, &refused.to_string(), Value::Null)
+        }
     }
 }
 

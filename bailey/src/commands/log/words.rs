@@ -1,0 +1,99 @@
+//! Entries as people read them.
+
+use appraisal::UnixTime;
+use transparency::{Commitment, Digest, Entry, Fact, Names, Versions};
+
+/// An entry on one line.
+pub(super) fn line(index: u64, entry: &Entry) -> String {
+    format!("{index:>6}  {}  {}", UnixTime(entry.at), sentence(&entry.fact))
+}
+
+fn sentence(fact: &Fact) -> String {
+    match fact {
+        Fact::Founded { root, emulated, .. } => {
+            format!("the mesh was founded{}, root {}", on_emulation(*emulated), short(root))
+        }
+        Fact::ManifestSet { manifest, epoch, updaters, threshold, .. } => format!(
+            "epoch {epoch}: the first manifest {}; {threshold} of {} must agree to an update",
+            short(manifest),
+            names(updaters)
+        ),
+        Fact::VersionsRaised { user, versions, epoch, .. } => {
+            format!("epoch {epoch}: {user} raised security versions: {}", raised(versions))
+        }
+        Fact::UpdateProposed { user, manifest, downgrades, .. } => {
+            let falls = match downgrades.names.is_empty() {
+                true => String::new(),
+                false => format!("; security versions may fall: {}", names(downgrades)),
+            };
+            format!("{user} proposed manifest {}{falls}", short(manifest))
+        }
+        Fact::UpdateAcknowledged { user, manifest } => {
+            format!("{user} agreed to manifest {}", short(manifest))
+        }
+        Fact::UpdateCancelled { user: Some(user), manifest } => {
+            format!("{user} took back manifest {}", short(manifest))
+        }
+        Fact::UpdateCancelled { user: None, manifest } => {
+            format!("the deadline of manifest {} passed", short(manifest))
+        }
+        Fact::ManifestUpdated { user, manifest, epoch, root_secret_rotated, recovery_changed, .. } => {
+            let rotated = if *root_secret_rotated { "; a new root secret" } else { "" };
+            let recovery = if *recovery_changed { "; new recovery secrets" } else { "" };
+            format!("epoch {epoch}: manifest {} by {user}{rotated}{recovery}", short(manifest))
+        }
+        Fact::SecretsWritten { user, secrets } => format!("{user} uploaded {}", hidden(secrets)),
+        Fact::SecretsRead { user, secrets } => format!("{user} downloaded {}", hidden(secrets)),
+        Fact::Activated { marble, instance, platform, emulated, epoch } => {
+            let on = on_emulation(*emulated);
+            format!("epoch {epoch}: {marble} {} was activated on {platform}{on}", short(instance))
+        }
+        Fact::SecretsReleased { marble, instance, secrets, .. } => {
+            format!("{marble} {} was given {}", short(instance), hidden(secrets))
+        }
+        Fact::Recovered { holders, root, epoch, emulated, .. } => format!(
+            "epoch {epoch}: {} recovered the state{}, root {}",
+            names(holders),
+            on_emulation(*emulated),
+            short(root)
+        ),
+        Fact::RecoveryRehearsed { holders } => format!("{} rehearsed recovery", names(holders)),
+        Fact::AnchorReset { holders, records } => format!(
+            "{} accepted the state as it is after {records} records, and the loss of any that came after",
+            names(holders)
+        ),
+    }
+}
+
+fn on_emulation(emulated: bool) -> &'static str {
+    if emulated { " (emulated)" } else { "" }
+}
+
+fn short(digest: &Digest) -> String {
+    digest.to_string()[..16].to_owned()
+}
+
+fn names(names: &Names) -> String {
+    let some = names.names.join(", ");
+    match (some.is_empty(), names.more) {
+        (true, _) => "nobody".into(),
+        (false, 0) => some,
+        (false, more) => format!("{some} and {more} more"),
+    }
+}
+
+fn raised(versions: &Versions) -> String {
+    let some: Vec<_> =
+        versions.versions.iter().map(|(package, version)| format!("{package} to {version}")).collect();
+    match versions.more {
+        0 => some.join(", "),
+        more => format!("{} and {more} more", some.join(", ")),
+    }
+}
+
+fn hidden(secrets: &[Commitment]) -> String {
+    let some: Vec<_> = secrets.iter().take(3).map(short).collect();
+    let what = if secrets.len() == 1 { "secret" } else { "secrets" };
+    let rest = if secrets.len() > 3 { ", …" } else { "" };
+    format!("{} {what} ({}{rest})", secrets.len(), some.join(", "))
+}

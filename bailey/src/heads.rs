@@ -210,7 +210,6 @@ fn unreadable(path: &Path, error: anyhow::Error) -> Failure {
 
 /// The default of the XDG Base Directory Specification.
 fn users_data() -> Option<PathBuf> {
-    #[expect(clippy::disallowed_methods, reason = "the command line is where a user's folders come from")]
     let named = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = named("XDG_DATA_HOME").or_else(|| named("HOME").map(|home| home.join(".local/share")))?;
     Some(base.join("bailey/heads"))

@@ -14,5 +14,7 @@ mod recovery;
 mod rollback;
 #[path = "coordinator/secrets.rs"]
 mod secrets;
+#[path = "coordinator/stores.rs"]
+mod stores;
 #[path = "coordinator/words.rs"]
 mod words;

@@ -49,7 +49,11 @@ const ABSENCES: &[(&str, &[&str])] = &[
         "attested-tls",
         &["endorsements", "manifest", "coordinator", "keep", "host", "emulator", "wasmtime", "axum"],
     ),
-    ("coordinator", &["endorsements", "keep", "host", "emulator", "bailey", "wasmtime", "cryptoki"]),
+    ("coordinator", &["endorsements", "keep", "host", "emulator", "bailey", "wasmtime"]),
+    (
+        "secret-store",
+        &["endorsements", "coordinator", "keep", "host", "emulator", "bailey", "wasmtime", "axum", "redb"],
+    ),
     ("keep", &["endorsements", "coordinator", "manifest", "host", "emulator", "bailey", "redb", "cryptoki"]),
     (
         "host",
@@ -67,6 +71,7 @@ const ABSENCES: &[(&str, &[&str])] = &[
     ("emulator", &["endorsements", "appraisal", "attested-tls", "coordinator", "keep", "host", "manifest"]),
     ("mesh-api", &["endorsements", "evidence", "appraisal", "attested-tls"]),
     ("bailey", &["wasmtime"]),
+    ("tpm-anchor", &["evidence", "appraisal", "attested-tls", "coordinator", "tokio", "rustls"]),
     (
         "transparency",
         &["evidence", "appraisal", "attested-tls", "aws-lc-rs", "tokio", "rustls", "rand", "getrandom"],

@@ -2,6 +2,7 @@
 
 mod audit;
 mod proofs;
+mod witness;
 mod words;
 
 use std::path::Path;
@@ -27,6 +28,10 @@ pub enum Command {
     Check(proofs::Check),
     /// Prove that one remembered head continues another
     Consistency(proofs::Consistency),
+    /// Write what a witness is asked with: the body of a POST to its add-checkpoint
+    Request(witness::Request),
+    /// Bring a witness's answer to the coordinator
+    Cosign(witness::Cosign),
 }
 
 impl Command {
@@ -37,6 +42,8 @@ impl Command {
             Self::Prove(prove) => prove.run().await,
             Self::Check(check) => check.run(),
             Self::Consistency(consistency) => consistency.run().await,
+            Self::Request(request) => request.run().await,
+            Self::Cosign(cosign) => cosign.run().await,
         }
     }
 }

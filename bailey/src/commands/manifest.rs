@@ -82,10 +82,17 @@ fn check(file: &std::path::Path, json: bool) -> Outcome {
     let bytes = std::fs::read(file).malformed(format!("{} cannot be read", file.display()))?;
     match manifest::Manifest::parse(&bytes) {
         Ok(manifest) if json => {
-            print_json(&json!({ "accepted": true, "sha256": manifest.digest().to_string(), "faults": [] }))
+            let stored: Vec<_> = stored(&manifest)
+                .map(|(name, at)| json!({ "secret": name, "store": at.store, "place": at.place.to_string() }))
+                .collect();
+            let digest = manifest.digest().to_string();
+            print_json(&json!({ "accepted": true, "sha256": digest, "faults": [], "stored": stored }))
         }
         Ok(manifest) => {
             crate::say!("{}: accepted, sha256 {}", file.display(), manifest.digest());
+            for (name, at) in stored(&manifest) {
+                crate::say!("  {name} lies in {}: {}", at.store, at.place);
+            }
             Ok(())
         }
         Err(faults) => {
@@ -105,6 +112,16 @@ fn check(file: &std::path::Path, json: bool) -> Outcome {
             Err(faulty(file, faults))
         }
     }
+}
+
+/// The secrets that lie in stores outside, and where.
+fn stored(
+    manifest: &manifest::Manifest,
+) -> impl Iterator<Item = (&manifest::SecretName, &manifest::StoredAt)> {
+    manifest.secrets().values().filter_map(|secret| match &secret.source {
+        manifest::SecretSource::Stored(at) => Some((&secret.name, at.as_ref())),
+        _ => None,
+    })
 }
 
 /// Checks a manifest's bytes before they are sent anywhere.

@@ -1,5 +1,7 @@
 //! `bailey secret`: upload and download.
 
+mod stores;
+
 use std::{
     io::Write,
     path::{Path, PathBuf},
@@ -28,6 +30,8 @@ pub enum Command {
     Set(Set),
     /// Print a secret's value, or write values of several
     Get(Get),
+    /// Ask the coordinator whether the secret stores outside are there, and have what the manifest says
+    Stores(stores::Stores),
 }
 
 /// Values come from files, never from arguments, which other processes could read.
@@ -72,6 +76,7 @@ impl Command {
         match self {
             Self::Set(set) => set.run().await,
             Self::Get(get) => get.run().await,
+            Self::Stores(stores) => stores.run().await,
         }
     }
 }

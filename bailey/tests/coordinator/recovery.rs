@@ -44,7 +44,7 @@ async fn s46_holders_recover_the_state_on_another_machine() {
 
     let serving = bench.serve(b"elsewhere", Some(&lost.state)).await;
     let said = bench.appraise(&serving.url, &["verify", &serving.url]).ok();
-    assert!(said.contains("mode        recovering"), "{said}");
+    assert!(said.contains("mode         recovering"), "{said}");
     let said = bench.ask(&serving, &["status"]).ok();
     assert!(said.starts_with("recovery: ") && said.contains("2 recovery secrets are missing"), "{said}");
     let said = recover(&bench, &serving, "alice", &["--rehearse"]).failed(1);

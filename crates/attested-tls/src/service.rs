@@ -71,9 +71,20 @@ pub fn pinned_client(
     identity: Option<&UserIdentity>,
     clock: Clock,
 ) -> Result<Arc<ClientConfig>, Error> {
-    let mut roots = RootCertStore::empty();
-    roots.add(root.clone())?;
-    finish(config::client(clock)?.with_root_certificates(roots), identity)
+    rooted_client([root.clone()], identity, clock)
+}
+
+/// For servers outside: the certificate must chain to one of these roots, and be for the name that is dialled.
+pub fn rooted_client(
+    roots: impl IntoIterator<Item = CertificateDer<'static>>,
+    identity: Option<&UserIdentity>,
+    clock: Clock,
+) -> Result<Arc<ClientConfig>, Error> {
+    let mut store = RootCertStore::empty();
+    for root in roots {
+        store.add(root)?;
+    }
+    finish(config::client(clock)?.with_root_certificates(store), identity)
 }
 
 /// As [`unverified_client`], with a key that is elsewhere: in a token, say.

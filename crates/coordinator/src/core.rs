@@ -20,6 +20,7 @@ mod rehearsal;
 mod render;
 mod secrets;
 mod state;
+mod stored;
 pub mod token;
 mod transparency;
 mod update;
@@ -34,6 +35,9 @@ pub use refusal::Refusal;
 pub use rehearsal::{Rehearsal, Standing, rehearsed};
 pub use secrets::NewSecret;
 pub use state::{Mesh, Pending, State};
+pub use stored::{
+    Stored, credential, refused, stored_at, stored_for, stored_for_native, stored_for_reader, visible_stores,
+};
 pub use transparency::{EntriesDamaged, Log, SealedLogKey, download_secrets, openings};
 pub use update::{Progress, acknowledge, cancel, lapse, update};
 pub use value::SecretValue;
@@ -180,10 +184,10 @@ pub fn read_secrets(
     caller: &Caller,
     names: &[String],
 ) -> Result<BTreeMap<String, secrets::Readable>, Refusal> {
-    secrets::read(state, caller, names)
+    secrets::read(state, caller, names, &Stored::default())
 }
 
-pub use activation::{activate, add_emulated_roots, expectations, renew};
+pub use activation::{activate, activate_with, add_emulated_roots, expectations, renew};
 
 #[cfg(test)]
 pub(crate) fn next_epoch(state: &State, now: UnixTime) -> Result<event::Epoch, Refusal> {

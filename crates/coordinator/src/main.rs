@@ -41,6 +41,9 @@ struct Hints {
     /// PEM of the roots that webhook and collector are known by; those of the web unless given
     #[arg(long, value_name = "FILE")]
     telemetry_roots: Option<PathBuf>,
+    /// The library for secret stores of PKCS #11; loaded if it is the one that the manifest names
+    #[arg(long, value_name = "FILE")]
+    pkcs11_library: Option<PathBuf>,
     /// The TPM that the launch configuration requires as anchor: /dev/tpmrm0, or unix:PATH or tcp:HOST:PORT of an emulator
     #[arg(long, value_name = "TPM")]
     tpm: Option<tpm_anchor::Address>,
@@ -81,6 +84,7 @@ async fn run(hints: Hints) -> Result<()> {
             otlp: hints.otlp,
             roots: hints.telemetry_roots,
         },
+        pkcs11_library: hints.pkcs11_library,
         tpm: hints.tpm,
     };
     let coordinator = Coordinator::open(tee, configuration, &state, clock::system())?;

@@ -17,6 +17,7 @@ mod outward;
 mod recovery;
 mod rehearsal;
 mod standing;
+mod stores;
 mod telemetry;
 mod witness;
 
@@ -53,6 +54,7 @@ use self::{
     metrics::Metrics,
     outward::Outward,
     standing::Standing,
+    stores::Stores,
     telemetry::Telemetry,
 };
 use crate::{
@@ -72,6 +74,8 @@ pub struct HostHints {
     pub endorsements: Vec<PathBuf>,
     /// Where it wants to hear what happens.
     pub telemetry: TelemetryHints,
+    /// Where the library for PKCS #11 lies; the manifest says which one it is.
+    pub pkcs11_library: Option<PathBuf>,
     /// Where the TPM is, if the launch configuration requires one.
     pub tpm: Option<tpm_anchor::Address>,
 }
@@ -133,6 +137,7 @@ pub struct Coordinator {
     client_key: TeeKey,
     mesh_key: Arc<TeeKey>,
     standing: Standing,
+    stores: Stores,
 }
 
 /// What was decided: events, new shares if the recovery keys changed, and the answer.
@@ -184,6 +189,7 @@ impl Coordinator {
             }
         };
         let (decisions, telemetry) = listeners_of(&hints.telemetry)?;
+        let stores = Stores::new(clock.clone(), hints.pkcs11_library.clone());
         let mut heads = core::anchor::Heads::default();
         if let Mode::Open(snapshot) = &mode {
             heads.push(snapshot.position());
@@ -210,6 +216,7 @@ impl Coordinator {
             client_key: TeeKey::generate()?,
             mesh_key: Arc::new(TeeKey::generate()?),
             standing: Standing::default(),
+            stores,
         });
         if let Some(telemetry) = &coordinator.telemetry {
             telemetry.observe(&coordinator);
@@ -242,7 +249,8 @@ impl Coordinator {
         let lapses = self.clone().cancel_lapsed_updates(shutdown.clone());
         let anchored = self.clone().watch_anchor(shutdown.clone());
         let told = self.clone().tell(shutdown.clone());
-        tokio::try_join!(renewal, client_api, mesh_api, marble_api, metrics, lapses, anchored, told)
+        let kept = self.clone().keep_stores(shutdown.clone());
+        tokio::try_join!(renewal, client_api, mesh_api, marble_api, metrics, lapses, anchored, told, kept)
             .map(|_| ())
     }
 

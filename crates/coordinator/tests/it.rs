@@ -28,6 +28,8 @@ mod running;
 mod secrets;
 #[path = "it/service.rs"]
 mod service;
+#[path = "it/stores.rs"]
+mod stores;
 #[path = "it/token.rs"]
 mod token;
 #[path = "it/transparency.rs"]

@@ -20,6 +20,7 @@ wire! {
         tls: Map<TlsTag> = "TLS",
         config: Config = "Config",
         transparency: Transparency = "Transparency",
+        secret_stores: Map<SecretStore> = "SecretStores",
     }
 
     struct Transparency {
@@ -156,6 +157,7 @@ wire! {
         valid_for: u64 = "ValidFor",
         private: Option<String> = "Private",
         public: Option<String> = "Public",
+        store: Option<Box<StoredAt>> = "Store",
     }
 
     /// What an issued certificate can be asked to contain, of Go's `x509.Certificate`.
@@ -208,5 +210,70 @@ wire! {
         recovery_threshold: u64 = "RecoveryThreshold",
         rotate_root_secret: bool = "RotateRootSecret",
         update_deadline: Option<String> = "UpdateDeadline",
+    }
+
+    struct SecretStore {
+        vault: Option<VaultStore> = "Vault",
+        pkcs11: Option<Pkcs11Store> = "Pkcs11",
+    }
+
+    struct VaultStore {
+        address: String = "Address",
+        root_ca: OneOrMore = "RootCA",
+        namespace: Option<String> = "Namespace",
+        auth: VaultAuth = "Auth",
+    }
+
+    struct VaultAuth {
+        token: Option<String> = "Token",
+        app_role: Option<AppRole> = "AppRole",
+        certificate: Option<CertificateAuth> = "Certificate",
+    }
+
+    struct AppRole {
+        mount: Option<String> = "Mount",
+        role_id: String = "RoleId",
+        secret_id: String = "SecretId",
+    }
+
+    struct CertificateAuth {
+        mount: Option<String> = "Mount",
+        role: Option<String> = "Role",
+        secret: String = "Secret",
+    }
+
+    struct Pkcs11Store {
+        library: String = "Library",
+        token: String = "Token",
+        pin: String = "Pin",
+    }
+
+    struct StoredAt {
+        name: String = "Name",
+        kv: Option<Kv> = "KV",
+        transit: Option<Transit> = "Transit",
+        object: Option<String> = "Object",
+        wrapped: Option<Wrapped> = "Wrapped",
+    }
+
+    struct Kv {
+        mount: Option<String> = "Mount",
+        path: String = "Path",
+        field: String = "Field",
+        version: Option<u64> = "Version",
+        engine: Option<u64> = "Engine",
+        encoding: Option<String> = "Encoding",
+    }
+
+    struct Transit {
+        mount: Option<String> = "Mount",
+        key: String = "Key",
+        ciphertext: String = "Ciphertext",
+    }
+
+    struct Wrapped {
+        key: String = "Key",
+        mechanism: String = "Mechanism",
+        ciphertext: String = "Ciphertext",
     }
 }

@@ -54,6 +54,7 @@ mod platform;
 mod raised;
 mod secret;
 mod settings;
+mod store;
 mod support;
 pub mod template;
 mod tls;
@@ -68,7 +69,9 @@ pub use certificate::{CertificateSecret, CertificateTemplate, End, ExtendedKeyUs
 pub use fault::{Code, Fault, Faults};
 pub use manifest::{InvalidDigest, Manifest, ManifestDigest};
 pub use marble::{Access, Limits, Log, Marble, SubjectName, Workload, WorkloadDigest};
-pub use names::{InvalidName, MarbleName, PackageName, RecoveryKeyName, RoleName, SecretName, UserName};
+pub use names::{
+    InvalidName, MarbleName, PackageName, RecoveryKeyName, RoleName, SecretName, StoreName, UserName,
+};
 pub use oidc::{TokenHolder, TokenIdentity, TokenKey, TokenKeyKind};
 pub use package::{Accepted, AcceptedCode, Package, Signer};
 pub use parameters::{ParameterError, Parameters, Rendered};
@@ -76,6 +79,10 @@ pub use platform::{Family, MinimumTcb, PlatformPolicy, TcbStatus};
 pub use raised::with_versions;
 pub use secret::{Secret, SecretKind, SecretSource};
 pub use settings::{Gate, Infrastructure, RecoveryKey, SealMode, Settings};
+pub use store::{
+    KvEngine, Pkcs11Store, SecretStore, StoreKind, StoredAt, StoredEncoding, StoredPlace, VaultAuth,
+    VaultStore, WrapMechanism,
+};
 pub use template::{Generation, KeyPart, Reference, RenderError, SecretPart, Template, Values};
 pub use tls::{Incoming, Outgoing, TlsTag};
 pub use update::PackageUpdate;

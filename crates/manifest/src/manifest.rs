@@ -12,12 +12,13 @@ use sha2::{Digest, Sha256};
 use crate::document::Document;
 use crate::fault::{Code, Collector, Faults};
 use crate::marble::{self, Access, Marble};
-use crate::names::{MarbleName, PackageName, RoleName, SecretName, UserName};
+use crate::names::{MarbleName, PackageName, RoleName, SecretName, StoreName, UserName};
 use crate::package::{self, Package};
 use crate::path::Path;
 use crate::platform::{self, PlatformPolicy};
 use crate::secret::{self, Secret};
 use crate::settings::{self, Settings};
+use crate::store::{self, SecretStore};
 use crate::tls;
 use crate::tree::Node;
 use crate::user::{self, Action, Proof, Role, User};
@@ -34,6 +35,7 @@ pub struct Manifest {
     roles: BTreeMap<RoleName, Arc<Role>>,
     users: BTreeMap<UserName, User>,
     settings: Settings,
+    stores: BTreeMap<StoreName, SecretStore>,
 }
 
 impl Manifest {
@@ -71,12 +73,14 @@ impl Manifest {
         let policies = (&platforms, document.platforms.is_some());
         let packages =
             package::resolve(&document.packages, &referenced, policies, &at.field("Packages"), faults);
-        let secrets = secret::resolve(&document.secrets, &at.field("Secrets"), faults);
+        let stores = store::resolve(document, &at.field("SecretStores"), faults);
+        let secrets = secret::resolve(document, &at.field("Secrets"), faults);
         let shapes = secret::shapes(&document.secrets);
         let marbles = marble::resolve(document, &packages, (&shapes, &tags), &at.field("Marbles"), faults);
+        store::previous(&marbles, &secrets, &at.field("Marbles"), faults);
         let roles = user::resolve_roles(&document.roles, document, &at.field("Roles"), faults);
         let users = user::resolve_users(&document.users, &document.roles, &roles, &at.field("Users"), faults);
-        Self { digest, platforms, packages, marbles, secrets, roles, users, settings }
+        Self { digest, platforms, packages, marbles, secrets, roles, users, settings, stores }
     }
 
     /// The manifest's identity: SHA-256 of its exact bytes. JSON and YAML of one meaning differ.
@@ -132,6 +136,12 @@ impl Manifest {
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// The secret stores outside the mesh.
+    #[must_use]
+    pub fn stores(&self) -> &BTreeMap<StoreName, SecretStore> {
+        &self.stores
     }
 
     /// The users who take part in updates of the manifest.

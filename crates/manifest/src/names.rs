@@ -91,6 +91,8 @@ names! {
     RoleName, "role", is_label, LABEL_RULE;
     /// The name of a recovery key, which is its holder's.
     RecoveryKeyName, "recovery key", is_label, LABEL_RULE;
+    /// The name of a secret store.
+    StoreName, "secret store", is_label, LABEL_RULE;
 }
 
 impl MarbleName {

@@ -8,6 +8,7 @@ use crate::document as wire;
 use crate::fault::{Code, Collector, shown, suggestion};
 use crate::names::SecretName;
 use crate::path::Path;
+use crate::store::{self, StoredAt};
 use crate::template::Shape;
 
 /// HKDF-SHA256 yields at most 255 blocks of 32 bytes (RFC 5869 §2.3).
@@ -34,7 +35,7 @@ pub enum SecretKind {
         /// Its length.
         bytes: NonZeroU32,
     },
-    /// Bytes that only its user understands; always user-defined.
+    /// Bytes that only its user understands; always user-defined or stored.
     Plain,
     /// A key with a certificate.
     Certificate(Box<CertificateSecret>),
@@ -73,7 +74,7 @@ impl SecretKind {
 }
 
 /// Where the value of a secret comes from, and who has the same one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretSource {
     /// The coordinator makes one value for all Marbles.
     Shared,
@@ -81,6 +82,8 @@ pub enum SecretSource {
     PerInstance,
     /// A user uploads one value for all Marbles.
     UserDefined,
+    /// It lies in a store outside, or a store decrypts it: one value for all Marbles, fetched when it is needed.
+    Stored(Box<StoredAt>),
 }
 
 type Wires = BTreeMap<String, wire::Secret>;
@@ -102,27 +105,55 @@ fn shape(kind: &str) -> Option<Shape> {
 }
 
 pub(crate) fn resolve(
-    secrets: &Wires,
+    document: &wire::Document,
     at: &Path<'_>,
     faults: &mut Collector<'_>,
 ) -> BTreeMap<SecretName, Secret> {
     let mut resolved = BTreeMap::new();
-    for (name, wire) in secrets {
+    for (name, wire) in &document.secrets {
         let here = at.key(name);
         let name = name.parse::<SecretName>().map_err(|error| {
             faults.add(&here, Code::InvalidName, error.to_string());
         });
         let kind = kind(wire, &here, faults);
-        let source = match (wire.user_defined, wire.shared) {
-            (true, _) => SecretSource::UserDefined,
-            (false, true) => SecretSource::Shared,
-            (false, false) => SecretSource::PerInstance,
+        let source = match (&wire.store, wire.user_defined, wire.shared) {
+            (Some(_), ..) => stored(wire, document, &here, faults),
+            (None, true, _) => Some(SecretSource::UserDefined),
+            (None, false, true) => Some(SecretSource::Shared),
+            (None, false, false) => Some(SecretSource::PerInstance),
         };
-        if let (Ok(name), Some(kind)) = (name, kind) {
+        if let (Ok(name), Some(kind), Some(source)) = (name, kind, source) {
             resolved.insert(name.clone(), Secret { name, kind, source });
         }
     }
     resolved
+}
+
+/// A secret in a store is neither made here nor uploaded, and has no parts.
+fn stored(
+    wire: &wire::Secret,
+    document: &wire::Document,
+    at: &Path<'_>,
+    faults: &mut Collector<'_>,
+) -> Option<SecretSource> {
+    for (field, given) in [("UserDefined", wire.user_defined), ("Shared", wire.shared)] {
+        if given {
+            let message = "the value of this secret comes from a store";
+            faults.hint(&at.field(field), Code::Conflict, message, "remove it, or `Store`");
+        }
+    }
+    if shape(&wire.kind) == Some(Shape::Certificate) {
+        let message = "certificates do not come from stores";
+        faults.hint(
+            &at.field("Type"),
+            Code::NotApplicable,
+            message,
+            "use `plain`, with the PEM as its value",
+        );
+    }
+    let place = wire.store.as_deref()?;
+    let place = store::place(place, &document.secret_stores, &at.field("Store"), faults);
+    place.map(Box::new).map(SecretSource::Stored)
 }
 
 fn kind(wire: &wire::Secret, at: &Path<'_>, faults: &mut Collector<'_>) -> Option<SecretKind> {
@@ -158,9 +189,10 @@ fn plain(wire: &wire::Secret, at: &Path<'_>, faults: &mut Collector<'_>) -> Opti
             "a plain secret has the size that its user gives it",
         );
     }
-    if !wire.user_defined {
+    if !wire.user_defined && wire.store.is_none() {
         let message = "the coordinator cannot make up a plain secret";
-        faults.hint(at, Code::Missing, message, "add `UserDefined: true`, or use `symmetric-key`");
+        let hint = "add `UserDefined: true` or `Store`, or use `symmetric-key`";
+        faults.hint(at, Code::Missing, message, hint);
     }
     Some(SecretKind::Plain)
 }

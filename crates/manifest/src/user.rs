@@ -160,10 +160,14 @@ fn secrets_role(
         exists(name, "secret", secrets, &here, faults);
         let Some(secret) = secrets.get(name) else { continue };
         if actions.contains(&Action::WriteSecret) && !secret.user_defined {
-            let message = "this secret is made by the coordinator, so no user may write it";
+            let message = match secret.store {
+                Some(_) => "this secret comes from a store, so no user may write it here",
+                None => "this secret is made by the coordinator, so no user may write it",
+            };
             faults.hint(&here, Code::RoleNotPermitted, message, "only user-defined secrets can be written");
         }
-        if actions.contains(&Action::ReadSecret) && !secret.user_defined && !secret.shared {
+        let same_for_all = secret.user_defined || secret.shared || secret.store.is_some();
+        if actions.contains(&Action::ReadSecret) && !same_for_all {
             let message =
                 "each instance has its own value of this secret, so there is none for a user to read";
             faults.hint(

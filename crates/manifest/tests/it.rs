@@ -155,7 +155,7 @@ fn a_marblerun_manifest_keeps_its_meaning() {
     assert_eq!(secrets["own_key"].source, SecretSource::PerInstance);
     assert!(matches!(secrets["own_key"].kind, SecretKind::SymmetricKey { bytes } if bytes.get() == 32));
     assert_eq!(
-        (secrets["api_key"].source, &secrets["api_key"].kind),
+        (secrets["api_key"].source.clone(), &secrets["api_key"].kind),
         (SecretSource::UserDefined, &SecretKind::Plain)
     );
 }

@@ -1,8 +1,12 @@
-//! A person's TLS key that stays in a PKCS #11 token (smart card, HSM): rustls asks, the token signs.
+//! What stays in a PKCS #11 token (smart card, HSM): a person's TLS key, for which rustls asks and the token signs; and
+//! the [`Token`] of a secret store, whose library is [measured](measured_library) before it is loaded.
 //!
 //! The only crate that loads a vendor's shared library, so that whoever does without tokens does without it too.
 //! Keys are P-256 (ECDSA with SHA-256) or RSA (PSS with SHA-256), which are the schemes of TLS 1.3 (RFC 8446 §4.2.3)
 //! that tokens commonly have.
+
+mod library;
+mod token;
 
 use std::{
     fmt,
@@ -30,6 +34,9 @@ use x509_parser::{
     prelude::{FromDer, X509Certificate},
     public_key::PublicKey,
 };
+
+pub use library::{LibraryError, measured_library};
+pub use token::{Token, Unwrapping};
 
 /// Where a key is.
 #[derive(Debug, Clone)]
@@ -73,6 +80,12 @@ pub enum TokenError {
     /// Key and certificate.
     #[error("the token's key is not that of the certificate")]
     OtherKey,
+    /// A value that the token keeps to itself.
+    #[error("the token does not give the value of this object")]
+    NotReadable,
+    /// A ciphertext without nonce and tag.
+    #[error("the ciphertext is too short")]
+    TooShort,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -141,18 +154,23 @@ pub fn certified_key(
 fn log_in(location: &Location<'_>, pin: String) -> Result<Session, TokenError> {
     let module = Pkcs11::new(location.module)?;
     module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))?;
+    let session = session(&module, location.token)?;
+    session.login(UserType::User, Some(&AuthPin::from(pin))).map_err(TokenError::Pin)?;
+    Ok(session)
+}
+
+/// A session with the one token of this label, in which nobody is logged in by us.
+fn session(module: &Pkcs11, token: &str) -> Result<Session, TokenError> {
     let mut slots = Vec::new();
     for slot in module.get_slots_with_initialized_token()? {
-        if module.get_token_info(slot)?.label() == location.token {
+        if module.get_token_info(slot)?.label() == token {
             slots.push(slot);
         }
     }
     let [slot] = slots[..] else {
-        return Err(TokenError::Tokens { label: location.token.to_owned(), found: slots.len() });
+        return Err(TokenError::Tokens { label: token.to_owned(), found: slots.len() });
     };
-    let session = module.open_ro_session(slot)?;
-    session.login(UserType::User, Some(&AuthPin::from(pin))).map_err(TokenError::Pin)?;
-    Ok(session)
+    Ok(module.open_ro_session(slot)?)
 }
 
 impl TokenKey {

@@ -1,8 +1,9 @@
-//! What tests share: a fixed clock, recorded vectors, a server that plays the vendors, the binaries under test.
+//! What tests share: a fixed clock, recorded vectors, servers that play the vendors and Vault, the binaries under test.
 
 mod programs;
 pub mod swtpm;
 pub mod tee;
+pub mod vault;
 pub mod vectors;
 pub mod vendor;
 

@@ -1,6 +1,8 @@
 //! Replaying a whole log: every entry, against the head that Evidence covers, the checkpoint that is served, the one
 //! that was remembered, and the rules. The caller fetches bundles and brings them in order.
 
+use std::collections::BTreeMap;
+
 use thiserror::Error;
 
 use crate::{
@@ -25,13 +27,12 @@ pub struct Attested {
 #[derive(Debug, Clone)]
 pub struct Audit {
     attested: Attested,
-    remembered: Option<Checkpoint>,
+    remembered: Vec<Checkpoint>,
     checkpoint: Checkpoint,
     tree: Frontier,
     history: History,
     /// Roots at the sizes that were promised, as the entries give them.
-    attested_root: Option<Hash>,
-    remembered_root: Option<Hash>,
+    roots: BTreeMap<u64, Hash>,
     /// After as many entries as the Evidence covers.
     covered: Option<History>,
     /// What was found first, and is told only if these are the log's entries.
@@ -75,7 +76,9 @@ pub enum AuditError {
     #[error("the entries that are served are not those of the head that is signed and attested")]
     Root,
     /// It was rewritten.
-    #[error("the log was rewritten: its first {size} entries are not those that were remembered")]
+    #[error(
+        "the log was rewritten: its first {size} entries are not those that were remembered or witnessed"
+    )]
     Forked {
         /// How many were remembered.
         size: u64,
@@ -113,19 +116,20 @@ impl AuditError {
 }
 
 impl Audit {
-    /// Begins with the checkpoint that is served now and the one that was remembered.
+    /// Begins with the checkpoint that is served now and those that must be of the same log: what was remembered,
+    /// what witnesses cosigned.
     pub fn begin(
         attested: Attested,
         note: &[u8],
-        remembered: Option<Checkpoint>,
+        remembered: Vec<Checkpoint>,
         ed25519: Ed25519Verify<'_>,
     ) -> Result<Self, AuditError> {
         let checkpoint = signed_checkpoint(note, &attested.key, ed25519).map_err(AuditError::Signature)?;
-        if let Some(other) = remembered.as_ref().filter(|known| known.origin != checkpoint.origin) {
+        if let Some(other) = remembered.iter().find(|known| known.origin != checkpoint.origin) {
             let (expected, seen) = (other.origin.clone(), checkpoint.origin);
             return Err(AuditError::OtherLog { expected, seen });
         }
-        let remembered_size = remembered.as_ref().map_or(0, |known| known.head.size);
+        let remembered_size = remembered.iter().map(|known| known.head.size).max().unwrap_or(0);
         let (known, seen) = (remembered_size.max(attested.head.size), checkpoint.head.size);
         if seen < known {
             return Err(AuditError::RolledBack { known, seen });
@@ -136,8 +140,7 @@ impl Audit {
             checkpoint,
             tree: Frontier::default(),
             history: History::default(),
-            attested_root: None,
-            remembered_root: None,
+            roots: BTreeMap::new(),
             covered: None,
             fault: None,
         })
@@ -170,24 +173,24 @@ impl Audit {
         self.tree.append(leaf_hash(leaf));
         let size = self.tree.size();
         if size == self.attested.head.size {
-            self.attested_root = Some(self.tree.head().root);
+            self.roots.insert(size, self.tree.head().root);
             self.covered = Some(self.history.clone());
         }
-        if self.remembered.as_ref().is_some_and(|known| known.head.size == size) {
-            self.remembered_root = Some(self.tree.head().root);
+        if self.remembered.iter().any(|known| known.head.size == size) {
+            self.roots.insert(size, self.tree.head().root);
         }
         entry.ok()
     }
 
     /// What all of it comes to.
     pub fn finish(self) -> Result<Audited, AuditError> {
-        let covered = self.covered.filter(|_| self.attested_root == Some(self.attested.head.root));
+        let root = |head: &Head| self.roots.get(&head.size) == Some(&head.root);
+        let covered = self.covered.filter(|_| root(&self.attested.head));
         let Some(covered) = covered.filter(|_| self.tree.head() == self.checkpoint.head) else {
             return Err(AuditError::Root);
         };
-        if let Some(known) = self.remembered.filter(|known| known.head.size > 0)
-            && self.remembered_root != Some(known.head.root)
-        {
+        let forked = |known: &&Checkpoint| known.head.size > 0 && !root(&known.head);
+        if let Some(known) = self.remembered.iter().find(forked) {
             return Err(AuditError::Forked { size: known.head.size });
         }
         if let Some(fault) = self.fault {

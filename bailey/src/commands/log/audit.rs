@@ -8,7 +8,9 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use rustls::pki_types::CertificateDer;
 use serde_json::json;
-use transparency::{Attested, AuditError, Audited, Digest, Entry, Head, NoteKey, Signer};
+use transparency::{
+    Attested, AuditError, Audited, Checkpoint, Digest, Entry, Head, Note, NoteKey, Signer, signed_checkpoint,
+};
 
 use super::{Remembered, ed25519, refused, words};
 use crate::{
@@ -32,6 +34,9 @@ pub struct Audit {
     /// Where the log's newest head is remembered: compared with if the file is there, and replaced after success
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
+    /// Require that this witness cosigned the newest checkpoint that has a quorum: a C2SP verifier key
+    #[arg(long, value_name = "KEY")]
+    witness: Vec<String>,
     /// Show so many of the newest entries
     #[arg(long, value_name = "N", default_value_t = 1000)]
     last: usize,
@@ -49,7 +54,8 @@ impl Audit {
         let client = Client::new(endpoint(&self.url)?, &root, None, &clock::system())?;
         let note = client.bytes("/api/v3/log/checkpoint").await?;
         let key = attested.key.clone();
-        let remembered = known.map(|(_, checkpoint, _)| checkpoint);
+        let mut remembered: Vec<_> = known.map(|(_, checkpoint, _)| checkpoint).into_iter().collect();
+        remembered.extend(self.witnessed(&client, &key).await?);
         let mut audit = transparency::Audit::begin(attested, &note, remembered, &ed25519).map_err(failed)?;
         let mut newest = VecDeque::new();
         let bar = bar(audit.bundles().count());
@@ -73,6 +79,25 @@ impl Audit {
             Remembered { key: key.to_string(), checkpoint }.keep(path)?;
         }
         self.tell(&key, &audited, newest)
+    }
+
+    /// The newest checkpoint that has a quorum, where witnesses were named: each of them has cosigned it.
+    async fn witnessed(&self, client: &Client, key: &NoteKey) -> Outcome<Option<Checkpoint>> {
+        if self.witness.is_empty() {
+            return Ok(None);
+        }
+        let bytes = client.bytes("/api/v3/log/checkpoint/witnessed").await?;
+        let checkpoint =
+            signed_checkpoint(&bytes, key, &ed25519).map_err(|it| refused("LOG_SIGNATURE", it))?;
+        let note = Note::parse(&bytes).map_err(|error| refused("LOG_SIGNATURE", error))?;
+        for text in &self.witness {
+            let witness = NoteKey::parse(text)
+                .ok()
+                .filter(|key| key.signer() == Signer::Witness)
+                .ok_or_else(|| Failure::malformed(format!("{text:?} is no witness's verifier key")))?;
+            note.verify(&witness, &ed25519).map_err(|error| refused("LOG_UNWITNESSED", error))?;
+        }
+        Ok(Some(checkpoint))
     }
 
     fn tell(&self, key: &NoteKey, audited: &Audited, newest: VecDeque<(u64, Option<Entry>)>) -> Outcome {

@@ -121,7 +121,7 @@ impl Consistency {
     }
 }
 
-async fn fetch(client: &Client, size: u64, wanted: BTreeSet<Tile>) -> Outcome<Tiles> {
+pub(super) async fn fetch(client: &Client, size: u64, wanted: BTreeSet<Tile>) -> Outcome<Tiles> {
     let mut tiles = Tiles::new(size);
     for tile in wanted {
         let bytes = client.bytes(&format!("/api/v3/log/tile/{tile}")).await?;

@@ -14,7 +14,7 @@ use rustls::pki_types::CertificateDer;
 use serde_bytes::ByteArray;
 use zeroize::Zeroizing;
 
-use super::{Event, Mesh, Refusal, State, event, render};
+use super::{Event, Mesh, Refusal, State, event, render, stored::Stored};
 
 /// What an admitted Keep is given. Its existence says that the Evidence of the peer was appraised.
 pub struct Activation {
@@ -204,11 +204,34 @@ pub(super) fn infrastructure(mesh: &Mesh, marble: &Marble, appraised: &Appraised
     })
 }
 
-/// Admits an attested peer as an instance of the Marble that its claims name.
+/// Whether a peer could be admitted now, before anything is fetched for it.
+pub(super) fn could_activate<'s>(
+    state: &'s State,
+    peer: &AttestedPeer,
+    appraised_in: u64,
+) -> Result<(&'s Mesh, &'s Marble), Refusal> {
+    let (mesh, marble, _) = admissible(state, peer, appraised_in)?;
+    exhausted(mesh, marble)?;
+    Ok((mesh, marble))
+}
+
+/// Admits an attested peer as an instance of the Marble that its claims name, whose parameters need nothing from stores
+/// outside.
 pub fn activate(
     state: &State,
     peer: &AttestedPeer,
     appraised_in: u64,
+    now: UnixTime,
+) -> Result<Activation, Refusal> {
+    activate_with(state, peer, appraised_in, &Stored::default(), now)
+}
+
+/// Admits an attested peer as an instance of the Marble that its claims name.
+pub fn activate_with(
+    state: &State,
+    peer: &AttestedPeer,
+    appraised_in: u64,
+    stored: &Stored,
     now: UnixTime,
 ) -> Result<Activation, Refusal> {
     let (mesh, marble, workload) = admissible(state, peer, appraised_in)?;
@@ -220,7 +243,7 @@ pub fn activate(
         public_key: &peer.public_key,
         private_key: None,
     };
-    let parameters = parameters(marble, render::render(state, mesh, marble, &own, now)?)?;
+    let parameters = parameters(marble, render::render(state, mesh, marble, &own, stored, now)?)?;
     let limits = workload.limits;
     Ok(Activation {
         marble: marble.name.to_string(),
@@ -320,7 +343,7 @@ fn current(mesh: &Mesh, appraised: u64) -> Result<(), Refusal> {
     }
 }
 
-fn exhausted(mesh: &Mesh, marble: &Marble) -> Result<(), Refusal> {
+pub(super) fn exhausted(mesh: &Mesh, marble: &Marble) -> Result<(), Refusal> {
     match marble.max_activations {
         Some(limit) if mesh.activations(marble.name.as_str()) >= limit.get() => {
             Err(Refusal::ActivationsExhausted { marble: marble.name.to_string(), limit: limit.get() })

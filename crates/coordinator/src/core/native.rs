@@ -11,7 +11,7 @@ use serde_bytes::ByteArray;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::{Event, Mesh, Refusal, State, activation, render};
+use super::{Event, Mesh, Refusal, State, activation, render, stored::Stored};
 
 /// A native program that was appraised.
 pub struct NativePeer<'a> {
@@ -48,16 +48,32 @@ pub fn native_expectations(state: &State, platform: Platform, marble: &str) -> R
     activation::accepted(mesh, marble, platform)
 }
 
-/// Admits an appraised program.
-pub fn activate_native(
-    state: &State,
+/// Whether a program could be admitted now, before anything is fetched for it.
+pub(super) fn could_activate<'s>(
+    state: &'s State,
     peer: &NativePeer<'_>,
-    now: UnixTime,
-) -> Result<NativeActivation, Refusal> {
+) -> Result<(&'s Mesh, &'s Marble), Refusal> {
+    let (mesh, marble) = admissible(state, peer)?;
+    activation::exhausted(mesh, marble)?;
+    Ok((mesh, marble))
+}
+
+fn admissible<'s>(state: &'s State, peer: &NativePeer<'_>) -> Result<(&'s Mesh, &'s Marble), Refusal> {
     let mesh = state.running()?;
     let marble = activation::marble(mesh, peer.marble)?;
     activation::advisories(marble, peer.appraised)?;
     activation::infrastructure(mesh, marble, peer.appraised)?;
+    Ok((mesh, marble))
+}
+
+/// Admits an appraised program.
+pub fn activate_native(
+    state: &State,
+    peer: &NativePeer<'_>,
+    stored: &Stored,
+    now: UnixTime,
+) -> Result<NativeActivation, Refusal> {
+    let (mesh, marble) = admissible(state, peer)?;
     let instance = render::uuid_instance(peer.uuid);
     let identity = MarbleIdentity {
         marble: marble.name.to_string(),
@@ -74,7 +90,7 @@ pub fn activate_native(
         public_key: &render::public_key(&leaf.certificate)?,
         private_key: Some(&key),
     };
-    let parameters = render::render(state, mesh, marble, &own, now)?;
+    let parameters = render::render(state, mesh, marble, &own, stored, now)?;
     let mut env: BTreeMap<_, _> =
         parameters.rendered.env.iter().map(|(name, value)| (name.clone(), value.to_vec())).collect();
     env.extend(predefined(state, mesh, &leaf.certificate, &key));

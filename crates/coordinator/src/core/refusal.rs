@@ -3,6 +3,7 @@
 use attested_tls::{claims::MalformedClaims, key::SpkiDigest};
 use evidence::Platform;
 use manifest::{Faults, ManifestDigest};
+use secret_store::StoreError;
 use serde_json::{Value, json};
 
 use super::token::TokenFault;
@@ -258,6 +259,16 @@ pub enum Refusal {
     /// Two proofs of who the caller is.
     #[error("this request has both a client certificate and a token: give one, so that it is clear who asks")]
     TwoProofs,
+    /// A secret of a store outside cannot be had.
+    #[error("secret {secret:?} cannot be had from store {store:?}: {error}; to mend it, {}", error.mend())]
+    SecretStore {
+        /// Which secret.
+        secret: String,
+        /// In which store of the manifest.
+        store: String,
+        /// Why.
+        error: StoreError,
+    },
     /// Our own fault.
     #[error("the coordinator failed: {0}")]
     Internal(String),
@@ -328,6 +339,7 @@ impl Refusal {
             Self::NoRecoveryKeys => "RECOVERY_KEYS_MISSING",
             Self::Token(fault) => fault.code(),
             Self::TwoProofs => "PROOFS_CONFLICT",
+            Self::SecretStore { error, .. } => error.code(),
             Self::Internal(_) => "INTERNAL",
             Self::Unfit(unfit) => unfit.code(),
             Self::LossNotAccepted { .. } => "LOSS_NOT_ACCEPTED",
@@ -350,6 +362,9 @@ impl Refusal {
                 .collect(),
             Self::Workload { expected, seen, .. } => {
                 json!({ "expected": hex::encode(expected), "seen": hex::encode(seen) })
+            }
+            Self::SecretStore { secret, store, error } => {
+                json!({ "secret": secret, "store": store, "mend": error.mend() })
             }
             _ => Value::Null,
         }

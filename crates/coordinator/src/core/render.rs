@@ -10,7 +10,7 @@ use manifest::{
 };
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::{Mesh, Refusal, SecretValue, State, secrets};
+use super::{Mesh, Refusal, SecretValue, State, secrets, stored::Stored};
 
 /// What an instance has of its own.
 pub(super) struct Own<'a> {
@@ -53,9 +53,10 @@ pub(super) fn render<'a>(
     mesh: &'a Mesh,
     marble: &'a Marble,
     own: &'a Own<'a>,
+    stored: &'a Stored,
     now: UnixTime,
 ) -> Result<Parameters<'a>, Refusal> {
-    let mut values = Known { state, mesh, own, marble: marble.name.as_str(), made: BTreeMap::new() };
+    let mut values = Known { state, mesh, own, stored, marble: marble.name.as_str(), made: BTreeMap::new() };
     let wanted = marble.parameters.references().filter_map(|reference| match reference {
         Reference::Secret { generation, name, .. } => Some((*generation, name)),
         _ => None,
@@ -103,8 +104,16 @@ struct Known<'a> {
     state: &'a State,
     mesh: &'a Mesh,
     own: &'a Own<'a>,
+    stored: &'a Stored,
     marble: &'a str,
     made: BTreeMap<(SecretName, Generation), SecretValue>,
+}
+
+impl Known<'_> {
+    fn stored_secret(&self, name: &SecretName) -> Option<&Secret> {
+        let secret = self.mesh.manifest().secrets().get(name);
+        secret.filter(|secret| matches!(secret.source, SecretSource::Stored(_)))
+    }
 }
 
 impl Values for Known<'_> {
@@ -117,6 +126,10 @@ impl Values for Known<'_> {
             Reference::MarbleCertificate(KeyPart::Public) => Some(self.own.public_key),
             Reference::MarbleCertificate(KeyPart::Private) => self.own.private_key,
             Reference::Secret { generation, name, part } => {
+                // Never a value that was uploaded under the same name before the secret was moved to a store.
+                if let Some(secret) = self.stored_secret(name) {
+                    return self.stored.value(self.mesh, secret).ok()?.part(*part);
+                }
                 let made = self.made.get(&(name.clone(), *generation));
                 made.or_else(|| match generation {
                     Generation::Current => self.mesh.secret(name.as_str()),

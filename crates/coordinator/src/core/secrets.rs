@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
-use super::{Caller, Event, Mesh, Proof, Refusal, SecretValue, State, event, token};
+use super::{Caller, Event, Mesh, Proof, Refusal, SecretValue, State, event, stored::Stored, token};
 use crate::authority::Authority;
 
 /// A secret that a user uploads: a value, or a certificate with its key.
@@ -91,7 +91,7 @@ pub(super) fn fresh(
     }
 }
 
-/// The secrets that a template, a TLS tag or a role refers to: no others are made.
+/// The secrets that a template, a TLS tag, a role or a store refers to: no others are made.
 fn referenced(manifest: &Manifest) -> BTreeSet<SecretName> {
     let mut names = BTreeSet::new();
     for marble in manifest.marbles().values() {
@@ -103,6 +103,7 @@ fn referenced(manifest: &Manifest) -> BTreeSet<SecretName> {
         let incoming = marble.tls.iter().flat_map(|tag| &tag.incoming);
         names.extend(incoming.filter_map(|incoming| incoming.certificate.clone()));
     }
+    names.extend(manifest.stores().values().map(|store| store.credential().clone()));
     for role in manifest.roles().values() {
         if let Grant::Secrets { secrets, .. } = &role.grant {
             names.extend(secrets.iter().cloned());
@@ -144,7 +145,10 @@ pub(super) fn write(
 fn decode(secret: &Secret, upload: NewSecret) -> Result<SecretValue, Refusal> {
     let shape = |reason: String| Refusal::SecretShape { name: secret.name.to_string(), reason };
     if secret.source != SecretSource::UserDefined {
-        return Err(shape("the coordinator makes it".into()));
+        return Err(shape(match secret.source {
+            SecretSource::Stored(_) => "it lies in a store outside".into(),
+            _ => "the coordinator makes it".into(),
+        }));
     }
     let bytes = |text: &str, field: &str| {
         let value =
@@ -208,20 +212,34 @@ fn unarmoured(bytes: &[u8], label: &str) -> Result<Vec<u8>, String> {
     }
 }
 
-pub(super) fn read(
-    state: &State,
+/// The secrets of these names, if the caller may read all of them.
+pub(super) fn readable<'s>(
+    state: &'s State,
     caller: &Caller,
     names: &[String],
-) -> Result<BTreeMap<String, Readable>, Refusal> {
+) -> Result<Vec<&'s Secret>, Refusal> {
     let mesh = state.running()?;
     let user = user(mesh, caller)?;
     if names.is_empty() {
         return Err(Refusal::NoSecrets);
     }
+    names.iter().map(|name| granted(mesh, user, Action::ReadSecret, name)).collect()
+}
+
+pub(super) fn read(
+    state: &State,
+    caller: &Caller,
+    names: &[String],
+    stored: &Stored,
+) -> Result<BTreeMap<String, Readable>, Refusal> {
+    let mesh = state.running()?;
     let mut values = BTreeMap::new();
-    for name in names {
-        let secret = granted(mesh, user, Action::ReadSecret, name)?;
-        let value = mesh.secret(name);
+    for secret in readable(state, caller, names)? {
+        let name = secret.name.as_str();
+        let value = match secret.source {
+            SecretSource::Stored(_) => Some(stored.value(mesh, secret)?),
+            _ => mesh.secret(name),
+        };
         let part = |part| value.and_then(|value| value.part(part)).map(|value| BASE64.encode(value));
         let (cert, public, private) = match &secret.kind {
             SecretKind::Certificate(_) => (
@@ -249,7 +267,7 @@ pub(super) fn read(
             private,
             public,
         };
-        values.insert(name.clone(), readable);
+        values.insert(name.to_owned(), readable);
     }
     Ok(values)
 }

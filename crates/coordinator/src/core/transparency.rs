@@ -23,7 +23,7 @@ use transparency::{
 };
 use zeroize::Zeroizing;
 
-use super::{Caller, Event, IdentityKey, Mesh, Refusal, State, event, secrets};
+use super::{Caller, Event, IdentityKey, Mesh, Refusal, State, event, secrets, stored::Stored};
 
 /// A mesh's log: its name, its key, its head.
 #[derive(Clone)]
@@ -460,9 +460,10 @@ pub fn download_secrets(
     state: &State,
     caller: &Caller,
     names: &[String],
+    stored: &Stored,
     now: appraisal::UnixTime,
 ) -> Result<(Event, BTreeMap<String, secrets::Readable>), Refusal> {
-    let values = secrets::read(state, caller, names)?;
+    let values = secrets::read(state, caller, names, stored)?;
     let user = secrets::user(state.running()?, caller)?.name.to_string();
     let read = Event::SecretsRead { user, names: values.keys().cloned().collect(), at: event::seconds(now) };
     Ok((read, values))

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Coordinator, telemetry::Traced};
-use crate::core::{self, Caller};
+use crate::core::{self, Caller, Refusal};
 
 /// A verdict is some kilobytes. A record that would be longer than this goes without it.
 const LONGEST_RECORD: usize = 64 * 1024;
@@ -54,11 +54,19 @@ pub(super) struct Decision<'a> {
     pub(super) codes: Vec<String>,
     /// Of the Evidence, where there was any.
     pub(super) verdict: Option<&'a Verdict>,
+    /// In words, where the operator has to do something outside.
+    pub(super) reason: Option<String>,
 }
 
 impl<'a> Decision<'a> {
     pub(super) fn granted(kind: Kind, subject: Subject) -> Self {
-        Self { kind, subject, route: None, codes: Vec::new(), verdict: None }
+        Self { kind, subject, route: None, codes: Vec::new(), verdict: None, reason: None }
+    }
+
+    /// Refused; where the cause lies outside, with what it is and what would mend it.
+    pub(super) fn because(kind: Kind, subject: Subject, refusal: &Refusal) -> Self {
+        let reason = matches!(refusal, Refusal::SecretStore { .. }).then(|| refusal.to_string());
+        Self { reason, ..Self::refused(kind, subject, refusal.code()) }
     }
 
     pub(super) fn refused(kind: Kind, subject: Subject, code: &str) -> Self {
@@ -85,7 +93,7 @@ impl<'a> Decision<'a> {
 
     fn record(&self, time: &str) -> Vec<u8> {
         let record = |verdict: Value| {
-            json!({
+            let mut record = json!({
                 "time": time,
                 "kind": self.kind,
                 "subject": self.subject,
@@ -93,9 +101,11 @@ impl<'a> Decision<'a> {
                 "decision": self.outcome(),
                 "codes": self.codes,
                 "verdict": verdict,
-            })
-            .to_string()
-            .into_bytes()
+            });
+            if let Some(reason) = &self.reason {
+                record["reason"] = json!(reason);
+            }
+            record.to_string().into_bytes()
         };
         let whole = record(self.verdict.map_or(Value::Null, |verdict| json!(verdict)));
         if whole.len() <= LONGEST_RECORD { whole } else { record(Value::Null) }
@@ -110,12 +120,13 @@ impl<'a> Decision<'a> {
         };
         let verdict = self.verdict.map(|verdict| verdict.render(false));
         let verdict = verdict.as_deref();
+        let reason = self.reason.as_deref();
         match (self.kind, self.codes.is_empty()) {
             (Kind::Activation, true) => {
                 tracing::info!(decision, marble = name, verdict, "a Marble was activated");
             }
             (Kind::Activation, false) => {
-                tracing::warn!(decision, codes, marble = name, verdict, "a Marble was refused");
+                tracing::warn!(decision, codes, reason, marble = name, verdict, "a Marble was refused");
             }
             (Kind::Renewal, true) => tracing::debug!(decision, marble = name, "a certificate was renewed"),
             (Kind::Renewal, false) => {
@@ -170,6 +181,12 @@ impl Coordinator {
         if caller.is_owner(&self.configuration.owner) { Subject::Owner } else { Subject::Unknown }
     }
 }
+
+/// What a guest learns when a store outside does not give what it needs: code and sentence.
+pub(super) const UNAVAILABLE: (&str, &str) = (
+    "PARAMETERS_UNAVAILABLE",
+    "a parameter is not available now: try again, and see the coordinator's decisions",
+);
 
 /// Why an answer of the client API is not success, for whoever tells of it.
 #[derive(Clone)]

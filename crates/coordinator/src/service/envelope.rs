@@ -6,6 +6,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use secret_store::StoreError;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -76,6 +77,12 @@ impl IntoResponse for Refusal {
             | Refusal::RecoveryFailed(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Refusal::Busy => StatusCode::TOO_MANY_REQUESTS,
             Refusal::Recovering { .. } | Refusal::Unrecoverable => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::SecretStore { error, .. } => match error {
+                StoreError::Unreachable(_) | StoreError::Unavailable { .. } => {
+                    StatusCode::SERVICE_UNAVAILABLE
+                }
+                _ => StatusCode::BAD_GATEWAY,
+            },
             Refusal::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Refusal::Unfit(_) => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::LossNotAccepted { .. } => StatusCode::CONFLICT,

@@ -28,7 +28,7 @@ use super::{
     Coordinator, Decided, StartError,
     certificate::Tls,
     connections,
-    decision::{Decision, Kind},
+    decision::{Decision, Kind, UNAVAILABLE},
     telemetry::Traced,
 };
 use crate::core::{self, NativePeer, Refusal, State};
@@ -102,18 +102,20 @@ impl Marble for MarbleService {
         let certificate = request.extensions().get::<ClientCertificate>().cloned();
         let coordinator = self.coordinator.clone();
         let request = request.into_inner();
-        let work = tokio::task::spawn_blocking(move || {
+        // A task of its own: what was decided is told also when the program no longer waits for it.
+        let work = tokio::spawn(async move {
             let traced = Traced::start(coordinator.telemetry.as_ref(), "activation");
-            let (subject, answer) =
-                (coordinator.marble(&request.marble_type), activate(&coordinator, certificate, &request));
+            let subject = coordinator.marble(&request.marble_type);
+            let answer = activate(&coordinator, certificate, request).await;
             let (decision, verdict) = match &answer {
                 Ok((_, appraised)) => {
                     (Decision::granted(Kind::Activation, subject), Some(appraised.verdict()))
                 }
-                Err(NotActivated { codes, verdict, .. }) => (
-                    Decision { codes: codes.clone(), ..Decision::granted(Kind::Activation, subject) },
-                    verdict.as_deref(),
-                ),
+                Err(NotActivated { codes, verdict, reason, .. }) => {
+                    let (codes, reason) = (codes.clone(), reason.clone());
+                    let granted = Decision::granted(Kind::Activation, subject);
+                    (Decision { codes, reason, ..granted }, verdict.as_deref())
+                }
             };
             coordinator.decided(&Decision { verdict, ..decision }, traced);
             answer.map(|(answer, _)| answer).map_err(|error| error.status)
@@ -127,24 +129,26 @@ struct NotActivated {
     status: Status,
     codes: Vec<String>,
     verdict: Option<Box<Verdict>>,
+    reason: Option<String>,
 }
 
 impl NotActivated {
     fn new(status: Status, code: &str) -> Self {
-        Self { status, codes: vec![code.to_owned()], verdict: None }
+        Self { status, codes: vec![code.to_owned()], verdict: None, reason: None }
     }
 }
 
 impl From<Refusal> for NotActivated {
     fn from(refusal: Refusal) -> Self {
-        Self::new(status(&refusal), refusal.code())
+        let reason = matches!(refusal, Refusal::SecretStore { .. }).then(|| refusal.to_string());
+        Self { reason, ..Self::new(status(&refusal), refusal.code()) }
     }
 }
 
-fn activate(
-    coordinator: &Coordinator,
+async fn activate(
+    coordinator: &Arc<Coordinator>,
     certificate: Option<ClientCertificate>,
-    request: &ActivationReq,
+    request: ActivationReq,
 ) -> Result<(ActivationResp, Appraised), NotActivated> {
     let state = coordinator.snapshot()?.state;
     if state.mesh().is_none() {
@@ -155,22 +159,45 @@ fn activate(
         let status = Status::unauthenticated("couldn't get marble TLS certificate");
         return Err(NotActivated::new(status, Refusal::NoCertificate.code()));
     };
-    let appraised = appraise(coordinator, &state, &certificate, request)?;
-    let accepted =
-        |error: NotActivated| NotActivated { verdict: Some(Box::new(appraised.verdict().clone())), ..error };
-    let uuid = uuid(&request.uuid).map_err(|status| accepted(NotActivated::new(status, "UUID_MALFORMED")))?;
-    let now = (coordinator.clock)();
+    let (own, current) = (coordinator.clone(), state.clone());
+    let (request, uuid, appraised) = blocking(move || {
+        let appraised = appraise(&own, &current, &certificate, &request)?;
+        let malformed = |status| on(&appraised, NotActivated::new(status, "UUID_MALFORMED"));
+        let uuid = uuid(&request.uuid).map_err(malformed)?;
+        Ok((request, uuid, appraised))
+    })
+    .await?;
     let peer = NativePeer { appraised: &appraised, marble: &request.marble_type, uuid: &uuid };
-    let activation = core::activate_native(&state, &peer, now).map_err(|refusal| accepted(refusal.into()))?;
-    coordinator
-        .commit(|state| Ok(Decided::one(activation.admit(state, now)?, ())))
-        .map_err(|refusal| accepted(refusal.into()))?;
-    let parameters = Parameters {
-        files: activation.files.into_iter().collect(),
-        env: activation.env.into_iter().collect(),
-        argv: activation.argv,
-    };
-    Ok((ActivationResp { parameters: Some(parameters) }, appraised))
+    let accepted = |refusal: Refusal| on(&appraised, refusal.into());
+    let stored = core::stored_for_native(&state, &peer).map_err(accepted)?;
+    let stored = coordinator.fetch(&state, stored).await.map_err(accepted)?;
+    let own = coordinator.clone();
+    blocking(move || {
+        let now = (own.clock)();
+        let peer = NativePeer { appraised: &appraised, marble: &request.marble_type, uuid: &uuid };
+        let accepted = |refusal: Refusal| on(&appraised, refusal.into());
+        let activation = core::activate_native(&state, &peer, &stored, now).map_err(accepted)?;
+        own.commit(|state| Ok(Decided::one(activation.admit(state, now)?, ()))).map_err(accepted)?;
+        let parameters = Parameters {
+            files: activation.files.into_iter().collect(),
+            env: activation.env.into_iter().collect(),
+            argv: activation.argv,
+        };
+        Ok((ActivationResp { parameters: Some(parameters) }, appraised))
+    })
+    .await
+}
+
+/// Refused, although its Evidence was accepted.
+fn on(appraised: &Appraised, error: NotActivated) -> NotActivated {
+    NotActivated { verdict: Some(Box::new(appraised.verdict().clone())), ..error }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, NotActivated> + Send + 'static,
+) -> Result<T, NotActivated> {
+    let cancelled = |_| Err(Refusal::Internal("the request was cancelled".into()).into());
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(cancelled)
 }
 
 fn appraise(
@@ -200,7 +227,7 @@ fn appraise(
         |refused| {
             let codes: Vec<_> = refused.codes().iter().map(ToString::to_string).collect();
             let status = denied(&format_args!("invalid quote: {}", codes.join(",")));
-            NotActivated { status, codes, verdict: Some(Box::new(refused.verdict().clone())) }
+            NotActivated { status, codes, verdict: Some(Box::new(refused.verdict().clone())), reason: None }
         },
     )
 }
@@ -226,6 +253,13 @@ fn uuid(text: &str) -> Result<String, Status> {
 }
 
 fn status(refusal: &Refusal) -> Status {
+    if let Refusal::SecretStore { .. } = refusal {
+        return Status::with_details(
+            Code::Unavailable,
+            UNAVAILABLE.1,
+            UNAVAILABLE.0.as_bytes().to_vec().into(),
+        );
+    }
     let (code, text) = match refusal {
         Refusal::NoManifest | Refusal::Recovering { .. } | Refusal::Unrecoverable => {
             (Code::FailedPrecondition, format!("cannot accept marbles in current state: {refusal}"))

@@ -28,7 +28,7 @@ use tower::Service;
 
 use super::{
     Coordinator, Decided, StartError, connections,
-    decision::{Decision, Kind, Subject},
+    decision::{Decision, Kind, Subject, UNAVAILABLE},
     telemetry::Traced,
 };
 use crate::core::{self, Activation, Certified, Refusal, State};
@@ -146,13 +146,18 @@ impl Mesh for MeshService {
     ) -> Result<Response<ActivateResponse>, Status> {
         let admitted = admitted(&request)?;
         let (coordinator, peer) = (self.coordinator.clone(), admitted.peer.clone());
-        let work = move || {
-            let now = (coordinator.clock)();
-            // Rendering and signing happen on a snapshot, without a lock; the commit repeats the cheap part.
+        let work = async move {
             let state = coordinator.snapshot()?.state;
-            let activation = core::activate(&state, &admitted.peer, admitted.epoch, now)?;
-            coordinator.commit(|state| Ok(Decided::one(activation.admit(state, now)?, ())))?;
-            Ok(activation_response(activation))
+            let stored = core::stored_for(&state, &admitted.peer, admitted.epoch)?;
+            let stored = coordinator.fetch(&state, stored).await?;
+            blocking(move || {
+                let now = (coordinator.clock)();
+                // Rendering and signing happen on a snapshot, without a lock; the commit repeats the cheap part.
+                let activation = core::activate_with(&state, &admitted.peer, admitted.epoch, &stored, now)?;
+                coordinator.commit(|state| Ok(Decided::one(activation.admit(state, now)?, ())))?;
+                Ok(activation_response(activation))
+            })
+            .await
         };
         self.decide(Kind::Activation, &peer, work).await
     }
@@ -160,40 +165,46 @@ impl Mesh for MeshService {
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
         let admitted = admitted(&request)?;
         let (coordinator, peer) = (self.coordinator.clone(), admitted.peer.clone());
-        let work = move || {
+        let work = blocking(move || {
             let now = (coordinator.clock)();
             let certified = coordinator.commit(|state| {
                 let (event, certified) = core::renew(state, &admitted.peer, admitted.epoch, now)?;
                 Ok(Decided::one(event, certified))
             })?;
             Ok(RenewResponse { certificate: Some(certificate(certified)) })
-        };
+        });
         self.decide(Kind::Renewal, &peer, work).await
     }
 }
 
 impl MeshService {
     /// Does the work, and tells what was decided.
-    async fn decide<T: Send + 'static>(
+    async fn decide<T>(
         &self,
         kind: Kind,
         peer: &AttestedPeer,
-        work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+        work: impl Future<Output = Result<T, Refusal>>,
     ) -> Result<Response<T>, Status> {
         let name = if kind == Kind::Renewal { "renewal" } else { "activation" };
         let traced = Traced::start(self.coordinator.telemetry.as_ref(), name);
-        let result = tokio::task::spawn_blocking(work)
-            .await
-            .unwrap_or_else(|_| Err(Refusal::Internal("the request was cancelled".into())));
+        let result = work.await;
         let claims = KeepClaims::from_bytes(&peer.claims);
         let subject = claims.map_or(Subject::Unknown, |claims| self.coordinator.marble(&claims.marble));
         let decision = match &result {
             Ok(_) => Decision::granted(kind, subject),
-            Err(refusal) => Decision::refused(kind, subject, refusal.code()),
+            Err(refusal) => Decision::because(kind, subject, refusal),
         };
         self.coordinator.decided(&decision.on(peer.appraised.verdict()), traced);
         result.map(Response::new).map_err(|refusal| status(&refusal))
     }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|_| Err(Refusal::Internal("the request was cancelled".into())))
 }
 
 fn admitted<T>(request: &Request<T>) -> Result<Admitted, Status> {
@@ -204,8 +215,16 @@ fn admitted<T>(request: &Request<T>) -> Result<Admitted, Status> {
         .ok_or_else(|| Status::unauthenticated("not an attested connection"))
 }
 
-/// The sentence as message, the stable code as details.
+/// The sentence as message, the stable code as details. How stores outside are is the operator's business, and no
+/// guest's.
 fn status(refusal: &Refusal) -> Status {
+    if let Refusal::SecretStore { .. } = refusal {
+        return Status::with_details(
+            Code::Unavailable,
+            UNAVAILABLE.1,
+            UNAVAILABLE.0.as_bytes().to_vec().into(),
+        );
+    }
     let code = match refusal {
         Refusal::NoManifest | Refusal::StaleAppraisal { .. } | Refusal::Parameters { .. } => {
             Code::FailedPrecondition

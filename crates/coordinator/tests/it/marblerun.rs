@@ -33,7 +33,7 @@ fn program() -> std::sync::Arc<EmulatedTee> {
 }
 
 /// A manifest as MarbleRun's users write it, with the emulated platform named.
-fn text() -> Value {
+pub fn text() -> Value {
     let mut text = updatable();
     let root = evidence::pem::encode(&CertificateDer(machine().roots().intel.0.to_vec()));
     text["Platforms"]["Sgx"] = json!({ "EmulatedRoots": [root] });
@@ -78,7 +78,11 @@ fn quote(tee: &EmulatedTee, certificate: &[u8]) -> Vec<u8> {
     [&[1, 0, 0, 0, 2, 0, 0, 0][..], &(quote.len() as u64).to_le_bytes(), &quote].concat()
 }
 
-async fn activate(running: &Running, key: &TeeKey, request: ActivationReq) -> Result<ActivationResp, Status> {
+pub async fn activate(
+    running: &Running,
+    key: &TeeKey,
+    request: ActivationReq,
+) -> Result<ActivationResp, Status> {
     let identity = user(key);
     let mut config =
         unverified_client(Some(&identity), attested_tls::clock::fixed(NOW)).unwrap().as_ref().clone();
@@ -97,7 +101,7 @@ async fn activate(running: &Running, key: &TeeKey, request: ActivationReq) -> Re
     MarbleClient::new(channel).activate(request).await.map(tonic::Response::into_inner)
 }
 
-fn request(key: &TeeKey) -> ActivationReq {
+pub fn request(key: &TeeKey) -> ActivationReq {
     ActivationReq {
         quote: quote(&program(), key.certificate()),
         csr: Vec::new(),

@@ -156,8 +156,13 @@ impl Running {
         std::fs::create_dir_all(&endorsements).unwrap();
         let sgx = testkit::tee::machine().endorsements(Platform::Sgx).to_bytes();
         std::fs::write(endorsements.join("sgx.cbor"), sgx).unwrap();
-        let hints =
-            HostHints { state: directory.path().into(), endorsements: vec![endorsements], telemetry, tpm };
+        let hints = HostHints {
+            state: directory.path().into(),
+            endorsements: vec![endorsements],
+            telemetry,
+            tpm,
+            ..HostHints::default()
+        };
         let coordinator = Coordinator::open(tee.clone(), configuration, &hints, clock::fixed(NOW)).unwrap();
         let stop = CancellationToken::new();
         let (marbles, metrics) = (

@@ -38,8 +38,8 @@ impl Served {
         self.log.note(&self.checkpoint(self.entries.len()).text())
     }
 
-    fn begin(&self, remembered: Option<Checkpoint>) -> Result<Audit, AuditError> {
-        Audit::begin(self.attested(), &self.note(), remembered, &ed25519)
+    fn begin(&self, remembered: impl IntoIterator<Item = Checkpoint>) -> Result<Audit, AuditError> {
+        Audit::begin(self.attested(), &self.note(), remembered.into_iter().collect(), &ed25519)
     }
 }
 
@@ -74,10 +74,10 @@ fn an_honest_log_is_believed_and_what_it_says_is_given() {
 fn a_log_may_have_grown_since_its_evidence_and_not_shrunk() {
     let served = Served::new(9, 200);
     let older = Attested { head: served.checkpoint(6).head, ..served.attested() };
-    let audit = Audit::begin(older, &served.note(), None, &ed25519).unwrap();
+    let audit = Audit::begin(older, &served.note(), Vec::new(), &ed25519).unwrap();
     assert_eq!(replay(audit, &served.entries).unwrap().covered.size, 6);
     let note = served.log.note(&served.checkpoint(8).text());
-    assert_eq!(code(Audit::begin(served.attested(), &note, None, &ed25519)), "LOG_ROLLED_BACK");
+    assert_eq!(code(Audit::begin(served.attested(), &note, Vec::new(), &ed25519)), "LOG_ROLLED_BACK");
 }
 
 #[test]
@@ -107,6 +107,8 @@ fn s16_a_fork_is_found_by_whoever_remembers() {
     let (one, other) = (Served::new(9, 200), Served::new(9, 201));
     let forked = replay(other.begin(Some(one.checkpoint(9))).unwrap(), &other.entries);
     assert_eq!(code(forked), "LOG_FORKED");
+    let one_of_two = other.begin([other.checkpoint(5), one.checkpoint(9)]).unwrap();
+    assert_eq!(code(replay(one_of_two, &other.entries)), "LOG_FORKED", "remembered, and witnessed");
     let longer = Served::new(12, 200);
     let forked = replay(longer.begin(Some(other.checkpoint(9))).unwrap(), &longer.entries);
     assert_eq!(code(forked), "LOG_FORKED");
@@ -127,12 +129,12 @@ fn a_checkpoint_of_another_key_or_head_than_the_evidences_is_refused() {
     let served = Served::new(9, 200);
     let other = Pair::new(served.log.key.name(), Signer::Log, 2);
     let note = other.note(&served.checkpoint(9).text());
-    assert_eq!(code(Audit::begin(served.attested(), &note, None, &ed25519)), "LOG_SIGNATURE");
+    assert_eq!(code(Audit::begin(served.attested(), &note, Vec::new(), &ed25519)), "LOG_SIGNATURE");
     let attested = Attested { key: other.key.clone(), ..served.attested() };
-    let audit = Audit::begin(attested, &note, None, &ed25519).unwrap();
+    let audit = Audit::begin(attested, &note, Vec::new(), &ed25519).unwrap();
     assert_eq!(code(replay(audit, &served.entries)), "LOG_KEY", "the entries name the first key");
     let attested = Attested { head: Head { root: [1; 32], ..served.attested().head }, ..served.attested() };
-    let audit = Audit::begin(attested, &served.note(), None, &ed25519).unwrap();
+    let audit = Audit::begin(attested, &served.note(), Vec::new(), &ed25519).unwrap();
     assert_eq!(code(replay(audit, &served.entries)), "LOG_ROOT");
 }
 

@@ -93,7 +93,10 @@ impl Tether {
         });
         match moved {
             // To remove it takes the owner's hierarchy, which may have a password by now.
-            Ok(opened) => Ok(drop(opened.remove())),
+            Ok(opened) => {
+                let _ = opened.remove();
+                Ok(())
+            }
             // In another TPM, or gone: then nobody can reach it here.
             Err(TpmError::OtherTpm { .. } | TpmError::Refused { .. }) => Ok(()),
             Err(error) => Err(error.into()),

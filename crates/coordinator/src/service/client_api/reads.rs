@@ -211,21 +211,29 @@ pub(super) async fn secrets(
     query: Result<Query<Vec<(String, String)>>, QueryRejection>,
 ) -> Response {
     let names = names(query);
-    answer(blocking(move || Ok(json!({ "secrets": download(&coordinator, &caller, &names)? })))).await
+    answer(async { Ok(json!({ "secrets": download(&coordinator, caller, names).await? })) }).await
 }
 
-/// Values of secrets, once the transparency log says who got them.
-pub(super) fn download(
-    coordinator: &Coordinator,
-    caller: &Caller,
-    names: &[String],
+/// Values of secrets, once the transparency log says who got them. Stores are asked for what the user may read, and for
+/// nothing else.
+pub(super) async fn download(
+    coordinator: &Arc<Coordinator>,
+    caller: Caller,
+    names: Vec<String>,
 ) -> Result<Value, Refusal> {
-    let now = (coordinator.clock)();
-    let values = coordinator.commit(|state| {
-        let (event, values) = core::download_secrets(state, caller, names, now)?;
-        Ok(Decided::one(event, values))
-    })?;
-    Ok(json!(values))
+    let state = coordinator.snapshot()?.state;
+    let stored = core::stored_for_reader(&state, &caller, &names)?;
+    let stored = coordinator.fetch(&state, stored).await?;
+    let coordinator = coordinator.clone();
+    blocking(move || {
+        let now = (coordinator.clock)();
+        let values = coordinator.commit(|state| {
+            let (event, values) = core::download_secrets(state, &caller, &names, &stored, now)?;
+            Ok(Decided::one(event, values))
+        })?;
+        Ok(json!(values))
+    })
+    .await
 }
 
 /// The secrets that a request names.

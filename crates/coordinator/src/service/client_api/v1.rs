@@ -75,7 +75,7 @@ async fn secrets(
     query: Result<Query<Vec<(String, String)>>, QueryRejection>,
 ) -> Response {
     let names = reads::names(query);
-    answer(blocking(move || reads::download(&coordinator, &caller, &names))).await
+    answer(reads::download(&coordinator, caller, names)).await
 }
 
 async fn pending(State(coordinator): Shared) -> Response {

@@ -10,6 +10,8 @@ mod elsewhere;
 mod log;
 #[path = "coordinator/recovery.rs"]
 mod recovery;
+#[path = "coordinator/rollback.rs"]
+mod rollback;
 #[path = "coordinator/secrets.rs"]
 mod secrets;
 #[path = "coordinator/stores.rs"]

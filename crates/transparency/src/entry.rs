@@ -191,6 +191,14 @@ pub enum Fact {
         /// What the platform's vendor calls that machine, where Evidence says so.
         machine: Option<String>,
     },
+    /// The state was not the newest, or nobody could know; holders accepted that what came after so many records is
+    /// lost.
+    AnchorReset {
+        /// Whose shares.
+        holders: Names,
+        /// How many records of the state log were left.
+        records: u64,
+    },
 }
 
 /// 32 bytes, in hexadecimal digits.

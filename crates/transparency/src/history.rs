@@ -166,7 +166,8 @@ impl History {
             Fact::SecretsWritten { .. }
             | Fact::SecretsRead { .. }
             | Fact::RecoveryRehearsed { .. }
-            | Fact::ReplicaJoined { .. } => {}
+            | Fact::ReplicaJoined { .. }
+            | Fact::AnchorReset { .. } => {}
             Fact::Founded { .. } | Fact::ManifestSet { .. } => return Err(Rule::Founding),
         }
         Ok(())

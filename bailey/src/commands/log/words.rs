@@ -66,6 +66,10 @@ fn sentence(fact: &Fact) -> String {
         Fact::ReplicaJoined { replica, platform, .. } => {
             format!("another coordinator joined on {platform}, key {}", short(replica))
         }
+        Fact::AnchorReset { holders, records } => format!(
+            "{} accepted the state as it is after {records} records, and the loss of any that came after",
+            names(holders)
+        ),
     }
 }
 

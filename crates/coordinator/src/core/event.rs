@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use evidence::Platform;
 
-use super::{SealedLogKey, SecretValue};
+use super::{SealedLogKey, SecretValue, anchor::TpmPin};
 use crate::store::StoreError;
 
 /// One decided fact. `at` is seconds since 1970.
@@ -146,6 +146,20 @@ pub enum Event {
         epoch: Epoch,
         /// Certificates of the new epoch's CA.
         generated: BTreeMap<String, SecretValue>,
+        at: i64,
+    },
+    /// The last record of a batch, where a TPM keeps a chain: the chain's value before the batch.
+    Anchored {
+        /// With the first batch of a chain: where the chain is.
+        pin: Option<TpmPin>,
+        before: ByteArray<32>,
+    },
+    /// Holders of recovery keys accepted that what came after so many records is lost, and the anchor with it.
+    AnchorReset {
+        /// Whose shares.
+        holders: Vec<String>,
+        /// How many records were left.
+        length: u64,
         at: i64,
     },
 }

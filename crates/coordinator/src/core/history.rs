@@ -89,7 +89,11 @@ impl Entry {
             Event::ReplicaJoined { platform, machine, at, .. } => {
                 (at, "Coordinator replica joined", json!({ "platform": platform, "machine": machine }))
             }
+            Event::AnchorReset { holders, length, at } => {
+                (at, "State anchored anew", json!({ "holders": holders, "records": length }))
+            }
             Event::Founded { .. }
+            | Event::Anchored { .. }
             | Event::SecretsWritten { .. }
             | Event::Activated { .. }
             | Event::Renewed { .. }

@@ -9,6 +9,7 @@ mod recovery;
 mod rehearsal;
 mod stores;
 mod v1;
+mod witness;
 mod writes;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
@@ -77,6 +78,7 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
         .route("/api/v3/log/cosignature", post(log::cosignature))
         .route("/api/v3/log/secrets", get(log::secrets))
         .route("/api/v3/log/tile/{*path}", get(log::tile))
+        .route("/api/v3/head", get(witness::head).post(witness::witness))
         .route("/livez", get(reads::live))
         .route("/readyz", get(reads::ready))
         .fallback(|| async {

@@ -85,9 +85,9 @@ impl IntoResponse for Refusal {
                 _ => StatusCode::BAD_GATEWAY,
             },
             Refusal::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            Refusal::CutOff(_) | Refusal::RolledBack(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Refusal::SealModeShared => StatusCode::UNPROCESSABLE_ENTITY,
-            Refusal::NoReplicas => StatusCode::CONFLICT,
+            Refusal::CutOff(_) | Refusal::Unfit(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::SealModeShared | Refusal::PositionUnsigned => StatusCode::UNPROCESSABLE_ENTITY,
+            Refusal::NoReplicas | Refusal::LossNotAccepted { .. } => StatusCode::CONFLICT,
         };
         failure(status, self.code(), &self.to_string(), self.details())
     }

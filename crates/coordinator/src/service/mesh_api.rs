@@ -257,7 +257,7 @@ pub(super) fn status(refusal: &Refusal) -> Status {
             Code::FailedPrecondition
         }
         Refusal::Internal(_) => Code::Internal,
-        Refusal::CutOff(_) | Refusal::RolledBack(_) => Code::Unavailable,
+        Refusal::CutOff(_) | Refusal::Unfit(_) => Code::Unavailable,
         _ => Code::PermissionDenied,
     };
     Status::with_details(code, refusal.to_string(), refusal.code().as_bytes().to_vec().into())

@@ -197,8 +197,11 @@ async fn s46_keys_are_handed_to_nothing_but_the_same_coordinator() {
     let replica = |tee| crate::service::join_in_role(&one, tee, Role::Replica);
     let refused = replica(keep_on(Platform::Tdx)).await.unwrap_err();
     assert_eq!(refused.codes(), ["MEASUREMENT_MISMATCH"], "{refused:?}");
-    let owner =
-        CoordinatorConfiguration { owner: *people().stranger.digest(), names: vec!["localhost".into()] };
+    let owner = CoordinatorConfiguration {
+        owner: *people().stranger.digest(),
+        names: vec!["localhost".into()],
+        tpm: None,
+    };
     let refused = replica(EmulatedTee::launch(Platform::Tdx, CODE, &owner.to_json())).await.unwrap_err();
     assert_eq!(refused.codes(), ["LAUNCH_CONFIGURATION_MISMATCH"], "{refused:?}");
     assert!(replica(one.tee.clone()).await.is_ok());

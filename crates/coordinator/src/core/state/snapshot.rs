@@ -18,7 +18,9 @@ use zeroize::Zeroizing;
 
 use super::{Mesh, Pending, State, authority};
 use crate::core::{
-    IdentityKey, Refusal, SecretValue, epoch,
+    IdentityKey, Refusal, SecretValue,
+    anchor::Chain,
+    epoch,
     event::{Epoch, SealedAuthority},
     history::Entry,
     instances::Instances,
@@ -37,6 +39,7 @@ struct StateRecord {
     emulated: bool,
     mesh: Option<MeshRecord>,
     log: LogRecord,
+    chain: Option<Chain>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -89,7 +92,7 @@ struct PendingRecord {
 impl State {
     /// The whole state as one record.
     pub fn to_snapshot(&self) -> Result<Zeroizing<Vec<u8>>, Refusal> {
-        let Self { identity, root, root_secret, emulated, mesh, log } = self;
+        let Self { identity, root, root_secret, emulated, mesh, chain, log } = self;
         let record = StateRecord {
             version: VERSION,
             root: epoch::sealed(root, identity)?,
@@ -97,6 +100,7 @@ impl State {
             emulated: *emulated,
             mesh: mesh.as_ref().map(|mesh| mesh_record(mesh, identity)).transpose()?,
             log: log.to_record(identity)?,
+            chain: chain.clone(),
         };
         let mut out = Zeroizing::new(Vec::new());
         ciborium::into_writer(&record, &mut *out)
@@ -120,6 +124,7 @@ impl State {
             emulated: record.emulated,
             mesh: record.mesh.map(|mesh| mesh_of(mesh, &identity)).transpose()?,
             log: Log::from_record(record.log, &identity)?,
+            chain: record.chain,
             identity,
         })
     }

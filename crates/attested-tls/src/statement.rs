@@ -151,7 +151,7 @@ impl Presented {
         let evidence = Evidence::parse(&self.evidence)?;
         let endorsements = Endorsements::from_bytes(&self.endorsements)
             .map_err(|error| StatementError::Endorsements(error.to_string()))?;
-        let report_data = self.report_data.clone().into();
+        let report_data = self.report_data.into();
         let reference = ReferenceValues { report_data, measurements: measurements.to_vec() };
         verifier
             .appraise(&evidence, &endorsements, &reference, policy, now)

@@ -85,7 +85,7 @@ impl Need {
     }
 
     /// Makes it. Takes as long as RSA keys take; holds nothing.
-    pub fn make(self: Box<Self>, now: UnixTime) -> Result<NewKeys, Refusal> {
+    pub fn make(self, now: UnixTime) -> Result<NewKeys, Refusal> {
         let (epoch, intermediate) = epoch::below(&self.root, &self.identity, self.epoch, self.emulated, now)?;
         let generated =
             secrets::generate(&self.manifest, &intermediate, now, |it| self.secrets.contains(&it.name))?;
@@ -98,7 +98,7 @@ impl Need {
             }
             None => None,
         };
-        Ok(NewKeys { need: *self, epoch, generated, root_secret, recovery })
+        Ok(NewKeys { need: self, epoch, generated, root_secret, recovery })
     }
 
     /// What was made for this very need, or that it must be.

@@ -72,6 +72,14 @@ impl Locked {
     }
 }
 
+/// What a share came to.
+pub(super) struct Taken {
+    /// How many are missing now.
+    pub(super) remaining: usize,
+    /// It itself, where other replicas wait for it as well.
+    pub(super) share: Option<Zeroizing<Vec<u8>>>,
+}
+
 /// What adopting a state came to.
 enum Adopted {
     Ours,
@@ -92,18 +100,20 @@ impl Coordinator {
         locked.as_mut().ok_or(Refusal::NotRecovering)?.ephemeral.public_key()
     }
 
-    /// Takes a share: as it is, or encrypted to [`Coordinator::recovery_key`]. Gives the number that is missing, and the
-    /// share itself, where other replicas may want it; at 0 the state is open. Where an anchor says that this is an
+    /// Takes a share: as it is, or encrypted to [`Coordinator::recovery_key`]; when none is missing any more, the state
+    /// is open. Where an anchor says that this is an
     /// older state, each holder must accept the loss of what came after so many records.
     pub(super) fn recover(
         &self,
         share: &[u8],
         signature: &[u8],
         accepted: Option<u64>,
-    ) -> Result<(usize, Option<Zeroizing<Vec<u8>>>), Refusal> {
+    ) -> Result<Taken, Refusal> {
         if let Some(unserved) = self.unserved() {
             // What is unfit is this coordinator's state: it was shown so, and no other one was.
-            return self.accept_loss(&unserved, (share, signature), accepted).map(|missing| (missing, None));
+            return self
+                .accept_loss(&unserved, (share, signature), accepted)
+                .map(|remaining| Taken { remaining, share: None });
         }
         let mut guard = self.locked.lock().unwrap_or_else(PoisonError::into_inner);
         let locked = guard.as_mut().ok_or(Refusal::NotRecovering)?;
@@ -112,7 +122,7 @@ impl Coordinator {
         progress.upload(share.clone(), signature)?;
         locked.accepted.push(accepted);
         let remaining = progress.remaining();
-        let Some(secret) = progress.secret() else { return Ok((remaining, Some(share))) };
+        let Some(secret) = progress.secret() else { return Ok(Taken { remaining, share: Some(share) }) };
         let holders = progress.holders();
         let unlocked = unlock(&locked.store, &secret)
             .and_then(|(unlocked, state)| Ok((unlocked, self.tether_of(&state, &locked.accepted)?)));
@@ -125,7 +135,7 @@ impl Coordinator {
                 if self.replicas.is_some() && !matches!(adopted, Ok(Adopted::Ours)) {
                     *guard = self.locked_again().ok();
                 }
-                adopted.map(|_| (0, Some(share)))
+                adopted.map(|_| Taken { remaining: 0, share: None })
             }
             Err(refusal) => {
                 // The shares were right and the state is not theirs: whoever changed the file must not block it.

@@ -123,7 +123,7 @@ async fn serves(running: &Running, value: &str) {
 }
 
 /// Says so everywhere, and serves nobody.
-async fn serves_nothing(running: &Running, code: &str) {
+pub async fn serves_nothing(running: &Running, code: &str) {
     let status = running.get(None, "/api/v2/status").await.json();
     assert_eq!(
         (&status["data"]["code"], &status["data"]["unfit"]["code"]),
@@ -255,7 +255,7 @@ fn a_required_tpm_that_is_not_there_is_said() {
 }
 
 /// With recovery keys; what was before the newest state, and the holders' shares.
-async fn with_holders(running: &Running, holders: &[Holder]) -> Vec<Vec<u8>> {
+pub async fn with_holders(running: &Running, holders: &[Holder]) -> Vec<Vec<u8>> {
     let mut text = manifest();
     let keys: BTreeMap<_, _> = holders.iter().map(|holder| (holder.name, &holder.pem)).collect();
     text["RecoveryKeys"] = json!(keys);
@@ -266,7 +266,7 @@ async fn with_holders(running: &Running, holders: &[Holder]) -> Vec<Vec<u8>> {
     holders.iter().map(|holder| holder.decrypt(&secrets)).collect()
 }
 
-async fn upload(running: &Running, holder: &Holder, share: &[u8], accepted: Option<u64>) -> Answer {
+pub async fn upload(running: &Running, holder: &Holder, share: &[u8], accepted: Option<u64>) -> Answer {
     let mut body = json!({
         "recoverySecret": BASE64.encode(share), "recoverySecretSignature": BASE64.encode(holder.sign(share)),
     });
@@ -363,7 +363,7 @@ async fn s16_a_recovery_by_other_code_asks_the_tpm_too() {
 }
 
 /// Hands a head to a coordinator, as it was got from one.
-async fn show(running: &Running, head: &Value) -> Answer {
+pub async fn show(running: &Running, head: &Value) -> Answer {
     let data = &head["data"];
     let body = json!({ "length": data["length"], "head": data["head"], "signature": data["signature"] });
     running.post(None, "/api/v3/head", body.to_string()).await

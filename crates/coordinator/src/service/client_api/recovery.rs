@@ -9,6 +9,8 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::service::recovery::Taken;
+
 use super::{Shared, answer, base64, costly, parse};
 
 #[derive(Deserialize)]
@@ -38,8 +40,8 @@ pub(super) async fn recover(State(coordinator): Shared, body: Result<Bytes, Byte
     };
     answer(async move {
         let (taken, signed) = (coordinator.clone(), signature.clone());
-        let (remaining, share) = costly(move || taken.recover(&share, &signed, accepted)).await?;
-        if let Some(share) = share.filter(|_| remaining > 0) {
+        let Taken { remaining, share } = costly(move || taken.recover(&share, &signed, accepted)).await?;
+        if let Some(share) = share {
             coordinator.spread_share(&share, &signature).await;
         }
         let message = match remaining {

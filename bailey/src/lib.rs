@@ -11,6 +11,7 @@
 pub mod client;
 pub mod commands;
 pub mod failure;
+pub mod heads;
 pub mod identity;
 pub mod key;
 pub mod output;

@@ -12,6 +12,8 @@ mod evict;
 mod log;
 #[path = "coordinator/recovery.rs"]
 mod recovery;
+#[path = "coordinator/rollback.rs"]
+mod rollback;
 #[path = "coordinator/secrets.rs"]
 mod secrets;
 #[path = "coordinator/stores.rs"]

@@ -72,6 +72,7 @@ const ABSENCES: &[(&str, &[&str])] = &[
     ("mesh-api", &["endorsements", "evidence", "appraisal", "attested-tls"]),
     ("bailey", &["wasmtime"]),
     ("etcd", &["endorsements", "evidence", "appraisal", "attested-tls", "manifest"]),
+    ("tpm-anchor", &["evidence", "appraisal", "attested-tls", "coordinator", "tokio", "rustls"]),
     (
         "transparency",
         &["evidence", "appraisal", "attested-tls", "aws-lc-rs", "tokio", "rustls", "rand", "getrandom"],

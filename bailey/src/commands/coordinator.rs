@@ -68,6 +68,10 @@ pub struct Start {
     #[arg(long, value_name = "NUMBER", default_value_t = 1, requires = "etcd",
           value_parser = clap::value_parser!(u8).range(1..=9))]
     replicas: u8,
+    /// Anchor its state in this TPM: /dev/tpmrm0, or unix:PATH or tcp:HOST:PORT of an emulator; that there must be one
+    /// is measured
+    #[arg(long, value_name = "TPM", conflicts_with = "etcd")]
+    tpm: Option<String>,
     /// Print where everything is as JSON when it serves
     #[arg(long)]
     json: bool,
@@ -111,6 +115,7 @@ impl Start {
             marbles: Some(self.marble_address),
             metrics: self.metrics_address,
             etcd: self.etcd_plan()?,
+            tpm: self.tpm.clone(),
         };
         let (mesh, verified) = Mesh::found(&machine, "coordinator", &plan, owner).await?;
         let mut replicas = Vec::new();

@@ -36,6 +36,9 @@ pub struct Recover {
     /// Prove to a running coordinator that the recovery secrets would work, and change nothing
     #[arg(long)]
     rehearse: bool,
+    /// Go on with an older state: accept that nothing is left but its first so many records, as `bailey status` names them
+    #[arg(long, value_name = "RECORDS", conflicts_with = "rehearse")]
+    accept_loss: Option<u64>,
     /// The coordinator, such as https://localhost:4433
     #[arg(long, value_name = "URL", required = true)]
     coordinator: Option<String>,
@@ -64,6 +67,9 @@ struct Purpose {
     /// Prove to a running coordinator that the recovery secrets would work, and change nothing
     #[arg(long)]
     rehearse: bool,
+    /// Go on with an older state: accept that nothing is left but its first so many records, as `bailey status` names them
+    #[arg(long, value_name = "RECORDS", conflicts_with = "rehearse")]
+    accept_loss: Option<u64>,
 }
 
 #[derive(Args)]
@@ -156,7 +162,7 @@ impl Recover {
         let (key, share) = decrypted(&secrets, self.holder.as_deref(), &key)?;
         let signature = key.sign(&share)?;
         let client = Remote { coordinator, root }.client(None)?;
-        let purpose = Purpose { rehearse: self.rehearse };
+        let purpose = Purpose { rehearse: self.rehearse, accept_loss: self.accept_loss };
         let encrypted = recovery::encrypt(&purpose.public_key(&client).await?, &share)?;
         purpose.upload(&client, &encrypted, &signature).await
     }
@@ -175,9 +181,12 @@ impl Purpose {
     }
 
     async fn upload(&self, client: &Client, share: &[u8], signature: &[u8]) -> Outcome {
-        let body = json!({
+        let mut body = json!({
             "recoverySecret": BASE64.encode(share), "recoverySecretSignature": BASE64.encode(signature),
         });
+        if let Some(records) = self.accept_loss {
+            body["acceptLoss"] = json!(records);
+        }
         let answer = client.post(self.path(), &body).await.map_err(with_hint)?;
         crate::say!("{}", answer["message"].as_str().unwrap_or("the recovery secret was taken"));
         if !self.rehearse && answer["remaining"] == 0 {

@@ -7,10 +7,11 @@ use appraisal::{Policy, cluster};
 use attested_tls::{claims::CoordinatorClaims, clock};
 use aws_lc_rs::digest::{SHA256, digest};
 use clap::Args;
+use rustls::pki_types::CertificateDer;
 use serde_json::json;
 
 use crate::{
-    client::{Requirements, Verified, VerifyError, verify, verify_with},
+    client::{Client, Endpoint, Requirements, Verified, VerifyError, verify, verify_with},
     commands::{
         colour,
         evidence::{Nonce, emulated_root, nonce},
@@ -18,6 +19,7 @@ use crate::{
         remote::endpoint,
     },
     failure::{Failure, Input, Kind, Outcome},
+    heads::{Heads, Held, RequiredAnchor},
     reference::Corims,
 };
 
@@ -34,6 +36,10 @@ pub struct Verify {
     /// Write the coordinator's root certificate here, for later commands
     #[arg(long, value_name = "FILE")]
     pin: Option<PathBuf>,
+    /// Require that something outside its host would notice an old copy of its state: any, tpm-nv, tpm-nv:KEY, etcd,
+    /// peers or clients
+    #[arg(long, value_name = "KIND")]
+    require_anchor: Vec<RequiredAnchor>,
     /// Write what it proved here, for others to appraise: by `bailey evidence verify`, or on the page in docs/verify
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
@@ -59,6 +65,8 @@ pub struct Required {
     /// Accept the emulated platform whose trust root this is (PEM or DER)
     #[arg(long, value_name = "FILE")]
     emulated_root: Vec<PathBuf>,
+    #[command(flatten)]
+    heads: Heads,
 }
 
 impl Required {
@@ -78,13 +86,24 @@ impl Required {
         })
     }
 
+    /// Whether a coordinator that was appraised shows the newest state that anyone here saw of it.
+    async fn meet(&self, endpoint: &Endpoint, verified: &Verified) -> Outcome {
+        let clock = clock::system();
+        let Some(seen) = Held::of(&verified.claims, &clock) else { return Ok(()) };
+        let root = CertificateDer::from(verified.claims.root.to_vec());
+        let client = Client::new(endpoint.clone(), &root, None, &clock)?;
+        self.heads.meet(&client, &root, &seen).await
+    }
+
     /// Appraises the coordinator at `url`; a refusal names what was found.
     pub async fn appraised(&self, url: &str, manifest: Option<[u8; 32]>) -> Outcome<Verified> {
-        let required = self.requirements(manifest)?;
-        verify(&endpoint(url)?, &required, &clock::system()).await.map_err(|error| match error {
+        let (required, endpoint) = (self.requirements(manifest)?, endpoint(url)?);
+        let verified = verify(&endpoint, &required, &clock::system()).await.map_err(|error| match error {
             VerifyError::Malformed(error) => malformed(error),
             other => Failure { kind: Kind::Refused, error: other.into(), hint: None },
-        })
+        })?;
+        self.meet(&endpoint, &verified).await?;
+        Ok(verified)
     }
 }
 
@@ -100,7 +119,11 @@ impl Verify {
             None => verify(&endpoint, &required, &clock).await,
         };
         match answer {
-            Ok(verified) => self.accepted(&verified),
+            Ok(verified) => {
+                self.require_anchor.iter().try_for_each(|anchor| anchor.check(&verified.claims))?;
+                self.required.meet(&endpoint, &verified).await?;
+                self.accepted(&verified)
+            }
             Err(error) => self.refused(error),
         }
     }
@@ -174,6 +197,9 @@ fn claims_json(claims: &CoordinatorClaims) -> serde_json::Value {
         "transparency": claims.transparency.as_ref().map(|head| json!({
             "size": head.size, "root": hex::encode(head.root.as_slice()), "key": hex::encode(head.key.as_slice()),
         })),
+        "anchors": claims.anchors.iter().map(|anchor| json!({
+            "kind": anchor.kind, "key": anchor.key.as_ref().map(|key| hex::encode(key.as_slice())),
+        })).collect::<Vec<_>>(),
     })
 }
 

@@ -44,6 +44,9 @@ pub struct CoordinatorPlan {
     pub marbles: Option<SocketAddr>,
     /// Where Prometheus finds metrics; nowhere if missing.
     pub metrics: Option<SocketAddr>,
+    /// The TPM that anchors its state, as `bailey-coordinator --tpm` takes it; none if missing. That there must be one
+    /// is measured, and where it is not.
+    pub tpm: Option<String>,
     /// Where it shares its state with others of its kind; in a file of its own if missing. Not of `bailey.toml`.
     #[serde(skip)]
     pub etcd: Option<EtcdPlan>,

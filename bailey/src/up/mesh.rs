@@ -13,7 +13,7 @@ use attested_tls::{
     claims::CoordinatorMode,
     clock::{self, Clock},
     key::SpkiDigest,
-    launch::{CoordinatorConfiguration, CoordinatorRequirements, KeepConfiguration},
+    launch::{CoordinatorConfiguration, CoordinatorRequirements, KeepConfiguration, RequiredTpm},
     service::UserIdentity,
 };
 use host::Restart;
@@ -84,7 +84,12 @@ impl Mesh {
         plan: &CoordinatorPlan,
         owner: SpkiDigest,
     ) -> Result<(Self, Verified)> {
-        let configuration = CoordinatorConfiguration { owner, names: plan.names.clone() }.to_json();
+        let configuration = CoordinatorConfiguration {
+            owner,
+            names: plan.names.clone(),
+            tpm: plan.tpm.as_ref().map(|_| RequiredTpm { key: None }),
+        }
+        .to_json();
         let program = machine.programs().path("bailey-coordinator")?;
         let client_address = plan.listen.map_or_else(free_address, Ok)?;
         let mesh_address = plan.mesh.map_or_else(free_address, Ok)?;
@@ -102,6 +107,7 @@ impl Mesh {
                 .extend(address.into_iter().flat_map(|address| [option.to_owned(), address.to_string()]));
         }
         arguments.extend(plan.etcd.iter().flat_map(EtcdPlan::arguments));
+        arguments.extend(plan.tpm.iter().flat_map(|tpm| ["--tpm".to_owned(), tpm.clone()]));
         machine.launch(name, plan.platform, &program, configuration.clone(), arguments, Restart::Always)?;
         let log = Log::of(machine, name);
         log.until(|line| line["message"] == "serving").await.context("the coordinator did not start")?;

@@ -103,7 +103,8 @@ impl Bench {
     /// A coordinator of this code, on the state of another one or its own; its reference values in
     /// `reference.json`, its root in `root.pem`.
     pub async fn serve(&self, code: &[u8], state: Option<&Path>) -> Serving {
-        let configuration = CoordinatorConfiguration { owner: self.owner, names: vec!["localhost".into()] };
+        let configuration =
+            CoordinatorConfiguration { owner: self.owner, names: vec!["localhost".into()], tpm: None };
         let tee = EmulatedTee::launch_on(machine(), Platform::Tdx, code, &configuration.to_json());
         let reference = ReferenceFile { reference_values: vec![tee.reference()] };
         self.write("reference.json", serde_json::to_vec(&reference).unwrap());
@@ -120,7 +121,9 @@ impl Bench {
         let stop = CancellationToken::new();
         let listeners = Listeners { client, mesh, marbles: None, metrics: None };
         tokio::spawn(coordinator.serve(listeners, stop.clone()));
-        self.appraise(&url, &["verify", &url, "--pin", &self.path("root.pem")]).ok();
+        // What the user of a test remembers is not asked here.
+        let nothing = tempfile::tempdir().unwrap().path().join("heads").display().to_string();
+        self.appraise(&url, &["verify", &url, "--pin", &self.path("root.pem"), "--heads", &nothing]).ok();
         Serving { url, mesh: mesh_address, state: directory, stop }
     }
 
@@ -187,7 +190,8 @@ async fn listener() -> TcpListener {
 }
 
 pub fn bailey(arguments: &[&str]) -> Said {
-    let output = Command::new(env!("CARGO_BIN_EXE_bailey")).args(arguments).output().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bailey"));
+    let output = command.args(arguments).env("XDG_DATA_HOME", env!("CARGO_TARGET_TMPDIR")).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Said { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
 }

@@ -9,7 +9,7 @@ use crate::bench::{Bench, Serving, mode};
 const HOLDERS: [&str; 3] = ["alice", "bob", "carol"];
 
 /// Under a manifest that takes two of three holders; their secrets in `secrets.json`.
-async fn recoverable(bench: &Bench) -> Serving {
+pub async fn recoverable(bench: &Bench) -> Serving {
     let serving = bench.serve(b"coordinator", None).await;
     let mut manifest = bench.manifest();
     for holder in HOLDERS {
@@ -27,7 +27,7 @@ async fn recoverable(bench: &Bench) -> Serving {
     serving
 }
 
-fn recover(bench: &Bench, serving: &Serving, holder: &str, more: &[&str]) -> crate::bench::Said {
+pub fn recover(bench: &Bench, serving: &Serving, holder: &str, more: &[&str]) -> crate::bench::Said {
     let (secrets, key) = (bench.path("secrets.json"), bench.path(&format!("{holder}.rsa.pem")));
     let arguments = ["recover", &secrets, "--holder", holder, "--key", &key];
     bench.ask(serving, &[&arguments[..], more].concat())

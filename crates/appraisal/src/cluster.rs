@@ -19,7 +19,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use claims::{Claims, CoordinatorClaims, CoordinatorMode};
+use claims::{Claims, CoordinatorClaims, CoordinatorMode, anchor::AnchorClaim};
 use evidence::{Covered, Endorsements, Evidence, Malformed, MalformedKind};
 use serde::{Deserialize, Serialize};
 
@@ -161,7 +161,22 @@ pub fn facts(claims: &CoordinatorClaims, crypto: &dyn Crypto) -> Vec<(&'static s
         let (root, key) = (hex::encode(head.root.as_slice()), hex::encode(head.key.as_slice()));
         facts.push(("public log", format!("{} entries, tree head {root}, signed by key {key}", head.size)));
     }
+    facts.push(("anchors", anchors(claims)));
     facts
+}
+
+/// What would notice an old copy of the coordinator's state, in words.
+fn anchors(claims: &CoordinatorClaims) -> String {
+    if claims.anchors.is_empty() {
+        let nothing = "none: nothing outside this host would notice an old copy of the state, but those who hold its \
+                       head";
+        return nothing.into();
+    }
+    let word = |anchor: &AnchorClaim| match &anchor.key {
+        Some(key) => format!("{} (key {})", anchor.kind, hex::encode(key.as_slice())),
+        None => anchor.kind.to_string(),
+    };
+    claims.anchors.iter().map(word).collect::<Vec<_>>().join(", ")
 }
 
 fn mode(mode: CoordinatorMode) -> &'static str {
@@ -171,6 +186,10 @@ fn mode(mode: CoordinatorMode) -> &'static str {
         }
         CoordinatorMode::AcceptingManifest => "accepting the owner's manifest",
         CoordinatorMode::Running => "running",
+        CoordinatorMode::RolledBack => {
+            "refusing service: its state is not the newest, or nothing says that it is, and this root is one of the \
+             moment"
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 use appraisal::{Policy, ReferenceValue};
 use serde::{Deserialize, Serialize};
 
-use crate::key::SpkiDigest;
+use crate::{anchor::AnchorKind, key::SpkiDigest};
 
 /// No honest configuration is larger.
 pub const MAX_CONFIGURATION: usize = 256 * 1024;
@@ -16,6 +16,16 @@ pub struct CoordinatorConfiguration {
     pub owner: SpkiDigest,
     /// DNS names and IP addresses in the certificate of the client API.
     pub names: Vec<String>,
+    /// The TPM without which it does not serve.
+    pub tpm: Option<RequiredTpm>,
+}
+
+/// A TPM that must keep the chain of the state log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequiredTpm {
+    /// SHA-256 of the SubjectPublicKeyInfo of its endorsement key; where absent, the TPM that the host shows when the
+    /// mesh is founded.
+    pub key: Option<[u8; 32]>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -23,10 +33,21 @@ pub struct CoordinatorConfiguration {
 struct CoordinatorWire {
     owner: String,
     names: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    anchors: Vec<AnchorWire>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct AnchorWire {
+    kind: AnchorKind,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
 }
 
 impl CoordinatorConfiguration {
-    /// Reads the JSON object `{"Owner": "<64 hex digits>", "Names": ["localhost", …]}`.
+    /// Reads the JSON object `{"Owner": "<64 hex digits>", "Names": ["localhost", …]}`, which may have
+    /// `"Anchors": [{"Kind": "tpm-nv", "Key": "<64 hex digits>"}]`; the key may be left out.
     pub fn from_json(bytes: &[u8]) -> Result<Self, LaunchError> {
         let wire: CoordinatorWire = read(bytes)?;
         let mut owner = [0; 32];
@@ -34,14 +55,31 @@ impl CoordinatorConfiguration {
         if wire.names.is_empty() {
             return Err(LaunchError::NoNames);
         }
-        Ok(Self { owner: SpkiDigest(owner), names: wire.names })
+        Ok(Self { owner: SpkiDigest(owner), names: wire.names, tpm: required_tpm(&wire.anchors)? })
     }
 
     /// The bytes to launch with. The same configuration always gives the same bytes, so that its
     /// measurement can be computed beforehand.
     pub fn to_json(&self) -> Vec<u8> {
-        let wire = CoordinatorWire { owner: self.owner.to_string(), names: self.names.clone() };
+        let anchor =
+            |tpm: &RequiredTpm| AnchorWire { kind: AnchorKind::TpmNv, key: tpm.key.map(hex::encode) };
+        let anchors = self.tpm.iter().map(anchor).collect();
+        let wire = CoordinatorWire { owner: self.owner.to_string(), names: self.names.clone(), anchors };
         serde_json::to_vec(&wire).expect("strings always serialise")
+    }
+}
+
+fn required_tpm(anchors: &[AnchorWire]) -> Result<Option<RequiredTpm>, LaunchError> {
+    match anchors {
+        [] => Ok(None),
+        [AnchorWire { kind: AnchorKind::TpmNv, key }] => {
+            let digest = |text: &String| {
+                let mut digest = [0; 32];
+                hex::decode_to_slice(text, &mut digest).map(|()| digest).map_err(|_| LaunchError::AnchorKey)
+            };
+            Ok(Some(RequiredTpm { key: key.as_ref().map(digest).transpose()? }))
+        }
+        _ => Err(LaunchError::Anchors),
     }
 }
 
@@ -103,6 +141,15 @@ pub enum LaunchError {
     /// `Names` is empty.
     #[error("`Names` must have at least one DNS name or IP address for the coordinator's certificate")]
     NoNames,
+    /// `Anchors` names something else than one TPM.
+    #[error("`Anchors` may have one anchor, of kind `tpm-nv`: the others are the manifest's or the store's")]
+    Anchors,
+    /// The key of an anchor is not a digest.
+    #[error(
+        "`Key` of an anchor must be the SHA-256 of the public key (SubjectPublicKeyInfo) of the TPM's endorsement \
+         key: 64 hex digits"
+    )]
+    AnchorKey,
 }
 
 #[cfg(test)]
@@ -111,9 +158,32 @@ mod tests {
 
     #[test]
     fn round_trip() {
-        let configuration =
-            CoordinatorConfiguration { owner: SpkiDigest([7; 32]), names: vec!["localhost".into()] };
+        let configuration = CoordinatorConfiguration {
+            owner: SpkiDigest([7; 32]),
+            names: vec!["localhost".into()],
+            tpm: None,
+        };
         assert_eq!(CoordinatorConfiguration::from_json(&configuration.to_json()).unwrap(), configuration);
+        assert!(!String::from_utf8(configuration.to_json()).unwrap().contains("Anchors"));
+        for key in [None, Some([9; 32])] {
+            let configuration =
+                CoordinatorConfiguration { tpm: Some(RequiredTpm { key }), ..configuration.clone() };
+            assert_eq!(CoordinatorConfiguration::from_json(&configuration.to_json()).unwrap(), configuration);
+        }
+    }
+
+    #[test]
+    fn anchors_are_one_tpm_or_nothing() {
+        let with = |anchors: &str| {
+            let text = format!(r#"{{"Owner":"{}","Names":["a"],"Anchors":{anchors}}}"#, "00".repeat(32));
+            CoordinatorConfiguration::from_json(text.as_bytes())
+        };
+        assert_eq!(with("[]").unwrap().tpm, None);
+        assert!(matches!(with(r#"[{"Kind":"etcd"}]"#), Err(LaunchError::Anchors)));
+        assert!(matches!(with(r#"[{"Kind":"tpm-nv"},{"Kind":"tpm-nv"}]"#), Err(LaunchError::Anchors)));
+        assert!(matches!(with(r#"[{"Kind":"tpm-nv","Key":"00"}]"#), Err(LaunchError::AnchorKey)));
+        assert!(matches!(with(r#"[{"Kind":"tpm"}]"#), Err(LaunchError::Json(_))));
+        assert!(matches!(with(r#"[{"Kind":"tpm-nv","Path":"/dev/tpm0"}]"#), Err(LaunchError::Json(_))));
     }
 
     #[test]

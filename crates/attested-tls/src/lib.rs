@@ -32,6 +32,7 @@
 //! assert_eq!(key.digest(), &attested_tls::key::SpkiDigest::of_certificate(key.certificate()).unwrap());
 //! ```
 
+pub use claims::anchor;
 pub mod channel;
 pub mod clock;
 mod config;

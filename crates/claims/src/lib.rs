@@ -3,8 +3,12 @@
 //!
 //! What it is not: it knows neither Evidence nor cryptography, so that verifiers in browsers read the same claims.
 
+pub mod anchor;
+
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_bytes::{ByteArray, ByteBuf};
+
+use crate::anchor::AnchorClaim;
 
 /// No honest claims are larger: two certificates and a few digests.
 pub const MAX_CLAIMS: usize = 16 * 1024;
@@ -43,6 +47,11 @@ pub struct CoordinatorClaims {
     pub log_length: u64,
     /// The certificate of the current epoch's intermediate CA, DER; absent while there is no manifest.
     pub intermediate: Option<ByteBuf>,
+    /// The transparency log's key signs [`Position::to_be_signed`](crate::anchor::Position::to_be_signed): by it whoever
+    /// holds it can show an older copy of this coordinator that it is one. Empty where nothing is served.
+    pub log_signature: ByteBuf,
+    /// What would notice an old copy of the state, outside this host. Empty: nothing would but those who hold heads.
+    pub anchors: Vec<AnchorClaim>,
     /// The transparency log's head; absent while the state is locked.
     pub transparency: Option<TransparencyHead>,
 }
@@ -71,6 +80,8 @@ pub enum CoordinatorMode {
     AcceptingManifest,
     /// A manifest is in force.
     Running,
+    /// Its state is not the newest, or nothing says that it is: it serves nothing, and its root is one of the moment.
+    RolledBack,
 }
 
 /// Claims are carried as the exact bytes that were hashed.

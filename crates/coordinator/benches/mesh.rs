@@ -235,8 +235,11 @@ impl PeerPolicy for Accepting {
 
 /// 1 000 Keeps at once, client and server on the same cores; then what everyone may read.
 async fn network() {
-    let configuration =
-        CoordinatorConfiguration { owner: *people().owner.digest(), names: vec!["localhost".into()] };
+    let configuration = CoordinatorConfiguration {
+        owner: *people().owner.digest(),
+        names: vec!["localhost".into()],
+        tpm: None,
+    };
     let tee = EmulatedTee::launch(Platform::Tdx, b"bailey-coordinator", &configuration.to_json());
     let directory = tempfile::tempdir().unwrap();
     with_manifest(&directory.path().join("state.redb"), &tee);

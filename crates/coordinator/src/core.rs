@@ -7,6 +7,7 @@
 //! ```
 
 mod activation;
+pub mod anchor;
 mod epoch;
 mod event;
 mod eviction;

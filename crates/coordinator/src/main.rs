@@ -63,6 +63,9 @@ struct Hints {
     /// The library for secret stores of PKCS #11; loaded if it is the one that the manifest names
     #[arg(long, value_name = "FILE")]
     pkcs11_library: Option<PathBuf>,
+    /// The TPM that the launch configuration requires as anchor: /dev/tpmrm0, or unix:PATH or tcp:HOST:PORT of an emulator
+    #[arg(long, value_name = "TPM")]
+    tpm: Option<tpm_anchor::Address>,
 }
 
 fn main() -> ExitCode {
@@ -103,6 +106,7 @@ async fn run(hints: Hints) -> Result<()> {
             roots: hints.telemetry_roots,
         },
         pkcs11_library: hints.pkcs11_library,
+        tpm: hints.tpm,
     };
     let coordinator = Coordinator::open(tee, configuration, &state, clock::system())?;
     let listeners = Listeners {

@@ -1,6 +1,7 @@
 //! The service around the core: one log, one published snapshot, two listeners. Deciding happens in
 //! [`crate::core`]; here an event is made durable, then applied, then answered.
 
+mod anchor;
 mod certificate;
 mod client_api;
 mod collateral;
@@ -30,7 +31,8 @@ pub use outward::{Destination, NotADestination, OutwardError};
 pub use replica::EtcdHints;
 
 use std::{
-    path::{Path, PathBuf},
+    borrow::Cow,
+    path::PathBuf,
     sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
     time::Duration,
 };
@@ -86,6 +88,8 @@ pub struct HostHints {
     pub etcd: Option<EtcdHints>,
     /// Where the library for PKCS #11 lies; the manifest says which one it is.
     pub pkcs11_library: Option<PathBuf>,
+    /// Where the TPM is, if the launch configuration requires one.
+    pub tpm: Option<tpm_anchor::Address>,
 }
 
 /// Where the host wants to hear what happens; nowhere unless it says so.
@@ -115,6 +119,8 @@ enum Mode {
     /// The state is sealed to another TEE. Until shares open it, this coordinator has a root of its own, which signs
     /// nothing but the client API's certificate.
     Locked { root: Arc<Authority> },
+    /// The state is open, and not the newest. It is served to nobody until holders of recovery keys accept the loss.
+    Unfit(Arc<anchor::Unserved>),
 }
 
 /// A running coordinator.
@@ -129,6 +135,9 @@ pub struct Coordinator {
     cosigned: witness::Cosigned,
     locked: Mutex<Option<recovery::Locked>>,
     rehearsal: Mutex<Option<rehearsal::Rehearsal>>,
+    accepting: Mutex<Option<anchor::Accepting>>,
+    heads: Mutex<core::anchor::Heads>,
+    tpm: Option<tpm_anchor::Address>,
     mode: RwLock<Mode>,
     /// Told when the root changes.
     root_changed: Notify,
@@ -172,15 +181,29 @@ impl Coordinator {
         clock: Clock,
     ) -> Result<Arc<Self>, StartError> {
         std::fs::create_dir_all(&hints.state).map_err(StartError::Directory)?;
+        if configuration.tpm.is_some() && hints.etcd.is_some() {
+            return Err(StartError::TpmShared);
+        }
+        std::fs::create_dir_all(&hints.state).map_err(StartError::Directory)?;
         let replicas = hints.etcd.as_ref().map(|etcd| Replicas::new(etcd, &hints.state)).transpose()?;
         let opening = match &replicas {
-            None => open_file(&hints.state, tee.as_ref(), &clock)?,
-            Some(replicas) => open_shared(replicas, tee.as_ref(), &clock)?,
+            None => open_file(tee.as_ref(), &configuration, hints, &clock)?,
+            Some(replicas) => open_shared(replicas, tee.as_ref(), &configuration, hints, &clock)?,
         };
         let (committer, locked, mode) = match opening {
-            Begun::Open(store, snapshot) => {
+            Begun::Open(resumed) => {
+                let Resumed { store, snapshot, tether, unfit } = *resumed;
                 let committer = Committer::new(store, snapshot.clone(), SNAPSHOT_EVERY);
-                (OnceLock::from(committer), None, Mode::Open(snapshot))
+                committer.tie(tether);
+                let mode = match unfit {
+                    None => Mode::Open(snapshot),
+                    Some(why) => {
+                        tracing::error!(code = why.code(), reason = %why, "nothing is served");
+                        let root = Arc::new(Authority::root(tee.emulated(), clock())?);
+                        Mode::Unfit(Arc::new(anchor::Unserved { root, snapshot, why }))
+                    }
+                };
+                (OnceLock::from(committer), None, mode)
             }
             Begun::Locked(locked) => {
                 tracing::warn!(
@@ -193,6 +216,10 @@ impl Coordinator {
         };
         let (decisions, telemetry) = listeners_of(&hints.telemetry)?;
         let stores = Stores::new(clock.clone(), hints.pkcs11_library.clone());
+        let mut heads = heads_of(replicas.as_ref());
+        if let Mode::Open(snapshot) = &mode {
+            heads.push(snapshot.position());
+        }
         let coordinator = Arc::new(Self {
             tee,
             clock,
@@ -203,6 +230,9 @@ impl Coordinator {
             cosigned: witness::Cosigned::default(),
             locked: Mutex::new(locked),
             rehearsal: Mutex::default(),
+            accepting: Mutex::default(),
+            heads: Mutex::new(heads),
+            tpm: hints.tpm.clone(),
             mode: RwLock::new(mode),
             root_changed: Notify::new(),
             verifier: Arc::new(attested_tls::statement::verifier()),
@@ -248,10 +278,13 @@ impl Coordinator {
             }
         };
         let lapses = self.clone().cancel_lapsed_updates(shutdown.clone());
+        let anchored = self.clone().watch_anchor(shutdown.clone());
         let told = self.clone().tell(shutdown.clone());
         let kept = self.clone().keep_stores(shutdown.clone());
-        tokio::try_join!(renewal, client_api, mesh_api, marble_api, metrics, lapses, told, kept, stay)
-            .map(|_| ())
+        tokio::try_join!(
+            renewal, client_api, mesh_api, marble_api, metrics, lapses, anchored, told, kept, stay
+        )
+        .map(|_| ())
     }
 
     /// Brings decisions to where the host wants them, and at the end what the collector has not heard yet.
@@ -292,15 +325,18 @@ impl Coordinator {
     }
 
     /// MarbleRun's code and words for the state.
-    fn status(&self) -> (u64, &'static str) {
+    fn status(&self) -> (u64, Cow<'static, str>) {
         match self.mode() {
             Mode::Locked { .. } => {
-                (1, "Coordinator is in recovery mode. Upload the recovery secrets to unseal the saved state.")
+                let words =
+                    "Coordinator is in recovery mode. Upload the recovery secrets to unseal the saved state.";
+                (1, words.into())
             }
+            Mode::Unfit(unserved) => (1, unserved.why.to_string().into()),
             Mode::Open(snapshot) if snapshot.state.mesh().is_none() => {
-                (2, "Coordinator is ready to accept a manifest.")
+                (2, "Coordinator is ready to accept a manifest.".into())
             }
-            Mode::Open(_) => (3, "Coordinator is running correctly and ready to accept marbles."),
+            Mode::Open(_) => (3, "Coordinator is running correctly and ready to accept marbles.".into()),
         }
     }
 
@@ -312,11 +348,15 @@ impl Coordinator {
         match self.mode() {
             Mode::Open(snapshot) => Ok(snapshot),
             Mode::Locked { .. } => Err(self.recovering()),
+            Mode::Unfit(unserved) => Err(unserved.why.clone().into()),
         }
     }
 
     /// While the state is locked: how many recovery secrets are missing; `None` where nobody has any.
     fn missing_shares(&self) -> Option<usize> {
+        if let Some(unserved) = self.unserved() {
+            return self.missing_acceptances(&unserved);
+        }
         let locked = self.locked.lock().unwrap_or_else(PoisonError::into_inner);
         locked.as_ref().and_then(recovery::Locked::remaining)
     }
@@ -333,6 +373,7 @@ impl Coordinator {
         match self.mode() {
             Mode::Open(snapshot) => snapshot.state.root().clone(),
             Mode::Locked { root } => root,
+            Mode::Unfit(unserved) => unserved.root.clone(),
         }
     }
 
@@ -340,7 +381,12 @@ impl Coordinator {
     /// `decide` had to say. One after the other; blocks for a disk write, which many share.
     fn commit<T>(&self, decide: impl Fn(&State) -> Result<Decided<T>, Refusal>) -> Result<T, Refusal> {
         let committer = self.committer.get().ok_or_else(|| self.recovering())?;
-        committer.commit(decide, |snapshot| self.publish(snapshot.clone()))
+        self.snapshot()?;
+        let answer = committer.commit(decide, |snapshot| self.publish(snapshot.clone()));
+        if committer.failure().is_some() {
+            self.check_anchor();
+        }
+        answer
     }
 
     /// Does what `attempt` prepares and commits, again where something else was committed between.
@@ -355,17 +401,27 @@ impl Coordinator {
     }
 
     fn publish(&self, snapshot: Snapshot) {
-        // Whoever hears of a change reads the state after it.
+        // Whoever signs a head knows it as its own.
+        self.heads.lock().unwrap_or_else(PoisonError::into_inner).push(snapshot.position());
         let changes = snapshot.state.mesh().map_or(0, |mesh| mesh.revocations().changes());
         let mut mode = self.mode.write().unwrap_or_else(PoisonError::into_inner);
-        let root = snapshot.state.root().certificate().clone();
-        let another = matches!(&*mode, Mode::Open(before) if *before.state.root().certificate() != root);
-        *mode = Mode::Open(snapshot);
+        let Mode::Open(published) = &mut *mode else { return };
+        let another = published.state.root().certificate() != snapshot.state.root().certificate();
+        *published = snapshot;
         drop(mode);
+        // Whoever hears of a change reads the state after it.
         self.evictions.send_if_modified(|known| std::mem::replace(known, changes) != changes);
         if another {
             self.root_changed.notify_one();
         }
+    }
+
+    /// The state is served from now on, below a root that nobody knows yet.
+    fn begin_serving(&self, snapshot: Snapshot) {
+        *self.heads.lock().unwrap_or_else(PoisonError::into_inner) = heads_of(self.replicas.as_ref());
+        *self.mode.write().unwrap_or_else(PoisonError::into_inner) = Mode::Open(snapshot.clone());
+        self.publish(snapshot);
+        self.root_changed.notify_one();
     }
 
     /// What this coordinator says of itself in its Evidence.
@@ -382,6 +438,21 @@ impl Coordinator {
                 log_length: 0,
                 intermediate: None,
                 transparency: None,
+                log_signature: ByteBuf::new(),
+                anchors: Vec::new(),
+            },
+            Mode::Unfit(unserved) => CoordinatorClaims {
+                root: ByteBuf::from(unserved.root.certificate().to_vec()),
+                owner,
+                mode: CoordinatorMode::RolledBack,
+                epoch: 0,
+                manifest: None,
+                log_head: ByteArray::new(unserved.snapshot.head),
+                log_length: unserved.snapshot.length,
+                intermediate: None,
+                transparency: None,
+                log_signature: ByteBuf::new(),
+                anchors: Vec::new(),
             },
             Mode::Open(snapshot) => {
                 let mesh = snapshot.state.mesh();
@@ -395,6 +466,8 @@ impl Coordinator {
                     log_length: snapshot.length,
                     intermediate: mesh.map(|mesh| ByteBuf::from(mesh.intermediate().certificate().to_vec())),
                     transparency: Some(transparency(snapshot.state.log())),
+                    log_signature: ByteBuf::from(self.signed_position(&snapshot)),
+                    anchors: self.anchors(),
                 }
             }
         }
@@ -424,56 +497,119 @@ fn listeners_of(hints: &TelemetryHints) -> Result<(Option<Stream>, Option<Teleme
     Ok((decisions.transpose().map_err(StartError::Decisions)?, telemetry))
 }
 
-/// A log that was opened, and its state.
+/// The heads that this coordinator will know as its own.
+fn heads_of(replicas: Option<&Replicas>) -> core::anchor::Heads {
+    replicas.map_or_else(core::anchor::Heads::default, |_| core::anchor::Heads::among_replicas())
+}
+
+/// A log that was opened, or that waits for its keys.
 enum Begun {
-    Open(Store, Snapshot),
+    Open(Box<Resumed>),
     Locked(crate::store::Locked),
 }
 
-fn open_file(state: &Path, tee: &dyn Tee, clock: &Clock) -> Result<Begun, StartError> {
-    match Store::open(&state.join("state.redb"), tee)? {
+fn open_file(
+    tee: &dyn Tee,
+    configuration: &CoordinatorConfiguration,
+    hints: &HostHints,
+    clock: &Clock,
+) -> Result<Begun, StartError> {
+    match Store::open(&hints.state.join("state.redb"), tee)? {
         Opening::Open(opened) => {
-            begin(opened, tee, clock).map(|(store, snapshot)| Begun::Open(store, snapshot))
+            begin(opened, tee, configuration, hints, clock).map(Box::new).map(Begun::Open)
         }
         Opening::Locked(locked) => Ok(Begun::Locked(locked)),
     }
 }
 
 /// Of several that begin at once one founds the mesh, and the others are locked until it gives them the keys.
-fn open_shared(replicas: &Replicas, tee: &dyn Tee, clock: &Clock) -> Result<Begun, StartError> {
+fn open_shared(
+    replicas: &Replicas,
+    tee: &dyn Tee,
+    configuration: &CoordinatorConfiguration,
+    hints: &HostHints,
+    clock: &Clock,
+) -> Result<Begun, StartError> {
     loop {
         let opened = match replicas.open(tee)? {
             Opening::Locked(locked) => return Ok(Begun::Locked(locked)),
             Opening::Open(opened) => opened,
         };
-        match begin(opened, tee, clock) {
+        match begin(opened, tee, configuration, hints, clock) {
             Err(StartError::Store(StoreError::Conflict)) => {}
             Err(error) => return Err(error),
             // Recovered by others while this one was away: they have the CA keys.
-            Ok((store, snapshot)) if snapshot.state.root().key().is_err() => {
-                return Ok(Begun::Locked(store.lock()?));
+            Ok(resumed) if resumed.snapshot.state.root().key().is_err() => {
+                return Ok(Begun::Locked(resumed.store.lock()?));
             }
-            Ok((store, snapshot)) => return Ok(Begun::Open(store, snapshot)),
+            Ok(resumed) => return Ok(Begun::Open(Box::new(resumed))),
         }
     }
 }
 
-/// The state of a log that was opened; a new mesh, where it is empty.
-fn begin(opened: Opened, tee: &dyn Tee, clock: &Clock) -> Result<(Store, Snapshot), StartError> {
+/// A log that was opened, and its state.
+struct Resumed {
+    store: Store,
+    snapshot: Snapshot,
+    tether: Option<anchor::Tether>,
+    /// Why nothing is to be served from it.
+    unfit: Option<core::anchor::Unfit>,
+}
+
+/// The state of a log that was opened, and whether an anchor knows a newer one; a new mesh, where it is empty.
+fn begin(
+    opened: Opened,
+    tee: &dyn Tee,
+    configuration: &CoordinatorConfiguration,
+    hints: &HostHints,
+    clock: &Clock,
+) -> Result<Resumed, StartError> {
     let Opened { mut store, snapshot, records, identity } = opened;
     let first = store.length() - store.since_snapshot();
-    let state = match State::resume(snapshot.as_deref().map(Vec::as_slice), first, &records, &identity)? {
-        Some(state) => state,
+    let resumed = State::resume(snapshot.as_deref().map(Vec::as_slice), first, &records, &identity)?;
+    let required = configuration.tpm.as_ref();
+    let (state, tether) = match resumed {
+        Some(state) => {
+            let tether = match (required, state.chain()) {
+                (None, None) => Ok(None),
+                (Some(_), Some(chain)) => {
+                    let position = (store.length(), &store.head());
+                    anchor::Tether::resume(chain, position, hints.tpm.as_ref())?.map(Some)
+                }
+                (Some(_), None) | (None, Some(_)) => return Err(StartError::AnchorChanged),
+            };
+            (state, tether)
+        }
         None => {
+            let mut tether =
+                required.map(|tpm| anchor::Tether::found(tpm, hints.tpm.as_ref())).transpose()?;
             let event = core::found(tee.emulated(), &identity, clock())?;
             let record = event.to_record();
-            let (state, entry) = State::begin_logged(event, identity).map_err(StartError::Founding)?;
-            store.append_with(&[record], &[entry], Shares::Keep)?;
-            state
+            let (mut state, entry) = State::begin_logged(event, identity).map_err(StartError::Founding)?;
+            let (mut records, mut entries) = (vec![record], vec![entry]);
+            if let Some(tether) = &tether {
+                let anchored = tether.announcement();
+                records.push(anchored.to_record());
+                let (then, entry) = state.step_logged(anchored).map_err(StartError::Founding)?;
+                entries.push(entry);
+                state = then;
+            }
+            store.append_with(&records, &entries, Shares::Keep)?;
+            if let Some(tether) = &mut tether {
+                tether.advance(&store.head()).map_err(|fault| match fault {
+                    anchor::AnchorFault::Moved => StartError::ChainMoved,
+                    anchor::AnchorFault::Tpm(error) => error.into(),
+                })?;
+            }
+            (state, Ok(tether))
         }
     };
     let snapshot = Snapshot { state: Arc::new(state), head: store.head(), length: store.length() };
-    Ok((store, snapshot))
+    let (tether, unfit) = match tether {
+        Ok(tether) => (tether, None),
+        Err(unfit) => (None, Some(unfit)),
+    };
+    Ok(Resumed { store, snapshot, tether, unfit })
 }
 
 /// Where the coordinator listens.
@@ -530,4 +666,25 @@ pub enum StartError {
     /// A listener that cannot say where it listens.
     #[error("a listener has no address")]
     Listener(#[source] std::io::Error),
+    /// Replicas, and a TPM that is one machine's.
+    #[error(
+        "the measured launch configuration requires a TPM as anchor, and the state is to be shared in etcd: a TPM is one \
+         machine's and its chain is one writer's. Leave out one of the two"
+    )]
+    TpmShared,
+    /// The TPM that is required was not named.
+    #[error(
+        "the measured launch configuration requires a TPM as anchor (`tpm-nv`), and the host names none: give \
+         --tpm /dev/tpmrm0"
+    )]
+    NoTpm,
+    /// The TPM that is required does not do its part.
+    #[error("the TPM that the measured launch configuration requires as anchor cannot be used")]
+    Tpm(#[from] tpm_anchor::TpmError),
+    /// The chain moved while the mesh was founded.
+    #[error("the chain in the TPM was moved by somebody else while the mesh was founded")]
+    ChainMoved,
+    /// A log that is tied to a TPM, and a configuration that knows of none, or the other way round.
+    #[error("the state and the measured launch configuration disagree about a TPM as anchor: one has one")]
+    AnchorChanged,
 }

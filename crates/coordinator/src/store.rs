@@ -366,6 +366,13 @@ impl Store {
     }
 }
 
+impl Unlocked {
+    /// How long the log is, and its head.
+    pub fn position(&self) -> (u64, Head) {
+        (self.log.end.length, self.log.end.head)
+    }
+}
+
 impl Locked {
     fn new(medium: Box<dyn Medium>) -> Result<Self, StoreError> {
         let recovery = recovery_of(medium.as_ref())?;

@@ -1,5 +1,7 @@
 //! The coordinator: what it decides, what it keeps, what it serves.
 
+#[path = "it/anchor.rs"]
+mod anchor;
 #[path = "it/certificates.rs"]
 mod certificates;
 #[path = "it/cluster.rs"]

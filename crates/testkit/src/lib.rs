@@ -1,6 +1,7 @@
 //! What tests share: a fixed clock, recorded vectors, servers that play the vendors and Vault, the binaries under test.
 
 mod programs;
+pub mod swtpm;
 pub mod tee;
 pub mod vault;
 pub mod vectors;

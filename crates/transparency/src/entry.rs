@@ -219,6 +219,14 @@ pub enum Fact {
         /// Whether they are delivered no more until then.
         withheld: bool,
     },
+    /// The state was not the newest, or nobody could know; holders accepted that what came after so many records is
+    /// lost.
+    AnchorReset {
+        /// Whose shares.
+        holders: Names,
+        /// How many records of the state log were left.
+        records: u64,
+    },
 }
 
 /// 32 bytes, in hexadecimal digits.

@@ -174,7 +174,8 @@ impl History {
             | Fact::ReplicaJoined { .. }
             | Fact::SecretsRotated { .. }
             | Fact::SecretsExpired { .. }
-            | Fact::SecretsExposed { .. } => {}
+            | Fact::SecretsExposed { .. }
+            | Fact::AnchorReset { .. } => {}
             Fact::Founded { .. } | Fact::ManifestSet { .. } => return Err(Rule::Founding),
         }
         Ok(())

@@ -79,6 +79,10 @@ fn sentence(fact: &Fact) -> String {
             let until = if *withheld { "; delivered to nobody until then" } else { "" };
             format!("{} must be replaced by their users{until}", hidden(secrets))
         }
+        Fact::AnchorReset { holders, records } => format!(
+            "{} accepted the state as it is after {records} records, and the loss of any that came after",
+            names(holders)
+        ),
     }
 }
 

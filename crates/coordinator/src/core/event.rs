@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteArray, ByteBuf};
 use zeroize::Zeroizing;
 
-use super::{SealedLogKey, SecretValue};
+use super::{SealedLogKey, SecretValue, anchor::TpmPin};
 use crate::store::StoreError;
 
 /// One decided fact. `at` is seconds since 1970.
@@ -177,6 +177,20 @@ pub enum Event {
         exposed: BTreeMap<String, u64>,
         /// Whether those are delivered no more until then.
         withheld: bool,
+        at: i64,
+    },
+    /// The last record of a batch, where a TPM keeps a chain: the chain's value before the batch.
+    Anchored {
+        /// With the first batch of a chain: where the chain is.
+        pin: Option<TpmPin>,
+        before: ByteArray<32>,
+    },
+    /// Holders of recovery keys accepted that what came after so many records is lost, and the anchor with it.
+    AnchorReset {
+        /// Whose shares.
+        holders: Vec<String>,
+        /// How many records were left.
+        length: u64,
         at: i64,
     },
 }

@@ -107,7 +107,11 @@ impl Entry {
                 });
                 (at, "Instances evicted", details)
             }
+            Event::AnchorReset { holders, length, at } => {
+                (at, "State anchored anew", json!({ "holders": holders, "records": length }))
+            }
             Event::Founded { .. }
+            | Event::Anchored { .. }
             | Event::SecretsWritten { .. }
             | Event::Activated { .. }
             | Event::Renewed { .. }

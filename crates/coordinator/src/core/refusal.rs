@@ -286,9 +286,6 @@ pub enum Refusal {
          was asked for was done is not known"
     )]
     CutOff(String),
-    /// Not the log that was there before.
-    #[error("this replica answers nothing any more: {0}")]
-    RolledBack(String),
     /// Replicas share what is sealed.
     #[error(
         "the manifest says that nothing be written (Config.SealMode \"Disabled\"), and replicas share what is written"
@@ -356,6 +353,21 @@ pub enum Refusal {
         /// Where.
         platform: Platform,
     },
+    /// The state is not the newest, or nothing says that it is.
+    #[error(transparent)]
+    Unfit(#[from] super::anchor::Unfit),
+    /// A share that could bring back an older state, and its holder did not say that this is meant.
+    #[error(
+        "this would go on with an older copy of the state ({length} records), and what came after it would be lost: \
+         the holder must say so (bailey recover --accept-loss {length})"
+    )]
+    LossNotAccepted {
+        /// How many records would be left.
+        length: u64,
+    },
+    /// A head that nobody proved to be ours.
+    #[error("the key of this mesh's log did not sign that head")]
+    PositionUnsigned,
 }
 
 impl From<AuthorityError> for Refusal {
@@ -412,7 +424,6 @@ impl Refusal {
             Self::SecretStore { error, .. } => error.code(),
             Self::Internal(_) => "INTERNAL",
             Self::CutOff(_) => "CUT_OFF",
-            Self::RolledBack(_) => "STATE_ROLLED_BACK",
             Self::SealModeShared => "SEAL_MODE_SHARED",
             Self::NoReplicas => "REPLICAS_ABSENT",
             Self::SecretExpired { .. } => "SECRET_EXPIRED",
@@ -422,6 +433,9 @@ impl Refusal {
             Self::UnknownInstance { .. } => "INSTANCE_UNKNOWN",
             Self::UnknownMachine { .. } => "MACHINE_UNKNOWN",
             Self::NoMachine { .. } => "MACHINE_NOT_PROVEN",
+            Self::Unfit(unfit) => unfit.code(),
+            Self::LossNotAccepted { .. } => "LOSS_NOT_ACCEPTED",
+            Self::PositionUnsigned => "POSITION_UNSIGNED",
         }
     }
 

@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Event, IdentityKey, Refusal, SecretValue,
+    anchor::Chain,
     event::{Epoch, SealedAuthority},
     history::Entry,
     instances::{Activated, Instances},
@@ -38,6 +39,8 @@ pub struct State {
     emulated: bool,
     mesh: Option<Mesh>,
     log: Log,
+    /// The chain in a TPM.
+    chain: Option<Chain>,
 }
 
 /// A mesh under a manifest.
@@ -167,6 +170,7 @@ impl State {
             root_secret: Zeroizing::new(root_secret.into_array()),
             emulated,
             mesh: None,
+            chain: None,
             log,
         };
         Ok((state, growth))
@@ -284,6 +288,12 @@ impl State {
                 mesh.replace(generated, at, |_| true);
             }
             Event::ReplicaJoined { .. } => {}
+            Event::Anchored { pin, before } => {
+                let known = self.chain.take().map(|chain| chain.pin);
+                let pin = pin.or(known).ok_or("a step of a chain that was never begun")?;
+                self.chain = Some(Chain { pin, before });
+            }
+            Event::AnchorReset { .. } => self.chain = None,
             event => self.mesh_mut()?.apply(event)?,
         }
         if let Some(mesh) = &mut self.mesh {
@@ -342,6 +352,11 @@ impl State {
     /// Whether the coordinator itself runs on an emulated platform.
     pub fn emulated(&self) -> bool {
         self.emulated
+    }
+
+    /// The chain in a TPM that the log is tied to.
+    pub fn chain(&self) -> Option<&Chain> {
+        self.chain.as_ref()
     }
 
     /// The mesh, once a manifest is set.

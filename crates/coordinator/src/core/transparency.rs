@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use attested_tls::anchor::Position;
 use aws_lc_rs::{
     hmac,
     signature::{Ed25519KeyPair, KeyPair},
@@ -213,6 +214,11 @@ impl Log {
         Ok(Note { signatures: vec![key.signature(0, &signature)], text })
     }
 
+    /// The same key's signature (Ed25519) over where the state log is; no note begins as that does.
+    pub fn sign_position(&self, position: &Position) -> Result<[u8; 64], Refusal> {
+        self.key.sign(&position.to_be_signed())
+    }
+
     fn opening(&self, name: &str) -> Opening {
         let key = hmac::Key::new(hmac::HMAC_SHA256, self.salt.as_slice());
         let mut opening = [0; 32];
@@ -320,7 +326,10 @@ fn facts(event: &Event, before: &State) -> (i64, Vec<Fact>) {
     let pending = || before.mesh().and_then(Mesh::proposed).map(|pending| Digest(pending.digest.0));
     match event {
         Event::Founded { at, .. } | Event::Renewed { at, .. } => (*at, Vec::new()),
-        Event::CounterRaised { .. } => (0, Vec::new()),
+        Event::CounterRaised { .. } | Event::Anchored { .. } => (0, Vec::new()),
+        Event::AnchorReset { holders, length, at } => {
+            (*at, vec![Fact::AnchorReset { holders: holders.iter().collect(), records: *length }])
+        }
         Event::ManifestSet { manifest, epoch, at, .. } => {
             let set = |(updaters, threshold)| Fact::ManifestSet {
                 manifest: Digest(ManifestDigest::of(manifest).0),

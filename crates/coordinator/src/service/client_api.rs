@@ -11,6 +11,7 @@ mod rehearsal;
 mod secrets;
 mod stores;
 mod v1;
+mod witness;
 mod writes;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
@@ -84,6 +85,7 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
         .route("/api/v3/log/cosignature", post(log::cosignature))
         .route("/api/v3/log/secrets", get(log::secrets))
         .route("/api/v3/log/tile/{*path}", get(log::tile))
+        .route("/api/v3/head", get(witness::head).post(witness::witness))
         .route("/livez", get(reads::live))
         .route("/readyz", get(reads::ready))
         .fallback(|| async {

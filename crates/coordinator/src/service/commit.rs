@@ -9,6 +9,9 @@
 //! There, everyone is answered only then, refusals and reads too: each answer follows from the newest state that there
 //! was at some moment between the question and the answer.
 //!
+//! Where a TPM keeps a chain ([`crate::core::anchor`]), a batch ends with the chain's value, and the chain goes one step
+//! before anyone is answered.
+//!
 //! After every so many records the one who wrote also leaves a snapshot, and the records before it go.
 
 use std::{
@@ -19,9 +22,12 @@ use std::{
 use manifest::SealMode;
 use zeroize::Zeroizing;
 
-use super::{Decided, Snapshot};
+use super::{
+    Decided, Snapshot,
+    anchor::{AnchorFault, Tether},
+};
 use crate::{
-    core::{Event, Mesh, Refusal, State, recovery::Descriptor},
+    core::{Event, Mesh, Refusal, State, anchor::Unfit, recovery::Descriptor},
     store::{Records, Shares, Store, StoreError},
 };
 
@@ -36,6 +42,19 @@ pub(super) struct Committer {
     tail: Mutex<Tail>,
     written: Condvar,
     snapshot_every: u64,
+    /// The chain in a TPM, for whoever has the store.
+    tether: Mutex<Option<Tether>>,
+}
+
+/// Why a batch failed.
+#[derive(Debug, thiserror::Error)]
+enum WriteError {
+    /// The disk.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The TPM.
+    #[error(transparent)]
+    Anchor(#[from] AnchorFault),
 }
 
 struct Tail {
@@ -53,6 +72,8 @@ struct Tail {
     compacting: bool,
     /// Whether a snapshot waits for the store: before the next batch, or a busy log would never have one.
     wanted: bool,
+    /// What ends the next batch, where there is a chain.
+    anchored: Option<Event>,
     /// Why nothing can be committed any more.
     failed: Option<Failure>,
 }
@@ -100,11 +121,21 @@ impl From<&StoreError> for Failure {
     }
 }
 
+impl From<&WriteError> for Failure {
+    fn from(error: &WriteError) -> Self {
+        match error {
+            WriteError::Store(error) => error.into(),
+            // What was written stands, and whether it is the newest is the chain's to say: nothing goes on here.
+            WriteError::Anchor(fault) => Self::Broken(fault.to_string()),
+        }
+    }
+}
+
 impl From<&Failure> for Refusal {
     fn from(failure: &Failure) -> Self {
         match failure.clone() {
             Failure::Broken(reason) => Self::Internal(reason),
-            Failure::RolledBack(reason) => Self::RolledBack(reason),
+            Failure::RolledBack(reason) => Unfit::Replaced(reason).into(),
             Failure::CutOff(reason) => Self::CutOff(reason),
         }
     }
@@ -130,9 +161,10 @@ impl Committer {
             writing: None,
             compacting: false,
             wanted: false,
+            anchored: None,
             failed: None,
         };
-        Self { tail: Mutex::new(tail), written: Condvar::new(), snapshot_every }
+        Self { tail: Mutex::new(tail), written: Condvar::new(), snapshot_every, tether: Mutex::default() }
     }
 
     /// Decides on the newest state, makes the events durable, lets `publish` have the new state, and gives what
@@ -181,21 +213,30 @@ impl Committer {
                 tail = self.written.wait(tail).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
+            if let Err(error) = tail.announce() {
+                tail.forsake(Err(Failure::from(&error)));
+                tail.store = Some(store);
+                self.written.notify_all();
+                continue;
+            }
             let batch = std::mem::take(&mut tail.batch);
             tail.writing = Some(batch.fate.clone());
             let (decided, before) = (tail.state.clone(), tail.published.clone());
             drop(tail);
-            let outcome = guarded(|| batch.write(&mut store, decided, &before));
+            let outcome = guarded(|| self.write(&batch, &mut store, decided, &before));
             tail = self.lock();
-            let fate = outcome.map_err(|error| Failure::from(&error)).map(|outcome| match outcome {
-                Outcome::Unchanged => Written::Durable,
-                Outcome::Appended(snapshot) => {
-                    tail.published = snapshot;
-                    Written::Durable
-                }
-                Outcome::Overtaken(snapshot) => {
-                    tail.published = snapshot;
-                    Written::Overtaken
+            let fate = outcome.map_err(|error| Failure::from(&error)).map(|(outcome, anchored)| {
+                tail.anchored = anchored;
+                match outcome {
+                    Outcome::Unchanged => Written::Durable,
+                    Outcome::Appended(snapshot) => {
+                        tail.published = snapshot;
+                        Written::Durable
+                    }
+                    Outcome::Overtaken(snapshot) => {
+                        tail.published = snapshot;
+                        Written::Overtaken
+                    }
                 }
             });
             if tail.published.length != before.length {
@@ -218,9 +259,41 @@ impl Committer {
         }
     }
 
+    /// Writes the batch; where there is a chain, it goes one step with it. Gives what ends the next batch.
+    fn write(
+        &self,
+        batch: &Batch,
+        store: &mut Store,
+        decided: State,
+        before: &Snapshot,
+    ) -> Result<(Outcome, Option<Event>), WriteError> {
+        let outcome = batch.write(store, decided, before)?;
+        let mut tether = self.tether.lock().unwrap_or_else(PoisonError::into_inner);
+        if batch.forget {
+            *tether = None;
+        }
+        let Some(chain) = tether.as_mut() else { return Ok((outcome, None)) };
+        if let Outcome::Appended(snapshot) = &outcome {
+            chain.advance(&snapshot.head)?;
+        }
+        Ok((outcome, Some(chain.announcement())))
+    }
+
     /// Why nothing can be committed any more, if so.
     pub(super) fn failure(&self) -> Option<Refusal> {
         self.lock().failed.as_ref().map(Refusal::from)
+    }
+
+    /// From now on the log goes with this chain.
+    pub(super) fn tie(&self, tether: Option<Tether>) {
+        self.lock().anchored = tether.as_ref().map(Tether::announcement);
+        *self.tether.lock().unwrap_or_else(PoisonError::into_inner) = tether;
+    }
+
+    /// Whether the chain, if there is one, is where the log left it.
+    pub(super) fn check_tether(&self) -> Result<(), AnchorFault> {
+        let mut tether = self.tether.lock().unwrap_or_else(PoisonError::into_inner);
+        tether.as_mut().map_or(Ok(()), Tether::check)
     }
 
     /// Asks the store about what lies on the disk, while nobody writes.
@@ -268,7 +341,7 @@ impl Committer {
         tail.wanted = false;
         drop(tail);
         let written = record.map_err(|refusal| refusal.to_string()).and_then(|record| {
-            guarded(|| store.snapshot(snapshot.length, &snapshot.head, &record))
+            guarded(|| Ok(store.snapshot(snapshot.length, &snapshot.head, &record)?))
                 .map_err(|error| error.to_string())
         });
         let mut tail = self.lock();
@@ -309,6 +382,22 @@ impl Tail {
         }
         let _ = std::mem::take(&mut self.batch).fate.set(fate);
         self.state = self.published.state.as_ref().clone();
+    }
+
+    /// The batch is complete: where there is a chain, its value goes into the log.
+    fn announce(&mut self) -> Result<(), WriteError> {
+        if self.batch.records.is_empty() {
+            return Ok(());
+        }
+        let Some(anchored) = self.anchored.take().filter(|_| !self.batch.forget) else { return Ok(()) };
+        let index = self.published.length + self.batch.records.len() as u64;
+        let record = anchored.to_record();
+        let stepped = self.state.clone().step_logged(anchored);
+        let (state, entry) = stepped.map_err(|reason| StoreError::Version { index, reason })?;
+        self.batch.records.push(record);
+        self.batch.entries.push(entry);
+        self.state = state;
+        Ok(())
     }
 
     /// Decides, and puts the events into the batch.
@@ -387,8 +476,8 @@ fn snapshot(store: &Store, state: State) -> Snapshot {
 }
 
 /// redb asserts that its pages are as it wrote them, and the host can write others.
-fn guarded<T>(write: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
-    catch_unwind(AssertUnwindSafe(write)).unwrap_or(Err(StoreError::Damaged))
+fn guarded<T>(write: impl FnOnce() -> Result<T, WriteError>) -> Result<T, WriteError> {
+    catch_unwind(AssertUnwindSafe(write)).unwrap_or(Err(StoreError::Damaged.into()))
 }
 
 #[cfg(test)]

@@ -85,14 +85,15 @@ impl IntoResponse for Refusal {
                 _ => StatusCode::BAD_GATEWAY,
             },
             Refusal::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            Refusal::CutOff(_) | Refusal::RolledBack(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Refusal::SealModeShared => StatusCode::UNPROCESSABLE_ENTITY,
-            Refusal::NoReplicas => StatusCode::CONFLICT,
+            Refusal::CutOff(_) | Refusal::Unfit(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::SealModeShared | Refusal::PositionUnsigned => StatusCode::UNPROCESSABLE_ENTITY,
+            Refusal::NoReplicas
+            | Refusal::LossNotAccepted { .. }
+            | Refusal::SecretExpired { .. }
+            | Refusal::SecretWithheld { .. }
+            | Refusal::Overtaken { .. } => StatusCode::CONFLICT,
             Refusal::Evicted { .. } | Refusal::NoMachine { .. } => StatusCode::FORBIDDEN,
             Refusal::UnknownInstance { .. } | Refusal::UnknownMachine { .. } => StatusCode::NOT_FOUND,
-            Refusal::SecretExpired { .. } | Refusal::SecretWithheld { .. } | Refusal::Overtaken { .. } => {
-                StatusCode::CONFLICT
-            }
         };
         failure(status, self.code(), &self.to_string(), self.details())
     }

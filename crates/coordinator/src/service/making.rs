@@ -56,7 +56,7 @@ mod tests {
     /// A coordinator and its owner, with a manifest of two users' choice to be set.
     fn coordinator(folder: &tempfile::TempDir) -> (Arc<Coordinator>, TeeKey) {
         let owner = TeeKey::generate().unwrap();
-        let configuration = CoordinatorConfiguration { owner: *owner.digest(), names: Vec::new() };
+        let configuration = CoordinatorConfiguration { owner: *owner.digest(), names: Vec::new(), tpm: None };
         let tee = EmulatedTee::launch(evidence::Platform::Snp, b"coordinator", &configuration.to_json());
         let hints = HostHints { state: folder.path().join("state"), ..HostHints::default() };
         let opened = Coordinator::open(tee, configuration, &hints, Arc::new(|| NOW));

@@ -287,7 +287,7 @@ fn status(refusal: &Refusal) -> Status {
             (Code::FailedPrecondition, format!("cannot accept marbles in current state: {refusal}"))
         }
         Refusal::Parameters { .. } | Refusal::Internal(_) => (Code::Internal, refusal.to_string()),
-        Refusal::CutOff(_) | Refusal::RolledBack(_) => (Code::Unavailable, refusal.to_string()),
+        Refusal::CutOff(_) | Refusal::Unfit(_) => (Code::Unavailable, refusal.to_string()),
         Refusal::ActivationsExhausted { marble, limit } => (
             Code::PermissionDenied,
             format!(

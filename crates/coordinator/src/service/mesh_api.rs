@@ -289,7 +289,7 @@ pub(super) fn status(refusal: &Refusal) -> Status {
         | Refusal::SecretWithheld { .. } => Code::FailedPrecondition,
         Refusal::Overtaken { .. } => Code::Unavailable,
         Refusal::Internal(_) => Code::Internal,
-        Refusal::CutOff(_) | Refusal::RolledBack(_) => Code::Unavailable,
+        Refusal::CutOff(_) | Refusal::Unfit(_) => Code::Unavailable,
         _ => Code::PermissionDenied,
     };
     Status::with_details(code, refusal.to_string(), refusal.code().as_bytes().to_vec().into())

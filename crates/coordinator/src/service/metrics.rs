@@ -127,7 +127,7 @@ pub(super) fn families(coordinator: &Coordinator) -> Vec<Family> {
     );
     let snapshot = match coordinator.mode() {
         Mode::Open(snapshot) => Some(snapshot),
-        Mode::Locked { .. } => None,
+        Mode::Locked { .. } | Mode::Unfit(_) => None,
     };
     let mesh = snapshot.as_ref().and_then(|snapshot| snapshot.state.mesh());
     let instances = mesh.map(|mesh| mesh.instances((coordinator.clock)())).unwrap_or_default();
@@ -183,6 +183,12 @@ pub(super) fn families(coordinator: &Coordinator) -> Vec<Family> {
         true,
         "Updates that were rolled back since the start.",
         roll_backs,
+    );
+    family(
+        "coordinator_state_unfit",
+        false,
+        "1 where nothing is served, because the state is not the newest, or nothing says that it is.",
+        one(coordinator.unserved().is_some().into()),
     );
     families
 }

@@ -98,8 +98,12 @@ impl Replicas {
 }
 
 impl Coordinator {
-    /// Whether this replica may answer: always, where there are no others.
+    /// Whether this replica may answer: always, where there are no others. Where the state is unfit, whoever asks for it
+    /// hears that instead, and what ends that may be asked for.
     pub(super) fn serving(&self) -> Result<(), Refusal> {
+        if self.unserved().is_some() {
+            return Ok(());
+        }
         match &self.replicas {
             Some(replicas) if !replicas.lease.lasts(Instant::now()) => {
                 Err(Refusal::CutOff("its lease has ended".into()))
@@ -111,7 +115,7 @@ impl Coordinator {
     /// Makes sure that the state is the newest there is: asks etcd, where there are other replicas. Blocks for that.
     pub(super) fn confirm(&self) -> Result<(), Refusal> {
         self.serving()?;
-        if self.replicas.is_some() && self.committer.get().is_some() {
+        if self.replicas.is_some() && self.committer.get().is_some() && self.unserved().is_none() {
             self.commit(|_| Ok(Decided { events: Vec::new(), shares: None, answer: () }))?;
         }
         Ok(())
@@ -129,7 +133,7 @@ impl Coordinator {
 
     /// Whether there are other replicas, and this one may answer.
     pub(super) fn replica_serves(&self) -> Option<bool> {
-        self.replicas.as_ref().map(|_| self.serving().is_ok())
+        self.replicas.as_ref().map(|_| self.serving().is_ok() && self.unserved().is_none())
     }
 
     /// Says where it is, for as long as it is there, and keeps the state fresh; `address` is where the mesh API listens.

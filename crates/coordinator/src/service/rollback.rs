@@ -56,7 +56,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (owner, user) = (TeeKey::generate().unwrap(), TeeKey::generate().unwrap());
         let time = Arc::new(AtomicI64::new(NOW.0));
-        let configuration = CoordinatorConfiguration { owner: *owner.digest(), names: Vec::new() };
+        let configuration = CoordinatorConfiguration { owner: *owner.digest(), names: Vec::new(), tpm: None };
         let tee = EmulatedTee::launch(evidence::Platform::Snp, b"coordinator", &configuration.to_json());
         let hints = HostHints { state: folder.path().join("state"), ..HostHints::default() };
         let start = || {

@@ -89,7 +89,7 @@ async fn telling(hints: TelemetryHints) -> Running {
     running
 }
 
-async fn metrics(running: &Running) -> String {
+pub async fn metrics(running: &Running) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream = tokio::net::TcpStream::connect(running.metrics).await.unwrap();
     stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();

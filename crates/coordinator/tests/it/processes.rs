@@ -44,7 +44,7 @@ struct Order {
 impl Order {
     fn configuration(&self) -> CoordinatorConfiguration {
         let owner = attested_tls::key::SpkiDigest(self.owner);
-        CoordinatorConfiguration { owner, names: vec!["localhost".into(), "127.0.0.1".into()] }
+        CoordinatorConfiguration { owner, names: vec!["localhost".into(), "127.0.0.1".into()], tpm: None }
     }
 }
 

@@ -11,7 +11,7 @@ use attested_tls::{
     claims::{Claims, CoordinatorClaims},
     clock,
     key::{SpkiDigest, TeeKey},
-    launch::CoordinatorConfiguration,
+    launch::{CoordinatorConfiguration, RequiredTpm},
     service::{UserIdentity, unverified_client},
     statement::{Expected, Statement},
 };
@@ -126,12 +126,17 @@ impl Running {
 
     /// A coordinator that tells its host what happens.
     pub async fn start_telling(code: &[u8], directory: TempDir, telemetry: TelemetryHints) -> Self {
-        Self::start_with(code, directory, telemetry, None).await
+        Self::start_with(code, directory, telemetry, None, None).await
     }
 
     /// A coordinator that shares its state with others.
     pub async fn replica(code: &[u8], directory: TempDir, etcd: EtcdHints) -> Self {
-        Self::start_with(code, directory, TelemetryHints::default(), Some(etcd)).await
+        Self::start_with(code, directory, TelemetryHints::default(), Some(etcd), None).await
+    }
+
+    /// A coordinator whose state a TPM anchors.
+    pub async fn start_anchored(code: &[u8], directory: TempDir, tpm: tpm_anchor::Address) -> Self {
+        Self::start_with(code, directory, TelemetryHints::default(), None, Some(tpm)).await
     }
 
     async fn start_with(
@@ -139,11 +144,13 @@ impl Running {
         directory: TempDir,
         telemetry: TelemetryHints,
         etcd: Option<EtcdHints>,
+        tpm: Option<tpm_anchor::Address>,
     ) -> Self {
         logs();
         let configuration = CoordinatorConfiguration {
             owner: *people().owner.digest(),
             names: vec!["localhost".into(), "127.0.0.1".into()],
+            tpm: tpm.as_ref().map(|_| RequiredTpm { key: None }),
         };
         let tee = EmulatedTee::launch(Platform::Tdx, code, &configuration.to_json());
         let (client, mesh) = (
@@ -160,6 +167,7 @@ impl Running {
             endorsements: vec![endorsements],
             telemetry,
             etcd,
+            tpm,
             ..HostHints::default()
         };
         let coordinator = Coordinator::open(tee.clone(), configuration, &hints, clock::fixed(NOW)).unwrap();

@@ -3,17 +3,26 @@
 use std::time::{Duration, Instant};
 
 use appraisal::binding::Role;
-use attested_tls::launch::CoordinatorConfiguration;
+use attested_tls::{
+    anchor::AnchorKind,
+    clock,
+    launch::{CoordinatorConfiguration, RequiredTpm},
+};
 use attester::Tee;
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
-use coordinator::core::replica::{Own, expectations};
+use coordinator::{
+    core::replica::{Own, expectations},
+    service::{Coordinator, EtcdHints, HostHints, StartError},
+};
 use evidence::{Endorsements, Evidence, Platform, ReportData};
 use mesh_api::ActivateRequest;
 use serde_json::Value;
 use testkit::tee::{EmulatedTee, NOW};
 
 use crate::{
+    anchor::{serves_nothing, show, upload, with_holders},
     cluster::Etcd,
+    recovery::Holder,
     running::Running,
     service::join,
     world::{FRONTEND, keep_on, manifest, people},
@@ -158,6 +167,82 @@ async fn s16_a_log_from_an_old_backup_is_refused() {
     assert!(started.is_err(), "it started on a log that is shorter than what it had seen");
 }
 
+/// The host put etcd back and took the replica's note away: a client that holds a newer head is what is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn s16_a_replica_is_stopped_by_a_head_that_a_client_holds_and_goes_on_when_holders_accept_the_loss() {
+    let Some(mut etcd) = Etcd::start(1).await else { return };
+    let holders = ["alice", "bob", "carol"].map(Holder::new);
+    let (one, two) = (replica(&etcd).await, replica(&etcd).await);
+    let shares = with_holders(&one, &holders).await;
+    let claims = one.verify([1; 32]).await.unwrap();
+    assert_eq!(
+        claims.anchors.iter().map(|it| (it.kind, it.key)).collect::<Vec<_>>(),
+        [(AnchorKind::Etcd, None)]
+    );
+    // Heads of states that the other one never was in contradict nothing.
+    for value in ["a", "b", "c"] {
+        assert_eq!(one.write(Some(&people().writer), "question", value).await.status, 200);
+        let head = one.get(None, "/api/v3/head").await.json();
+        assert_eq!(one.write(Some(&people().writer), "question", "yesterday").await.status, 200);
+        assert_eq!(show(&two, &head).await.status, 200);
+    }
+    drop(two);
+    etcd.members[0].kill();
+    let (data, before) = etcd.data(0);
+    copy(&data, &before);
+    etcd.run(0);
+    etcd.leader().await;
+    serves(&one).await;
+    assert_eq!(one.write(Some(&people().writer), "question", "today").await.status, 200);
+    let head = one.get(None, "/api/v3/head").await.json();
+
+    let folder = copied(&one);
+    std::fs::remove_file(folder.path().join("replica.seen")).unwrap();
+    drop(one);
+    etcd.members[0].kill();
+    std::fs::remove_dir_all(&data).unwrap();
+    copy(&before, &data);
+    etcd.run(0);
+    etcd.leader().await;
+    let one = Running::replica(CODE, folder, etcd.hints()).await;
+    serves(&one).await;
+    assert_eq!(question(&one).await, BASE64.encode("yesterday"));
+    assert_eq!(show(&one, &head).await.code(), (503, "STATE_ROLLED_BACK".into()));
+    serves_nothing(&one, "STATE_ROLLED_BACK").await;
+    let status = one.get(None, "/api/v2/status").await.json();
+    let length = status["data"]["unfit"]["records"].as_u64().unwrap();
+    let refused = upload(&one, &holders[0], &shares[0], None).await;
+    assert_eq!(refused.code(), (409, "LOSS_NOT_ACCEPTED".into()));
+    assert_eq!(upload(&one, &holders[0], &shares[0], Some(length)).await.json()["data"]["remaining"], 1);
+    let last = upload(&one, &holders[2], &shares[2], Some(length)).await;
+    assert_eq!(last.json()["data"]["remaining"], 0, "{}", last.json());
+    serves(&one).await;
+    assert_eq!(question(&one).await, BASE64.encode("yesterday"));
+    assert_ne!(one.verify([2; 32]).await.unwrap().root, claims.root);
+    let two = replica(&etcd).await;
+    assert_eq!(question(&two).await, BASE64.encode("yesterday"));
+}
+
+/// A TPM is one machine's.
+#[test]
+fn a_tpm_is_not_required_of_replicas() {
+    let configuration = CoordinatorConfiguration {
+        owner: *people().owner.digest(),
+        names: vec!["localhost".into()],
+        tpm: Some(RequiredTpm { key: None }),
+    };
+    let state = tempfile::tempdir().unwrap();
+    let members = vec!["http://127.0.0.1:1".parse().unwrap()];
+    let hints = HostHints {
+        state: state.path().into(),
+        etcd: Some(EtcdHints { members, tls: None, address: None }),
+        ..HostHints::default()
+    };
+    let tee = EmulatedTee::launch(Platform::Tdx, CODE, &configuration.to_json());
+    let refused = Coordinator::open(tee, configuration, &hints, clock::fixed(NOW));
+    assert!(matches!(refused, Err(StartError::TpmShared)));
+}
+
 /// What one replica keeps for itself.
 fn copied(running: &Running) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
@@ -197,8 +282,11 @@ async fn s46_keys_are_handed_to_nothing_but_the_same_coordinator() {
     let replica = |tee| crate::service::join_in_role(&one, tee, Role::Replica);
     let refused = replica(keep_on(Platform::Tdx)).await.unwrap_err();
     assert_eq!(refused.codes(), ["MEASUREMENT_MISMATCH"], "{refused:?}");
-    let owner =
-        CoordinatorConfiguration { owner: *people().stranger.digest(), names: vec!["localhost".into()] };
+    let owner = CoordinatorConfiguration {
+        owner: *people().stranger.digest(),
+        names: vec!["localhost".into()],
+        tpm: None,
+    };
     let refused = replica(EmulatedTee::launch(Platform::Tdx, CODE, &owner.to_json())).await.unwrap_err();
     assert_eq!(refused.codes(), ["LAUNCH_CONFIGURATION_MISMATCH"], "{refused:?}");
     assert!(replica(one.tee.clone()).await.is_ok());

@@ -18,7 +18,9 @@ use zeroize::Zeroizing;
 
 use super::{Mesh, Pending, State, authority};
 use crate::core::{
-    IdentityKey, Refusal, epoch,
+    IdentityKey, Refusal,
+    anchor::Chain,
+    epoch,
     event::{Epoch, SealedAuthority},
     history::Entry,
     instances,
@@ -39,6 +41,7 @@ struct StateRecord {
     emulated: bool,
     mesh: Option<MeshRecord>,
     log: LogRecord,
+    chain: Option<Chain>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -92,7 +95,7 @@ struct PendingRecord {
 impl State {
     /// The whole state as one record.
     pub fn to_snapshot(&self) -> Result<Zeroizing<Vec<u8>>, Refusal> {
-        let Self { identity, root, root_secret, emulated, mesh, log } = self;
+        let Self { identity, root, root_secret, emulated, mesh, chain, log } = self;
         let record = StateRecord {
             version: VERSION,
             root: epoch::sealed(root, identity)?,
@@ -100,6 +103,7 @@ impl State {
             emulated: *emulated,
             mesh: mesh.as_ref().map(|mesh| mesh_record(mesh, identity)).transpose()?,
             log: log.to_record(identity)?,
+            chain: chain.clone(),
         };
         let mut out = Zeroizing::new(Vec::new());
         ciborium::into_writer(&record, &mut *out)
@@ -123,6 +127,7 @@ impl State {
             emulated: record.emulated,
             mesh: record.mesh.map(|mesh| mesh_of(mesh, &identity)).transpose()?,
             log: Log::from_record(record.log, &identity)?,
+            chain: record.chain,
             identity,
         })
     }

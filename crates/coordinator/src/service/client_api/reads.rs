@@ -35,6 +35,10 @@ pub(super) async fn status(State(coordinator): Shared) -> Response {
         // Ours: null where nobody can recover the state.
         status["missingRecoverySecrets"] = json!(coordinator.missing_shares());
     }
+    if let Some(unserved) = coordinator.unserved() {
+        let (code, length) = (unserved.why.code(), unserved.snapshot.length);
+        status["unfit"] = json!({ "code": code, "records": length });
+    }
     success(status)
 }
 
@@ -52,7 +56,7 @@ pub(super) async fn ready(State(coordinator): Shared) -> Response {
     if code == 3 {
         return success(json!({ "state": code }));
     }
-    failure(StatusCode::SERVICE_UNAVAILABLE, "NOT_READY", message, json!({ "state": code }))
+    failure(StatusCode::SERVICE_UNAVAILABLE, "NOT_READY", &message, json!({ "state": code }))
 }
 
 #[derive(Deserialize)]

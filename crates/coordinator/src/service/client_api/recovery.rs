@@ -9,6 +9,8 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::service::recovery::Taken;
+
 use super::{Shared, answer, base64, costly, parse};
 
 #[derive(Deserialize)]
@@ -16,25 +18,30 @@ use super::{Shared, answer, base64, costly, parse};
 struct RecoverBody {
     recovery_secret: String,
     recovery_secret_signature: String,
+    /// Ours: the holder accepts that nothing is left but so many records.
+    accept_loss: Option<u64>,
 }
 
+/// A share, its holder's signature, and the loss that the holder accepts.
+type Uploaded = (Vec<u8>, Vec<u8>, Option<u64>);
+
 /// A share and its holder's signature.
-pub(super) fn uploaded(body: Result<Bytes, BytesRejection>) -> Result<(Vec<u8>, Vec<u8>), Box<Response>> {
+pub(super) fn uploaded(body: Result<Bytes, BytesRejection>) -> Result<Uploaded, Box<Response>> {
     parse(body).and_then(|body: RecoverBody| {
         let signature = base64(&body.recovery_secret_signature, "recoverySecretSignature")?;
-        Ok((base64(&body.recovery_secret, "recoverySecret")?, signature))
+        Ok((base64(&body.recovery_secret, "recoverySecret")?, signature, body.accept_loss))
     })
 }
 
 pub(super) async fn recover(State(coordinator): Shared, body: Result<Bytes, BytesRejection>) -> Response {
-    let (share, signature) = match uploaded(body) {
+    let (share, signature, accepted) = match uploaded(body) {
         Ok(uploaded) => uploaded,
         Err(response) => return *response,
     };
     answer(async move {
         let (taken, signed) = (coordinator.clone(), signature.clone());
-        let (remaining, share) = costly(move || taken.recover(&share, &signed)).await?;
-        if remaining > 0 {
+        let Taken { remaining, share } = costly(move || taken.recover(&share, &signed, accepted)).await?;
+        if let Some(share) = share {
             coordinator.spread_share(&share, &signature).await;
         }
         let message = match remaining {

@@ -43,7 +43,8 @@ pub(super) async fn public_key(State(coordinator): Shared) -> Response {
 
 pub(super) async fn upload(State(coordinator): Shared, body: Result<Bytes, BytesRejection>) -> Response {
     let (share, signature) = match uploaded(body) {
-        Ok(uploaded) => uploaded,
+        Ok((share, signature, None)) => (share, signature),
+        Ok((_, _, Some(_))) => return super::malformed("a rehearsal loses nothing: leave `acceptLoss` out"),
         Err(response) => return *response,
     };
     answer(rarely(move || {

@@ -78,7 +78,7 @@ impl Replicas for ReplicasService {
         let ShareRequest { share, signature } = request.into_inner();
         let share = Zeroizing::new(share);
         self.answer(move |coordinator, _| {
-            let (remaining, _) = coordinator.recover(&share, &signature)?;
+            let remaining = coordinator.recover(&share, &signature, None)?.remaining;
             Ok(ShareResponse { remaining: u32::try_from(remaining).unwrap_or(u32::MAX) })
         })
         .await

@@ -227,9 +227,9 @@ fn s16_a_log_that_is_shorter_or_another_stops_the_replica() {
             other.commit(|state| activate(state, 2), |_| ()).unwrap();
         }
         let answer = two.commit(|state| activate(state, 3), |_| ());
-        assert!(matches!(answer, Err(Refusal::RolledBack(_))), "forked: {forked}");
+        assert!(matches!(answer, Err(Refusal::Unfit(Unfit::Replaced(_)))), "forked: {forked}");
         let after = two.commit(|state| activate(state, 4), |_| ());
-        assert!(matches!(after, Err(Refusal::RolledBack(_))), "and it goes on saying so");
+        assert!(matches!(after, Err(Refusal::Unfit(Unfit::Replaced(_)))), "and it goes on saying so");
     }
 }
 

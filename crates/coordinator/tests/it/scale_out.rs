@@ -206,7 +206,6 @@ async fn s16_a_replica_is_stopped_by_a_head_that_a_client_holds_and_goes_on_when
     etcd.leader().await;
     let one = Running::replica(CODE, folder, etcd.hints()).await;
     serves(&one).await;
-    assert_eq!(question(&one).await, BASE64.encode("yesterday"));
     assert_eq!(show(&one, &head).await.code(), (503, "STATE_ROLLED_BACK".into()));
     serves_nothing(&one, "STATE_ROLLED_BACK").await;
     let status = one.get(None, "/api/v2/status").await.json();

@@ -1,4 +1,5 @@
-//! What this user holds of coordinators: of each mesh root the longest state log that was seen, signed. A coordinator that shows less later was rolled back; one that is shown more than it has knows so itself.
+//! What this user holds of coordinators: of each mesh root the longest state log that was seen, signed. A coordinator
+//! that shows less later was rolled back; one that is shown more than it has knows so itself.
 
 use std::{
     io::Write,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Context;
-use attested_tls::key::SpkiDigest;
+use attested_tls::{claims::CoordinatorMode, key::SpkiDigest};
 use clap::{Args, Subcommand};
 use evidence::Platform;
 use serde_json::json;
@@ -136,7 +136,7 @@ impl Start {
             folder: folder.clone(),
             owner: files,
             replicas,
-            mode: format!("{:?}", verified.claims.mode),
+            mode: verified.claims.mode,
         };
         self.tell(&told)?;
         wait_for_the_end().await?;
@@ -188,7 +188,15 @@ impl Start {
                 "owner": told.owner.as_ref().map(|(certificate, key)| json!({ "certificate": certificate, "key": key })),
             }));
         }
-        crate::say!("a coordinator on emulated {}, verified; it is {}", self.platform, told.mode);
+        let mode = match told.mode {
+            CoordinatorMode::AcceptingManifest => "it waits for its owner's manifest",
+            CoordinatorMode::Running => "its manifest is in force",
+            CoordinatorMode::Recovering => "it waits for recovery shares",
+            CoordinatorMode::RolledBack => {
+                "it serves nothing, for its state is not the newest (docs/rollback.md)"
+            }
+        };
+        crate::say!("a coordinator on emulated {}, verified; {mode}", self.platform);
         crate::say!("  client API           {}", told.endpoint);
         for replica in &told.replicas {
             crate::say!("  and another replica  {replica}");
@@ -220,5 +228,5 @@ struct Told {
     owner: Option<(PathBuf, PathBuf)>,
     /// Endpoints of the others.
     replicas: Vec<String>,
-    mode: String,
+    mode: CoordinatorMode,
 }

@@ -55,6 +55,7 @@ const FOR: Duration = Duration::from_secs(2);
 fn main() {
     activation();
     growth();
+    updates();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(network());
 }
@@ -199,7 +200,7 @@ fn growth() {
                 done += 1;
             }
             store.append_with(&records, &entries, Shares::Keep).unwrap();
-            if state.snapshot_due(store.since_snapshot(), 4096) {
+            if store.is_heavy() || state.snapshot_due(store.since_snapshot(), 4096) {
                 let (length, head) = (store.length(), store.head());
                 store.snapshot(length, &head, &state.to_snapshot().unwrap()).unwrap();
             }
@@ -218,6 +219,65 @@ fn growth() {
             resident()
         );
         start = Instant::now();
+    }
+}
+
+/// 1 000 updates of a manifest: what each costs, and the start after them.
+fn updates() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state.redb");
+    let (mut store, _, identity) = open(&path);
+    let founded = core::found(true, &identity, NOW).unwrap();
+    let record = founded.to_record();
+    let (mut state, entry) = State::begin_logged(founded, identity).unwrap();
+    store.append_with(&[record], &[entry], Shares::Keep).unwrap();
+    let mut text = manifest();
+    text["Roles"]["admin"] = json!({ "ResourceType": "Manifest", "Actions": ["UpdateManifest"] });
+    text["Users"]["writer"]["Roles"].as_array_mut().unwrap().push(json!("admin"));
+    for index in 0..200 {
+        text["Secrets"][format!("s{index}")] =
+            json!({ "Type": "symmetric-key", "Size": 256, "Shared": true });
+    }
+    let writer = world::caller(&people().writer);
+    let mut pending = vec![set(&state, &text).unwrap()];
+    let mut start = Instant::now();
+    for done in 0..=1000_u32 {
+        if done > 0 {
+            text["Marbles"]["tally"]["MaxActivations"] = json!(1_000_000 + done);
+            let bytes = text.to_string().into_bytes();
+            pending = core::update(&state, &writer, bytes, [].into(), NOW).unwrap().0;
+        }
+        let (mut records, mut entries) = (Vec::new(), Vec::new());
+        for event in pending.drain(..) {
+            records.push(event.to_record());
+            let (next, more) = state.step_logged(event).unwrap();
+            state = next;
+            entries.push(more);
+        }
+        store.append_with(&records, &entries, Shares::Keep).unwrap();
+        if store.is_heavy() || state.snapshot_due(store.since_snapshot(), 4096) {
+            let (length, head) = (store.length(), store.head());
+            store.snapshot(length, &head, &state.to_snapshot().unwrap()).unwrap();
+        }
+        if matches!(done, 100 | 1000) {
+            let each = start.elapsed().as_secs_f64() / f64::from(if done == 100 { 100 } else { 900 }) * 1e3;
+            println!(
+                "updates of a manifest of {} KiB, up to {done}: {each:.1} ms each",
+                text.to_string().len() >> 10
+            );
+            drop((store, state));
+            let opening = Instant::now();
+            let (reopened, resumed, _) = open(&path);
+            let opening = opening.elapsed().as_secs_f64() * 1e3;
+            (store, state) = (reopened, resumed.unwrap());
+            let (file, replayed) = (std::fs::metadata(&path).unwrap().len() >> 20, store.since_snapshot());
+            println!(
+                "  start: {opening:.0} ms with {replayed} records after the snapshot; epoch {}, {file} MiB on disk, {} MiB resident",
+                state.mesh().unwrap().epoch(),
+                resident()
+            );
+            start = Instant::now();
+        }
     }
 }
 

@@ -67,7 +67,19 @@ pub struct Store {
     end: Place,
     /// How many of the records are in the snapshot.
     covered: u64,
+    /// Bytes of the records since it, and its own.
+    weight: Weight,
 }
+
+/// What is replayed at the next start.
+#[derive(Clone, Copy, Default)]
+struct Weight {
+    records: usize,
+    snapshot: usize,
+}
+
+/// So many bytes of records at least are between two snapshots that are made for their weight.
+const HEAVY: usize = 4 << 20;
 
 /// A log that was opened.
 pub struct Opened {
@@ -205,7 +217,9 @@ impl Store {
     ) -> Result<Opened, StoreError> {
         let key = aead_key(data_key.as_slice())?;
         let Log { snapshot, covered, records, end } = log;
-        let store = Self { medium: Some(medium), kept: BTreeMap::new(), data_key, key, end, covered };
+        let weight =
+            Weight { records: weight(&records), snapshot: snapshot.as_ref().map_or(0, |it| it.len()) };
+        let store = Self { medium: Some(medium), kept: BTreeMap::new(), data_key, key, end, covered, weight };
         Ok(Opened { store, snapshot, records, identity })
     }
 
@@ -242,6 +256,7 @@ impl Store {
             );
         }
         self.end = end;
+        self.weight.records += weight(records);
         Ok(())
     }
 
@@ -261,6 +276,7 @@ impl Store {
         let sealed = seal(&self.key, &snapshot_position(&at), state)?;
         medium.put_snapshot(&SealedSnapshot { at, sealed })?;
         self.covered = length;
+        self.weight = Weight { records: 0, snapshot: state.len() };
         Ok(())
     }
 
@@ -322,6 +338,10 @@ impl Store {
         })?;
         medium.note(&log.end)?;
         (self.end, self.covered) = (log.end, log.covered.max(self.covered));
+        if let Some(snapshot) = &log.snapshot {
+            self.weight = Weight { records: 0, snapshot: snapshot.len() };
+        }
+        self.weight.records += weight(&log.records);
         let first = log.end.length - log.records.len() as u64;
         Ok(Some(News { snapshot: log.snapshot, records: log.records, first }))
     }
@@ -364,6 +384,15 @@ impl Store {
     pub fn since_snapshot(&self) -> u64 {
         self.end.length - self.covered
     }
+
+    /// Whether those weigh so much, as manifests do, that replaying them costs more than another snapshot.
+    pub fn is_heavy(&self) -> bool {
+        self.weight.records >= self.weight.snapshot.max(HEAVY)
+    }
+}
+
+fn weight(records: &[Zeroizing<Vec<u8>>]) -> usize {
+    records.iter().map(|record| record.len()).sum()
 }
 
 impl Unlocked {

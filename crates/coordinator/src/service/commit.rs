@@ -244,7 +244,8 @@ impl Committer {
             }
             match &fate {
                 Ok(Written::Durable) => {
-                    let due = tail.published.state.snapshot_due(store.since_snapshot(), self.snapshot_every);
+                    let due = store.is_heavy()
+                        || tail.published.state.snapshot_due(store.since_snapshot(), self.snapshot_every);
                     if due && !tail.compacting {
                         tail.compacting = true;
                         compact = Some(tail.published.clone());

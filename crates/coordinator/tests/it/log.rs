@@ -367,6 +367,28 @@ fn flipped_bits_never_empty_the_log() {
     assert!(faults.is_empty(), "{faults:?}");
 }
 
+/// A manifest is a record like any other, and a thousand of them would be a long start.
+#[test]
+fn heavy_records_ask_for_a_snapshot_and_so_does_what_weighs_more_than_the_last_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state.redb");
+    let record = |mib: usize| [Zeroizing::new(vec![7; mib << 20])];
+    let (mut store, _) = opened(&path, &SEALER).unwrap();
+    store.append(&record(3), Shares::Keep).unwrap();
+    assert!(!store.is_heavy());
+    store.append(&record(1), Shares::Keep).unwrap();
+    assert!(store.is_heavy());
+    let (length, head) = (store.length(), store.head());
+    store.snapshot(length, &head, &vec![1; 6 << 20]).unwrap();
+    store.append(&record(5), Shares::Keep).unwrap();
+    assert!(!store.is_heavy());
+    drop(store);
+    let (mut store, _) = opened(&path, &SEALER).unwrap();
+    assert!(!store.is_heavy());
+    store.append(&record(1), Shares::Keep).unwrap();
+    assert!(store.is_heavy(), "after a restart it is counted on");
+}
+
 #[test]
 fn truncated_files_are_errors() {
     let (_directory, path) = written(3);

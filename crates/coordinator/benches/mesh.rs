@@ -149,7 +149,7 @@ fn resident() -> u64 {
 }
 
 /// 10 000 secrets, then activations in batches as group commit makes them, with snapshots as far apart as the
-/// service's.
+/// service's. One every 4 seconds of the mesh's clock, so that about 10 800 have a certificate at any time.
 fn growth() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("state.redb");
@@ -170,7 +170,7 @@ fn growth() {
     state = next;
     store.append_with(&[record, second], &[entry, more], Shares::Keep).unwrap();
     let (mut done, mut start) = (0_u64, Instant::now());
-    for mark in [10_000, 100_000] {
+    for mark in [20_000, 100_000] {
         let before = done;
         while done < mark {
             let (mut records, mut entries) = (Vec::new(), Vec::new());
@@ -179,6 +179,7 @@ fn growth() {
                 instance[..8].copy_from_slice(&done.to_be_bytes());
                 let instance = ByteArray::new(instance);
                 let serial = ByteArray::new(instance[..16].try_into().unwrap());
+                let at = NOW.0 + 4 * i64::try_from(done).unwrap();
                 let event = core::Event::Activated {
                     marble: "tally".into(),
                     instance,
@@ -190,8 +191,8 @@ fn growth() {
                         native: false,
                     },
                     delivered: [("salt".to_owned(), core::Delivery::Versions([1].into()))].into(),
-                    certificates: vec![core::Issued { serial, until: NOW.0 + 43_200 }],
-                    at: NOW.0,
+                    certificates: vec![core::Issued { serial, until: at + 43_200 }],
+                    at,
                 };
                 records.push(event.to_record());
                 let (next, more) = state.clone().step_logged(event).unwrap();

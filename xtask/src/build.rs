@@ -57,12 +57,17 @@ pub fn demo(check: bool, keep: Option<&Path>) -> Result<()> {
     run(&mut demo)
 }
 
-/// The Debian package of the etcd that the tests of scale-out start.
+/// Programs that tests start, with the Debian package of each and what is not tested without it.
+const TESTED_WITH: [(&str, &str, &str); 3] = [
+    ("etcd", ETCD_PACKAGE, "scale-out"),
+    ("swtpm", "swtpm", "a TPM as anchor"),
+    ("softhsm2-util", "softhsm2", "keys and secrets in PKCS #11 tokens"),
+];
 const ETCD_PACKAGE: &str = "etcd-server";
 
 /// `cargo xtask soak`: the tests that take long, and say what they saw.
 pub fn soak() -> Result<()> {
-    installed_etcd();
+    installed();
     if !available("etcd") {
         bail!("there is no etcd here\n  mend: sudo apt-get install {ETCD_PACKAGE}");
     }
@@ -72,14 +77,19 @@ pub fn soak() -> Result<()> {
     run(cargo().args(test).env("BAILEY_REQUIRE_ETCD", "1"))
 }
 
-/// Installs etcd where that needs nobody's permission.
-fn installed_etcd() {
-    if available("etcd") || !available("apt-get") || !is_root() {
+/// Installs what tests start, where that needs nobody's permission.
+fn installed() {
+    let missing: Vec<_> = TESTED_WITH
+        .iter()
+        .filter(|(program, ..)| !available(program))
+        .map(|(_, package, _)| *package)
+        .collect();
+    if missing.is_empty() || !available("apt-get") || !is_root() {
         return;
     }
-    step("installing etcd for the tests of scale-out");
+    step("installing what the tests start");
     let install = "apt-get update -qq && apt-get install -y -qq --no-install-recommends \"$@\" >/dev/null";
-    if let Err(error) = run(Command::new("sh").args(["-c", install, "sh", ETCD_PACKAGE])) {
+    if let Err(error) = run(Command::new("sh").args(["-c", install, "sh"]).args(missing)) {
         eprintln!("{error:#}");
     }
 }
@@ -87,16 +97,14 @@ fn installed_etcd() {
 /// `cargo xtask test`.
 pub fn test() -> Result<()> {
     browser();
-    installed_etcd();
+    installed();
     programs()?;
     guests()?;
     page()?;
     step("running the tests");
     run(cargo().args(["test", "--workspace", "--locked"]))?;
-    if !available("etcd") {
-        eprintln!(
-            "\nNOT RUN: the tests of scale-out, because etcd is not installed.\n  mend: sudo apt-get install {ETCD_PACKAGE}"
-        );
+    for (_, package, what) in TESTED_WITH.iter().filter(|(program, ..)| !available(program)) {
+        eprintln!("\nNOT RUN: the tests of {what}.\n  mend: sudo apt-get install {package}");
     }
     if !available("chromedriver") {
         eprintln!(

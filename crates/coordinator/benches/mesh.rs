@@ -113,7 +113,7 @@ fn activation() {
     let peer = attest(&state, &keep, &key, "tally", TALLY).unwrap();
     let whole = || {
         appraise(&core::expectations(&state, Platform::Snp, &claims()).unwrap());
-        core::activate(&state, &peer, 1, NOW).unwrap().admit(&state, NOW).unwrap();
+        crate::world::activate(&state, &peer, 1, NOW).unwrap().admit(&state, NOW).unwrap();
     };
     let (raw, raw_two) = (rate(1, raw), rate(2, raw));
     let (one, two) = (rate(1, whole), rate(2, whole));
@@ -140,6 +140,22 @@ fn open(path: &Path) -> (Store, Option<State>, core::IdentityKey) {
     let first = store.length() - store.since_snapshot();
     let state = State::resume(snapshot.as_deref().map(Vec::as_slice), first, &records, &identity).unwrap();
     (store, state, identity)
+}
+
+/// What a start finds, and what it costs.
+fn started_again(path: &Path) -> (Store, State) {
+    let opening = Instant::now();
+    let (store, state, _) = open(path);
+    let opening = opening.elapsed().as_secs_f64() * 1e3;
+    let (state, replayed) = (state.unwrap(), store.since_snapshot());
+    println!(
+        "  start: {opening:.0} ms with {replayed} records after the snapshot; epoch {}, {} parts, {} MiB on disk, {} MiB resident",
+        state.mesh().unwrap().epoch(),
+        state.size(),
+        std::fs::metadata(path).unwrap().len() >> 20,
+        resident()
+    );
+    (store, state)
 }
 
 fn resident() -> u64 {
@@ -209,16 +225,7 @@ fn growth() {
         let each = start.elapsed().as_secs_f64() / (done - before) as f64 * 1e6;
         println!("10 000 secrets, activations {before} to {done}: {each:.0} µs each to commit, 100 together");
         drop((store, state));
-        let opening = Instant::now();
-        let (reopened, resumed, _) = open(&path);
-        let opening = opening.elapsed().as_secs_f64() * 1e3;
-        (store, state) = (reopened, resumed.unwrap());
-        let (file, replayed) = (std::fs::metadata(&path).unwrap().len() >> 20, store.since_snapshot());
-        println!(
-            "  start: {opening:.0} ms with {replayed} records after the snapshot; {} parts, {file} MiB on disk, {} MiB resident",
-            state.size(),
-            resident()
-        );
+        (store, state) = started_again(&path);
         start = Instant::now();
     }
 }
@@ -246,7 +253,7 @@ fn updates() {
         if done > 0 {
             text["Marbles"]["tally"]["MaxActivations"] = json!(1_000_000 + done);
             let bytes = text.to_string().into_bytes();
-            pending = core::update(&state, &writer, bytes, [].into(), NOW).unwrap().0;
+            pending = crate::world::update(&state, &writer, bytes, [].into(), NOW).unwrap().0;
         }
         let (mut records, mut entries) = (Vec::new(), Vec::new());
         for event in pending.drain(..) {
@@ -267,16 +274,7 @@ fn updates() {
                 text.to_string().len() >> 10
             );
             drop((store, state));
-            let opening = Instant::now();
-            let (reopened, resumed, _) = open(&path);
-            let opening = opening.elapsed().as_secs_f64() * 1e3;
-            (store, state) = (reopened, resumed.unwrap());
-            let (file, replayed) = (std::fs::metadata(&path).unwrap().len() >> 20, store.since_snapshot());
-            println!(
-                "  start: {opening:.0} ms with {replayed} records after the snapshot; epoch {}, {file} MiB on disk, {} MiB resident",
-                state.mesh().unwrap().epoch(),
-                resident()
-            );
+            (store, state) = started_again(&path);
             start = Instant::now();
         }
     }

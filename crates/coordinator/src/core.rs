@@ -56,13 +56,10 @@ pub use stored::{
     Stored, credential, refused, stored_at, stored_for, stored_for_native, stored_for_reader, visible_stores,
 };
 pub use transparency::{EntriesDamaged, Log, SealedLogKey, download_secrets, openings};
-pub use update::{Progress, acknowledge as acknowledge_with, cancel, lapse, update as update_with};
+pub use update::{Progress, acknowledge, cancel, lapse, update};
 pub use value::SecretValue;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use appraisal::UnixTime;
 use attested_tls::key::SpkiDigest;
@@ -142,7 +139,7 @@ pub fn found(emulated: bool, identity: &IdentityKey, now: UnixTime) -> Result<Ev
 
 /// The first manifest, by the owner that the measured configuration names and by nobody else. Gives the shares of
 /// the recovery keys, if there are any: they are in the answer and nowhere else.
-pub fn set_manifest_with(
+pub fn set_manifest(
     state: &State,
     owner: &SpkiDigest,
     caller: &Caller,
@@ -168,38 +165,6 @@ pub fn set_manifest_with(
         at: event::seconds(now),
     };
     Ok((event, keys.shares()))
-}
-
-/// As [`set_manifest_with`], and makes the keys itself.
-pub fn set_manifest(
-    state: &State,
-    owner: &SpkiDigest,
-    caller: &Caller,
-    bytes: Vec<u8>,
-    now: UnixTime,
-) -> Result<(Event, Option<recovery::Shares>), Refusal> {
-    keys::in_one_go(now, |keys| set_manifest_with(state, owner, caller, &bytes, now, keys))
-}
-
-/// As [`update_with`], and makes the keys itself.
-pub fn update(
-    state: &State,
-    caller: &Caller,
-    bytes: Vec<u8>,
-    downgrades: BTreeSet<String>,
-    now: UnixTime,
-) -> Result<(Vec<Event>, Progress), Refusal> {
-    keys::in_one_go(now, |keys| update_with(state, caller, &bytes, &downgrades, now, keys))
-}
-
-/// As [`acknowledge_with`], and makes the keys itself.
-pub fn acknowledge(
-    state: &State,
-    caller: &Caller,
-    bytes: &[u8],
-    now: UnixTime,
-) -> Result<(Vec<Event>, Progress), Refusal> {
-    keys::in_one_go(now, |keys| acknowledge_with(state, caller, bytes, now, keys))
 }
 
 /// After a recovery: a new root and a new epoch, for the CA keys stayed in the TEE that is lost.
@@ -237,17 +202,7 @@ pub fn write_secrets(
     secrets::write(state, caller, uploads, now)
 }
 
-/// Values for a user whom the manifest grants `ReadSecret` for every secret named.
-pub fn read_secrets(
-    state: &State,
-    caller: &Caller,
-    names: &[String],
-    now: UnixTime,
-) -> Result<BTreeMap<String, secrets::Readable>, Refusal> {
-    secrets::read(state, caller, names, &Stored::default(), now)
-}
-
-pub use activation::{activate, activate_with, add_emulated_roots, expectations, may_stay, renew};
+pub use activation::{activate, add_emulated_roots, expectations, may_stay, renew};
 
 #[cfg(test)]
 pub(crate) fn next_epoch(state: &State, now: UnixTime) -> Result<event::Epoch, Refusal> {

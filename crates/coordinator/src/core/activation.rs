@@ -229,19 +229,8 @@ pub(super) fn could_activate<'s>(
     Ok((mesh, marble))
 }
 
-/// Admits an attested peer as an instance of the Marble that its claims name, whose parameters need nothing from stores
-/// outside.
-pub fn activate(
-    state: &State,
-    peer: &AttestedPeer,
-    appraised_in: u64,
-    now: UnixTime,
-) -> Result<Activation, Refusal> {
-    activate_with(state, peer, appraised_in, &Stored::default(), now)
-}
-
 /// Admits an attested peer as an instance of the Marble that its claims name.
-pub fn activate_with(
+pub fn activate(
     state: &State,
     peer: &AttestedPeer,
     appraised_in: u64,

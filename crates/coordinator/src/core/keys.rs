@@ -136,20 +136,3 @@ impl NewKeys {
         self.recovery.as_ref().map(|(_, shares)| shares.clone())
     }
 }
-
-/// Decides in one go, for whoever keeps nobody waiting.
-pub(super) fn in_one_go<T>(
-    now: UnixTime,
-    decide: impl Fn(Option<&NewKeys>) -> Result<T, Undecided>,
-) -> Result<T, Refusal> {
-    let need = match decide(None) {
-        Ok(decided) => return Ok(decided),
-        Err(Undecided::Refused(refusal)) => return Err(refusal),
-        Err(Undecided::Needs(need)) => need,
-    };
-    match decide(Some(&need.make(now)?)) {
-        Ok(decided) => Ok(decided),
-        Err(Undecided::Refused(refusal)) => Err(refusal),
-        Err(Undecided::Needs(_)) => Err(Refusal::Internal("a decision is not of its state alone".into())),
-    }
-}

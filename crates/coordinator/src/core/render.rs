@@ -223,7 +223,7 @@ mod tests {
     use testkit::tee::NOW;
 
     use super::*;
-    use crate::core::{Caller, IdentityKey, found, set_manifest};
+    use crate::core::{Caller, IdentityKey, NewKeys, Undecided, found, set_manifest};
 
     /// A cloud's key signs for all of its machines: which one it is, the host could choose.
     #[test]
@@ -245,7 +245,10 @@ mod tests {
         let owner = TeeKey::generate().unwrap();
         let caller = Caller::by_certificate(owner.certificate().to_vec());
         let bytes = manifest.to_string().into_bytes();
-        let event = set_manifest(&state, owner.digest(), &caller, bytes, NOW).unwrap().0;
+        let decide =
+            |keys: Option<&NewKeys>| set_manifest(&state, owner.digest(), &caller, &bytes, NOW, keys);
+        let Err(Undecided::Needs(need)) = decide(None) else { panic!("keys are needed") };
+        let Ok((event, _)) = decide(Some(&need.make(NOW).unwrap())) else { panic!("these keys are needed") };
         let state = state.step(event).unwrap();
         let mesh = state.mesh().unwrap();
         let given = |marble: &str, machine: Option<&str>, native| {

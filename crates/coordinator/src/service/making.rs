@@ -84,7 +84,7 @@ mod tests {
         let bytes = manifest("cert-rsa");
         let answer = coordinator.commit_made_by(
             |state, keys| {
-                let (event, _) = core::set_manifest_with(state, &digest, &caller, &bytes, NOW, keys)?;
+                let (event, _) = core::set_manifest(state, &digest, &caller, &bytes, NOW, keys)?;
                 Ok(Decided::one(event, 7))
             },
             |need| {
@@ -110,13 +110,13 @@ mod tests {
         let (first, second) = (manifest("cert-rsa"), manifest("symmetric-key"));
         let refused = coordinator.commit_made_by(
             |state, keys| {
-                let (event, _) = core::set_manifest_with(state, &digest, &caller, &first, NOW, keys)?;
+                let (event, _) = core::set_manifest(state, &digest, &caller, &first, NOW, keys)?;
                 Ok(Decided::one(event, ()))
             },
             |need| {
                 let keys = need.make(NOW)?;
                 coordinator.commit_making(|state, keys| {
-                    let (event, _) = core::set_manifest_with(state, &digest, &caller, &second, NOW, keys)?;
+                    let (event, _) = core::set_manifest(state, &digest, &caller, &second, NOW, keys)?;
                     Ok(Decided::one(event, ()))
                 })?;
                 Ok(keys)

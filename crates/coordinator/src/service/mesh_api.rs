@@ -190,7 +190,7 @@ impl Mesh for MeshService {
                 Coordinator::unless_overtaken(|| {
                     let state = coordinator.snapshot()?.state;
                     let (peer, epoch) = (&admitted.peer, admitted.epoch);
-                    let activation = core::activate_with(&state, peer, epoch, &stored, now)?;
+                    let activation = core::activate(&state, peer, epoch, &stored, now)?;
                     coordinator.commit(|state| Ok(Decided::one(activation.admit(state, now)?, ())))?;
                     coordinator.recorded.record(peer.key.0, recorded(peer), now.0);
                     Ok(activation_response(activation))

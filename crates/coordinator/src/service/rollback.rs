@@ -80,7 +80,7 @@ mod tests {
         coordinator
             .commit_making(|state, keys| {
                 let (owner, digest) = (caller(&owner), *owner.digest());
-                let (event, _) = core::set_manifest_with(state, &digest, &owner, &manifest("11"), NOW, keys)?;
+                let (event, _) = core::set_manifest(state, &digest, &owner, &manifest("11"), NOW, keys)?;
                 Ok(Decided::one(event, ()))
             })
             .unwrap();
@@ -102,8 +102,7 @@ mod tests {
         let none = std::collections::BTreeSet::new();
         coordinator
             .commit_making(|state, keys| {
-                let (events, _) =
-                    core::update_with(state, &caller(&user), &manifest("22"), &none, NOW, keys)?;
+                let (events, _) = core::update(state, &caller(&user), &manifest("22"), &none, NOW, keys)?;
                 Ok(Decided { events, shares: None, answer: () })
             })
             .unwrap();

@@ -3,15 +3,15 @@
 use attested_tls::{channel::AttestedPeer, key::TeeKey};
 use coordinator::{
     authority::MARBLE_LIFETIME,
-    core::{Caller, Refusal, activate, expectations, read_secrets, renew, set_manifest, write_secrets},
+    core::{Caller, Refusal, expectations, renew, write_secrets},
 };
 use evidence::Platform;
 use serde_json::json;
 use testkit::tee::{EmulatedTee, NOW};
 
 use crate::world::{
-    ASKER, FRONTEND, TALLY, activated, attest, caller, code, founded, keep_on, later, manifest, peer, people,
-    running, set, step, upload,
+    ASKER, FRONTEND, TALLY, activate, activated, attest, caller, code, founded, keep_on, later, manifest,
+    peer, people, read_secrets, running, set, set_manifest, step, upload,
 };
 
 fn set_as(person: Option<&TeeKey>) -> &'static str {

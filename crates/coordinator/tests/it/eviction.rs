@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use attested_tls::{channel::AttestedPeer, key::TeeKey};
 use coordinator::core::{
-    self, Event, Eviction, Exposed, Fate, Found, Refusal, State, Target, acknowledge, exposed, instances,
-    prepare_eviction, prepare_rotation, recovered, renew, update,
+    Event, Eviction, Exposed, Fate, Found, Refusal, State, Target, exposed, instances, prepare_eviction,
+    prepare_rotation, recovered, renew,
 };
 use evidence::Platform;
 use serde_json::{Value, json};
@@ -13,7 +13,10 @@ use testkit::tee::{EmulatedTee, NOW};
 
 use crate::{
     rotation::{ask, files, other_machine, ready, rotatable, running_with},
-    world::{ASKER, TALLY, activated, attest, caller, code, identity, keep_on, later, peer, people, step},
+    world::{
+        ASKER, TALLY, acknowledge, activated, attest, caller, code, identity, keep_on, later, peer, people,
+        step, update,
+    },
 };
 
 fn elsewhere() -> Arc<EmulatedTee> {
@@ -52,7 +55,7 @@ fn fates(found: &Found) -> BTreeMap<&str, Fate> {
 
 fn refusals(state: &State, peer: &AttestedPeer) -> (&'static str, &'static str) {
     let epoch = state.mesh().unwrap().epoch();
-    (code(core::activate(state, peer, epoch, NOW)), code(renew(state, peer, epoch, NOW)))
+    (code(crate::world::activate(state, peer, epoch, NOW)), code(renew(state, peer, epoch, NOW)))
 }
 
 fn updated(state: State, text: &Value) -> State {
@@ -107,12 +110,16 @@ fn what_users_must_replace_is_named_and_withheld_if_wanted() {
         assert_eq!(found.certificates, 3);
         let again = peer(&state, "asker", ASKER);
         let expected = if withhold { "SECRET_WITHHELD" } else { "accepted" };
-        assert_eq!(code(core::activate(&state, &again, 1, NOW)), expected);
+        assert_eq!(code(crate::world::activate(&state, &again, 1, NOW)), expected);
         let names = ["question".to_owned()];
-        let read = |state: &State| code(core::read_secrets(state, &caller(&people().writer), &names, NOW));
+        let read =
+            |state: &State| code(crate::world::read_secrets(state, &caller(&people().writer), &names, NOW));
         assert_eq!(read(&state), expected);
         let state = ask(state, json!({ "Key": "bm93Pw==" }), NOW).unwrap();
-        assert_eq!((code(core::activate(&state, &again, 1, NOW)), read(&state)), ("accepted", "accepted"));
+        assert_eq!(
+            (code(crate::world::activate(&state, &again, 1, NOW)), read(&state)),
+            ("accepted", "accepted")
+        );
     }
 }
 
@@ -133,7 +140,7 @@ fn what_was_rotated_since_is_not_rotated_again() {
 fn s39_an_evicted_instance_never_comes_back_by_itself() {
     let (state, tally) = joins(running_with(&updatable()), &keep_on(Platform::Snp), "tally", TALLY);
     let (state, other) = joins(state, &keep_on(Platform::Snp), "tally", TALLY);
-    let waiting = core::activate(&state, &tally, 1, NOW).unwrap();
+    let waiting = crate::world::activate(&state, &tally, 1, NOW).unwrap();
     let (state, _) = evicted(state, &instance(&tally), false);
     assert_eq!(refusals(&state, &tally), ("EVICTED", "EVICTED"));
     assert_eq!(code(waiting.admit(&state, NOW)), "EVICTED", "what was under way is not let through");
@@ -152,7 +159,7 @@ fn s39_an_evicted_instance_never_comes_back_by_itself() {
     next["Config"] = json!({ "Reinstated": [hex::encode(tally.key.0)] });
     let state = updated(state, &next);
     assert_eq!(refusals(&state, &tally).0, "accepted");
-    let activation = core::activate(&state, &tally, 3, NOW).unwrap();
+    let activation = crate::world::activate(&state, &tally, 3, NOW).unwrap();
     let state = step(state.clone(), activation.admit(&state, NOW).unwrap());
     let (state, _) = evicted(state, &instance(&tally), false);
     next["Marbles"]["tally"]["MaxActivations"] = json!(10);
@@ -269,7 +276,7 @@ fn s46_a_reinstated_instance_gets_other_secrets() {
     let mut next = updatable();
     next["Config"] = json!({ "Reinstated": [hex::encode(peer.key.0)] });
     let state = updated(state, &next);
-    let after = core::activate(&state, &peer, 2, NOW).unwrap();
+    let after = crate::world::activate(&state, &peer, 2, NOW).unwrap();
     assert_ne!(after.parameters.env["OWN"], before.parameters.env["OWN"]);
 }
 

@@ -4,7 +4,7 @@
 use aws_lc_rs::rsa::{OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey, PublicEncryptingKey};
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use ciborium::Value as Cbor;
-use coordinator::core::{Rehearsal, State, recovery::Descriptor, rehearsed, set_manifest};
+use coordinator::core::{Rehearsal, State, recovery::Descriptor, rehearsed};
 use hyper::Method;
 use redb::{Database, ReadableDatabase, TableDefinition};
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use crate::{
     recovery::{Holder, left_behind},
     running::{Answer, Running},
-    world::{caller, code, founded, later, manifest, people, step},
+    world::{caller, code, founded, later, manifest, people, set_manifest, step},
 };
 
 const PATH: &str = "/api/v3/recovery/rehearsal";

@@ -3,16 +3,15 @@
 use std::{collections::BTreeMap, sync::OnceLock};
 
 use attested_tls::channel::AttestedPeer;
-use coordinator::core::{
-    Event, Refusal, State, activate, found, read_secrets, renew, set_manifest, write_secrets,
-};
+use coordinator::core::{Event, Refusal, State, found, renew, write_secrets};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use testkit::tee::NOW;
 use zeroize::Zeroizing;
 
 use crate::world::{
-    ASKER, FRONTEND, TALLY, caller, founded, identity, later, manifest, peer, people, running, step, upload,
+    ASKER, FRONTEND, TALLY, activate, caller, founded, identity, later, manifest, peer, people, read_secrets,
+    running, set_manifest, step, upload,
 };
 
 #[derive(Debug, Clone)]

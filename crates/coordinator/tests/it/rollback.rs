@@ -3,15 +3,16 @@
 use std::collections::BTreeSet;
 
 use attested_tls::marble::{MarbleIdentity, Rollout};
-use coordinator::core::{
-    self, Event, NewKeys, Refusal, State, Undecided, acknowledge, roll_back, roll_back_due, update,
-};
+use coordinator::core::{self, Event, NewKeys, Refusal, State, Undecided, roll_back, roll_back_due};
 use serde_json::{Value, json};
 use testkit::tee::NOW;
 
 use crate::{
     update::updatable,
-    world::{FRONTEND, TALLY, caller, code, founded, identity, later, peer, people, set, step, upload},
+    world::{
+        FRONTEND, TALLY, acknowledge, caller, code, founded, identity, later, peer, people, set, step,
+        update, upload,
+    },
 };
 
 fn cautious() -> Value {
@@ -28,7 +29,7 @@ fn running_with(text: &Value) -> State {
 
 fn activated(state: State, marble: &str, workload: [u8; 32]) -> (State, MarbleIdentity) {
     let epoch = state.mesh().unwrap().epoch();
-    let activation = core::activate(&state, &peer(&state, marble, workload), epoch, NOW).unwrap();
+    let activation = crate::world::activate(&state, &peer(&state, marble, workload), epoch, NOW).unwrap();
     let identity = MarbleIdentity::of_certificate(&activation.certified.chain[0]).unwrap();
     let event = activation.admit(&state, NOW).unwrap();
     (step(state, event), identity)
@@ -59,7 +60,8 @@ fn decided(state: &State, at: i64) -> Option<Event> {
 }
 
 fn read(state: &State, name: &str) -> Value {
-    let values = core::read_secrets(state, &caller(&people().reader), &[name.to_owned()], NOW).unwrap();
+    let values =
+        crate::world::read_secrets(state, &caller(&people().reader), &[name.to_owned()], NOW).unwrap();
     let values = serde_json::to_value(values).unwrap();
     // Whatever came with them.
     let value = values.get(name).cloned().unwrap_or_else(|| values[1][name].clone());
@@ -102,7 +104,7 @@ fn what_was_in_force_comes_back_as_a_new_epoch() {
         assert!(line["update"].as_str().unwrap().contains("rolled back"), "{line}");
         assert_eq!((&line["missingMarbles"], &line["epoch"]), (&json!(["frontend"]), &json!(3)));
         // What a user uploaded meanwhile is not lost, and secrets of instances are those of before.
-        let asker = core::activate(&state, &peer(&state, "asker", crate::world::ASKER), 3, NOW);
+        let asker = crate::world::activate(&state, &peer(&state, "asker", crate::world::ASKER), 3, NOW);
         assert_eq!(code(asker), "accepted");
         assert!(decided(&state, 100_000).is_none(), "once");
     }
@@ -174,7 +176,7 @@ fn certificates_tell_of_the_epoch_before_while_the_window_is_open() {
     assert_eq!(activated(state.clone(), "tally", TALLY).1.rollout, window(1, before, 0));
     let kept = State::from_snapshot(&state.to_snapshot().unwrap(), identity().clone()).unwrap();
     assert_eq!(activated(kept, "tally", TALLY).1.rollout, window(1, before, 0));
-    let late = core::activate(&state, &peer(&state, "tally", TALLY), 2, later(7201)).unwrap();
+    let late = crate::world::activate(&state, &peer(&state, "tally", TALLY), 2, later(7201)).unwrap();
     let late = MarbleIdentity::of_certificate(&late.certified.chain[0]).unwrap();
     assert_eq!(late.rollout, None, "it is over");
 

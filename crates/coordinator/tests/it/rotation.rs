@@ -7,13 +7,13 @@ use std::{
 };
 
 use appraisal::UnixTime;
-use coordinator::core::{
-    Refusal, State, expire, found, prepare_rotation, read_secrets, secret_lines, write_secrets,
-};
+use coordinator::core::{Refusal, State, expire, found, prepare_rotation, secret_lines, write_secrets};
 use serde_json::{Value, json};
 use testkit::tee::NOW;
 
-use crate::world::{activated, caller, code, identity, later, manifest, peer, people, set, step};
+use crate::world::{
+    activated, caller, code, identity, later, manifest, peer, people, read_secrets, set, step,
+};
 
 /// A second machine, of which [`rotatable`] knows too.
 pub fn other_machine() -> Arc<emulator::vendor::Platform> {
@@ -159,7 +159,7 @@ fn a_rotation_that_another_came_before_is_refused() {
     // And what was decided on the state of before is not given out after.
     let state = ready();
     let peer = peer(&state, "asker", crate::world::ASKER);
-    let activation = coordinator::core::activate(&state, &peer, 1, NOW).unwrap();
+    let activation = crate::world::activate(&state, &peer, 1, NOW).unwrap();
     let state = rotated(state, &["salt"], NOW).unwrap();
     assert_eq!(code(activation.admit(&state, NOW)), "OVERTAKEN");
 }
@@ -172,7 +172,7 @@ fn an_expired_secret_is_not_delivered_and_is_wiped() {
     let writer = caller(&people().writer);
     let read = |state: &State, now| code(read_secrets(state, &writer, &["question".into()], now));
     let peer = peer(&state, "asker", crate::world::ASKER);
-    let join = |state: &State, now| code(coordinator::core::activate(state, &peer, 1, now));
+    let join = |state: &State, now| code(crate::world::activate(state, &peer, 1, now));
     assert_eq!(line(&state, &people().writer, "question", NOW)["expires"], until);
     assert_eq!((read(&state, later(99)), join(&state, later(99))), ("accepted", "accepted"));
     assert!(expire(&state, later(99)).is_none());

@@ -1,13 +1,13 @@
 //! Who may write and read which secret, what fits, and how values of single instances differ.
 
 use attested_tls::key::TeeKey;
-use coordinator::core::{Caller, Refusal, read_secrets, write_secrets};
+use coordinator::core::{Caller, Refusal, write_secrets};
 use evidence::Platform;
 use testkit::tee::NOW;
 
 use crate::world::{
-    FRONTEND, TALLY, activated, attest, caller, code, founded, keep_on, manifest, peer, people, running, set,
-    step, upload,
+    FRONTEND, TALLY, activated, attest, caller, code, founded, keep_on, manifest, peer, people, read_secrets,
+    running, set, step, upload,
 };
 
 fn write(person: &TeeKey, name: &str, value: &str) -> Result<(), Refusal> {
@@ -135,5 +135,5 @@ fn s09_parameters_hold_no_private_key() {
     let Ok(event) = set(&state, &wanting) else { return };
     let state = step(state, event);
     let peer = peer(&state, "tally", TALLY);
-    assert_eq!(code(coordinator::core::activate(&state, &peer, 1, NOW)), "PARAMETERS_INCOMPLETE");
+    assert_eq!(code(crate::world::activate(&state, &peer, 1, NOW)), "PARAMETERS_INCOMPLETE");
 }

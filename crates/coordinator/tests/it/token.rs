@@ -8,14 +8,14 @@ use aws_lc_rs::{
     },
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
-use coordinator::core::{Caller, State, read_secrets, write_secrets};
+use coordinator::core::{Caller, State, write_secrets};
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 use testkit::tee::NOW;
 
 use crate::{
     running::{Running, user},
-    world::{code, founded, later, manifest, people, set, step, upload},
+    world::{code, founded, later, manifest, people, read_secrets, set, step, upload},
 };
 
 const ISSUER: &str = "https://issuer.example";

@@ -92,7 +92,7 @@ fn a_release_names_its_secrets_to_those_who_may_know_them() {
     assert_eq!(crate::world::code(denied), "USER_UNKNOWN");
 
     let asked = peer(&state, "asker", crate::world::ASKER);
-    let admitted = core::activate(&state, &asked, 1, NOW).unwrap().admit(&state, NOW).unwrap();
+    let admitted = crate::world::activate(&state, &asked, 1, NOW).unwrap().admit(&state, NOW).unwrap();
     let (state, released) = facts(state, admitted);
     let [Fact::Activated { marble, platform, emulated: true, epoch: 1, instance }, released] = &released[..]
     else {
@@ -127,7 +127,7 @@ fn an_update_is_told_with_who_agreed() {
     let bytes = next.to_string().into_bytes();
     let downgrades = ["keep".to_owned(), "of nothing".to_owned()].into();
     let (events, _) =
-        core::update(&state, &caller(&people().writer), bytes.clone(), downgrades, NOW).unwrap();
+        crate::world::update(&state, &caller(&people().writer), bytes.clone(), downgrades, NOW).unwrap();
     let (mut state, mut told) = (state, Vec::new());
     for event in events {
         let (after, facts) = facts(state, event);
@@ -142,7 +142,7 @@ fn an_update_is_told_with_who_agreed() {
         matches!(&off[..], [Fact::UpdateCancelled { user: Some(user), .. }] if user == "reader"),
         "{off:?}"
     );
-    let (events, _) = core::acknowledge(&state, &caller(&people().reader), &bytes, NOW).unwrap();
+    let (events, _) = crate::world::acknowledge(&state, &caller(&people().reader), &bytes, NOW).unwrap();
     for event in events {
         let (after, facts) = facts(state, event);
         state = after;

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use coordinator::core::{
-    Event, Progress, Refusal, SecretValue, State, acknowledge, cancel, lapse, read_secrets, update,
-};
+use coordinator::core::{Event, Progress, Refusal, SecretValue, State, cancel, lapse};
 use manifest::SecretKind;
 use serde_json::{Value, json};
 use testkit::tee::NOW;
 
-use crate::world::{caller, code, founded, later, manifest, people, set, step, upload};
+use crate::world::{
+    acknowledge, caller, code, founded, later, manifest, people, read_secrets, set, step, update, upload,
+};
 
 /// [`manifest`] with writer and reader who may update it, both needed, and with a certificate for both to read.
 pub fn updatable() -> Value {

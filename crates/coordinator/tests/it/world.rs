@@ -1,15 +1,21 @@
 //! A mesh for tests: its people, its manifest, and Keeps that attest to it.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, OnceLock},
+};
 
 use appraisal::{UnixTime, binding::Role};
 use attested_tls::{
     channel::AttestedPeer,
     claims::{Claims, KeepClaims},
-    key::TeeKey,
+    key::{SpkiDigest, TeeKey},
     statement::{Expected, Statement},
 };
-use coordinator::core::{self, Caller, Event, IdentityKey, Refusal, State};
+use coordinator::core::{
+    self, Activation, Caller, Event, IdentityKey, NewKeys, Progress, Readable, Refusal, State, Stored,
+    Undecided, recovery::Shares,
+};
 use evidence::{CertificateDer, Platform};
 use serde_bytes::ByteArray;
 use serde_json::{Value, json};
@@ -125,8 +131,7 @@ pub fn identity() -> &'static IdentityKey {
 pub fn set(state: &State, manifest: &Value) -> Result<Event, Refusal> {
     let people = people();
     let bytes = manifest.to_string().into_bytes();
-    core::set_manifest(state, people.owner.digest(), &caller(&people.owner), bytes, NOW)
-        .map(|(event, _)| event)
+    set_manifest(state, people.owner.digest(), &caller(&people.owner), bytes, NOW).map(|(event, _)| event)
 }
 
 /// A mesh under [`manifest`].
@@ -178,7 +183,7 @@ pub fn peer(state: &State, marble: &str, workload: [u8; 32]) -> AttestedPeer {
 
 /// Activates and gives the new state with what the Keep got.
 pub fn activated(state: State, peer: &AttestedPeer) -> (State, core::Activation) {
-    let activation = core::activate(&state, peer, 1, NOW).unwrap();
+    let activation = activate(&state, peer, 1, NOW).unwrap();
     let event = activation.admit(&state, NOW).unwrap();
     (step(state, event), activation)
 }
@@ -197,4 +202,66 @@ pub fn code<T>(result: Result<T, Refusal>) -> &'static str {
         Ok(_) => "accepted",
         Err(refusal) => refusal.code(),
     }
+}
+
+/// Decides, and makes the keys that are needed: the service makes them while others are decided.
+pub fn in_one_go<T>(decide: impl Fn(Option<&NewKeys>) -> Result<T, Undecided>) -> Result<T, Refusal> {
+    let need = match decide(None) {
+        Ok(decided) => return Ok(decided),
+        Err(Undecided::Refused(refusal)) => return Err(refusal),
+        Err(Undecided::Needs(need)) => need,
+    };
+    match decide(Some(&need.make(NOW)?)) {
+        Ok(decided) => Ok(decided),
+        Err(Undecided::Refused(refusal)) => Err(refusal),
+        Err(Undecided::Needs(_)) => panic!("what was made is what is needed"),
+    }
+}
+
+pub fn set_manifest(
+    state: &State,
+    owner: &SpkiDigest,
+    caller: &Caller,
+    bytes: Vec<u8>,
+    now: UnixTime,
+) -> Result<(Event, Option<Shares>), Refusal> {
+    in_one_go(|keys| core::set_manifest(state, owner, caller, &bytes, now, keys))
+}
+
+pub fn update(
+    state: &State,
+    caller: &Caller,
+    bytes: Vec<u8>,
+    downgrades: BTreeSet<String>,
+    now: UnixTime,
+) -> Result<(Vec<Event>, Progress), Refusal> {
+    in_one_go(|keys| core::update(state, caller, &bytes, &downgrades, now, keys))
+}
+
+pub fn acknowledge(
+    state: &State,
+    caller: &Caller,
+    bytes: &[u8],
+    now: UnixTime,
+) -> Result<(Vec<Event>, Progress), Refusal> {
+    in_one_go(|keys| core::acknowledge(state, caller, bytes, now, keys))
+}
+
+/// Of a Marble that needs nothing from stores outside.
+pub fn activate(
+    state: &State,
+    peer: &AttestedPeer,
+    appraised_in: u64,
+    now: UnixTime,
+) -> Result<Activation, Refusal> {
+    core::activate(state, peer, appraised_in, &Stored::default(), now)
+}
+
+pub fn read_secrets(
+    state: &State,
+    caller: &Caller,
+    names: &[String],
+    now: UnixTime,
+) -> Result<BTreeMap<String, Readable>, Refusal> {
+    core::download_secrets(state, caller, names, &Stored::default(), now).map(|(_, values)| values)
 }

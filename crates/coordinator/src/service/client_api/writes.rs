@@ -52,7 +52,7 @@ pub(super) async fn set_manifest(
         let now = (coordinator.clock)();
         let owner = coordinator.configuration.owner;
         let shares = coordinator.commit_making(|state, keys| {
-            let (event, shares) = core::set_manifest_with(state, &owner, &caller, &bytes, now, keys)?;
+            let (event, shares) = core::set_manifest(state, &owner, &caller, &bytes, now, keys)?;
             let (shares, encrypted) = split(shares);
             Ok(Decided { events: vec![event], shares, answer: encrypted })
         })?;
@@ -92,7 +92,7 @@ pub(super) async fn update(
     answer(blocking(move || {
         let now = (coordinator.clock)();
         coordinator.commit_making(|state, keys| {
-            Ok(decided(core::update_with(state, &caller, &bytes, &downgrades, now, keys)?))
+            Ok(decided(core::update(state, &caller, &bytes, &downgrades, now, keys)?))
         })
     }))
     .await
@@ -109,9 +109,8 @@ pub(super) async fn acknowledge(
     };
     answer(blocking(move || {
         let now = (coordinator.clock)();
-        coordinator.commit_making(|state, keys| {
-            Ok(decided(core::acknowledge_with(state, &caller, &bytes, now, keys)?))
-        })
+        coordinator
+            .commit_making(|state, keys| Ok(decided(core::acknowledge(state, &caller, &bytes, now, keys)?)))
     }))
     .await
 }

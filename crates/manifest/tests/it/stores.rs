@@ -6,8 +6,7 @@ use manifest::{
 };
 use serde_json::{Value, json};
 
-const ROOT: &str = include_str!("data/root-a.pem");
-const ALICE: &str = include_str!("data/alice.pem");
+use super::{ALICE, ROOT};
 
 fn stores() -> Value {
     json!({

@@ -3,10 +3,7 @@
 use manifest::{Effect, Kind, Manifest, Plan, plan};
 use serde_json::{Value, json};
 
-const ALICE: &str = include_str!("data/alice.pem");
-const BOB: &str = include_str!("data/bob.pem");
-const ROOT: &str = include_str!("data/root-a.pem");
-const RSA: &str = include_str!("data/recovery.pem");
+use super::{ALICE, BOB, ROOT, RSA};
 
 fn shop() -> Value {
     json!({
@@ -94,8 +91,8 @@ fn golden_a_plan_of_many_changes() {
         std::fs::write(format!("{folder}plan.txt"), &text).unwrap();
         std::fs::write(format!("{folder}plan.json"), &json).unwrap();
     }
-    assert_eq!(text, include_str!("golden/plan.txt"));
-    assert_eq!(json, include_str!("golden/plan.json"));
+    assert_eq!(text, include_str!("../golden/plan.txt"));
+    assert_eq!(json, include_str!("../golden/plan.json"));
     assert!(plan.changes.is_sorted_by_key(|change| change.effect), "danger first");
 }
 

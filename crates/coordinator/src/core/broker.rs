@@ -8,5 +8,6 @@
 //! ```
 
 pub mod admission;
+pub mod attested;
 pub mod guest;
 pub mod session;

@@ -4,23 +4,23 @@
 use std::collections::BTreeSet;
 
 use appraisal::{Appraised, ReferenceValues, UnixTime, Verdict, Verifier};
-use aws_lc_rs::digest::{SHA256, digest};
 use attested_tls::channel::Expectations;
-use evidence::{Covered, Endorsements, Evidence, Platform};
-use manifest::{Broker, InitDataDigest, Manifest, Package, PackageName};
+use evidence::{Endorsements, Evidence, Platform};
+use manifest::{Broker, Manifest, Package, PackageName};
+use rcar::{InitData, ReportDigest};
 
 use crate::core::{Mesh, Refusal, State, activation};
 
 /// One piece of a guest's Evidence.
 pub struct Piece {
-    /// `cpu` for the primary one, or the device's name.
-    pub label: String,
+    /// The TEE or device by the protocol's name.
+    pub tee: rcar::Tee,
     /// The Evidence.
     pub evidence: Evidence,
     /// What its vendor signs about its platform.
     pub endorsements: Endorsements,
-    /// The digest that it is to cover, as long as its algorithm makes it.
-    pub digest: Vec<u8>,
+    /// What it is to cover.
+    pub digest: ReportDigest,
 }
 
 /// What the manifest lets a guest be.
@@ -34,11 +34,9 @@ pub struct Admitted {
 }
 
 impl Admitted {
-    /// The verdicts on all pieces, by their labels.
-    pub fn verdicts(&self, primary: &Piece, devices: &[Piece]) -> Vec<(String, Verdict)> {
-        let pieces = std::iter::once(primary).chain(devices).map(|piece| piece.label.clone());
-        let proofs = std::iter::once(&self.appraised).chain(&self.devices);
-        pieces.zip(proofs.map(|appraised| appraised.verdict().clone())).collect()
+    /// The verdicts on all pieces, in the order in which they were given, the primary one first.
+    pub fn verdicts(&self) -> impl Iterator<Item = &Verdict> {
+        std::iter::once(&self.appraised).chain(&self.devices).map(Appraised::verdict)
     }
 }
 
@@ -68,7 +66,7 @@ impl From<Refusal> for NotAdmitted {
 fn packages<'m>(manifest: &'m Manifest, broker: &Broker) -> Vec<&'m Package> {
     let named: BTreeSet<_> = broker.policies.values().flat_map(|policy| &policy.packages).collect();
     let wanted = |name: &PackageName| named.is_empty() || named.contains(name);
-    manifest.packages().iter().filter(|(name, _)| wanted(name)).map(|(_, package)| package).collect()
+    manifest.packages().iter().filter(|(name, _)| wanted(name)).map(|(_, package)| &**package).collect()
 }
 
 /// Appraises a guest. `primary` is what runs the guest, `devices` what it has beside: each must be accepted by every
@@ -78,7 +76,7 @@ pub fn admit(
     verifier: &Verifier,
     primary: &Piece,
     devices: &[Piece],
-    init_data: Option<&InitDataDigest>,
+    init_data: Option<&InitData>,
     now: UnixTime,
 ) -> Result<Admitted, NotAdmitted> {
     let mesh = state.running()?;
@@ -185,15 +183,15 @@ fn meets(
     now: UnixTime,
 ) -> Result<Appraised, (usize, NotAdmitted)> {
     let reference = ReferenceValues {
-        report_data: covering(piece.evidence.platform(), &piece.digest),
+        report_data: piece.digest.expected(&piece.evidence),
         measurements: expected.measurements,
     };
     let appraised =
         verifier.appraise(&piece.evidence, &piece.endorsements, &reference, &expected.policy, now);
     let appraised = appraised.map_err(|refused| {
         let codes: Vec<_> = refused.codes().iter().map(ToString::to_string).collect();
-        let reason = format!("{} as package {}: {refused}", piece.label, package.name);
-        let verdicts = vec![(format!("{}/{}", piece.label, package.name), refused.verdict().clone())];
+        let reason = format!("{} as package {}: {refused}", piece.tee, package.name);
+        let verdicts = vec![(format!("{}/{}", piece.tee, package.name), refused.verdict().clone())];
         (codes.len(), NotAdmitted { codes, reason, verdicts })
     })?;
     activation::advisories_of(package, package.name.as_str(), &appraised)
@@ -203,57 +201,33 @@ fn meets(
 
 /// Refused, although the Evidence was accepted.
 fn on(package: &Package, piece: &Piece, appraised: &Appraised, refusal: Refusal) -> (usize, NotAdmitted) {
-    let verdict = (format!("{}/{}", piece.label, package.name), appraised.verdict().clone());
+    let verdict = (format!("{}/{}", piece.tee, package.name), appraised.verdict().clone());
     (1, NotAdmitted { verdicts: vec![verdict], ..refusal.into() })
 }
 
-/// A digest as the platform's field has it: fields of 64 bytes are filled with zeros, those of TPMs and NVIDIA's devices
-/// take the first 32 bytes, and Azure's quotes have it as it is (reference: guest-components, attesters).
-fn covering(platform: Platform, digest: &[u8]) -> Covered {
-    let mut bytes = digest.to_vec();
-    match platform {
-        Platform::Sgx | Platform::Tdx | Platform::Snp | Platform::Cca => bytes.resize(64, 0),
-        Platform::Tpm | Platform::Nvidia => bytes.resize(32, 0),
-        Platform::AzureSnp | Platform::AzureTdx | Platform::Nitro => {}
-    }
-    Covered::new(bytes)
-}
-
 /// Whether the Evidence was made by what was started with this init-data: MRCONFIGID, HOST_DATA, CONFIGID or a realm's
-/// personalisation value is its digest, cut or filled with zeros to the field's length, and PCR 8 was extended by it.
-fn proves(evidence: &Evidence, expected: &InitDataDigest) -> Result<(), NotAdmitted> {
-    let digest_bytes = expected.bytes();
-    let (field, wanted, seen) = match evidence.platform() {
-        platform @ (Platform::Sgx | Platform::Tdx | Platform::Snp | Platform::Cca) => {
-            let seen = evidence.launch_configuration();
-            let mut wanted = digest_bytes.to_vec();
-            wanted.resize(seen.len(), 0);
-            let field = match platform {
-                Platform::Sgx => "CONFIGID",
-                Platform::Tdx => "MRCONFIGID",
-                Platform::Snp => "HOST_DATA",
-                _ => "the realm's personalisation value",
-            };
-            (field, hex::encode(wanted), hex::encode(seen))
+/// personalisation value is its digest, cut or filled with zeros to the field's length; or PCR 8 was extended by it.
+fn proves(evidence: &Evidence, init_data: &InitData) -> Result<(), NotAdmitted> {
+    let platform = evidence.platform();
+    let (field, expected, seen) = match init_data.launch_configuration(platform) {
+        Some(expected) => {
+            let seen = hex::encode(evidence.launch_configuration());
+            ("the launch configuration", hex::encode(expected), seen)
         }
-        Platform::AzureSnp | Platform::AzureTdx | Platform::Tpm => {
-            let extended = digest(&SHA256, &[&[0; 32], digest_bytes].concat());
+        None => {
             let seen = evidence.measured().remove("pcr8.sha256").unwrap_or_default();
-            ("PCR 8", hex::encode(extended), seen)
+            ("PCR 8", hex::encode(init_data.register()), seen)
         }
-        Platform::Nitro | Platform::Nvidia => ("a field for init-data", expected.to_string(), String::new()),
     };
-    if !wanted.is_empty() && wanted == seen {
+    if expected == seen {
         return Ok(());
     }
-    let seen = if seen.is_empty() { "nothing".to_owned() } else { seen };
-    Err(NotAdmitted::new(
-        "INIT_DATA_MISMATCH",
-        format!(
-            "{field} of the Evidence is {seen}, and the init-data that came with it would make it {wanted}: start the \
-             guest with this init-data, or send what it was started with"
-        ),
-    ))
+    let seen = if seen.is_empty() { "absent" } else { &seen };
+    let reason = format!(
+        "{field} of the {platform} Evidence is {seen}, and the init-data that came with it would make it {expected}: \
+         start the guest with this init-data, or send what it was started with"
+    );
+    Err(NotAdmitted::new("INIT_DATA_MISMATCH", reason))
 }
 
 /// That sample Evidence is good for something here. [`sample`] is its only origin.
@@ -265,9 +239,17 @@ pub struct SampleAllowed(());
 pub fn sample(state: &State) -> Result<(SampleAllowed, BTreeSet<PackageName>), NotAdmitted> {
     let mesh = state.running()?;
     let manifest = mesh.manifest();
-    let no = |why: &str| Err(NotAdmitted::new("SAMPLE_NOT_ACCEPTED", format!("sample Evidence proves nothing, and is taken only in tests: {why}")));
+    let no = |why: &str| {
+        Err(NotAdmitted::new(
+            "SAMPLE_NOT_ACCEPTED",
+            format!("sample Evidence proves nothing, and is taken only in tests: {why}"),
+        ))
+    };
     let Some(broker) = manifest.broker() else {
-        return Err(NotAdmitted::new("BROKER_NOT_CONFIGURED", "the manifest in force has no section `Broker`"));
+        return Err(NotAdmitted::new(
+            "BROKER_NOT_CONFIGURED",
+            "the manifest in force has no section `Broker`",
+        ));
     };
     if !broker.sample {
         return no("the manifest in force does not say `Broker.Sample`");

@@ -1,13 +1,7 @@
 //! Who attested: what its Evidence proved, and the key that its Evidence covers. All that is released to a [`Guest`] is
 //! encrypted to that key.
 
-use std::{
-    borrow::Cow,
-    collections::BTreeSet,
-    fmt,
-    str::FromStr,
-    sync::Arc,
-};
+use std::{borrow::Cow, collections::BTreeSet, fmt, str::FromStr, sync::Arc};
 
 use appraisal::{Appraised, UnixTime};
 use aws_lc_rs::digest::{SHA256, digest};
@@ -116,7 +110,7 @@ impl Guest {
             packages: self.of.packages.clone(),
             init_data: self.of.init_data.clone(),
             claims: Cow::Borrowed(&self.of.claims),
-            key: self.of.key.to_json(),
+            key: Cow::Borrowed(self.of.key.to_json()),
             epoch: self.of.epoch,
             manifest: self.of.manifest,
             attested: self.of.attested.0,
@@ -139,7 +133,7 @@ impl Guest {
             packages: kept.packages,
             init_data: kept.init_data,
             claims: Arc::new(kept.claims.into_owned()),
-            key: rcar::PublicKey::parse(&kept.key).ok()?,
+            key: rcar::PublicKey::from_value(kept.key.into_owned()).ok()?,
             epoch: kept.epoch,
             manifest: kept.manifest,
             attested: UnixTime(kept.attested),
@@ -219,7 +213,7 @@ struct Kept<'a> {
     packages: BTreeSet<PackageName>,
     init_data: Option<InitDataDigest>,
     claims: Cow<'a, Value>,
-    key: Value,
+    key: Cow<'a, Value>,
     epoch: u64,
     manifest: ManifestDigest,
     attested: i64,

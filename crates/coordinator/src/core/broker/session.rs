@@ -131,8 +131,7 @@ impl Ticket {
 
     /// The cookie's value.
     pub fn to_cookie(&self, keys: &SessionKeys) -> Result<String, Refusal> {
-        let wire =
-            Wire(ByteArray::new(self.nonce), self.tee.clone(), self.version.clone(), self.expires.0);
+        let wire = Wire(ByteArray::new(self.nonce), self.tee.clone(), self.version.clone(), self.expires.0);
         let mut bytes = Vec::new();
         ciborium::into_writer(&wire, &mut bytes)
             .map_err(|_| Refusal::Internal("a ticket could not be written".into()))?;

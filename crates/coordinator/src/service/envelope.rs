@@ -94,6 +94,7 @@ impl IntoResponse for Refusal {
             | Refusal::Overtaken { .. } => StatusCode::CONFLICT,
             Refusal::Evicted { .. } | Refusal::NoMachine { .. } => StatusCode::FORBIDDEN,
             Refusal::UnknownInstance { .. } | Refusal::UnknownMachine { .. } => StatusCode::NOT_FOUND,
+            Refusal::UnknownSession => StatusCode::NOT_FOUND,
         };
         failure(status, self.code(), &self.to_string(), self.details())
     }

@@ -24,6 +24,7 @@ mod refusal;
 mod rehearsal;
 mod render;
 pub mod replica;
+pub mod resources;
 mod revocation;
 mod rollback;
 mod rotation;

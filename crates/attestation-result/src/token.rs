@@ -2,7 +2,6 @@
 //! own knowledge: none is ever taken from a token (S-38).
 
 use appraisal::UnixTime;
-use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey,
@@ -39,6 +38,15 @@ pub enum TokenError {
     /// The library failed to sign.
     #[error("the token could not be signed")]
     Signing,
+    /// The claims name no key of the guest.
+    #[error("the claims name no key that the guest's Evidence covers")]
+    Claims,
+    /// It would be good for no time, or for longer than a day.
+    #[error("a token must be good for some time, and for no more than a day")]
+    Lifetime,
+    /// It would be longer than readers take.
+    #[error("the token would be too long")]
+    TooLong,
 }
 
 /// Why a token is not believed.
@@ -68,9 +76,7 @@ impl SigningKey {
     pub fn from_pkcs8(der: &[u8]) -> Result<Self, TokenError> {
         let pair =
             EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der).map_err(|_| TokenError::Key)?;
-        let spki: PublicKeyX509Der<'_> = pair.public_key().as_der().map_err(|_| TokenError::Key)?;
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, spki.as_ref());
-        let id = digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let id = VerifyingKey { point: pair.public_key().as_ref().to_vec() }.id();
         Ok(Self { pkcs8: der.to_vec(), pair, id })
     }
 
@@ -82,6 +88,10 @@ impl SigningKey {
     /// The first half of SHA-256 of its `SubjectPublicKeyInfo`, hexadecimal: the tokens' key id.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    pub(crate) fn pkcs8(&self) -> &[u8] {
+        &self.pkcs8
     }
 }
 
@@ -100,6 +110,18 @@ impl VerifyingKey {
     /// Takes DER `SubjectPublicKeyInfo` of a P-256 key with an uncompressed point (RFC 5480).
     pub fn from_spki(spki: &[u8]) -> Option<Self> {
         Self::from_point(spki.strip_prefix(&P256_PREFIX)?)
+    }
+
+    /// The uncompressed point, 65 bytes.
+    pub fn point(&self) -> &[u8] {
+        &self.point
+    }
+
+    /// The first half of SHA-256 of its `SubjectPublicKeyInfo`, hexadecimal: the tokens' key id.
+    pub fn id(&self) -> String {
+        let spki = [P256_PREFIX.as_slice(), &self.point].concat();
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &spki);
+        hex::encode(&digest.as_ref()[..16])
     }
 
     /// The claims of a token of either form that this key signed, valid at `now`, under their names in JSON.

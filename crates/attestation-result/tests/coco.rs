@@ -138,9 +138,9 @@ fn numbers_of_snp_are_numbers_and_those_of_azure_text() {
 fn each_kind_of_tee_has_its_claims() {
     for (file, tee, claims) in [
         ("azure/trustee-az-tdx-evidence-v1.json", "az-tdx-vtpm", vec!["/tpm/pcr00", "/quote/body/mr_td"]),
-        ("tpm/trustee-tpm-evidence.json", "tpm", vec!["/pcr00", "/ak_public"]),
+        ("tpm/go-tpm-tools-gce-cos-85-nonce9009.pb", "tpm", vec!["/pcr00", "/ak_public"]),
         (
-            "cca/trustee-cca-claims.cbor",
+            "cca/trustee-trustee-cca-example-token.cbor",
             "cca",
             vec!["/realm/cca-realm-initial-measurement", "/platform/cca-platform-lifecycle"],
         ),

@@ -6,8 +6,10 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey,
 };
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use coset::{CborSerializable, CoseSign1, CoseSign1Builder, HeaderBuilder, TaggedCborSerializable, iana};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation};
 use serde_json::Value as Json;
 
 use crate::{Ear, PROFILE, Token};
@@ -22,10 +24,9 @@ const P256_PREFIX: [u8; 26] = [
 /// How far the clocks of verifier and relying party may differ, seconds.
 const LEEWAY: u64 = 60;
 
-/// The verifier's key: ECDSA over P-256.
+/// The verifier's key: ECDSA over P-256. The library wipes it when it goes.
 pub struct SigningKey {
     pair: EcdsaKeyPair,
-    pkcs8: Vec<u8>,
     id: String,
 }
 
@@ -77,7 +78,7 @@ impl SigningKey {
         let pair =
             EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der).map_err(|_| TokenError::Key)?;
         let id = VerifyingKey { point: pair.public_key().as_ref().to_vec() }.id();
-        Ok(Self { pkcs8: der.to_vec(), pair, id })
+        Ok(Self { pair, id })
     }
 
     /// What a relying party needs to know of it.
@@ -90,8 +91,15 @@ impl SigningKey {
         &self.id
     }
 
-    pub(crate) fn pkcs8(&self) -> &[u8] {
-        &self.pkcs8
+    /// Header and claims as a JWS in the compact form (RFC 7515, §3.1).
+    pub(crate) fn jws(&self, header: &Header, claims: &Json) -> Result<String, TokenError> {
+        let part = |json: serde_json::Result<Vec<u8>>| {
+            json.map(|json| URL_SAFE_NO_PAD.encode(json)).map_err(|_| TokenError::Signing)
+        };
+        let signed = format!("{}.{}", part(serde_json::to_vec(header))?, part(serde_json::to_vec(claims))?);
+        let signature =
+            self.pair.sign(&SystemRandom::new(), signed.as_bytes()).map_err(|_| TokenError::Signing)?;
+        Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
     }
 }
 
@@ -147,8 +155,7 @@ impl Ear {
     pub fn to_jwt(&self, key: &SigningKey) -> Result<String, TokenError> {
         let mut header = Header::new(Algorithm::ES256);
         header.kid = Some(key.id.clone());
-        jsonwebtoken::encode(&header, &self.to_json(), &EncodingKey::from_ec_der(&key.pkcs8))
-            .map_err(|_| TokenError::Signing)
+        key.jws(&header, &self.to_json())
     }
 
     /// Signs the claims as a CWT: COSE_Sign1, tagged.

@@ -12,7 +12,7 @@ use appraisal::UnixTime;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use jsonwebtoken::{Algorithm, Header};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 
@@ -85,8 +85,7 @@ pub fn sign(
     let mut header = Header::new(Algorithm::ES256);
     header.kid = Some(key.id().to_owned());
     header.x5c = Some(chain.iter().map(|certificate| STANDARD.encode(certificate)).collect());
-    let token = jsonwebtoken::encode(&header, &claims, &EncodingKey::from_ec_der(key.pkcs8()))
-        .map_err(|_| TokenError::Signing)?;
+    let token = key.jws(&header, &Json::Object(claims))?;
     if token.len() > MAX_TOKEN { Err(TokenError::TooLong) } else { Ok(token) }
 }
 

@@ -26,6 +26,7 @@ use crate::core::{
     instances,
     revocation::{self, Readers},
     rollback::Undo,
+    signers::{PastSigner, Signer, Signers},
     transparency::{Log, LogRecord},
     versions::{Kept, Secrets},
 };
@@ -68,6 +69,8 @@ struct MeshRecord {
     revocations: revocation::Record,
     /// Machine, Marble, what was delivered.
     readers: Vec<(String, String, instances::Delivered)>,
+    /// What signed tokens in earlier epochs.
+    past_signers: Vec<PastSigner>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -152,6 +155,7 @@ fn mesh_record(mesh: &Mesh, identity: &IdentityKey) -> Result<MeshRecord, Refusa
         undo,
         revocations,
         readers,
+        signers,
     } = mesh;
     let optional = |secret: &Option<Zeroizing<[u8; 32]>>| secret.as_ref().map(|it| ByteArray::new(**it));
     Ok(MeshRecord {
@@ -161,6 +165,7 @@ fn mesh_record(mesh: &Mesh, identity: &IdentityKey) -> Result<MeshRecord, Refusa
             number: *number,
             intermediate: epoch::sealed(intermediate, identity)?,
             marble_root: ByteBuf::from(marble_root.to_vec()),
+            signer: signers.current().map(|signer| signer.sealed(identity)).transpose()?,
         },
         secrets: secrets.iter().map(|(name, kept)| (name.clone(), kept.clone())).collect(),
         retired: secrets.retired().map(|(name, version)| (name.clone(), version)).collect(),
@@ -188,16 +193,20 @@ fn mesh_record(mesh: &Mesh, identity: &IdentityKey) -> Result<MeshRecord, Refusa
         undo: undo.as_deref().map(undo_record),
         revocations: revocations.record(),
         readers: readers.record(),
+        past_signers: signers.past().to_vec(),
     })
 }
 
 fn mesh_of(record: MeshRecord, identity: &IdentityKey) -> Result<Mesh, String> {
     let optional = |secret: Option<ByteArray<32>>| secret.map(|it| Zeroizing::new(it.into_array()));
+    let intermediate = authority(record.epoch.intermediate, identity)?;
+    let below = (record.epoch.number, intermediate.certificate().as_ref());
+    let signer = record.epoch.signer.map(|sealed| Signer::open(sealed, below, identity)).transpose()?;
     Ok(Mesh {
         manifest: Arc::new(manifest_of(&record.manifest, record.versions)?),
         manifest_bytes: Arc::new(record.manifest.into_vec()),
         epoch: record.epoch.number,
-        intermediate: Arc::new(authority(record.epoch.intermediate, identity)?),
+        intermediate: Arc::new(intermediate),
         marble_root: Arc::new(record.epoch.marble_root.into_vec()),
         secrets: Secrets::new(record.secrets, record.retired),
         previous_root_secret: optional(record.previous_root_secret),
@@ -227,6 +236,7 @@ fn mesh_of(record: MeshRecord, identity: &IdentityKey) -> Result<Mesh, String> {
         undo: record.undo.map(undo_of).transpose()?.map(Arc::new),
         revocations: record.revocations.into(),
         readers: Readers::from(record.readers),
+        signers: Signers::resume(signer, record.past_signers),
     })
 }
 

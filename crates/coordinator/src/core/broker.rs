@@ -10,4 +10,6 @@
 pub mod admission;
 pub mod attested;
 pub mod guest;
+pub mod policies;
+pub mod release;
 pub mod session;

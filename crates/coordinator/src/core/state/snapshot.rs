@@ -20,6 +20,7 @@ use super::{Mesh, Pending, State, authority};
 use crate::core::{
     IdentityKey, Refusal,
     anchor::Chain,
+    broker::policies::Policies,
     epoch,
     event::{Epoch, SealedAuthority},
     history::Entry,
@@ -159,6 +160,8 @@ fn mesh_record(mesh: &Mesh, identity: &IdentityKey) -> Result<MeshRecord, Refusa
         revocations,
         readers,
         resources,
+        // Compiled anew from the manifest.
+        policies: _,
     } = mesh;
     let optional = |secret: &Option<Zeroizing<[u8; 32]>>| secret.as_ref().map(|it| ByteArray::new(**it));
     Ok(MeshRecord {
@@ -236,6 +239,7 @@ fn mesh_of(record: MeshRecord, identity: &IdentityKey) -> Result<Mesh, String> {
         revocations: record.revocations.into(),
         readers: Readers::from(record.readers),
         resources: Resources::new(record.resources.0, record.resources.1),
+        policies: Policies::default(),
     })
 }
 

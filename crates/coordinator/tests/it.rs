@@ -56,3 +56,5 @@ mod transparency;
 mod update;
 #[path = "it/world.rs"]
 mod world;
+#[path = "it/broker.rs"]
+mod broker;

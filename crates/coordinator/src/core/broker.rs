@@ -10,6 +10,8 @@
 pub mod admission;
 pub mod attested;
 pub mod guest;
+pub mod policies;
+pub mod release;
 pub mod session;
 
 use std::collections::BTreeSet;

@@ -11,3 +11,4 @@ pub mod admission;
 pub mod attested;
 pub mod guest;
 pub mod session;
+pub mod token;

@@ -25,6 +25,7 @@ mod refusal;
 mod rehearsal;
 mod render;
 pub mod replica;
+pub mod resources;
 mod revocation;
 mod rollback;
 mod rotation;
@@ -65,7 +66,6 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use appraisal::UnixTime;
 use attested_tls::key::SpkiDigest;
-use manifest::Manifest;
 use serde_bytes::{ByteArray, ByteBuf};
 
 use crate::authority::Authority;
@@ -156,7 +156,7 @@ pub fn set_manifest(
     if let Some(mesh) = state.mesh() {
         return Err(Refusal::ManifestAlreadySet { epoch: mesh.epoch() }.into());
     }
-    let manifest = Arc::new(Manifest::parse(bytes)?);
+    let manifest = Arc::new(broker::policies::parse(bytes)?);
     let secrets = manifest.secrets().keys().cloned().collect();
     let keys = keys::Need::epoch(state, manifest, secrets).and(false, true).met_by(keys)?;
     let event = Event::ManifestSet {

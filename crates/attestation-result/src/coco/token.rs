@@ -310,9 +310,9 @@ fn malformed(fault: impl ToString) -> Untrusted {
     Untrusted::Malformed(shortened(&fault.to_string()))
 }
 
-/// What strangers write is repeated in part only.
+/// What strangers write is repeated in part only, and never as lines of its own.
 fn shortened(text: &str) -> String {
-    text.chars().take(120).collect()
+    text.chars().take(120).map(|it| if it.is_control() { char::REPLACEMENT_CHARACTER } else { it }).collect()
 }
 
 fn decode(text: &str) -> Result<Vec<u8>, Untrusted> {

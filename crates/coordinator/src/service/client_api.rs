@@ -9,6 +9,7 @@ mod reads;
 mod recovery;
 mod rehearsal;
 mod secrets;
+mod sessions;
 mod stores;
 mod v1;
 mod witness;
@@ -86,6 +87,8 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
         .route("/api/v3/log/secrets", get(log::secrets))
         .route("/api/v3/log/tile/{*path}", get(log::tile))
         .route("/api/v3/head", get(witness::head).post(witness::witness))
+        .route("/api/v3/broker/sessions", get(sessions::list))
+        .route("/api/v3/broker/sessions/{session}", get(sessions::explain))
         .route("/livez", get(reads::live))
         .route("/readyz", get(reads::ready))
         .fallback(|| async {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use attested_tls::marble::Rollout;
-use manifest::{Manifest, ManifestDigest, PackageName};
+use manifest::{Manifest, ManifestDigest, PackageName, ResourcePath};
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteArray, ByteBuf};
 use zeroize::Zeroizing;
@@ -20,10 +20,12 @@ use super::{Mesh, Pending, State, authority};
 use crate::core::{
     IdentityKey, Refusal,
     anchor::Chain,
+    broker::policies::Policies,
     epoch,
     event::{Epoch, SealedAuthority},
     history::Entry,
     instances,
+    resources::{ResourceVersion, Resources},
     revocation::{self, Readers},
     rollback::Undo,
     signers::{PastSigner, Signer, Signers},
@@ -69,9 +71,13 @@ struct MeshRecord {
     revocations: revocation::Record,
     /// Machine, Marble, what was delivered.
     readers: Vec<(String, String, instances::Delivered)>,
+    resources: ResourcesRecord,
     /// What signed tokens in earlier epochs.
     past_signers: Vec<PastSigner>,
 }
+
+/// Paths with their versions, and the last number that was given.
+type ResourcesRecord = (Vec<(ResourcePath, Vec<ResourceVersion>)>, u64);
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -84,6 +90,7 @@ struct UndoRecord {
     previous_root_secret: Option<ByteArray<32>>,
     awaited: BTreeSet<String>,
     until: i64,
+    displaced: ResourcesRecord,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -155,6 +162,9 @@ fn mesh_record(mesh: &Mesh, identity: &IdentityKey) -> Result<MeshRecord, Refusa
         undo,
         revocations,
         readers,
+        resources,
+        // Compiled anew from the manifest.
+        policies: _,
         signers,
     } = mesh;
     let optional = |secret: &Option<Zeroizing<[u8; 32]>>| secret.as_ref().map(|it| ByteArray::new(**it));
@@ -193,6 +203,7 @@ fn mesh_record(mesh: &Mesh, identity: &IdentityKey) -> Result<MeshRecord, Refusa
         undo: undo.as_deref().map(undo_record),
         revocations: revocations.record(),
         readers: readers.record(),
+        resources: resources_record(resources),
         past_signers: signers.past().to_vec(),
     })
 }
@@ -236,6 +247,8 @@ fn mesh_of(record: MeshRecord, identity: &IdentityKey) -> Result<Mesh, String> {
         undo: record.undo.map(undo_of).transpose()?.map(Arc::new),
         revocations: record.revocations.into(),
         readers: Readers::from(record.readers),
+        resources: Resources::new(record.resources.0, record.resources.1),
+        policies: Policies::default(),
         signers: Signers::resume(signer, record.past_signers),
     })
 }
@@ -257,8 +270,17 @@ fn manifest_of(bytes: &[u8], versions: BTreeMap<String, u16>) -> Result<Manifest
 }
 
 fn undo_record(undo: &Undo) -> UndoRecord {
-    let Undo { manifest, manifest_bytes, epoch, secrets, root_secret, previous_root_secret, awaited, until } =
-        undo;
+    let Undo {
+        manifest,
+        manifest_bytes,
+        epoch,
+        secrets,
+        root_secret,
+        previous_root_secret,
+        awaited,
+        until,
+        displaced,
+    } = undo;
     UndoRecord {
         manifest: ByteBuf::from(manifest_bytes.to_vec()),
         versions: versions(manifest),
@@ -268,7 +290,13 @@ fn undo_record(undo: &Undo) -> UndoRecord {
         previous_root_secret: previous_root_secret.as_ref().map(|it| ByteArray::new(**it)),
         awaited: awaited.clone(),
         until: *until,
+        displaced: resources_record(displaced),
     }
+}
+
+fn resources_record(resources: &Resources) -> ResourcesRecord {
+    let kept = resources.iter().map(|(path, versions)| (path.clone(), versions.to_vec()));
+    (kept.collect(), resources.last())
 }
 
 fn undo_of(record: UndoRecord) -> Result<Undo, String> {
@@ -281,5 +309,6 @@ fn undo_of(record: UndoRecord) -> Result<Undo, String> {
         previous_root_secret: record.previous_root_secret.map(|it| Zeroizing::new(it.into_array())),
         awaited: record.awaited,
         until: record.until,
+        displaced: Resources::new(record.displaced.0, record.displaced.1),
     })
 }

@@ -1,4 +1,4 @@
-//! What relying parties fetch to check tokens without the mesh's root: the public keys, and where they are (OpenID Connect
+//! Tokens that guests show, and what relying parties fetch to check tokens without the mesh's root: the public keys, and where they are (OpenID Connect
 //! Discovery 1.0, §4). Nothing in it is secret, and nothing in it has to be believed: whoever has the root checks the
 //! keys' certificates.
 
@@ -13,9 +13,12 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::{Shared, answer, failure::Failure, serving};
+use super::{Shared, answer, blocking, failure::Failure, serving};
 use crate::{
-    core::broker::token,
+    core::{
+        State,
+        broker::{guest::Guest, token},
+    },
     service::Coordinator,
 };
 
@@ -68,4 +71,18 @@ async fn configuration(coordinator: &Arc<Coordinator>, host: Option<&str>) -> Re
 fn is_host(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte);
     (1..=262).contains(&text.len()) && text.bytes().all(plain)
+}
+
+impl Coordinator {
+    /// Who shows a token. Why it is not believed, the operator is told and the guest is not.
+    pub(super) async fn bearer(self: &Arc<Self>, state: &Arc<State>, text: String) -> Result<Guest, Failure> {
+        let (state, now) = (state.clone(), (self.clock)());
+        blocking(move || {
+            token::bearer(&state, &text, now).map_err(|why| {
+                tracing::warn!(code = why.code(), reason = %why, "a token was not believed");
+                Failure::token()
+            })
+        })
+        .await
+    }
 }

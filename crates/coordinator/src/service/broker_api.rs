@@ -6,6 +6,7 @@ mod attest;
 mod body;
 pub(in crate::service) mod explain;
 mod failure;
+mod keys;
 mod resource;
 mod sessions;
 
@@ -49,6 +50,7 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
         .route("/kbs/v0/auth", post(attest::auth))
         .route("/kbs/v0/attest", post(attest::attest))
         .route("/kbs/v0/resource/{*path}", get(resource::read))
+        .merge(keys::routes())
         .fallback(|| async { Failure::path() })
         .method_not_allowed_fallback(|| async { Failure::method() })
         .with_state(coordinator)

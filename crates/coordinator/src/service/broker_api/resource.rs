@@ -91,7 +91,12 @@ impl Coordinator {
         let cookie = match (shown.as_slice(), token, more) {
             ([], None, _) => return Err(Failure::no_session()),
             ([cookie], None, _) => *cookie,
-            ([], Some(_), None) => return Err(Failure::token()),
+            ([], Some(token), None) => {
+                let token = token.to_str().ok().and_then(|field| field.split_once(' '));
+                let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("Bearer"));
+                let token = token.map(|(_, token)| token.to_owned()).ok_or_else(Failure::token)?;
+                return self.bearer(state, token).await;
+            }
             _ => return Err(Failure::two_proofs()),
         };
         let keys = SessionKeys::of(state)?;

@@ -30,6 +30,7 @@ mod rotation;
 mod secrets;
 mod state;
 mod stored;
+pub mod svid;
 pub mod token;
 mod transparency;
 mod update;

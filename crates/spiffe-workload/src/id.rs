@@ -99,8 +99,7 @@ impl FromStr for SpiffeId {
         let (domain, path) = rest.split_at(rest.find('/').ok_or(InvalidId::Path)?);
         let domain = domain.parse()?;
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-        let segment =
-            |segment: &str| !matches!(segment, "" | "." | "..") && segment.bytes().all(plain);
+        let segment = |segment: &str| !matches!(segment, "" | "." | "..") && segment.bytes().all(plain);
         if path.split('/').skip(1).all(segment) {
             Ok(Self { domain, path: path.to_owned() })
         } else {

@@ -203,7 +203,8 @@ impl<'t> Unverified<'t> {
         let (signed, signature) = text.rsplit_once('.').ok_or(JwtFault::Malformed)?;
         let (header, claims) = signed.split_once('.').ok_or(JwtFault::Malformed)?;
         let Distinct(header) = read(header)?;
-        let header: Header = serde_json::from_value(Value::Object(header)).map_err(|_| JwtFault::Malformed)?;
+        let header: Header =
+            serde_json::from_value(Value::Object(header)).map_err(|_| JwtFault::Malformed)?;
         // JWT-SVID §2.3: if set, it must be one of these.
         let typed = header.typ.as_deref().is_none_or(|typ| matches!(typ, "JWT" | "JOSE"));
         if header.crit.is_some() || !typed {
@@ -212,7 +213,8 @@ impl<'t> Unverified<'t> {
         let Distinct(claims) = read(claims)?;
         let text = |name| claims.get(name).and_then(Value::as_str).map(str::to_owned);
         let audience = claims.get("aud").ok_or(JwtFault::Malformed)?;
-        let not_before = claims.get("nbf").map(|time| time.as_f64().ok_or(JwtFault::Malformed)).transpose()?;
+        let not_before =
+            claims.get("nbf").map(|time| time.as_f64().ok_or(JwtFault::Malformed)).transpose()?;
         Ok(Self {
             signed,
             signature: decode(signature)?,
@@ -317,8 +319,7 @@ mod tests {
         }
 
         fn sign(&self, header: &str, claims: &str) -> String {
-            let signed =
-                [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
+            let signed = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
             let signature = self.0.sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
             format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
         }

@@ -117,7 +117,9 @@ impl Listener {
         let accepted = match self {
             Self::Tcp(listener) => listener.accept().await.map(|(stream, _)| Stream::Tcp(stream)),
             Self::Unix { listener, peers, .. } => match listener.accept().await {
-                Ok((stream, _)) if admits(*peers, stream.peer_cred().ok()?.uid(), own) => Ok(Stream::Unix(stream)),
+                Ok((stream, _)) if admits(*peers, stream.peer_cred().ok()?.uid(), own) => {
+                    Ok(Stream::Unix(stream))
+                }
                 Ok(_) => {
                     tracing::warn!("a program of another user was turned away from the Workload API");
                     return None;

@@ -98,7 +98,8 @@ impl MarbleSource {
             let answer: Success<T> = serde_json::from_slice(&body).map_err(SourceError::unavailable)?;
             return Ok(answer.data);
         }
-        let code = serde_json::from_slice::<Failure>(&body).map_or_else(|_| "none".to_owned(), |it| it.data.code);
+        let code =
+            serde_json::from_slice::<Failure>(&body).map_or_else(|_| "none".to_owned(), |it| it.data.code);
         match status.as_u16() {
             401 | 403 => Err(SourceError::Refused { code }),
             status => Err(SourceError::unavailable(format!("the coordinator answered {status} ({code})"))),

@@ -11,9 +11,9 @@ use tonic::{Request, Response, Status, service::Interceptor, transport::Server};
 
 use crate::{
     generated::{
-        Jwtsvid, JwtBundlesRequest, JwtBundlesResponse, JwtsvidRequest, JwtsvidResponse, ValidateJwtsvidRequest,
-        ValidateJwtsvidResponse, X509BundlesRequest, X509BundlesResponse, X509svid, X509svidRequest,
-        X509svidResponse,
+        JwtBundlesRequest, JwtBundlesResponse, Jwtsvid, JwtsvidRequest, JwtsvidResponse,
+        ValidateJwtsvidRequest, ValidateJwtsvidResponse, X509BundlesRequest, X509BundlesResponse, X509svid,
+        X509svidRequest, X509svidResponse,
         spiffe_workload_api_server::{SpiffeWorkloadApi, SpiffeWorkloadApiServer},
     },
     id::SpiffeId,
@@ -56,8 +56,7 @@ pub async fn serve(
         issuing: Semaphore::new(MOST_ISSUING),
     };
     let (stopping, stopped) = watch::channel(());
-    let service =
-        SpiffeWorkloadApiServer::new(workload).max_decoding_message_size(LONGEST_REQUEST);
+    let service = SpiffeWorkloadApiServer::new(workload).max_decoding_message_size(LONGEST_REQUEST);
     let server = Server::builder()
         .max_concurrent_streams(MOST_STREAMS_OF_ONE)
         .http2_keepalive_interval(Some(Duration::from_secs(60)))
@@ -309,9 +308,9 @@ fn proto(value: Value) -> ProtoValue {
         Value::Array(values) => {
             Kind::ListValue(ListValue { values: values.into_iter().map(proto).collect() })
         }
-        Value::Object(map) => {
-            Kind::StructValue(Struct { fields: map.into_iter().map(|(name, it)| (name, proto(it))).collect() })
-        }
+        Value::Object(map) => Kind::StructValue(Struct {
+            fields: map.into_iter().map(|(name, it)| (name, proto(it))).collect(),
+        }),
     };
     ProtoValue { kind: Some(kind) }
 }

@@ -12,8 +12,7 @@ use std::{
 use attested_tls::clock;
 use issuer::{DOMAIN, Issuer};
 use spiffe::{
-    JwtSource, JwtSvid, TrustDomain, WorkloadApiClient, WorkloadApiError, X509Source,
-    cert::Certificate,
+    JwtSource, JwtSvid, TrustDomain, WorkloadApiClient, WorkloadApiError, X509Source, cert::Certificate,
 };
 use spiffe_workload::{ListenError, Listener, Peers, serve};
 use tempfile::TempDir;
@@ -110,7 +109,10 @@ async fn a_public_client_gets_and_verifies_jwt_svids() {
     JwtSvid::parse_and_validate(svid.token(), bundles.as_ref(), &["other"]).unwrap_err();
 
     let client = served.client().await;
-    assert_eq!(client.validate_jwt_token("queue", svid.token()).await.unwrap().spiffe_id(), &id("/guest/kata"));
+    assert_eq!(
+        client.validate_jwt_token("queue", svid.token()).await.unwrap().spiffe_id(),
+        &id("/guest/kata")
+    );
     source.shutdown().await;
 }
 
@@ -207,7 +209,9 @@ async fn without_its_header_nothing_is_answered() {
     let connector = tower::service_fn(move |_| {
         let path = path.clone();
         async move {
-            Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(tokio::net::UnixStream::connect(path).await?))
+            Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(
+                tokio::net::UnixStream::connect(path).await?,
+            ))
         }
     });
     let endpoint = tonic::transport::Endpoint::from_static("http://workload");

@@ -21,6 +21,7 @@ pub(super) fn below(
         number,
         marble_root: ByteBuf::from(intermediate.self_signed(now)?.to_vec()),
         intermediate: sealed(&intermediate, identity)?,
+        svids: sealed(&root.svid_authority(number, emulated, now)?, identity)?,
     };
     Ok((epoch, intermediate))
 }

@@ -260,6 +260,8 @@ pub struct Epoch {
     pub intermediate: SealedAuthority,
     /// The same key and name, signed by itself: what MarbleRun's Marbles trust. DER.
     pub marble_root: ByteBuf,
+    /// The CA of SVIDs, below the root too.
+    pub svids: SealedAuthority,
 }
 
 impl Event {

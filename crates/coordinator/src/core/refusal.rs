@@ -7,7 +7,7 @@ use manifest::{Faults, ManifestDigest};
 use secret_store::StoreError;
 use serde_json::{Value, json};
 
-use super::token::TokenFault;
+use super::{svid::SvidFault, token::TokenFault};
 use crate::authority::AuthorityError;
 
 /// A request that was refused; nothing was changed.
@@ -368,6 +368,9 @@ pub enum Refusal {
     /// A head that nobody proved to be ours.
     #[error("the key of this mesh's log did not sign that head")]
     PositionUnsigned,
+    /// Not a request for an SVID.
+    #[error(transparent)]
+    Svid(SvidFault),
 }
 
 impl From<AuthorityError> for Refusal {
@@ -436,6 +439,7 @@ impl Refusal {
             Self::Unfit(unfit) => unfit.code(),
             Self::LossNotAccepted { .. } => "LOSS_NOT_ACCEPTED",
             Self::PositionUnsigned => "POSITION_UNSIGNED",
+            Self::Svid(fault) => fault.code(),
         }
     }
 

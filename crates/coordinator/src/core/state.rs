@@ -51,6 +51,7 @@ pub struct Mesh {
     epoch: u64,
     intermediate: Arc<Authority>,
     marble_root: Arc<Vec<u8>>,
+    svids: Arc<Authority>,
     secrets: Secrets,
     previous_root_secret: Option<Zeroizing<[u8; 32]>>,
     recovery_secret: Option<Zeroizing<[u8; 32]>>,
@@ -85,8 +86,8 @@ pub struct Pending {
     pub deadline: i64,
 }
 
-/// Number, CA, the CA as a root.
-type EpochParts = (u64, Arc<Authority>, Arc<Vec<u8>>);
+/// Number, CA, the CA as a root, the CA of SVIDs.
+type EpochParts = (u64, Arc<Authority>, Arc<Vec<u8>>, Arc<Authority>);
 
 impl Pending {
     /// Users whose acknowledgement would count and was not given.
@@ -197,13 +198,14 @@ impl State {
                 if self.mesh.is_some() {
                     return Err("the first manifest is set twice".into());
                 }
-                let (number, intermediate, marble_root) = self.epoch(epoch)?;
+                let (number, intermediate, marble_root, svids) = self.epoch(epoch)?;
                 let mut mesh = Mesh {
                     manifest: Arc::new(Manifest::parse(&manifest).map_err(|faults| faults.to_string())?),
                     manifest_bytes: Arc::new(manifest.into_vec()),
                     epoch: number,
                     intermediate,
                     marble_root,
+                    svids,
                     secrets: Secrets::default(),
                     previous_root_secret: None,
                     recovery_secret: recovery_secret.map(|secret| Zeroizing::new(secret.into_array())),
@@ -303,15 +305,17 @@ impl State {
     }
 
     fn epoch(&self, epoch: Epoch) -> Result<EpochParts, String> {
-        let intermediate = authority(epoch.intermediate, &self.identity)?;
-        Ok((epoch.number, Arc::new(intermediate), Arc::new(epoch.marble_root.into_vec())))
+        let [intermediate, svids] =
+            [epoch.intermediate, epoch.svids].map(|sealed| authority(sealed, &self.identity).map(Arc::new));
+        Ok((epoch.number, intermediate?, Arc::new(epoch.marble_root.into_vec()), svids?))
     }
 
     /// A new epoch, in which no instance is known yet.
     fn enter(&mut self, epoch: Epoch, manifest: Option<Arc<Manifest>>) -> Result<(), String> {
-        let (number, intermediate, marble_root) = self.epoch(epoch)?;
+        let (number, intermediate, marble_root, svids) = self.epoch(epoch)?;
         let mesh = self.mesh_mut()?;
         (mesh.epoch, mesh.intermediate, mesh.marble_root) = (number, intermediate, marble_root);
+        mesh.svids = svids;
         mesh.instances = Instances::default();
         mesh.undo = None;
         if let Some(manifest) = manifest {
@@ -553,6 +557,11 @@ impl Mesh {
     /// The epoch's CA as a root, DER.
     pub fn marble_root(&self) -> &[u8] {
         &self.marble_root
+    }
+
+    /// The epoch's CA of SVIDs.
+    pub(super) fn svids(&self) -> &Authority {
+        &self.svids
     }
 
     /// A secret that was generated or uploaded, and is not wiped.

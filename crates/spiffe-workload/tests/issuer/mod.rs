@@ -110,12 +110,10 @@ impl SvidSource for Issuer {
         let svid = |id: String| {
             let now = OffsetDateTime::from_unix_timestamp((clock::system())().0).unwrap();
             let mut params = CertificateParams::default();
-            (params.not_before, params.not_after) = (now - Duration::MINUTE, now + Duration::seconds(lifetime));
-            params.is_ca = if wrong == "ca" {
-                IsCa::Ca(BasicConstraints::Unconstrained)
-            } else {
-                IsCa::ExplicitNoCa
-            };
+            (params.not_before, params.not_after) =
+                (now - Duration::MINUTE, now + Duration::seconds(lifetime));
+            params.is_ca =
+                if wrong == "ca" { IsCa::Ca(BasicConstraints::Unconstrained) } else { IsCa::ExplicitNoCa };
             params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
             let named = if wrong == "id" { format!("{id}x") } else { id.clone() };
             params.subject_alt_names.push(SanType::URI(named.try_into().unwrap()));

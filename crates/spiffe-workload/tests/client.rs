@@ -188,6 +188,13 @@ async fn who_is_sent_away_loses_its_identity_and_gets_it_back_when_admitted() {
     assert_eq!(status(refused).code(), Code::PermissionDenied);
     let error = client.fetch_jwt_svid(["db"], None).await.unwrap_err();
     assert_eq!(status(error).code(), Code::PermissionDenied);
+    served.issuer.0.refuses.store(false, Ordering::SeqCst);
+    soon(async {
+        while client.fetch_x509_svid().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

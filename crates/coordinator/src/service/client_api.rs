@@ -11,6 +11,7 @@ mod rehearsal;
 mod secrets;
 mod sessions;
 mod stores;
+mod svid;
 mod v1;
 mod witness;
 mod writes;
@@ -89,6 +90,9 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
         .route("/api/v3/head", get(witness::head).post(witness::witness))
         .route("/api/v3/broker/sessions", get(sessions::list))
         .route("/api/v3/broker/sessions/{session}", get(sessions::explain))
+        .route("/api/v3/svid/x509", post(svid::x509))
+        .route("/api/v3/svid/jwt", post(svid::jwt))
+        .route("/api/v3/svid/bundle", get(svid::bundle))
         .route("/livez", get(reads::live))
         .route("/readyz", get(reads::ready))
         .fallback(|| async {

@@ -264,7 +264,7 @@ impl fmt::Debug for PublicKey {
 /// A key pair of a guest.
 pub struct PrivateKey {
     pub(crate) kind: PrivateKind,
-    public: PublicKey,
+    pub(crate) public: PublicKey,
 }
 
 pub(crate) enum PrivateKind {
@@ -293,6 +293,10 @@ impl PrivateKey {
                 ml_kem(key)?
             }
         };
+        Self::new(kind, jwk)
+    }
+
+    fn new(kind: PrivateKind, jwk: Value) -> Result<Self, Invalid> {
         Ok(Self { kind, public: PublicKey::from_value(jwk)? })
     }
 
@@ -321,6 +325,19 @@ impl PrivateKey {
         let mut jwk: Value = serde_json::from_str(&curve.members(point.as_ref())).map_err(|_| failed)?;
         jwk["alg"] = "ECDH-ES+A256KW".into();
         Ok((PrivateKind::Ec { curve, key: Box::new(key) }, jwk))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn from_pkcs8(der: &[u8]) -> Result<Self, Invalid> {
+        let key = PrivateDecryptingKey::from_pkcs8(der).map_err(|_| Invalid::Key("it is not an RSA key"))?;
+        let (kind, jwk) = Self::rsa(key)?;
+        Self::new(kind, jwk)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn from_scalar(curve: Curve, scalar: &[u8]) -> Result<Self, Invalid> {
+        let (kind, jwk) = Self::ec(curve, Some(scalar))?;
+        Self::new(kind, jwk)
     }
 
     /// What is sent to the broker, and covered by Evidence.

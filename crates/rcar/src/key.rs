@@ -340,6 +340,16 @@ impl PrivateKey {
         Self::new(kind, jwk)
     }
 
+    #[cfg(test)]
+    pub(crate) fn from_decapsulation_key(bytes: &[u8]) -> Result<Self, Invalid> {
+        let failed = Invalid::Key("it is not a key of ML-KEM-768");
+        let key = DecapsulationKey::new(&ML_KEM_768, bytes).map_err(|_| failed.clone())?;
+        // A key of bytes does not tell its public half, which the bytes have in them (FIPS 203, algorithm 16).
+        let public = bytes.get(1152..2336).ok_or(failed)?;
+        let jwk = json!({ "kty": "AKP", "alg": "ML-KEM-768+A192KW", "pub": encode(public) });
+        Self::new(PrivateKind::MlKem(Box::new(key)), jwk)
+    }
+
     /// What is sent to the broker, and covered by Evidence.
     pub fn public(&self) -> &PublicKey {
         &self.public

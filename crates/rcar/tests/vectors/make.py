@@ -1,14 +1,18 @@
 #!/usr/bin/env python3
 """Makes jwe.json: messages of an independent implementation (pyca/cryptography, that is OpenSSL), with the private keys
 that read them. Keys and messages are made for these tests and protect nothing. Run: python3 make.py > jwe.json
+
+ml-kem-768.key is a decapsulation key of aws-lc-rs, expanded (FIPS 203: 2400 bytes, the encapsulation key from byte 1152
+on), because pyca/cryptography takes and gives seeds only. KMAC is of the program openssl.
 """
 
 import json
 import os
-from base64 import urlsafe_b64encode
+import subprocess
+from base64 import b64decode, urlsafe_b64encode
 
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, mlkem, padding, rsa
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 from cryptography.hazmat.primitives.keywrap import aes_key_wrap
@@ -61,6 +65,19 @@ def with_ec(curve, name, size, plaintext):
     return {"alg": name, "private": b64(scalar), "jwe": jwe(header, cek, aes_key_wrap(wrapping, cek), plaintext)}
 
 
+def with_ml_kem(plaintext):
+    private = b64decode(open("ml-kem-768.key").read())
+    secret, ciphertext = mlkem.MLKEM768PublicKey.from_public_bytes(private[1152:2336]).encapsulate()
+    algorithm = b"ML-KEM-768+A192KW"
+    info = len(algorithm).to_bytes(4, "big") + algorithm + (192).to_bytes(4, "big")
+    kmac = ["openssl", "mac", "-macopt", "hexkey:" + secret.hex(), "-macopt", "size:24", "-in", "-", "KMAC-256"]
+    wrapping = bytes.fromhex(subprocess.run(kmac, input=info, capture_output=True, check=True).stdout.decode())
+    cek = os.urandom(32)
+    header = {"ek": b64(ciphertext), "alg": algorithm.decode(), "enc": "A256GCM"}
+    message = jwe(header, cek, aes_key_wrap(wrapping, cek), plaintext)
+    return {"alg": algorithm.decode(), "private": b64(private), "jwe": message}
+
+
 kek = bytes(range(24))
 print(
     json.dumps(
@@ -71,6 +88,7 @@ print(
                 with_ec(ec.SECP256R1(), "P-256", 32, b"Live long and prosper."),
                 with_ec(ec.SECP384R1(), "P-384", 48, b"Live long and prosper."),
                 with_ec(ec.SECP521R1(), "P-521", 66, b"Live long and prosper."),
+                with_ml_kem(b"Live long and prosper."),
             ],
             "a192kw": {"kek": kek.hex(), "key": bytes(range(32)).hex(), "wrapped": aes_key_wrap(kek, bytes(range(32))).hex()},
         },

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use evidence::{Evidence, Platform, coco};
 use rcar::{
     Attestation, Content, HashAlgorithm, Invalid, KeyAlgorithm, MAX_ATTESTATION, Opened, PrivateKey, Tee,
@@ -277,11 +279,36 @@ fn what_is_no_attestation_is_refused() {
     assert!(deep.is_err() || deep.is_ok_and(|deep| deep.pieces()[0].read().is_err()));
 }
 
+/// The recorded quote with another nonce: its signature is wrong, which nothing here looks at.
+fn tpm_that_covers(data: &[u8]) -> Evidence {
+    let mut json: Value = serde_json::from_slice(&vector("tpm/trustee-tpm_evidence.json")).expect("JSON");
+    let message =
+        json["tpm_quote"]["message"].as_str().and_then(|text| STANDARD.decode(text).ok()).expect("base64");
+    let old =
+        coco::read(Platform::Tpm, json.to_string().as_bytes()).expect("Evidence").evidence[0].1.covered();
+    let old = old.as_bytes();
+    assert_eq!((old.len(), &old[48..]), (64, &[0; 16][..]), "a SHA-384 digest, filled");
+    let at = message.windows(64).position(|window| window == old).expect("the nonce");
+    let length = [0, data.len() as u8];
+    let message = [&message[..at - 2], &length, data, &message[at + 64..]].concat();
+    json["tpm_quote"]["message"] = STANDARD.encode(message).into();
+    let conveyed = coco::read(Platform::Tpm, json.to_string().as_bytes()).expect("Evidence");
+    conveyed.evidence[0].1.clone()
+}
+
 #[test]
-fn real_tpm_evidence_of_both_lengths() {
-    // The recorded one covers 64 bytes; today's attesters cover 32.
-    let evidence = coco::read(Platform::Tpm, &vector("tpm/trustee-tpm_evidence.json")).expect("Evidence");
-    let covered = evidence.evidence[0].1.covered();
-    assert_eq!(covered.as_bytes().len(), 64);
-    assert_eq!(covered.as_bytes()[48..], [0; 16], "a SHA-384 digest, filled");
+fn tpm_attesters_fill_64_bytes_or_cut_to_32() {
+    let attestation = parse(&todays(&key(), ""), &opened(Version::V0_4_0, Tee::Tpm)).expect("an attestation");
+    let digest = attestation.pieces()[0].digest();
+    let whole = digest.as_bytes();
+    for (data, good) in [
+        (fitted(whole, Platform::Tpm), true),
+        (fitted(whole, Platform::Snp), true),
+        (whole[..16].to_vec(), false),
+        (vec![7; 32], false),
+        (vec![7; 64], false),
+    ] {
+        let evidence = tpm_that_covers(&data);
+        assert_eq!(digest.expected(&evidence) == evidence.covered(), good, "{} bytes", data.len());
+    }
 }

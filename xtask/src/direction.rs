@@ -77,6 +77,10 @@ const ABSENCES: &[(&str, &[&str])] = &[
         "transparency",
         &["evidence", "appraisal", "attested-tls", "aws-lc-rs", "tokio", "rustls", "rand", "getrandom"],
     ),
+    (
+        "rcar",
+        &["endorsements", "appraisal", "attested-tls", "manifest", "coordinator", "tokio", "rustls", "axum"],
+    ),
 ];
 
 /// Fails when a crate reaches what it must not know. Asked of cargo for each crate by itself: features that

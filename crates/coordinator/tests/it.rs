@@ -2,6 +2,8 @@
 
 #[path = "it/anchor.rs"]
 mod anchor;
+#[path = "it/broker.rs"]
+mod broker;
 #[path = "it/certificates.rs"]
 mod certificates;
 #[path = "it/cluster.rs"]
@@ -56,5 +58,3 @@ mod transparency;
 mod update;
 #[path = "it/world.rs"]
 mod world;
-#[path = "it/broker.rs"]
-mod broker;

@@ -4,6 +4,12 @@
 mod anchor;
 #[path = "it/broker.rs"]
 mod broker;
+#[path = "it/broker_abuse.rs"]
+mod broker_abuse;
+#[path = "it/broker_replicas.rs"]
+mod broker_replicas;
+#[path = "it/broker_sessions.rs"]
+mod broker_sessions;
 #[path = "it/certificates.rs"]
 mod certificates;
 #[path = "it/cluster.rs"]
@@ -28,14 +34,20 @@ mod marblerun;
 mod observability;
 #[path = "it/plan.rs"]
 mod plan;
+#[path = "it/policies.rs"]
+mod policies;
 #[path = "it/processes.rs"]
 mod processes;
 #[path = "it/recovery.rs"]
 mod recovery;
 #[path = "it/rehearsal.rs"]
 mod rehearsal;
+#[path = "it/release.rs"]
+mod release;
 #[path = "it/replay.rs"]
 mod replay;
+#[path = "it/resources.rs"]
+mod resources;
 #[path = "it/rollback.rs"]
 mod rollback;
 #[path = "it/rotation.rs"]

@@ -14,6 +14,7 @@ pub mod guest;
 pub mod policies;
 pub mod release;
 pub mod session;
+pub mod token;
 
 use std::collections::BTreeSet;
 

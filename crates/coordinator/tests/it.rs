@@ -2,6 +2,8 @@
 
 #[path = "it/anchor.rs"]
 mod anchor;
+#[path = "it/bearer.rs"]
+mod bearer;
 #[path = "it/broker.rs"]
 mod broker;
 #[path = "it/broker_abuse.rs"]

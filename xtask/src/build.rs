@@ -58,10 +58,12 @@ pub fn demo(check: bool, keep: Option<&Path>) -> Result<()> {
 }
 
 /// Programs that tests start, with the Debian package of each and what is not tested without it.
-const TESTED_WITH: [(&str, &str, &str); 3] = [
+const TESTED_WITH: [(&str, &str, &str); 5] = [
     ("etcd", ETCD_PACKAGE, "scale-out"),
     ("swtpm", "swtpm", "a TPM as anchor"),
     ("softhsm2-util", "softhsm2", "keys and secrets in PKCS #11 tokens"),
+    ("skopeo", "skopeo", "encrypted container images"),
+    ("umoci", "umoci", "encrypted container images"),
 ];
 const ETCD_PACKAGE: &str = "etcd-server";
 

@@ -80,7 +80,14 @@ pub fn soak() -> Result<()> {
 }
 
 /// Installs what tests start, where that needs nobody's permission.
-fn installed() {
+pub fn installed() {
+    packages();
+    if let Err(error) = crate::skopeo::provide() {
+        eprintln!("{error:#}");
+    }
+}
+
+fn packages() {
     let missing: Vec<_> = TESTED_WITH
         .iter()
         .filter(|(program, ..)| !available(program))
@@ -107,6 +114,9 @@ pub fn test() -> Result<()> {
     run(cargo().args(["test", "--workspace", "--locked"]))?;
     for (_, package, what) in TESTED_WITH.iter().filter(|(program, ..)| !available(program)) {
         eprintln!("\nNOT RUN: the tests of {what}.\n  mend: sudo apt-get install {package}");
+    }
+    if !crate::skopeo::ready() {
+        eprintln!("\nNOT RUN: the tests of encrypted container images.\n  mend: a skopeo of 1.10 or later");
     }
     if !available("chromedriver") {
         eprintln!(

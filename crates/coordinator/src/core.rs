@@ -8,6 +8,7 @@
 
 mod activation;
 pub mod anchor;
+pub mod broker;
 mod epoch;
 mod event;
 mod eviction;
@@ -24,6 +25,7 @@ mod refusal;
 mod rehearsal;
 mod render;
 pub mod replica;
+pub mod resources;
 mod revocation;
 mod rollback;
 mod rotation;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use appraisal::UnixTime;
 use evidence::Platform;
+use manifest::ResourcePath;
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteArray, ByteBuf};
 use zeroize::Zeroizing;
@@ -193,6 +194,19 @@ pub enum Event {
         length: u64,
         at: i64,
     },
+    /// A user uploaded a resource of the broker.
+    ResourceStored {
+        user: String,
+        path: ResourcePath,
+        /// Counted over all resources.
+        version: u64,
+        value: SecretValue,
+        at: i64,
+    },
+    /// A user deleted a resource of the broker, all versions of it.
+    ResourceDeleted { user: String, path: ResourcePath, at: i64 },
+    /// A user downloaded a resource of the broker. Nothing was changed by it.
+    ResourceRead { user: String, path: ResourcePath, at: i64 },
 }
 
 /// Where an instance runs.

@@ -20,6 +20,7 @@ use super::{
     event::{Epoch, SealedAuthority},
     history::Entry,
     instances::{Activated, Instances},
+    resources::{ResourceVersion, Resources},
     revocation::{Readers, Revocations},
     rollback::Undo,
     transparency::{self, Log},
@@ -65,6 +66,8 @@ pub struct Mesh {
     undo: Option<Arc<Undo>>,
     revocations: Revocations,
     readers: Readers,
+    /// What users uploaded for guests.
+    resources: Resources,
 }
 
 /// Marble, instance, name.
@@ -216,6 +219,7 @@ impl State {
                     undo: None,
                     revocations: Revocations::default(),
                     readers: Readers::default(),
+                    resources: Resources::default(),
                 };
                 mesh.replace(generated, at, |_| true);
                 self.mesh = Some(mesh);
@@ -264,6 +268,9 @@ impl State {
                 mesh.manifest_bytes = pending.bytes.clone();
                 mesh.replace(generated, at, |name| rotated.contains(name));
                 mesh.secrets.retain(|name| manifest.secrets().contains_key(name));
+                let place = |path: &_| manifest.broker().and_then(|it| it.upload_policy(path)).is_some();
+                let displaced = mesh.resources.take_displaced(place);
+                mesh.undo = mesh.undo.take().map(|undo| undo.keeping(displaced));
                 // Whoever the manifest before named too came back then, and may have been evicted since.
                 let reinstated = &manifest.settings().reinstated;
                 mesh.revocations.reinstate(reinstated.difference(&before.settings().reinstated));
@@ -285,6 +292,7 @@ impl State {
                 // Those who never left what is in force again are who works.
                 mesh.rollout = mesh.rollout_from(undo.epoch, undo.manifest.digest().0, at);
                 mesh.pending = None;
+                mesh.resources.restore(&undo.displaced);
                 mesh.replace(generated, at, |_| true);
             }
             Event::ReplicaJoined { .. } => {}
@@ -372,7 +380,8 @@ impl State {
     /// How much there is that grows: instances, secrets, counters, lines of the update log.
     pub fn size(&self) -> usize {
         let of = |mesh: &Mesh| {
-            let grown = [mesh.secrets.len(), mesh.revocations.len(), mesh.readers.len()];
+            let grown =
+                [mesh.secrets.len(), mesh.revocations.len(), mesh.readers.len(), mesh.resources.len()];
             mesh.instances.len() + mesh.counters.size() + mesh.history.len() + grown.iter().sum::<usize>()
         };
         self.mesh.as_ref().map_or(0, of)
@@ -474,6 +483,11 @@ impl Mesh {
                     self.secrets.expose(&name, version, withheld);
                 }
             }
+            Event::ResourceStored { user, path, version, value, at } => {
+                self.resources.put(path, ResourceVersion { number: version, at, user, value });
+            }
+            Event::ResourceDeleted { path, user: _, at: _ } => self.resources.remove(&path),
+            Event::ResourceRead { .. } => {}
             _ => return Err("an event that no mesh has".into()),
         }
         Ok(())
@@ -568,6 +582,11 @@ impl Mesh {
     /// All secrets of which anything is kept.
     pub(super) fn secrets(&self) -> &Secrets {
         &self.secrets
+    }
+
+    /// What users uploaded for guests.
+    pub(super) fn resources(&self) -> &Resources {
+        &self.resources
     }
 
     /// Who was sent away.

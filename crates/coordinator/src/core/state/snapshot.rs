@@ -11,7 +11,7 @@ use std::{
 };
 
 use attested_tls::marble::Rollout;
-use manifest::{Manifest, ManifestDigest, PackageName};
+use manifest::{Manifest, ManifestDigest, PackageName, ResourcePath};
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteArray, ByteBuf};
 use zeroize::Zeroizing;
@@ -24,6 +24,7 @@ use crate::core::{
     event::{Epoch, SealedAuthority},
     history::Entry,
     instances,
+    resources::{ResourceVersion, Resources},
     revocation::{self, Readers},
     rollback::Undo,
     transparency::{Log, LogRecord},
@@ -68,7 +69,11 @@ struct MeshRecord {
     revocations: revocation::Record,
     /// Machine, Marble, what was delivered.
     readers: Vec<(String, String, instances::Delivered)>,
+    resources: ResourcesRecord,
 }
+
+/// Paths with their versions, and the last number that was given.
+type ResourcesRecord = (Vec<(ResourcePath, Vec<ResourceVersion>)>, u64);
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -81,6 +86,7 @@ struct UndoRecord {
     previous_root_secret: Option<ByteArray<32>>,
     awaited: BTreeSet<String>,
     until: i64,
+    displaced: ResourcesRecord,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -152,6 +158,7 @@ fn mesh_record(mesh: &Mesh, identity: &IdentityKey) -> Result<MeshRecord, Refusa
         undo,
         revocations,
         readers,
+        resources,
     } = mesh;
     let optional = |secret: &Option<Zeroizing<[u8; 32]>>| secret.as_ref().map(|it| ByteArray::new(**it));
     Ok(MeshRecord {
@@ -188,6 +195,7 @@ fn mesh_record(mesh: &Mesh, identity: &IdentityKey) -> Result<MeshRecord, Refusa
         undo: undo.as_deref().map(undo_record),
         revocations: revocations.record(),
         readers: readers.record(),
+        resources: resources_record(resources),
     })
 }
 
@@ -227,6 +235,7 @@ fn mesh_of(record: MeshRecord, identity: &IdentityKey) -> Result<Mesh, String> {
         undo: record.undo.map(undo_of).transpose()?.map(Arc::new),
         revocations: record.revocations.into(),
         readers: Readers::from(record.readers),
+        resources: Resources::new(record.resources.0, record.resources.1),
     })
 }
 
@@ -247,8 +256,17 @@ fn manifest_of(bytes: &[u8], versions: BTreeMap<String, u16>) -> Result<Manifest
 }
 
 fn undo_record(undo: &Undo) -> UndoRecord {
-    let Undo { manifest, manifest_bytes, epoch, secrets, root_secret, previous_root_secret, awaited, until } =
-        undo;
+    let Undo {
+        manifest,
+        manifest_bytes,
+        epoch,
+        secrets,
+        root_secret,
+        previous_root_secret,
+        awaited,
+        until,
+        displaced,
+    } = undo;
     UndoRecord {
         manifest: ByteBuf::from(manifest_bytes.to_vec()),
         versions: versions(manifest),
@@ -258,7 +276,13 @@ fn undo_record(undo: &Undo) -> UndoRecord {
         previous_root_secret: previous_root_secret.as_ref().map(|it| ByteArray::new(**it)),
         awaited: awaited.clone(),
         until: *until,
+        displaced: resources_record(displaced),
     }
+}
+
+fn resources_record(resources: &Resources) -> ResourcesRecord {
+    let kept = resources.iter().map(|(path, versions)| (path.clone(), versions.to_vec()));
+    (kept.collect(), resources.last())
 }
 
 fn undo_of(record: UndoRecord) -> Result<Undo, String> {
@@ -271,5 +295,6 @@ fn undo_of(record: UndoRecord) -> Result<Undo, String> {
         previous_root_secret: record.previous_root_secret.map(|it| Zeroizing::new(it.into_array())),
         awaited: record.awaited,
         until: record.until,
+        displaced: Resources::new(record.displaced.0, record.displaced.1),
     })
 }

@@ -264,6 +264,16 @@ pub struct SealedAuthority {
     pub certificate: ByteBuf,
 }
 
+/// A key that signs attestation tokens.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SealedSigner {
+    /// PKCS #8, sealed to the TEE that made it.
+    pub key: ByteBuf,
+    /// DER.
+    pub certificate: ByteBuf,
+}
+
 /// A generation of the manifest, with its CA.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -274,6 +284,8 @@ pub struct Epoch {
     pub intermediate: SealedAuthority,
     /// The same key and name, signed by itself: what MarbleRun's Marbles trust. DER.
     pub marble_root: ByteBuf,
+    /// What signs attestation tokens, certified by that CA; absent where the manifest has no broker.
+    pub signer: Option<SealedSigner>,
 }
 
 impl Event {

@@ -23,6 +23,7 @@ use super::{
     resources::{ResourceVersion, Resources},
     revocation::{Readers, Revocations},
     rollback::Undo,
+    signers::{Signer, Signers},
     transparency::{self, Log},
     versions::{Kept, Secrets},
 };
@@ -68,6 +69,8 @@ pub struct Mesh {
     readers: Readers,
     /// What users uploaded for guests.
     resources: Resources,
+    /// What signs attestation tokens, and what signed those that may still be good.
+    signers: Signers,
 }
 
 /// Marble, instance, name.
@@ -88,8 +91,8 @@ pub struct Pending {
     pub deadline: i64,
 }
 
-/// Number, CA, the CA as a root.
-type EpochParts = (u64, Arc<Authority>, Arc<Vec<u8>>);
+/// Number, CA, the CA as a root, what signs tokens.
+type EpochParts = (u64, Arc<Authority>, Arc<Vec<u8>>, Option<Signer>);
 
 impl Pending {
     /// Users whose acknowledgement would count and was not given.
@@ -200,7 +203,7 @@ impl State {
                 if self.mesh.is_some() {
                     return Err("the first manifest is set twice".into());
                 }
-                let (number, intermediate, marble_root) = self.epoch(epoch)?;
+                let (number, intermediate, marble_root, signer) = self.epoch(epoch)?;
                 let mut mesh = Mesh {
                     manifest: Arc::new(Manifest::parse(&manifest).map_err(|faults| faults.to_string())?),
                     manifest_bytes: Arc::new(manifest.into_vec()),
@@ -220,6 +223,7 @@ impl State {
                     revocations: Revocations::default(),
                     readers: Readers::default(),
                     resources: Resources::default(),
+                    signers: Signers::new(signer),
                 };
                 mesh.replace(generated, at, |_| true);
                 self.mesh = Some(mesh);
@@ -228,10 +232,11 @@ impl State {
                 self.log.with_key(&log_key, &self.identity)?;
                 self.root = Arc::new(authority(root, &self.identity)?);
                 self.emulated = emulated;
-                self.enter(epoch, None)?;
+                self.enter(epoch, None, at)?;
                 let mesh = self.mesh_mut()?;
                 // The root is another: no certificate of before is below it.
                 mesh.rollout = None;
+                mesh.signers.forget();
                 mesh.replace(generated, at, |_| true);
             }
             Event::VersionsRaised { versions, epoch, generated, at, .. } => {
@@ -241,7 +246,7 @@ impl State {
                 }
                 let raised = Arc::new(self.mesh_mut()?.manifest.with_security_versions(&known));
                 let rollout = self.mesh_mut()?.rollout_to(&raised, at);
-                self.enter(epoch, Some(raised))?;
+                self.enter(epoch, Some(raised), at)?;
                 let mesh = self.mesh_mut()?;
                 mesh.rollout = rollout;
                 mesh.replace(generated, at, |_| true);
@@ -256,7 +261,7 @@ impl State {
                 let undo = before.and_then(|mesh| Undo::before(mesh, &self.root_secret, &manifest, at));
                 let rollout = before.and_then(|mesh| mesh.rollout_to(&manifest, at));
                 let before = self.mesh_mut()?.manifest.clone();
-                self.enter(epoch, Some(manifest.clone()))?;
+                self.enter(epoch, Some(manifest.clone()), at)?;
                 let old = root_secret.map(|secret| {
                     std::mem::replace(&mut self.root_secret, Zeroizing::new(secret.into_array()))
                 });
@@ -283,7 +288,7 @@ impl State {
             }
             Event::RolledBack { epoch, generated, at, .. } => {
                 let undo = self.mesh_mut()?.undo.take().ok_or("a roll-back from nothing")?;
-                self.enter(epoch, Some(undo.manifest.clone()))?;
+                self.enter(epoch, Some(undo.manifest.clone()), at)?;
                 self.root_secret = undo.root_secret.clone();
                 let mesh = self.mesh_mut()?;
                 mesh.manifest_bytes = undo.manifest_bytes.clone();
@@ -312,13 +317,19 @@ impl State {
 
     fn epoch(&self, epoch: Epoch) -> Result<EpochParts, String> {
         let intermediate = authority(epoch.intermediate, &self.identity)?;
-        Ok((epoch.number, Arc::new(intermediate), Arc::new(epoch.marble_root.into_vec())))
+        let signer = epoch
+            .signer
+            .map(|sealed| Signer::open(sealed, (epoch.number, intermediate.certificate()), &self.identity));
+        let marble_root = Arc::new(epoch.marble_root.into_vec());
+        Ok((epoch.number, Arc::new(intermediate), marble_root, signer.transpose()?))
     }
 
     /// A new epoch, in which no instance is known yet.
-    fn enter(&mut self, epoch: Epoch, manifest: Option<Arc<Manifest>>) -> Result<(), String> {
-        let (number, intermediate, marble_root) = self.epoch(epoch)?;
+    fn enter(&mut self, epoch: Epoch, manifest: Option<Arc<Manifest>>, at: i64) -> Result<(), String> {
+        let (number, intermediate, marble_root, signer) = self.epoch(epoch)?;
         let mesh = self.mesh_mut()?;
+        let lifetime = mesh.manifest.broker().map(|broker| broker.tokens.lifetime);
+        mesh.signers.enter(signer, at, lifetime.unwrap_or_default());
         (mesh.epoch, mesh.intermediate, mesh.marble_root) = (number, intermediate, marble_root);
         mesh.instances = Instances::default();
         mesh.undo = None;
@@ -592,6 +603,11 @@ impl Mesh {
     /// Who was sent away.
     pub fn revocations(&self) -> &Revocations {
         &self.revocations
+    }
+
+    /// What signs attestation tokens.
+    pub fn signers(&self) -> &Signers {
+        &self.signers
     }
 
     /// What was delivered to machines.

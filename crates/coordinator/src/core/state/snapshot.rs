@@ -27,6 +27,7 @@ use crate::core::{
     resources::{ResourceVersion, Resources},
     revocation::{self, Readers},
     rollback::Undo,
+    signers::{PastSigner, Signer, Signers},
     transparency::{Log, LogRecord},
     versions::{Kept, Secrets},
 };
@@ -70,6 +71,8 @@ struct MeshRecord {
     /// Machine, Marble, what was delivered.
     readers: Vec<(String, String, instances::Delivered)>,
     resources: ResourcesRecord,
+    /// What signed tokens in earlier epochs.
+    past_signers: Vec<PastSigner>,
 }
 
 /// Paths with their versions, and the last number that was given.
@@ -159,6 +162,7 @@ fn mesh_record(mesh: &Mesh, identity: &IdentityKey) -> Result<MeshRecord, Refusa
         revocations,
         readers,
         resources,
+        signers,
     } = mesh;
     let optional = |secret: &Option<Zeroizing<[u8; 32]>>| secret.as_ref().map(|it| ByteArray::new(**it));
     Ok(MeshRecord {
@@ -168,6 +172,7 @@ fn mesh_record(mesh: &Mesh, identity: &IdentityKey) -> Result<MeshRecord, Refusa
             number: *number,
             intermediate: epoch::sealed(intermediate, identity)?,
             marble_root: ByteBuf::from(marble_root.to_vec()),
+            signer: signers.current().map(|signer| signer.sealed(identity)).transpose()?,
         },
         secrets: secrets.iter().map(|(name, kept)| (name.clone(), kept.clone())).collect(),
         retired: secrets.retired().map(|(name, version)| (name.clone(), version)).collect(),
@@ -196,16 +201,20 @@ fn mesh_record(mesh: &Mesh, identity: &IdentityKey) -> Result<MeshRecord, Refusa
         revocations: revocations.record(),
         readers: readers.record(),
         resources: resources_record(resources),
+        past_signers: signers.past().to_vec(),
     })
 }
 
 fn mesh_of(record: MeshRecord, identity: &IdentityKey) -> Result<Mesh, String> {
     let optional = |secret: Option<ByteArray<32>>| secret.map(|it| Zeroizing::new(it.into_array()));
+    let intermediate = authority(record.epoch.intermediate, identity)?;
+    let below = (record.epoch.number, intermediate.certificate().as_ref());
+    let signer = record.epoch.signer.map(|sealed| Signer::open(sealed, below, identity)).transpose()?;
     Ok(Mesh {
         manifest: Arc::new(manifest_of(&record.manifest, record.versions)?),
         manifest_bytes: Arc::new(record.manifest.into_vec()),
         epoch: record.epoch.number,
-        intermediate: Arc::new(authority(record.epoch.intermediate, identity)?),
+        intermediate: Arc::new(intermediate),
         marble_root: Arc::new(record.epoch.marble_root.into_vec()),
         secrets: Secrets::new(record.secrets, record.retired),
         previous_root_secret: optional(record.previous_root_secret),
@@ -236,6 +245,7 @@ fn mesh_of(record: MeshRecord, identity: &IdentityKey) -> Result<Mesh, String> {
         revocations: record.revocations.into(),
         readers: Readers::from(record.readers),
         resources: Resources::new(record.resources.0, record.resources.1),
+        signers: Signers::resume(signer, record.past_signers),
     })
 }
 

@@ -7,7 +7,7 @@ use manifest::{Faults, ManifestDigest};
 use secret_store::StoreError;
 use serde_json::{Value, json};
 
-use super::token::TokenFault;
+use super::{svid::SvidFault, token::TokenFault};
 use crate::authority::AuthorityError;
 
 /// A request that was refused; nothing was changed.
@@ -394,6 +394,9 @@ pub enum Refusal {
     /// No path of a resource.
     #[error("{}", manifest::InvalidResourcePath)]
     ResourcePath,
+    /// Not a request for an SVID.
+    #[error(transparent)]
+    Svid(SvidFault),
 }
 
 impl From<AuthorityError> for Refusal {
@@ -468,6 +471,7 @@ impl Refusal {
             Self::UnknownResource => "RESOURCE_UNKNOWN",
             Self::ResourceWithoutValue => "RESOURCE_WITHOUT_VALUE",
             Self::ResourcePath => "RESOURCE_PATH_MALFORMED",
+            Self::Svid(fault) => fault.code(),
         }
     }
 

@@ -75,7 +75,8 @@ impl IntoResponse for Refusal {
             | Refusal::ShareUnknown
             | Refusal::ShareWrong { .. }
             | Refusal::ShareNotSigned { .. }
-            | Refusal::RecoveryFailed(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            | Refusal::RecoveryFailed(_)
+            | Refusal::Svid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Refusal::Busy => StatusCode::TOO_MANY_REQUESTS,
             Refusal::Recovering { .. } | Refusal::Unrecoverable => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::SecretStore { error, .. } => match error {

@@ -14,6 +14,7 @@ pub mod policies;
 pub mod release;
 pub mod session;
 pub mod token;
+pub mod unwrap;
 
 use std::collections::BTreeSet;
 

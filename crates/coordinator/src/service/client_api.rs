@@ -14,6 +14,7 @@ mod stores;
 mod svid;
 mod v1;
 mod witness;
+mod wrap;
 mod writes;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
@@ -93,6 +94,7 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
         .route("/api/v3/svid/bundle", get(svid::bundle))
         .route("/api/v3/broker/sessions", get(sessions::list))
         .route("/api/v3/broker/sessions/{session}", get(sessions::explain))
+        .route("/api/v3/broker/wrap", post(wrap::wrap))
         .route("/livez", get(reads::live))
         .route("/readyz", get(reads::ready))
         .fallback(|| async {

@@ -81,6 +81,7 @@ const ABSENCES: &[(&str, &[&str])] = &[
         "rcar",
         &["endorsements", "appraisal", "attested-tls", "manifest", "coordinator", "tokio", "rustls", "axum"],
     ),
+    ("image-keys", &["evidence", "appraisal", "attested-tls", "manifest", "secret-store", "rustls", "rcar"]),
 ];
 
 /// Fails when a crate reaches what it must not know. Asked of cargo for each crate by itself: features that

@@ -411,6 +411,9 @@ pub enum Refusal {
     /// Not a request for an SVID.
     #[error(transparent)]
     Svid(SvidFault),
+    /// A key for images that is none, or that did not do it.
+    #[error(transparent)]
+    ImageKey(image_keys::KekError),
 }
 
 impl From<AuthorityError> for Refusal {
@@ -489,6 +492,7 @@ impl Refusal {
             Self::RecordMalformed { .. } => "RECORD_MALFORMED",
             Self::ResourcePath => "RESOURCE_PATH_MALFORMED",
             Self::Svid(fault) => fault.code(),
+            Self::ImageKey(_) => "IMAGE_KEY",
         }
     }
 

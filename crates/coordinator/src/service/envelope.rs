@@ -98,7 +98,7 @@ impl IntoResponse for Refusal {
             Refusal::UnknownSession => StatusCode::NOT_FOUND,
             Refusal::NoBroker | Refusal::UnknownResource | Refusal::UnknownPolicy => StatusCode::NOT_FOUND,
             Refusal::ResourceChanged { .. } | Refusal::ResourceWithoutValue => StatusCode::CONFLICT,
-            Refusal::ResourceRefused { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Refusal::ResourceRefused { .. } | Refusal::ImageKey(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Refusal::ResourcePath | Refusal::RecordMalformed { .. } => StatusCode::BAD_REQUEST,
         };
         failure(status, self.code(), &self.to_string(), self.details())

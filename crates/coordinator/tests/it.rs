@@ -58,3 +58,5 @@ mod transparency;
 mod update;
 #[path = "it/world.rs"]
 mod world;
+#[path = "it/broker.rs"]
+mod broker;

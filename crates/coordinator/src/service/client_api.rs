@@ -9,6 +9,7 @@ mod reads;
 mod recovery;
 mod rehearsal;
 mod secrets;
+mod sessions;
 mod stores;
 mod svid;
 mod v1;
@@ -87,6 +88,8 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
         .route("/api/v3/log/secrets", get(log::secrets))
         .route("/api/v3/log/tile/{*path}", get(log::tile))
         .route("/api/v3/head", get(witness::head).post(witness::witness))
+        .route("/api/v3/broker/sessions", get(sessions::list))
+        .route("/api/v3/broker/sessions/{session}", get(sessions::explain))
         .route("/api/v3/svid/x509", post(svid::x509))
         .route("/api/v3/svid/jwt", post(svid::jwt))
         .route("/api/v3/svid/bundle", get(svid::bundle))

@@ -24,7 +24,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use sealed_secret::ResourceUri;
+use rcar::ResourceUri;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::{net::TcpListener, sync::Semaphore};
@@ -169,7 +169,7 @@ async fn route(guest: &Guest, offer: Offer, peer: SocketAddr, request: Request<I
 }
 
 async fn fetch(guest: &Guest, name: &str) -> Answered {
-    let uri = ResourceUri::from_path(name).map_err(bad)?;
+    let uri: ResourceUri = name.parse().map_err(bad)?;
     let value = guest.broker().resource(&uri).await.map_err(|error| refused(error.into()))?;
     Ok(whole(value.to_vec(), "application/octet-stream"))
 }

@@ -6,11 +6,12 @@
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use base64::{Engine, engine::general_purpose::STANDARD};
+use rcar::{Invalid, ResourceUri};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use crate::uri::{ResourceUri, UriError};
+use crate::sealed;
 
 /// The only way of wrapping that authenticates.
 pub(crate) const WRAP_TYPE: &str = "A256GCM";
@@ -47,7 +48,7 @@ pub(crate) struct EnvelopeWire {
 pub enum EnvelopeError {
     /// Its key is no resource.
     #[error("what it names as its key is no resource")]
-    Key(#[source] UriError),
+    Key(#[source] Invalid),
     /// Another way of wrapping.
     #[error(
         "it is wrapped in another way than {WRAP_TYPE}; A256CTR does not authenticate, and is not opened"
@@ -82,7 +83,7 @@ impl TryFrom<EnvelopeWire> for Envelope {
         }
         let wrapping = wire.annotations.get("iv").and_then(Value::as_str);
         Ok(Self {
-            key: wire.key_id.parse().map_err(EnvelopeError::Key)?,
+            key: sealed::resource(&wire.key_id).map_err(EnvelopeError::Key)?,
             wrapped_key: decode("encrypted_key", &wire.encrypted_key)?,
             wrapping_nonce: nonce("annotations.iv", wrapping.unwrap_or_default())?,
             data: decode("encrypted_data", &wire.encrypted_data)?,

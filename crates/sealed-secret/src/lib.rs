@@ -9,7 +9,8 @@
 //! to read a payload whose signature was not verified: [`Sealed::verify`] is the only origin of a [`Secret`].
 //!
 //! ```
-//! use sealed_secret::{KeyId, ResourceUri, Sealed, Secret, SigningKey};
+//! use rcar::ResourceUri;
+//! use sealed_secret::{KeyId, Sealed, Secret, SigningKey};
 //! let key = SigningKey::generate().unwrap();
 //! let (name, kid): (ResourceUri, KeyId) =
 //!     ("kbs:///default/password/db".parse().unwrap(), "kbs:///default/key/sealing".parse().unwrap());
@@ -28,13 +29,11 @@ mod envelope;
 mod key;
 mod seal;
 mod sealed;
-mod uri;
 
 pub use envelope::{Envelope, EnvelopeError};
 pub use key::{KeyError, SigningKey, VerifyingKey};
 pub use seal::{SealError, envelope, vault};
 pub use sealed::{KeyId, KeyIdError, MAX_SEALED, Sealed, SealedError, Secret};
-pub use uri::{MAX_SEGMENT, ResourceUri, UriError};
 
 /// The version of the payload that is written and read.
 const VERSION: &str = "0.1.0";

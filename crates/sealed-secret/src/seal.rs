@@ -8,6 +8,7 @@ use base64::{
     Engine,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
+use rcar::ResourceUri;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
@@ -16,7 +17,6 @@ use crate::{
     envelope::{KEY, WRAP_TYPE},
     key::SigningKey,
     sealed::{KeyId, MAX_SEALED},
-    uri::ResourceUri,
 };
 
 /// Why nothing was sealed.

@@ -3,13 +3,13 @@
 use std::{fmt, str::FromStr};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use rcar::{Invalid, ResourceUri};
 use serde::{Deserialize, de::IgnoredAny};
 
 use crate::{
     VERSION,
     envelope::{Envelope, EnvelopeError, EnvelopeWire},
     key::VerifyingKey,
-    uri::{ResourceUri, UriError},
 };
 
 /// The longest sealed secret, in bytes: a Kubernetes `Secret` has no more.
@@ -51,7 +51,7 @@ pub enum Secret {
 pub enum KeyIdError {
     /// It looks like a resource, and is none.
     #[error("it is no resource")]
-    Resource(#[source] UriError),
+    Resource(#[source] Invalid),
     /// It is no plain name of a file.
     #[error("it is neither a resource kbs:///… nor the plain name of a file")]
     File,
@@ -124,7 +124,7 @@ pub enum SealedError {
     Provider,
     /// The resource that it names is none.
     #[error("what the sealed secret names is no resource")]
-    Resource(#[source] UriError),
+    Resource(#[source] Invalid),
     /// The envelope is none.
     #[error("the envelope in the sealed secret is malformed")]
     Envelope(#[from] EnvelopeError),
@@ -246,9 +246,17 @@ fn read_payload(json: &[u8]) -> Result<Secret, SealedError> {
         return Err(SealedError::Provider);
     }
     match payload.kind {
-        Kind::Vault { name, .. } => Ok(Secret::Vault(name.parse().map_err(SealedError::Resource)?)),
+        Kind::Vault { name, .. } => Ok(Secret::Vault(resource(&name).map_err(SealedError::Resource)?)),
         Kind::Envelope(envelope) => Ok(Secret::Envelope(envelope.try_into()?)),
     }
+}
+
+/// The name of a resource, with its scheme: a path alone could be meant for another provider.
+pub(crate) fn resource(text: &str) -> Result<ResourceUri, Invalid> {
+    if !text.starts_with("kbs") {
+        return Err(Invalid::Member { member: "the resource", expected: "a URI such as kbs:///repository/type/tag" });
+    }
+    text.parse()
 }
 
 impl FromStr for KeyId {
@@ -256,7 +264,7 @@ impl FromStr for KeyId {
 
     fn from_str(text: &str) -> Result<Self, KeyIdError> {
         if text.starts_with("kbs:") || text.starts_with("kbs+") {
-            return text.parse().map(Self::Resource).map_err(KeyIdError::Resource);
+            return resource(text).map(Self::Resource).map_err(KeyIdError::Resource);
         }
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
         let plain =

@@ -4,8 +4,9 @@ use base64::{
     Engine,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
+use rcar::ResourceUri;
 use sealed_secret::{
-    EnvelopeError, KeyId, KeyIdError, MAX_SEALED, ResourceUri, Sealed, SealedError, Secret, SigningKey,
+    EnvelopeError, KeyId, KeyIdError, MAX_SEALED, Sealed, SealedError, Secret, SigningKey,
     VerifyingKey,
 };
 use serde_json::{Value, json};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use attester::{AttesterError, Tee};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use evidence::{Endorsements, Malformed, ReportData, coco};
+use evidence::{Malformed, ReportData, coco};
 use serde_json::{Value, json};
 
 /// Where Evidence comes from.
@@ -23,11 +23,8 @@ pub enum EvidenceError {
     #[error("the TEE gives no Evidence")]
     Attester(#[source] AttesterError),
     /// What it gives cannot be read.
-    #[error("the Evidence that the TEE gives cannot be read")]
+    #[error("the Evidence that the TEE gives has no form in the protocol")]
     Malformed(#[from] Malformed),
-    /// There is no form for it in the protocol.
-    #[error("brokers of this protocol know no Evidence of {0}")]
-    Foreign(&'static str),
     /// The broker wants more to be covered than the Evidence has room for.
     #[error("Evidence covers 64 bytes, and {length} are wanted")]
     TooLong {
@@ -41,8 +38,7 @@ impl EvidenceError {
     pub fn remedy(&self) -> &'static str {
         match self {
             Self::Attester(_) => "look at what the platform says, with `bailey-guest evidence --raw`",
-            Self::Malformed(_) => "this platform's Evidence is of a version that this build does not know",
-            Self::Foreign(_) => "use a platform that the protocol knows: SNP, TDX, SGX, CCA, or a TPM's",
+            Self::Malformed(_) => "brokers of this protocol know Evidence of SNP, TDX, SGX, CCA and TPMs, and this build these",
             Self::TooLong { .. } => "what answers there is no key broker; look at the URL",
         }
     }
@@ -79,13 +75,8 @@ impl Attester {
     }
 }
 
-/// Evidence over these bytes, as brokers read it.
-///
-/// # Errors
-/// When the platform gives none, or none that the protocol knows.
-pub fn over(tee: &dyn Tee, data: &ReportData) -> Result<Value, EvidenceError> {
+fn over(tee: &dyn Tee, data: &ReportData) -> Result<Value, EvidenceError> {
     let raw = tee.evidence(data).map_err(EvidenceError::Attester)?;
-    let endorsements = Endorsements::from_bytes(&raw.endorsements)?;
-    coco::write(tee.platform(), &raw.evidence, &endorsements)
-        .ok_or(EvidenceError::Foreign(tee.platform().as_str()))
+    let text = coco::write(&raw.evidence, &raw.endorsements)?;
+    Ok(serde_json::from_str(&text).expect("what is written as JSON is JSON"))
 }

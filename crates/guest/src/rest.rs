@@ -150,12 +150,12 @@ async fn route(guest: &Guest, offer: Offer, peer: SocketAddr, request: Request<I
     match attestation {
         Some("token") => token(guest, &query).await,
         Some("evidence") => {
-            let data = query.report_data().map_err(bad)?;
-            let evidence = guest.evidence(&data).map_err(refused)?;
+            let data = query.runtime_data().map_err(bad)?;
+            let evidence = guest.evidence(&data).await.map_err(refused)?;
             Ok(whole(evidence.to_string().into_bytes(), "application/json"))
         }
         Some(_) => {
-            query.report_data().map_err(bad)?;
+            query.runtime_data().map_err(bad)?;
             Ok(whole(b"{}".to_vec(), "application/json"))
         }
         None => {
@@ -169,7 +169,7 @@ async fn route(guest: &Guest, offer: Offer, peer: SocketAddr, request: Request<I
 }
 
 async fn fetch(guest: &Guest, name: &str) -> Answered {
-    let uri: ResourceUri = name.parse().map_err(bad)?;
+    let uri: ResourceUri = format!("kbs:///{name}").parse().map_err(bad)?;
     let value = guest.broker().resource(&uri).await.map_err(|error| refused(error.into()))?;
     Ok(whole(value.to_vec(), "application/octet-stream"))
 }

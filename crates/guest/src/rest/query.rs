@@ -8,7 +8,6 @@ use base64::{
     alphabet::{STANDARD, URL_SAFE},
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
-use evidence::ReportData;
 
 /// The most parameters.
 const MAX_PARAMETERS: usize = 16;
@@ -73,23 +72,21 @@ impl Query {
         self.0.get(name).map(String::as_str).ok_or(QueryError::Missing(name))
     }
 
-    /// What Evidence is to cover: `runtime_data`, as it stands or in base64 of either alphabet, with zeros behind it
-    /// up to 64 bytes, as the interface has it.
+    /// What Evidence is to cover: `runtime_data`, at most 64 bytes as they stand or in base64 of either alphabet.
     ///
     /// # Errors
     /// When it is missing, malformed or too long. It is never cut.
-    pub fn report_data(&self) -> Result<ReportData, QueryError> {
+    pub fn runtime_data(&self) -> Result<Vec<u8>, QueryError> {
         let text = self.value("runtime_data")?;
         let bytes = match self.0.get("encoding").map(String::as_str) {
             None => text.as_bytes().to_vec(),
             Some("base64") => base64(text)?,
             Some(_) => return Err(QueryError::UnknownEncoding),
         };
-        let mut data = [0; 64];
-        data.get_mut(..bytes.len())
-            .ok_or(QueryError::TooLong { length: bytes.len() })?
-            .copy_from_slice(&bytes);
-        Ok(ReportData(data))
+        match bytes.len() {
+            0..=64 => Ok(bytes),
+            length => Err(QueryError::TooLong { length }),
+        }
     }
 }
 
@@ -124,40 +121,40 @@ fn base64(text: &str) -> Result<Vec<u8>, QueryError> {
 mod tests {
     use super::*;
 
-    fn report_data(query: &str) -> Result<[u8; 64], QueryError> {
-        Query::parse(query)?.report_data().map(|data| data.0)
+    fn runtime_data(query: &str) -> Result<Vec<u8>, QueryError> {
+        Query::parse(query)?.runtime_data()
     }
 
     #[test]
-    fn report_data_is_read_as_text_and_as_base64() {
-        let data = report_data("runtime_data=a%20b+c&other=1").expect("data");
-        assert_eq!((&data[..5], &data[5..]), (&b"a b c"[..], &[0; 59][..]));
+    fn runtime_data_is_read_as_text_and_as_base64() {
+        let data = runtime_data("runtime_data=a%20b+c&other=1").expect("data");
+        assert_eq!(data, b"a b c");
         for text in ["-_-_", "%2B%2f%2B%2f", "+/+/"] {
-            let data = report_data(&format!("encoding=base64&runtime_data={text}")).expect(text);
-            assert_eq!(data[..3], [0xfb, 0xff, 0xbf], "{text}");
+            let data = runtime_data(&format!("encoding=base64&runtime_data={text}")).expect(text);
+            assert_eq!(data, [0xfb, 0xff, 0xbf], "{text}");
         }
-        assert!(report_data("runtime_data=YQ==&encoding=base64").is_ok(), "with padding");
-        assert!(report_data("runtime_data=YQ&encoding=base64").is_ok(), "without");
+        assert!(runtime_data("runtime_data=YQ==&encoding=base64").is_ok(), "with padding");
+        assert!(runtime_data("runtime_data=YQ&encoding=base64").is_ok(), "without");
     }
 
     #[test]
     fn what_could_be_read_in_two_ways_is_refused() {
-        assert_eq!(report_data("runtime_data=a&runtime_data=b"), Err(QueryError::Twice));
-        assert_eq!(report_data("runtime_data=a&runtime%5Fdata=b"), Err(QueryError::Twice));
-        assert_eq!(report_data("runtime_data=%zz"), Err(QueryError::Encoding));
-        assert_eq!(report_data("runtime_data=%f"), Err(QueryError::Encoding));
-        assert_eq!(report_data("runtime_data=%ff"), Err(QueryError::Encoding));
-        assert_eq!(report_data("encoding=base64"), Err(QueryError::Missing("runtime_data")));
-        assert_eq!(report_data("runtime_data=a&encoding=hex"), Err(QueryError::UnknownEncoding));
-        assert_eq!(report_data("runtime_data=%25&encoding=base64"), Err(QueryError::Base64));
+        assert_eq!(runtime_data("runtime_data=a&runtime_data=b"), Err(QueryError::Twice));
+        assert_eq!(runtime_data("runtime_data=a&runtime%5Fdata=b"), Err(QueryError::Twice));
+        assert_eq!(runtime_data("runtime_data=%zz"), Err(QueryError::Encoding));
+        assert_eq!(runtime_data("runtime_data=%f"), Err(QueryError::Encoding));
+        assert_eq!(runtime_data("runtime_data=%ff"), Err(QueryError::Encoding));
+        assert_eq!(runtime_data("encoding=base64"), Err(QueryError::Missing("runtime_data")));
+        assert_eq!(runtime_data("runtime_data=a&encoding=hex"), Err(QueryError::UnknownEncoding));
+        assert_eq!(runtime_data("runtime_data=%25&encoding=base64"), Err(QueryError::Base64));
         let many: Vec<String> = (0..17).map(|number| format!("p{number}=")).collect();
-        assert_eq!(report_data(&many.join("&")), Err(QueryError::TooMany));
+        assert_eq!(runtime_data(&many.join("&")), Err(QueryError::TooMany));
     }
 
     #[test]
-    fn report_data_is_never_cut() {
-        assert!(report_data(&format!("runtime_data={}", "a".repeat(64))).is_ok());
-        let long = report_data(&format!("runtime_data={}", "a".repeat(65)));
+    fn runtime_data_is_never_cut() {
+        assert!(runtime_data(&format!("runtime_data={}", "a".repeat(64))).is_ok());
+        let long = runtime_data(&format!("runtime_data={}", "a".repeat(65)));
         assert_eq!(long, Err(QueryError::TooLong { length: 65 }));
     }
 }

@@ -161,7 +161,7 @@ impl Transport {
                 http1::Builder::new().max_buf_size(MAX_HEAD).handshake(TokioIo::new(stream)).await?;
             // It ends with its sender; what fails in it fails the request, which says so.
             tokio::spawn(connection);
-            Ok(sender)
+            Ok::<_, TransportError>(sender)
         };
         let sender = timeout(self.answer_within, connecting)
             .await

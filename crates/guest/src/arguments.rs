@@ -205,8 +205,18 @@ mod tests {
     #[test]
     fn secrets_are_assigned_to_paths_and_names() {
         let parsed = Arguments::try_parse_from([
-            "bailey-guest", "run", "--file", "db/key=kbs:///a/b/c", "--env", "DB=kbs:///a/b/d", "--keep", "LANG", "--",
-            "/bin/true", "--env", "x",
+            "bailey-guest",
+            "run",
+            "--file",
+            "db/key=kbs:///a/b/c",
+            "--env",
+            "DB=kbs:///a/b/d",
+            "--keep",
+            "LANG",
+            "--",
+            "/bin/true",
+            "--env",
+            "x",
         ])
         .unwrap_or_else(|error| panic!("{error}"));
         let Command::Run(run) = parsed.command else { panic!("run") };

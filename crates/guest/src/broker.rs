@@ -247,11 +247,23 @@ impl Token {
     }
 }
 
-async fn send(connection: &mut Connection, request: &HttpRequest, limit: usize) -> Result<Answer, BrokerError> {
+/// Without either.
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+async fn send(
+    connection: &mut Connection,
+    request: &HttpRequest,
+    limit: usize,
+) -> Result<Answer, BrokerError> {
     let mut headers = HeaderMap::new();
     for (name, value) in [(COOKIE, &request.cookie), (AUTHORIZATION, &request.authorization)] {
         if let Some(value) = value {
-            let mut value = HeaderValue::from_str(value).map_err(|error| TransportError::Request(error.into()))?;
+            let mut value =
+                HeaderValue::from_str(value).map_err(|error| TransportError::Request(error.into()))?;
             value.set_sensitive(true);
             headers.insert(name, value);
         }

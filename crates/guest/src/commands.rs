@@ -90,7 +90,8 @@ async fn unseal(command: Unseal, detected: Detected) -> Result<(), Failure> {
         "-" => read_text("standard input", std::io::stdin(), MAX_SEALED)?,
         path => read_file(Path::new(path), MAX_SEALED)?,
     };
-    let sealed = Sealed::parse(&text).map_err(|error| Failure::of(crate::GuestError::Unseal(error.into())))?;
+    let sealed =
+        Sealed::parse(&text).map_err(|error| Failure::of(crate::GuestError::Unseal(error.into())))?;
     let guest = guest(command.connection, detected)?;
     let value = guest.secret(Source::Sealed(Box::new(sealed))).await.map_err(Failure::of)?;
     output::give(&value, command.output.as_deref())
@@ -161,7 +162,8 @@ fn guest(connection: Connection, detected: Detected) -> Result<Guest, Failure> {
         Some(path) => Said::from_toml(&read_file(path, MAX_CONFIGURATION)?).map_err(Failure::of)?,
         None => Said::default(),
     };
-    let root = connection.broker_root.as_deref().map(|path| read_bytes(path, MAX_CONFIGURATION)).transpose()?;
+    let root =
+        connection.broker_root.as_deref().map(|path| read_bytes(path, MAX_CONFIGURATION)).transpose()?;
     let roots = root.as_deref().map(roots).transpose().map_err(Failure::of)?;
     let arguments = Said { url: connection.broker, roots };
     let pinned = measured.as_ref().map(|measured| measured.broker().clone()).unwrap_or_default();
@@ -177,7 +179,8 @@ fn guest(connection: Connection, detected: Detected) -> Result<Guest, Failure> {
 fn read_bytes(path: &Path, limit: usize) -> Result<Vec<u8>, Failure> {
     let file = std::fs::File::open(path).map_err(|error| Failure::file(path, error))?;
     let mut bytes = Vec::new();
-    let count = file.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(|error| Failure::file(path, error))?;
+    let count =
+        file.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(|error| Failure::file(path, error))?;
     if count > limit { Err(Failure::too_long(path, limit)) } else { Ok(bytes) }
 }
 
@@ -187,6 +190,9 @@ fn read_file(path: &Path, limit: usize) -> Result<String, Failure> {
 
 fn read_text(what: &str, reader: impl Read, limit: usize) -> Result<String, Failure> {
     let mut text = String::new();
-    reader.take(limit as u64 + 1).read_to_string(&mut text).map_err(|error| Failure::file(Path::new(what), error))?;
+    reader
+        .take(limit as u64 + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| Failure::file(Path::new(what), error))?;
     if text.len() > limit { Err(Failure::too_long(Path::new(what), limit)) } else { Ok(text) }
 }

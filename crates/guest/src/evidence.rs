@@ -38,7 +38,9 @@ impl EvidenceError {
     pub fn remedy(&self) -> &'static str {
         match self {
             Self::Attester(_) => "look at what the platform says, with `bailey-guest evidence --raw`",
-            Self::Malformed(_) => "brokers of this protocol know Evidence of SNP, TDX, SGX, CCA and TPMs, and this build these",
+            Self::Malformed(_) => {
+                "brokers of this protocol know Evidence of SNP, TDX, SGX, CCA and TPMs, and this build these"
+            }
             Self::TooLong { .. } => "what answers there is no key broker; look at the URL",
         }
     }

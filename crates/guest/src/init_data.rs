@@ -52,7 +52,9 @@ impl InitDataError {
             }
             Self::NotMeasured { .. } => "launch the guest with this init-data, or give it that of its launch",
             Self::NoField(_) => "give the broker's URL and root as arguments, in an image that is measured",
-            Self::Attester(_) | Self::Evidence(_) => "look at what the platform says, with `bailey-guest evidence`",
+            Self::Attester(_) | Self::Evidence(_) => {
+                "look at what the platform says, with `bailey-guest evidence`"
+            }
         }
     }
 }
@@ -88,8 +90,7 @@ impl Measured {
 
     fn parse(what: &'static str, bytes: &[u8]) -> Result<Self, InitDataError> {
         let text = str::from_utf8(bytes).map_err(|_| InitDataError::NotText(what))?;
-        let init_data =
-            InitData::parse(text).map_err(|error| InitDataError::Malformed(what, error))?;
+        let init_data = InitData::parse(text).map_err(|error| InitDataError::Malformed(what, error))?;
         let broker = init_data.data().get(CONFIGURATION).map(|text| Said::from_toml(text)).transpose();
         Ok(Self { broker: broker.map_err(InitDataError::Settings)?.unwrap_or_default(), init_data })
     }

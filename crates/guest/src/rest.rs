@@ -106,7 +106,12 @@ struct Refused(StatusCode, String);
 
 type Answered = Result<Response<Full<Bytes>>, Refused>;
 
-async fn answer(guest: &Guest, offer: Offer, peer: SocketAddr, request: Request<Incoming>) -> Response<Full<Bytes>> {
+async fn answer(
+    guest: &Guest,
+    offer: Offer,
+    peer: SocketAddr,
+    request: Request<Incoming>,
+) -> Response<Full<Bytes>> {
     let mut response = route(guest, offer, peer, request).await.unwrap_or_else(|Refused(status, reason)| {
         let mut response = Response::new(Full::from(format!("{reason}\n")));
         *response.status_mut() = status;
@@ -134,9 +139,9 @@ async fn route(guest: &Guest, offer: Offer, peer: SocketAddr, request: Request<I
         return extend(request).await;
     }
     let resource = path.strip_prefix("/cdh/resource/").filter(|_| offer.resources());
-    let attestation = path.strip_prefix("/aa/").filter(|name| {
-        offer.attestation() && ["token", "evidence", "additional-evidence"].contains(name)
-    });
+    let attestation = path
+        .strip_prefix("/aa/")
+        .filter(|name| offer.attestation() && ["token", "evidence", "additional-evidence"].contains(name));
     if resource.is_none() && attestation.is_none() && path != "/info" {
         return Err(Refused(StatusCode::NOT_FOUND, "there is no such thing here".into()));
     }
@@ -204,7 +209,10 @@ async fn extend(request: Request<Incoming>) -> Answered {
         }
     })?;
     let event: Event = serde_json::from_slice(&body.to_bytes()).map_err(|_| {
-        Refused(StatusCode::BAD_REQUEST, "an event has domain, operation and content, and nothing else".into())
+        Refused(
+            StatusCode::BAD_REQUEST,
+            "an event has domain, operation and content, and nothing else".into(),
+        )
     })?;
     let words = [&event.domain, &event.operation];
     if words.iter().any(|word| word.is_empty() || word.contains(char::is_whitespace))

@@ -100,7 +100,12 @@ impl Invocation {
     fn command(&self, folder: Option<&Place>) -> Result<Command, RunError> {
         let (program, arguments) = self.command.split_first().expect("the command line demands a program");
         let mut command = Command::new(program);
-        command.args(arguments).env_clear().env("PATH", SEARCH_PATH).stdin(Stdio::inherit()).kill_on_drop(true);
+        command
+            .args(arguments)
+            .env_clear()
+            .env("PATH", SEARCH_PATH)
+            .stdin(Stdio::inherit())
+            .kill_on_drop(true);
         for name in &self.kept {
             // The one door for what people ask to be passed on; nothing here decides by it.
             if let Some(value) = std::env::var_os(name.as_str()) {

@@ -86,7 +86,9 @@ impl SettingsError {
             Self::Root | Self::NoRoot => {
                 "give --broker-root FILE, the mesh's root certificate as `bailey verify` pins it, or kbs_cert in [kbc]"
             }
-            Self::NoUrl => "give --broker URL, or url in [kbc] of --config FILE or of the init-data's cdh.toml",
+            Self::NoUrl => {
+                "give --broker URL, or url in [kbc] of --config FILE or of the init-data's cdh.toml"
+            }
             Self::Pinned { .. } => {
                 "leave it out, so that what was measured holds, or launch with other init-data"
             }
@@ -145,7 +147,14 @@ impl FromStr for BrokerUrl {
             Some(rest) => {
                 let (host, port) = rest.split_once(']').ok_or(UrlError::Authority)?;
                 host.parse::<std::net::Ipv6Addr>().map_err(|_| UrlError::Authority)?;
-                (host, if port.is_empty() { None } else { Some(port.strip_prefix(':').ok_or(UrlError::Authority)?) })
+                (
+                    host,
+                    if port.is_empty() {
+                        None
+                    } else {
+                        Some(port.strip_prefix(':').ok_or(UrlError::Authority)?)
+                    },
+                )
             }
             None => authority.split_once(':').map_or((authority, None), |(host, port)| (host, Some(port))),
         };
@@ -294,7 +303,8 @@ mod tests {
 
     #[test]
     fn a_configuration_of_the_confidential_data_hub_is_read() {
-        let pem = rcgen::generate_simple_self_signed(["broker".to_owned()]).expect("a certificate").cert.pem();
+        let pem =
+            rcgen::generate_simple_self_signed(["broker".to_owned()]).expect("a certificate").cert.pem();
         let text = format!(
             "socket = \"unix:///run/cdh.sock\"\n[kbc]\nname = \"cc_kbc\"\nurl = \"https://broker:8080\"\nkbs_cert = \
              \"\"\"\n{pem}\"\"\"\n[image]\nmax_concurrent_layer_downloads_per_image = 3\n"
@@ -332,7 +342,8 @@ mod tests {
         let (file, arguments) = (said("https://file", 1), said("https://arguments", 2));
         let settled = KnownBroker::settle(&none, &file, &arguments).expect("both are there");
         assert_eq!(settled.url, url("https://arguments"));
-        let mixed = KnownBroker::settle(&none, &file, &Said { url: None, ..arguments }).expect("both are there");
+        let mixed =
+            KnownBroker::settle(&none, &file, &Said { url: None, ..arguments }).expect("both are there");
         assert_eq!(mixed.url, url("https://file"));
         assert_eq!(mixed.roots, vec![CertificateDer::from(vec![2])]);
         assert!(matches!(KnownBroker::settle(&none, &none, &none), Err(SettingsError::NoUrl)));

@@ -96,10 +96,14 @@ impl TransportError {
     pub fn passing(&self) -> bool {
         match self {
             Self::Connect(_) | Self::Slow(_) | Self::Http(_) => true,
-            Self::Tls(error) => {
-                !error.get_ref().is_some_and(|inner| matches!(inner.downcast_ref(), Some(error) if is_verdict(error)))
-            }
-            Self::Root(_) | Self::Name | Self::Request(_) | Self::TooLong { .. } | Self::Redirected { .. } => false,
+            Self::Tls(error) => !error
+                .get_ref()
+                .is_some_and(|inner| matches!(inner.downcast_ref(), Some(error) if is_verdict(error))),
+            Self::Root(_)
+            | Self::Name
+            | Self::Request(_)
+            | Self::TooLong { .. }
+            | Self::Redirected { .. } => false,
         }
     }
 }

@@ -52,9 +52,15 @@ impl UnsealError {
                 "seal it again with `bailey secret seal`, and give guests the public key of the one that seals"
             }
             Self::VerifyingKey(error) | Self::Content(error) => error.remedy(),
-            Self::Key(_) => "a JWK is expected: {\"kty\":\"EC\",\"crv\":\"P-256\",…}, as `bailey secret seal` prints it",
-            Self::NoFolder => "give --sealing-keys FOLDER, or seal it with a kid that is a resource (kbs:///…)",
-            Self::File { .. } => "put the JWK there, as a plain file in a folder that the guest's image holds",
+            Self::Key(_) => {
+                "a JWK is expected: {\"kty\":\"EC\",\"crv\":\"P-256\",…}, as `bailey secret seal` prints it"
+            }
+            Self::NoFolder => {
+                "give --sealing-keys FOLDER, or seal it with a kid that is a resource (kbs:///…)"
+            }
+            Self::File { .. } => {
+                "put the JWK there, as a plain file in a folder that the guest's image holds"
+            }
         }
     }
 }

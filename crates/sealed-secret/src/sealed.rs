@@ -254,7 +254,10 @@ fn read_payload(json: &[u8]) -> Result<Secret, SealedError> {
 /// The name of a resource, with its scheme: a path alone could be meant for another provider.
 pub(crate) fn resource(text: &str) -> Result<ResourceUri, Invalid> {
     if !text.starts_with("kbs") {
-        return Err(Invalid::Member { member: "the resource", expected: "a URI such as kbs:///repository/type/tag" });
+        return Err(Invalid::Member {
+            member: "the resource",
+            expected: "a URI such as kbs:///repository/type/tag",
+        });
     }
     text.parse()
 }

@@ -6,8 +6,7 @@ use base64::{
 };
 use rcar::ResourceUri;
 use sealed_secret::{
-    EnvelopeError, KeyId, KeyIdError, MAX_SEALED, Sealed, SealedError, Secret, SigningKey,
-    VerifyingKey,
+    EnvelopeError, KeyId, KeyIdError, MAX_SEALED, Sealed, SealedError, Secret, SigningKey, VerifyingKey,
 };
 use serde_json::{Value, json};
 

@@ -62,7 +62,8 @@ impl Failure {
     }
 
     pub(super) fn place(error: PlaceError) -> Self {
-        let remedy = "give a path that is relative, or in a file system in memory (/run, /dev/shm) and not there yet";
+        let remedy =
+            "give a path that is relative, or in a file system in memory (/run, /dev/shm) and not there yet";
         Self { remedy: Some(remedy.into()), ..Self::new(&error) }
     }
 
@@ -71,7 +72,10 @@ impl Failure {
     }
 
     pub(super) fn system(attempt: &str, error: io::Error) -> Self {
-        Self { causes: vec![error.to_string()], ..Self::said(format!("{attempt} failed"), "look at the cause") }
+        Self {
+            causes: vec![error.to_string()],
+            ..Self::said(format!("{attempt} failed"), "look at the cause")
+        }
     }
 
     pub(super) fn not_loopback(address: SocketAddr) -> Self {

@@ -44,7 +44,8 @@ fn is_loopback(host: &str) -> bool {
         Err(_) => host,
     });
     let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
-    name.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    name.eq_ignore_ascii_case("localhost")
+        || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -64,7 +65,8 @@ mod tests {
     #[test]
     fn processes_of_this_machine_are_let_in() {
         for peer in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
-            for host in ["127.0.0.1:8006", "127.0.0.1", "localhost:8006", "LOCALHOST", "[::1]:8006", "[::1]"] {
+            for host in ["127.0.0.1:8006", "127.0.0.1", "localhost:8006", "LOCALHOST", "[::1]:8006", "[::1]"]
+            {
                 assert_eq!(admitted(peer, &[host]), Ok(()), "{peer} {host}");
             }
         }

@@ -48,6 +48,8 @@ mod secrets;
 mod service;
 #[path = "it/stores.rs"]
 mod stores;
+#[path = "it/svid.rs"]
+mod svid;
 #[path = "it/token.rs"]
 mod token;
 #[path = "it/transparency.rs"]

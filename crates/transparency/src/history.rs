@@ -175,7 +175,10 @@ impl History {
             | Fact::SecretsRotated { .. }
             | Fact::SecretsExpired { .. }
             | Fact::SecretsExposed { .. }
-            | Fact::AnchorReset { .. } => {}
+            | Fact::AnchorReset { .. }
+            | Fact::ResourcesWritten { .. }
+            | Fact::ResourcesDeleted { .. }
+            | Fact::ResourcesRead { .. } => {}
             Fact::Founded { .. } | Fact::ManifestSet { .. } => return Err(Rule::Founding),
         }
         Ok(())

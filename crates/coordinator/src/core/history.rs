@@ -110,7 +110,17 @@ impl Entry {
             Event::AnchorReset { holders, length, at } => {
                 (at, "State anchored anew", json!({ "holders": holders, "records": length }))
             }
+            // Names of resources are in no manifest, and this log is for everyone.
+            Event::ResourceStored { user, path, version, at, value: _ } => (
+                at,
+                "Resource stored",
+                json!({ "user": user, "repository": path.repository(), "version": version }),
+            ),
+            Event::ResourceDeleted { user, path, at } => {
+                (at, "Resource deleted", json!({ "user": user, "repository": path.repository() }))
+            }
             Event::Founded { .. }
+            | Event::ResourceRead { .. }
             | Event::Anchored { .. }
             | Event::SecretsWritten { .. }
             | Event::Activated { .. }

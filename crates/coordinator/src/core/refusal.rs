@@ -7,7 +7,7 @@ use manifest::{Faults, ManifestDigest};
 use secret_store::StoreError;
 use serde_json::{Value, json};
 
-use super::token::TokenFault;
+use super::{svid::SvidFault, token::TokenFault};
 use crate::authority::AuthorityError;
 
 /// A request that was refused; nothing was changed.
@@ -368,6 +368,35 @@ pub enum Refusal {
     /// A head that nobody proved to be ours.
     #[error("the key of this mesh's log did not sign that head")]
     PositionUnsigned,
+    /// The manifest has no broker.
+    #[error("the manifest in force has no section `Broker`")]
+    NoBroker,
+    /// A resource that cannot be so.
+    #[error("the resource is refused: {reason}")]
+    ResourceRefused {
+        /// Why.
+        reason: String,
+    },
+    /// Somebody else was faster.
+    #[error("the resource is at version {seen} and not at {expected}, which this was to follow")]
+    ResourceChanged {
+        /// As its user knew it.
+        expected: u64,
+        /// As it is; 0 where there is none.
+        seen: u64,
+    },
+    /// No such resource, or no such version.
+    #[error("there is no such resource, or no such version of it")]
+    UnknownResource,
+    /// A resource of which there is nothing yet.
+    #[error("the resource's secret has no value yet: a user has to upload it")]
+    ResourceWithoutValue,
+    /// No path of a resource.
+    #[error("{}", manifest::InvalidResourcePath)]
+    ResourcePath,
+    /// Not a request for an SVID.
+    #[error(transparent)]
+    Svid(SvidFault),
 }
 
 impl From<AuthorityError> for Refusal {
@@ -436,6 +465,13 @@ impl Refusal {
             Self::Unfit(unfit) => unfit.code(),
             Self::LossNotAccepted { .. } => "LOSS_NOT_ACCEPTED",
             Self::PositionUnsigned => "POSITION_UNSIGNED",
+            Self::NoBroker => "BROKER_NOT_CONFIGURED",
+            Self::ResourceRefused { .. } => "RESOURCE_REFUSED",
+            Self::ResourceChanged { .. } => "RESOURCE_CHANGED",
+            Self::UnknownResource => "RESOURCE_UNKNOWN",
+            Self::ResourceWithoutValue => "RESOURCE_WITHOUT_VALUE",
+            Self::ResourcePath => "RESOURCE_PATH_MALFORMED",
+            Self::Svid(fault) => fault.code(),
         }
     }
 

@@ -10,6 +10,7 @@ mod recovery;
 mod rehearsal;
 mod secrets;
 mod stores;
+mod svid;
 mod v1;
 mod witness;
 mod writes;
@@ -86,6 +87,9 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
         .route("/api/v3/log/secrets", get(log::secrets))
         .route("/api/v3/log/tile/{*path}", get(log::tile))
         .route("/api/v3/head", get(witness::head).post(witness::witness))
+        .route("/api/v3/svid/x509", post(svid::x509))
+        .route("/api/v3/svid/jwt", post(svid::jwt))
+        .route("/api/v3/svid/bundle", get(svid::bundle))
         .route("/livez", get(reads::live))
         .route("/readyz", get(reads::ready))
         .fallback(|| async {

@@ -8,6 +8,7 @@ mod direction;
 mod fuzz;
 mod guest;
 mod shell;
+mod skopeo;
 #[cfg(test)]
 mod specification;
 
@@ -40,6 +41,8 @@ enum Command {
     },
     /// Run all tests
     Test,
+    /// Install what tests start, as far as that needs nobody's permission; `test` does it too
+    Tools,
     /// Run the tests that take long: losing replicas and members of etcd again and again (BAILEY_SOAK_ROUNDS, 10)
     Soak,
     /// All that CI checks: formatting, lints, licences, dependency direction, wasm builds, tests, fuzzing
@@ -74,6 +77,10 @@ fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Demo { check, keep } => build::demo(check, keep.as_deref()),
         Command::Test => build::test(),
+        Command::Tools => {
+            build::installed();
+            Ok(())
+        }
         Command::Soak => build::soak(),
         Command::Ci => ci::all(),
         Command::Direction => direction::check(),

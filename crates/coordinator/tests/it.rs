@@ -2,6 +2,14 @@
 
 #[path = "it/anchor.rs"]
 mod anchor;
+#[path = "it/broker.rs"]
+mod broker;
+#[path = "it/broker_abuse.rs"]
+mod broker_abuse;
+#[path = "it/broker_replicas.rs"]
+mod broker_replicas;
+#[path = "it/broker_sessions.rs"]
+mod broker_sessions;
 #[path = "it/certificates.rs"]
 mod certificates;
 #[path = "it/cluster.rs"]

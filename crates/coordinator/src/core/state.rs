@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 use super::{
     Event, IdentityKey, Refusal, SecretValue,
     anchor::Chain,
+    broker::policies::Policies,
     event::{Epoch, SealedAuthority},
     history::Entry,
     instances::{Activated, Instances},
@@ -70,6 +71,8 @@ pub struct Mesh {
     readers: Readers,
     /// What users uploaded for guests.
     resources: Resources,
+    /// Those in Rego of the manifest in force.
+    policies: Policies,
     /// What signs attestation tokens, and what signed those that may still be good.
     signers: Signers,
 }
@@ -234,6 +237,7 @@ impl State {
                     revocations: Revocations::default(),
                     readers: Readers::default(),
                     resources: Resources::default(),
+                    policies: Policies::default(),
                     signers: Signers::new(signer),
                 };
                 mesh.replace(generated, at, |_| true);
@@ -350,7 +354,7 @@ impl State {
         mesh.instances = Instances::default();
         mesh.undo = None;
         if let Some(manifest) = manifest {
-            mesh.manifest = manifest;
+            (mesh.manifest, mesh.policies) = (manifest, Policies::default());
         }
         Ok(())
     }
@@ -619,6 +623,11 @@ impl Mesh {
     /// What users uploaded for guests.
     pub(super) fn resources(&self) -> &Resources {
         &self.resources
+    }
+
+    /// Release policies in Rego.
+    pub(super) fn policies(&self) -> &Policies {
+        &self.policies
     }
 
     /// Who was sent away.

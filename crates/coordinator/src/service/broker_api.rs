@@ -6,6 +6,8 @@ mod attest;
 mod body;
 pub(in crate::service) mod explain;
 mod failure;
+mod keys;
+mod resource;
 mod sessions;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
@@ -16,7 +18,7 @@ use axum::{
     extract::State as Extracted,
     http::{HeaderMap, Request, header},
     response::{IntoResponse, Response},
-    routing::post,
+    routing::{get, post},
 };
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -47,6 +49,8 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
     Router::new()
         .route("/kbs/v0/auth", post(attest::auth))
         .route("/kbs/v0/attest", post(attest::attest))
+        .route("/kbs/v0/resource/{*path}", get(resource::read))
+        .merge(keys::routes())
         .fallback(|| async { Failure::path() })
         .method_not_allowed_fallback(|| async { Failure::method() })
         .with_state(coordinator)

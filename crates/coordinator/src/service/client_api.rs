@@ -9,6 +9,7 @@ mod reads;
 mod recovery;
 mod rehearsal;
 mod secrets;
+mod sessions;
 mod stores;
 mod svid;
 mod v1;
@@ -90,6 +91,8 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
         .route("/api/v3/svid/x509", post(svid::x509))
         .route("/api/v3/svid/jwt", post(svid::jwt))
         .route("/api/v3/svid/bundle", get(svid::bundle))
+        .route("/api/v3/broker/sessions", get(sessions::list))
+        .route("/api/v3/broker/sessions/{session}", get(sessions::explain))
         .route("/livez", get(reads::live))
         .route("/readyz", get(reads::ready))
         .fallback(|| async {

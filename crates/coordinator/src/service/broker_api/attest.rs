@@ -26,6 +26,7 @@ use crate::{
             attested::{Shown, attested},
             guest::{Guest, SessionId},
             session::{LIFETIME, SessionKeys, Ticket},
+            token,
         },
     },
     service::{
@@ -104,9 +105,14 @@ async fn session(
     let turn = tokio::time::timeout(PATIENCE, coordinator.broker.working.acquire()).await;
     let _working = turn.map_err(|_| Failure::busy())?.map_err(|_| Failure::busy())?;
     let own = coordinator.clone();
-    let guest = blocking(move || own.appraise_guest(&state, session, &attestation, now)).await?;
+    let made = blocking(move || {
+        let guest = own.appraise_guest(&state, session, &attestation, now)?;
+        let token = token::issue(&state, &guest, now)?;
+        Ok((guest, token))
+    });
+    let (guest, token) = made.await?;
     coordinator.keep_session(&keys, &guest).await?;
-    Ok((cookie(cookie_value), Json(json!({ "token": "" }))).into_response())
+    Ok((cookie(cookie_value), Json(json!({ "token": token }))).into_response())
 }
 
 fn opened(ticket: &Ticket) -> Result<Opened, Invalid> {
@@ -138,8 +144,9 @@ impl Coordinator {
                 let verdict = verdicts.first().map(|(_, verdict)| verdict);
                 self.decided(&Decision { verdict, ..decision }, traced);
                 let packages = guest.packages().iter().map(ToString::to_string).collect();
-                let explanation = Explanation::new(session, now, tee, verdicts);
-                self.broker.explanations.add(Explanation { packages, ..explanation });
+                let mut explanation = Explanation::new(session, now, tee, verdicts);
+                explanation.packages = packages;
+                self.broker.explanations.add(explanation);
                 Ok(guest)
             }
             Err((failure, NotAdmitted { codes, reason, verdicts })) => {
@@ -148,8 +155,9 @@ impl Coordinator {
                 let told = Some(format!("session {session}: {reason}"));
                 let decision = Decision { verdict, codes: codes.clone(), reason: told, ..decision };
                 self.decided(&decision, traced);
-                let explanation = Explanation::new(session, now, tee, verdicts);
-                self.broker.explanations.add(Explanation { codes, reason: Some(reason), ..explanation });
+                let mut explanation = Explanation::new(session, now, tee, verdicts);
+                (explanation.codes, explanation.reason) = (codes, Some(reason));
+                self.broker.explanations.add(explanation);
                 Err(failure)
             }
         }

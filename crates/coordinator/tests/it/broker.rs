@@ -56,8 +56,7 @@ pub async fn connect(running: &Running) -> Sender {
     let config = unverified_client(None, clock::fixed(NOW)).unwrap();
     let stream = TcpStream::connect(running.broker).await.unwrap();
     stream.set_nodelay(true).unwrap();
-    let stream =
-        TlsConnector::from(config).connect("localhost".try_into().unwrap(), stream).await.unwrap();
+    let stream = TlsConnector::from(config).connect("localhost".try_into().unwrap(), stream).await.unwrap();
     let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
     sender

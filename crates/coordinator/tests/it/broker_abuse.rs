@@ -14,7 +14,8 @@ use tokio::{
 
 use crate::{
     broker::{
-        Pod, SECRET, ask, auth, brokered, brokering, call, connect, explained, resource, send, session_of, under,
+        Pod, SECRET, ask, auth, brokered, brokering, call, connect, explained, resource, send, session_of,
+        under,
     },
     observability::metrics,
     running::{Running, logs},
@@ -151,6 +152,7 @@ async fn s40_sample_evidence_is_for_tests_alone() {
         let mut manifest = brokered();
         manifest["Broker"]["Sample"] = json!(broker == "yes");
         if !emulated {
+            manifest["Broker"]["Policies"]["pods"]["Emulated"] = json!(false);
             for platform in manifest["Platforms"].as_object_mut().unwrap().values_mut() {
                 *platform = json!({});
             }
@@ -288,8 +290,7 @@ async fn s43_what_is_too_long_is_not_read() {
     let answer = call(&running, Method::POST, "/kbs/v0/attest", &[("cookie", &cookie)], body).await;
     assert_eq!(answer.error(), (413, "PayloadTooLarge".into()));
     // Whoever has no ticket is told before a body is waited for.
-    let answer =
-        call(&running, Method::POST, "/kbs/v0/attest", &[("cookie", "kbs-session-id=x")], "").await;
+    let answer = call(&running, Method::POST, "/kbs/v0/attest", &[("cookie", "kbs-session-id=x")], "").await;
     assert_eq!(answer.error().0, 401);
     // A head as long as a token of many devices passes, and a longer one does not.
     let long = "x".repeat(100 * 1024);

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use evidence::Platform;
 use hyper::Method;
 use rcar::{KeyAlgorithm, Tee};
@@ -166,10 +167,7 @@ async fn s40_sample_evidence_is_for_tests_alone() {
         let pod = Pod::on(Platform::Snp);
         let challenge = auth(&running, "0.4.0", Tee::Sample).await;
         let (cookie, nonce) = (challenge.cookie(), challenge.json()["nonce"].as_str().unwrap().to_owned());
-        let covered = {
-            use base64::{Engine, engine::general_purpose::STANDARD};
-            STANDARD.encode(pod.digest(&nonce))
-        };
+        let covered = BASE64.encode(pod.digest(&nonce));
         let evidence = json!({ "svn": "1", "report_data": covered });
         let answer = send(&running, &cookie, &pod.attestation_with(&nonce, evidence)).await;
         if accepted {
@@ -348,7 +346,8 @@ async fn a_session_of_an_older_manifest_is_over() {
     assert_eq!(answer.status, 200);
     assert_eq!(resource(&running, &cookie, "default/key/db").await.status, 200);
     first["Broker"]["Policies"]["pods"]["Platforms"] = json!(["tdx"]);
-    let answer = running.post(Some(&people().writer), "/api/v2/update", first.to_string()).await;
+    let update = json!({ "manifest": BASE64.encode(first.to_string()) }).to_string();
+    let answer = running.post(Some(&people().writer), "/api/v2/update", update).await;
     assert_eq!(answer.status, 200, "{:?}", answer.json());
     assert_eq!(resource(&running, &cookie, "default/key/db").await.error(), (401, "AttestationError".into()));
 }

@@ -2,6 +2,8 @@
 
 #[path = "it/anchor.rs"]
 mod anchor;
+#[path = "it/bearer.rs"]
+mod bearer;
 #[path = "it/broker.rs"]
 mod broker;
 #[path = "it/broker_abuse.rs"]
@@ -62,6 +64,8 @@ mod secrets;
 mod service;
 #[path = "it/stores.rs"]
 mod stores;
+#[path = "it/svid.rs"]
+mod svid;
 #[path = "it/token.rs"]
 mod token;
 #[path = "it/transparency.rs"]

@@ -15,6 +15,7 @@ pub mod policies;
 pub mod release;
 pub mod session;
 pub mod token;
+pub mod unwrap;
 
 use std::collections::BTreeSet;
 

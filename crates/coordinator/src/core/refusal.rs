@@ -7,7 +7,7 @@ use manifest::{Faults, ManifestDigest};
 use secret_store::StoreError;
 use serde_json::{Value, json};
 
-use super::token::TokenFault;
+use super::{svid::SvidFault, token::TokenFault};
 use crate::authority::AuthorityError;
 
 /// A request that was refused; nothing was changed.
@@ -408,6 +408,12 @@ pub enum Refusal {
     /// No path of a resource.
     #[error("{}", manifest::InvalidResourcePath)]
     ResourcePath,
+    /// Not a request for an SVID.
+    #[error(transparent)]
+    Svid(SvidFault),
+    /// A key for images that is none, or that did not do it.
+    #[error(transparent)]
+    ImageKey(image_keys::KekError),
 }
 
 impl From<AuthorityError> for Refusal {
@@ -485,6 +491,8 @@ impl Refusal {
             Self::UnknownPolicy => "POLICY_UNKNOWN",
             Self::RecordMalformed { .. } => "RECORD_MALFORMED",
             Self::ResourcePath => "RESOURCE_PATH_MALFORMED",
+            Self::Svid(fault) => fault.code(),
+            Self::ImageKey(_) => "IMAGE_KEY",
         }
     }
 

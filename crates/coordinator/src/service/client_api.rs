@@ -13,8 +13,10 @@ mod resources;
 mod secrets;
 mod sessions;
 mod stores;
+mod svid;
 mod v1;
 mod witness;
+mod wrap;
 mod writes;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
@@ -99,6 +101,10 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
         .route("/api/v3/broker/policies", get(policies::list))
         .route("/api/v3/broker/policies/check", post(policies::check))
         .route("/api/v3/broker/sessions/{session}", get(sessions::explain))
+        .route("/api/v3/svid/x509", post(svid::x509))
+        .route("/api/v3/svid/jwt", post(svid::jwt))
+        .route("/api/v3/svid/bundle", get(svid::bundle))
+        .route("/api/v3/broker/wrap", post(wrap::wrap))
         .route("/livez", get(reads::live))
         .route("/readyz", get(reads::ready))
         .fallback(|| async {

@@ -377,6 +377,10 @@ impl Known<'_> {
             let hint = "use `symmetric-key`, or `plain` with what you upload";
             faults.hint(at, Code::NotApplicable, message, hint);
         }
+        if usage == Some(Use::Read) && secret.is_held() {
+            let message = "this key stays in its store, so it cannot be read";
+            faults.hint(at, Code::NotApplicable, message, "set the resource's `Use` to `unwrap`");
+        }
         if usage == Some(Use::Unwrap)
             && matches!(secret.kind, SecretKind::SymmetricKey { bytes } if bytes.get() != 32)
         {

@@ -115,14 +115,8 @@ fn converted(value: &serde_json::Value, depth: usize, left: &mut usize) -> Resul
 impl Release {
     /// What a broker's policy may cost for each answer. It is asked with each release, so it has less time than one
     /// about a verdict; the claims of a guest with eight GPUs have 170 KiB.
-    pub const LIMITS: Limits = Limits {
-        steps: 50_000,
-        text: 32 * 1024,
-        nodes: 2000,
-        input: 512 * 1024,
-        messages: 32,
-        message: 512,
-    };
+    pub const LIMITS: Limits =
+        Limits { steps: 50_000, text: 32 * 1024, nodes: 2000, input: 512 * 1024, messages: 32, message: 512 };
 
     /// Why a broker would not run this policy.
     ///

@@ -155,7 +155,8 @@ impl Check {
             _ => return Err(Failure::malformed("say on whom: --session, --evidence or --guest")),
         };
         let body = json!({ "resource": self.resource, "policy": policy, "guest": guest });
-        let data = self.remote.client(Some(&self.person))?.post("/api/v3/broker/policies/check", &body).await?;
+        let data =
+            self.remote.client(Some(&self.person))?.post("/api/v3/broker/policies/check", &body).await?;
         if self.json {
             print_json(&data)?;
         } else {

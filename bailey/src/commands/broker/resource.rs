@@ -123,12 +123,14 @@ impl Command {
 pub(super) fn read(path: &Path) -> Outcome<Zeroizing<Vec<u8>>> {
     let mut value = Zeroizing::new(Vec::new());
     if path == Path::new("-") {
-        std::io::stdin().lock().take(LONGEST).read_to_end(&mut value).malformed("standard input cannot be read")?;
+        std::io::stdin()
+            .lock()
+            .take(LONGEST)
+            .read_to_end(&mut value)
+            .malformed("standard input cannot be read")?;
     } else {
         let file = std::fs::File::open(path).malformed(format!("{} cannot be read", path.display()))?;
-        file.take(LONGEST)
-            .read_to_end(&mut value)
-            .malformed(format!("{} cannot be read", path.display()))?;
+        file.take(LONGEST).read_to_end(&mut value).malformed(format!("{} cannot be read", path.display()))?;
     }
     if value.len() as u64 == LONGEST {
         return Err(Failure::malformed("this is larger than 512 KiB, which is more than the broker takes"));

@@ -401,7 +401,8 @@ pub(super) fn claims_of(rego: Option<&Compiled>, subject: &Subject<'_>, path: &R
         None => return invalid("the policy was not compiled".to_owned()),
     };
     let request = Request::resource([path.repository().as_str(), path.kind().as_str(), path.tag().as_str()]);
-    let asked = Claims::new(subject.claims, &Release::LIMITS).and_then(|claims| policy.ask(&claims, &request));
+    let asked =
+        Claims::new(subject.claims, &Release::LIMITS).and_then(|claims| policy.ask(&claims, &request));
     match asked {
         Ok(Answer::Allowed) => held("rego", (expected(), "true".to_owned())),
         Ok(Answer::Denied { reasons }) => {

@@ -12,7 +12,9 @@ use std::sync::Arc;
 use regorus::{Engine, Value};
 
 use crate::admission::{self, Package};
-use crate::{Fault, InvalidRego, Limits, Version, admitted, engine, fault, messages, workers};
+use crate::{
+    Fault, InvalidRego, Limits, Version, admitted, engine, fault, messages, on_large_stack, workers,
+};
 
 /// The deepest nesting of claims.
 const MAX_DEPTH: usize = 64;
@@ -132,7 +134,8 @@ impl Release {
     /// [`InvalidRego`] when it parses as neither, has no rule `allow`, or uses what is not available.
     pub fn new(text: impl Into<String>, limits: Limits) -> Result<Self, InvalidRego> {
         let text = text.into();
-        let compiled = workers::run(move || compile(&text, limits)).map_err(InvalidRego)?;
+        // Not on a thread of those that answer: a text can be slow to read, and answers are waited for.
+        let compiled = on_large_stack(|| compile(&text, limits)).map_err(InvalidRego)?;
         Ok(Self { compiled: Arc::new(compiled) })
     }
 

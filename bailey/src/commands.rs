@@ -1,5 +1,6 @@
 //! The subcommands: what each takes, and what it does.
 
+pub mod broker;
 pub mod certificate;
 pub mod coordinator;
 pub mod endorsements;
@@ -73,6 +74,9 @@ enum Command {
     /// Replay what a mesh did, and prove what it says of it
     #[command(subcommand)]
     Log(log::Command),
+    /// The key broker: resources, release policies, and sessions of guests
+    #[command(subcommand)]
+    Broker(broker::Command),
     /// The host agent, which launches Keeps and is trusted with nothing
     #[command(subcommand)]
     Host(host::Command),
@@ -99,6 +103,7 @@ pub async fn run(arguments: Arguments) -> Outcome {
         Command::Certificate(command) => command.run().await,
         Command::Recover(recover) => recover.run().await,
         Command::Log(command) => command.run().await,
+        Command::Broker(command) => command.run().await,
         Command::Host(command) => command.run().await,
         Command::Guest(guest) => guest.run(),
     }

@@ -15,6 +15,7 @@ pub mod reference;
 pub mod remote;
 pub mod secret;
 pub mod status;
+pub mod token;
 pub mod up;
 pub mod verify;
 
@@ -72,6 +73,9 @@ enum Command {
     /// Replay what a mesh did, and prove what it says of it
     #[command(subcommand)]
     Log(log::Command),
+    /// Check tokens by which guests of a mesh's broker prove themselves
+    #[command(subcommand)]
+    Token(token::Command),
     /// The host agent, which launches Keeps and is trusted with nothing
     #[command(subcommand)]
     Host(host::Command),
@@ -95,6 +99,7 @@ pub async fn run(arguments: Arguments) -> Outcome {
         Command::Certificate(command) => command.run().await,
         Command::Recover(recover) => recover.run().await,
         Command::Log(command) => command.run().await,
+        Command::Token(command) => command.run(),
         Command::Host(command) => command.run().await,
     }
 }

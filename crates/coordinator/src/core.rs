@@ -33,6 +33,7 @@ mod secrets;
 pub mod signers;
 mod state;
 mod stored;
+pub mod svid;
 pub mod token;
 mod transparency;
 mod update;

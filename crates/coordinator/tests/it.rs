@@ -36,14 +36,20 @@ mod marblerun;
 mod observability;
 #[path = "it/plan.rs"]
 mod plan;
+#[path = "it/policies.rs"]
+mod policies;
 #[path = "it/processes.rs"]
 mod processes;
 #[path = "it/recovery.rs"]
 mod recovery;
 #[path = "it/rehearsal.rs"]
 mod rehearsal;
+#[path = "it/release.rs"]
+mod release;
 #[path = "it/replay.rs"]
 mod replay;
+#[path = "it/resources.rs"]
+mod resources;
 #[path = "it/rollback.rs"]
 mod rollback;
 #[path = "it/rotation.rs"]
@@ -58,6 +64,8 @@ mod secrets;
 mod service;
 #[path = "it/stores.rs"]
 mod stores;
+#[path = "it/svid.rs"]
+mod svid;
 #[path = "it/token.rs"]
 mod token;
 #[path = "it/transparency.rs"]

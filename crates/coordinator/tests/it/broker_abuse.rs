@@ -365,6 +365,32 @@ async fn s39_a_stolen_cookie_yields_what_the_thief_cannot_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn s39_a_stolen_token_yields_what_the_thief_cannot_read() {
+    let running = brokering().await;
+    let (pod, thief) = (Pod::on(Platform::Tdx), Pod::on(Platform::Tdx));
+    let (cookie, answer) = pod.attest(&running).await;
+    let bearer = format!("Bearer {}", answer.json()["token"].as_str().unwrap());
+    let path = "/kbs/v0/resource/default/key/db";
+    let answer = call(&running, Method::GET, path, &[("authorization", &bearer)], "").await;
+    assert_eq!(answer.status, 200, "{:?}", answer.json());
+    let jwe = rcar::Jwe::parse(&answer.body).unwrap();
+    assert_eq!(pod.key.decrypt(&jwe).unwrap().as_slice(), SECRET.as_bytes());
+    assert!(thief.key.decrypt(&jwe).is_err());
+    // Two proofs at once, of whatever kind.
+    let two = [("authorization", bearer.as_str()), ("cookie", cookie.as_str())];
+    let twice = [("authorization", bearer.as_str()), ("authorization", bearer.as_str())];
+    for headers in [two, twice] {
+        let answer = call(&running, Method::GET, path, &headers, "").await;
+        assert_eq!(answer.error(), (400, "AttestationError".into()));
+    }
+    let basic = bearer.replace("Bearer", "Basic");
+    for wrong in ["", "Bearer", "Bearer ", "Bearer x", "Bearer a.b.c", &basic] {
+        let answer = call(&running, Method::GET, path, &[("authorization", wrong)], "").await;
+        assert_eq!(answer.error(), (401, "TokenVerifierError".into()), "{wrong}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn s58_what_is_denied_and_what_is_absent_look_the_same() {
     let mut manifest = brokered();
     manifest["Broker"]["Policies"]["others"] = json!({ "Packages": ["keep"], "Emulated": true });

@@ -17,6 +17,7 @@ pub mod reference;
 pub mod remote;
 pub mod secret;
 pub mod status;
+pub mod token;
 pub mod up;
 pub mod verify;
 
@@ -77,6 +78,9 @@ enum Command {
     /// The key broker: resources, release policies, and sessions of guests
     #[command(subcommand)]
     Broker(broker::Command),
+    /// Check tokens by which guests of a mesh's broker prove themselves
+    #[command(subcommand)]
+    Token(token::Command),
     /// The host agent, which launches Keeps and is trusted with nothing
     #[command(subcommand)]
     Host(host::Command),
@@ -104,6 +108,7 @@ pub async fn run(arguments: Arguments) -> Outcome {
         Command::Recover(recover) => recover.run().await,
         Command::Log(command) => command.run().await,
         Command::Broker(command) => command.run().await,
+        Command::Token(command) => command.run(),
         Command::Host(command) => command.run().await,
         Command::Guest(guest) => guest.run(),
     }

@@ -9,6 +9,7 @@
 
 pub mod admission;
 pub mod attested;
+pub mod check;
 pub mod guest;
 pub mod policies;
 pub mod release;

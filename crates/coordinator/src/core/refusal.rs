@@ -396,6 +396,15 @@ pub enum Refusal {
     /// A resource of which there is nothing yet.
     #[error("the resource's secret has no value yet: a user has to upload it")]
     ResourceWithoutValue,
+    /// No such policy.
+    #[error("the manifest in force has no release policy of this name")]
+    UnknownPolicy,
+    /// No attestation of a guest.
+    #[error("this is no attestation as a guest sends it: {reason}")]
+    RecordMalformed {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// No path of a resource.
     #[error("{}", manifest::InvalidResourcePath)]
     ResourcePath,
@@ -479,6 +488,8 @@ impl Refusal {
             Self::ResourceChanged { .. } => "RESOURCE_CHANGED",
             Self::UnknownResource => "RESOURCE_UNKNOWN",
             Self::ResourceWithoutValue => "RESOURCE_WITHOUT_VALUE",
+            Self::UnknownPolicy => "POLICY_UNKNOWN",
+            Self::RecordMalformed { .. } => "RECORD_MALFORMED",
             Self::ResourcePath => "RESOURCE_PATH_MALFORMED",
             Self::Svid(fault) => fault.code(),
             Self::ImageKey(_) => "IMAGE_KEY",

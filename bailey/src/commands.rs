@@ -6,6 +6,7 @@ pub mod endorsements;
 pub mod evict;
 pub mod evidence;
 pub mod host;
+pub mod image;
 pub mod instances;
 pub mod log;
 pub mod manifest;
@@ -75,6 +76,9 @@ enum Command {
     /// The host agent, which launches Keeps and is trusted with nothing
     #[command(subcommand)]
     Host(host::Command),
+    /// Encrypt container images, for guests that attest
+    #[command(subcommand)]
+    Image(image::Command),
 }
 
 /// Runs the command.
@@ -96,6 +100,7 @@ pub async fn run(arguments: Arguments) -> Outcome {
         Command::Recover(recover) => recover.run().await,
         Command::Log(command) => command.run().await,
         Command::Host(command) => command.run().await,
+        Command::Image(command) => command.run().await,
     }
 }
 

@@ -6,6 +6,7 @@ mod ci;
 mod corpus;
 mod direction;
 mod fuzz;
+mod guest;
 mod shell;
 mod skopeo;
 #[cfg(test)]
@@ -63,6 +64,8 @@ enum Command {
     },
     /// Build the verifier into the page of docs/verify, which then works offline
     Page,
+    /// Build bailey-guest as one small static file, check that it is, and print its size and digest
+    Guest,
     /// Run the benchmarks (release build) and print medians and ratios
     Bench {
         /// Only verification, beside the verifiers that are the best known: needs no build of the product
@@ -84,6 +87,7 @@ fn main() -> Result<()> {
         Command::Fuzz { seconds, target } => fuzz::run(seconds, target.as_deref()),
         Command::Corpus { folder } => corpus::table(folder.as_deref()),
         Command::Page => build::page(),
+        Command::Guest => guest::build().map(drop),
         Command::Bench { which: None } => build::bench(),
         Command::Bench { which: Some(Bench::Verify) } => bench::verify(),
         Command::Bench { which: Some(Bench::Coordinator) } => bench::coordinator(),

@@ -1,6 +1,9 @@
 //! Encrypted container images, by the person who encrypts them, with real skopeo.
 
-use std::{io::Write, process::{Command, Stdio}};
+use std::{
+    io::Write,
+    process::{Command, Stdio},
+};
 
 use serde_json::{Value, json};
 use testkit::oci::{Images, skopeo};
@@ -117,7 +120,11 @@ async fn the_command_form_fails_in_words() {
         ("ann", wrap("keypath=/nonexistent::keyid=kbs:///a/b/c"), "cannot be read"),
         ("ann", "{}".to_owned(), "`op`"),
         ("ann", String::new(), "JSON"),
-        ("ann", json!({ "op": "keyunwrap", "keyunwrapparams": { "annotation": "e30=" } }).to_string(), "does not unwrap"),
+        (
+            "ann",
+            json!({ "op": "keyunwrap", "keyunwrapparams": { "annotation": "e30=" } }).to_string(),
+            "does not unwrap",
+        ),
     ] {
         let (code, out, err) = ask(who, &[], &request);
         assert_eq!((code, out.as_str()), (Some(1), ""), "{request}");
@@ -145,7 +152,7 @@ async fn encrypt_and_show_in_one_command_each() {
     let serving = running(&bench).await;
     let (plain, encrypted) = (images.reference("plain"), images.reference("encrypted"));
     let encrypt = |key: &str, to: &str, skopeo: &str| {
-        let arguments = ["image", "encrypt", &plain, to, "--key", key, "--skopeo", skopeo];
+        let arguments = ["image", "encrypt", &plain, to, "--encryption-key", key, "--skopeo", skopeo];
         bench.act(&serving, "ann", &arguments)
     };
     let said = encrypt(KEY, &encrypted, skopeo).ok();

@@ -29,7 +29,7 @@ pub struct Encrypt {
     destination: String,
     /// The key, kbs:///REPOSITORY/TYPE/TAG
     #[arg(long, value_name = "KEY")]
-    key: String,
+    encryption_key: String,
     /// Read the key from the coordinator and wrap here, instead of there; for keys that you may read
     #[arg(long)]
     local: bool,
@@ -46,7 +46,10 @@ pub struct Encrypt {
 
 impl Encrypt {
     pub(super) async fn run(self) -> Outcome {
-        let key: KeyName = self.key.parse().malformed(format!("--key {:?} names no key", self.key))?;
+        let key: KeyName = self
+            .encryption_key
+            .parse()
+            .malformed(format!("--encryption-key {:?} names no key", self.encryption_key))?;
         let keys = Keys::new(self.remote.client(Some(&self.person))?, self.local);
         // Nobody else on this machine reaches what lies in this folder.
         let folder = tempfile::tempdir().context("no temporary folder could be made")?;

@@ -27,13 +27,15 @@ const KEPT: &str = "kbs:///default/image/kept";
 const ALIAS: &str = "kbs:///default/image/alias";
 const READABLE: &str = "kbs:///default/image/readable";
 const UPLOADED: &str = "kbs:///default/image/uploaded";
-const OPTIONS: &[u8] = br#"{"symkey":"CANARY-51ac-layer-key","cipheroptions":{"nonce":"AA=="},"digest":"sha256:00"}"#;
+const OPTIONS: &[u8] =
+    br#"{"symkey":"CANARY-51ac-layer-key","cipheroptions":{"nonce":"AA=="},"digest":"sha256:00"}"#;
 
 /// [`brokered`], with keys for images: one that never leaves, under two names, and one that guests may read.
 fn imaging() -> Value {
     let mut manifest = brokered();
     manifest["Secrets"]["kept-kek"] = json!({ "Type": "symmetric-key", "Size": 256, "Shared": true });
-    manifest["Secrets"]["readable-kek"] = json!({ "Type": "symmetric-key", "Size": 256, "UserDefined": true });
+    manifest["Secrets"]["readable-kek"] =
+        json!({ "Type": "symmetric-key", "Size": 256, "UserDefined": true });
     let broker = &mut manifest["Broker"];
     broker["Policies"]["nobody"] = json!({ "Packages": ["kata"] });
     let repository = &mut broker["Repositories"]["default"];

@@ -308,6 +308,78 @@ async fn s44_no_key_and_no_name_of_one_is_in_logs_or_metrics() {
     }
 }
 
+const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
+const IN_TOKEN: &str = "kbs:///default/image/in-token";
+
+/// SoftHSM reads where its tokens are from the environment, so this is done in a process of its own.
+#[test]
+fn a_key_in_a_token_wraps_and_unwraps() {
+    if !std::path::Path::new(MODULE).exists() {
+        eprintln!("\n*** NOT RUN: {MODULE} is absent: apt-get install softhsm2 ***\n");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("tokens")).unwrap();
+    let (configuration, tokens) = (folder.path().join("softhsm2.conf"), folder.path().join("tokens"));
+    std::fs::write(&configuration, format!("directories.tokendir = {}\n", tokens.display())).unwrap();
+    std::fs::write(folder.path().join("key"), [0x5a; 32]).unwrap();
+    let run = |program: &std::path::Path, arguments: &[&str]| {
+        let mut command = std::process::Command::new(program);
+        command.args(arguments).env("SOFTHSM2_CONF", &configuration).current_dir(folder.path());
+        let output = command.output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        assert!(output.status.success(), "{text}");
+        text
+    };
+    let util = std::path::Path::new("softhsm2-util");
+    let init = ["--init-token", "--free", "--label", "bailey", "--pin", "1234", "--so-pin", "567890"];
+    run(util, &init);
+    let label = ["--token", "bailey", "--label", "images", "--id", "a1", "--pin", "1234"];
+    run(util, &[&["--import", "key", "--aes"][..], &label].concat());
+    let part = ["--exact", "images::in_a_token", "--ignored"];
+    let text = run(&std::env::current_exe().unwrap(), &part);
+    assert!(text.contains("1 passed"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "started by a_key_in_a_token_wraps_and_unwraps"]
+async fn in_a_token() {
+    let library = attested_tls::key::sha256(&std::fs::read(MODULE).unwrap());
+    let mut manifest = imaging();
+    let library = format!("sha256:{}", hex::encode(library));
+    manifest["SecretStores"] =
+        json!({ "hsm": { "Pkcs11": { "Library": library, "Token": "bailey", "Pin": "pin" } } });
+    manifest["Secrets"]["pin"] = json!({ "Type": "plain", "UserDefined": true });
+    let place = json!({ "Name": "hsm", "Key": { "Label": "images", "Mechanism": "AES-GCM" } });
+    manifest["Secrets"]["hsm-kek"] = json!({ "Type": "plain", "Store": place });
+    let resources = &mut manifest["Broker"]["Repositories"]["default"]["Resources"];
+    resources["image/in-token"] = json!({ "Secret": "hsm-kek", "Policy": "pods", "Use": "unwrap" });
+    manifest["Roles"]["write"]["ResourceNames"] = json!(["question", "key", "db", "pin"]);
+    let running = Running::start_with_tokens(MODULE.into()).await;
+    let answer = running.set_manifest(Some(&people().owner), &manifest.to_string()).await;
+    assert_eq!(answer.status, 200, "{:?}", answer.json());
+    let (pod, cookie) = attested(&running).await;
+    // Without the PIN nothing is wrapped.
+    assert_eq!(wrap(&running, IN_TOKEN).await.unwrap_err().0, 502);
+    running.write(Some(&people().writer), "pin", "1234").await;
+    let packet = wrap(&running, IN_TOKEN).await.unwrap();
+    assert!(packet["provider_settings"]["data_key"].is_string(), "{packet}");
+    assert_eq!(opened(&pod, &unwrap(&running, &cookie, &packet).await), OPTIONS);
+    assert_eq!(resource(&running, &cookie, "default/image/in-token").await.error(), (403, "PolicyDeny".into()));
+    for (member, value) in
+        [("provider_settings", json!({})), ("wrapped_data", json!(BASE64.encode([0; 64]))), ("kid", json!(KEPT))]
+    {
+        let mut changed = packet.clone();
+        changed[member] = value;
+        assert_eq!(unwrap(&running, &cookie, &changed).await.error(), (400, "UnwrapFailed".into()), "{changed}");
+    }
+    let mut changed = packet.clone();
+    changed["provider_settings"]["data_key"] = json!(BASE64.encode([0; 60]));
+    assert_ne!(unwrap(&running, &cookie, &changed).await.status, 200);
+    assert_eq!(opened(&pod, &unwrap(&running, &cookie, &packet).await), OPTIONS, "the token is not lost by it");
+}
+
 /// The person who encrypts: the coordinator wraps.
 struct AtTheCoordinator(Arc<Running>);
 

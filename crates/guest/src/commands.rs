@@ -6,6 +6,7 @@ mod output;
 
 use std::{io::Read, net::SocketAddr, path::Path, sync::Arc};
 
+use ::image_keys::grpc;
 use attester::{AttesterError, Tee};
 use evidence::ReportData;
 use sealed_secret::{MAX_SEALED, Sealed};
@@ -14,6 +15,7 @@ use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     Guest,
@@ -21,6 +23,7 @@ use crate::{
     broker::{Broker, Mode},
     commands::output::{put, say},
     evidence::{Attester, EvidenceError},
+    image_keys,
     init_data::Measured,
     rest,
     run::{Invocation, Place},
@@ -100,16 +103,33 @@ async fn unseal(command: Unseal, detected: Detected) -> Result<(), Failure> {
 async fn serve(command: Serve, detected: Detected) -> Result<(), Failure> {
     let listener = listen(command.listen).await?;
     let address = listener.local_addr().map_err(|error| Failure::system("asking for the address", error))?;
+    let keys = match command.key_provider {
+        None => None,
+        Some(address) => Some(grpc::Listener::loopback(address).await.map_err(Failure::key_provider)?),
+    };
+    let at = keys.as_ref().map(grpc::Listener::target).transpose();
+    let at = at.map_err(|error| Failure::system("asking for the key provider's address", error))?;
     let guest = Arc::new(guest(command.connection, detected)?);
     let (mut terminate, mut interrupt) =
         (listener_for(SignalKind::terminate())?, listener_for(SignalKind::interrupt())?);
     if command.json {
-        say(&json!({ "event": "ready", "api": address.to_string(), "pid": std::process::id() }))?;
+        say(&json!({ "event": "ready", "api": address.to_string(), "key_provider": at, "pid": std::process::id() }))?;
     } else {
         say(&format!("ready: the local API is http://{address}"))?;
+        if let Some(at) = at {
+            say(&format!("ready: the key provider of ocicrypt is {at} (grpc)"))?;
+        }
     }
+    let provider = image_keys::provider(Arc::clone(&guest));
+    let serving_keys = async {
+        match keys {
+            Some(listener) => grpc::serve(provider, listener, CancellationToken::new()).await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
         () = rest::serve(listener, guest, command.offer) => {}
+        ended = serving_keys => ended.map_err(Failure::key_provider)?,
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }

@@ -16,6 +16,7 @@ pub mod arguments;
 pub mod broker;
 pub mod commands;
 pub mod evidence;
+pub mod image_keys;
 pub mod init_data;
 pub mod rest;
 pub mod run;

@@ -95,6 +95,10 @@ const ABSENCES: &[(&str, &[&str])] = &[
         "transparency",
         &["evidence", "appraisal", "attested-tls", "aws-lc-rs", "tokio", "rustls", "rand", "getrandom"],
     ),
+    (
+        "rcar",
+        &["endorsements", "appraisal", "attested-tls", "manifest", "coordinator", "tokio", "rustls", "axum"],
+    ),
     ("image-keys", &["evidence", "appraisal", "attested-tls", "manifest", "secret-store", "rustls", "rcar"]),
 ];
 

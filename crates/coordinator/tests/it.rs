@@ -2,6 +2,8 @@
 
 #[path = "it/anchor.rs"]
 mod anchor;
+#[path = "it/bearer.rs"]
+mod bearer;
 #[path = "it/broker.rs"]
 mod broker;
 #[path = "it/broker_abuse.rs"]
@@ -34,14 +36,20 @@ mod marblerun;
 mod observability;
 #[path = "it/plan.rs"]
 mod plan;
+#[path = "it/policies.rs"]
+mod policies;
 #[path = "it/processes.rs"]
 mod processes;
 #[path = "it/recovery.rs"]
 mod recovery;
 #[path = "it/rehearsal.rs"]
 mod rehearsal;
+#[path = "it/release.rs"]
+mod release;
 #[path = "it/replay.rs"]
 mod replay;
+#[path = "it/resources.rs"]
+mod resources;
 #[path = "it/rollback.rs"]
 mod rollback;
 #[path = "it/rotation.rs"]

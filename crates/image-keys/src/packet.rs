@@ -137,6 +137,15 @@ impl Packet {
         if of_verdictd { verdictd(wire) } else { coco(wire) }
     }
 
+    /// The key under which the rest is, as the store that has the packet's key encrypted it.
+    #[must_use]
+    pub fn data_key(&self) -> Option<&[u8]> {
+        match &self.form {
+            Form::Bailey { data_key } => data_key.as_deref(),
+            Form::CocoV1 | Form::CocoV2 | Form::Verdictd => None,
+        }
+    }
+
     /// As it goes into an annotation.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {

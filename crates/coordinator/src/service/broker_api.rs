@@ -9,6 +9,7 @@ mod failure;
 mod keys;
 mod resource;
 mod sessions;
+mod unwrap;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -51,6 +52,7 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
         .route("/kbs/v0/attest", post(attest::attest))
         .route("/kbs/v0/resource/{*path}", get(resource::read))
         .merge(keys::routes())
+        .route("/kbs/v0/unwrap-key", post(unwrap::packet))
         .fallback(|| async { Failure::path() })
         .method_not_allowed_fallback(|| async { Failure::method() })
         .with_state(coordinator)

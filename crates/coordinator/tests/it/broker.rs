@@ -290,8 +290,9 @@ async fn a_guest_that_is_no_package_is_refused_and_the_operator_is_told_why() {
     assert_eq!(refused.code(), (403, "NOT_GRANTED".into()));
     let refused = running.get(None, &format!("/api/v3/broker/sessions/{}", session_of(&answer))).await;
     assert_eq!(refused.code(), (401, "CLIENT_CERTIFICATE_REQUIRED".into()));
-    let unknown = running.get(Some(&people().writer), &format!("/api/v3/broker/sessions/{}", "0".repeat(32)));
-    assert_eq!(unknown.await.code(), (404, "SESSION_UNKNOWN".into()));
+    let unknown = format!("/api/v3/broker/sessions/{}", "0".repeat(32));
+    let unknown = running.get(Some(&people().writer), &unknown).await;
+    assert_eq!(unknown.code(), (404, "SESSION_UNKNOWN".into()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

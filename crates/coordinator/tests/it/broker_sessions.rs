@@ -20,14 +20,14 @@ use crate::{
     world::{founded, later, running, set, step},
 };
 
-fn state(manifest: &Value) -> State {
+pub fn state(manifest: &Value) -> State {
     let state = founded();
     let event = set(&state, manifest).unwrap();
     step(state, event)
 }
 
 /// What the service does with an attestation, without its network.
-fn admitted(state: &State, pod: &Pod, nonce: &[u8; 32]) -> Result<Guest, NotAdmitted> {
+pub fn admitted(state: &State, pod: &Pod, nonce: &[u8; 32]) -> Result<Guest, NotAdmitted> {
     let nonce_text = rcar::Challenge::new(nonce).nonce().to_owned();
     let opened = Opened { version: Version::NEWEST, tee: pod.tee(), nonce: nonce_text.clone() };
     let attestation =

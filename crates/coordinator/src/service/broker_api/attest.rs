@@ -164,7 +164,11 @@ impl Coordinator {
     }
 
     /// The Evidence that a guest sent, with the Endorsements that came with it and those that are here.
-    fn shown(&self, attestation: &Attestation, now: UnixTime) -> Result<Shown, Invalid> {
+    pub(in crate::service) fn shown(
+        &self,
+        attestation: &Attestation,
+        now: UnixTime,
+    ) -> Result<Shown, Invalid> {
         let (mut pieces, mut samples) = (Vec::new(), Vec::new());
         for piece in attestation.pieces() {
             match piece.read()? {

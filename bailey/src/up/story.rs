@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
+use ::manifest::Manifest;
 use anyhow::Context;
 use attested_tls::service::UserIdentity;
 use aws_lc_rs::digest::{SHA256, digest};
 use evidence::Platform;
-use ::manifest::Manifest;
 use host::Restart;
 
 use super::{

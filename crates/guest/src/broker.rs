@@ -236,7 +236,7 @@ impl Broker {
     /// One handshake, whole: a nonce is for one attempt, and so is a key.
     async fn attest(&self) -> Result<Session, BrokerError> {
         let key = PrivateKey::generate(KeyAlgorithm::EcdhP256).map_err(BrokerError::Key)?;
-        let exchange = Exchange::new(self.attester.tee(), key, self.init_data.clone());
+        let exchange = Exchange::new(self.attester.tee()?, key, self.init_data.clone());
         let mut connection = self.transport.connect().await?;
         let answer = send(&mut connection, &exchange.request(), MAX_HANDSHAKE).await?;
         let challenged = read(&answer, |answer| exchange.challenged(answer))?;

@@ -20,7 +20,8 @@ struct Releasing(Arc<Guest>);
 impl Unwrapper for Releasing {
     async fn unwrap(&self, packet: &Packet) -> Result<Zeroizing<Vec<u8>>, BackendError> {
         let broker = self.0.broker();
-        let key = packet.key.path().parse().map_err(|_| BackendError::Refused("the key is no resource".into()))?;
+        let key =
+            packet.key.path().parse().map_err(|_| BackendError::Refused("the key is no resource".into()))?;
         if !matches!(packet.form, Form::Bailey { .. }) {
             match broker.resource(&key).await {
                 Ok(kek) => return Ok(Kek::new(&kek)?.unwrap(packet)?),

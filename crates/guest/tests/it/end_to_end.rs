@@ -4,9 +4,9 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use attested_tls::{
-    claims::CoordinatorClaims,
+    claims::{Claims, CoordinatorClaims},
     clock,
-    key::{SpkiDigest, TeeKey},
+    key::TeeKey,
     launch::CoordinatorConfiguration,
     service::{UserIdentity, unverified_client},
     statement::Statement,

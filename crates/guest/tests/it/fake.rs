@@ -217,6 +217,10 @@ impl Fake {
         match path.strip_prefix("/kbs/v0/") {
             Some("auth") => self.challenge(body),
             Some("attest") => self.appraise(headers, body),
+            Some("unwrap-key") => {
+                let unwrapped = self.state(|state| state.unwrapped.clone());
+                self.released(unwrapped.as_ref(), headers)
+            }
             Some(rest) => {
                 self.release(instead.or(rest.strip_prefix("resource/")).unwrap_or_default(), headers)
             }

@@ -21,6 +21,7 @@ wire! {
         config: Config = "Config",
         transparency: Transparency = "Transparency",
         secret_stores: Map<SecretStore> = "SecretStores",
+        broker: Option<Broker> = "Broker",
     }
 
     struct Transparency {
@@ -280,5 +281,42 @@ wire! {
         key: String = "Key",
         mechanism: String = "Mechanism",
         ciphertext: String = "Ciphertext",
+    }
+
+    struct Broker {
+        policies: Map<ReleasePolicy> = "Policies",
+        repositories: Map<Repository> = "Repositories",
+        tokens: BrokerTokens = "Tokens",
+        sample: bool = "Sample",
+    }
+
+    struct ReleasePolicy {
+        packages: Vec<String> = "Packages",
+        platforms: Option<Vec<String>> = "Platforms",
+        init_data: Option<Vec<String>> = "InitData",
+        epochs: Option<Epochs> = "Epochs",
+        emulated: bool = "Emulated",
+        rego: Option<String> = "Rego",
+    }
+
+    struct Epochs {
+        from: Option<u64> = "From",
+        to: Option<u64> = "To",
+    }
+
+    struct Repository {
+        policy: Option<String> = "Policy",
+        resources: Map<DeclaredResource> = "Resources",
+    }
+
+    struct DeclaredResource {
+        secret: String = "Secret",
+        policy: Option<String> = "Policy",
+        usage: Option<String> = "Use",
+    }
+
+    struct BrokerTokens {
+        lifetime: Option<String> = "Lifetime",
+        audiences: Vec<String> = "Audiences",
     }
 }

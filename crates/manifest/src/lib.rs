@@ -38,6 +38,7 @@
 //! assert_eq!(faults.all()[0].hint.as_deref(), Some("did you mean `Size`?"));
 //! ```
 
+mod broker;
 mod certificate;
 mod choices;
 mod document;
@@ -67,13 +68,18 @@ mod wire;
 mod witness;
 mod yaml;
 
+pub use broker::{
+    Broker, DeclaredResource, Epochs, HashAlgorithm, InitDataDigest, InvalidInitDataDigest,
+    InvalidResourcePath, ReleasePolicy, Repository, ResourcePath, TokenSettings, Use,
+};
 pub use certificate::{CertificateSecret, CertificateTemplate, End, ExtendedKeyUsage, KeyKind, Subject};
 pub use choices::{Choices, Fall};
 pub use fault::{Code, Fault, Faults};
 pub use manifest::{InvalidDigest, Manifest, ManifestDigest};
 pub use marble::{Access, Limits, Log, Marble, SubjectName, Workload, WorkloadDigest};
 pub use names::{
-    InvalidName, MarbleName, PackageName, RecoveryKeyName, RoleName, SecretName, StoreName, UserName,
+    InvalidName, MarbleName, PackageName, PathSegment, PolicyName, RecoveryKeyName, RepositoryName, RoleName,
+    SecretName, StoreName, UserName,
 };
 pub use oidc::{TokenHolder, TokenIdentity, TokenKey, TokenKeyKind};
 pub use package::{Accepted, AcceptedCode, Package, Signer};
@@ -90,5 +96,5 @@ pub use store::{
 pub use template::{Generation, KeyPart, Reference, RenderError, SecretPart, Template, Values};
 pub use tls::{Incoming, Outgoing, TlsTag};
 pub use update::PackageUpdate;
-pub use user::{Action, Grant, InstanceAction, Proof, Role, User};
+pub use user::{Action, Grant, InstanceAction, Proof, ResourceAction, Role, User};
 pub use witness::Witnesses;

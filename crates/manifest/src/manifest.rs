@@ -9,6 +9,7 @@ use evidence::Platform;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::broker::{self, Broker};
 use crate::document::Document;
 use crate::fault::{Code, Collector, Faults};
 use crate::marble::{self, Access, Marble};
@@ -36,6 +37,7 @@ pub struct Manifest {
     users: BTreeMap<UserName, User>,
     settings: Settings,
     stores: BTreeMap<StoreName, SecretStore>,
+    broker: Option<Broker>,
 }
 
 impl Manifest {
@@ -59,7 +61,7 @@ impl Manifest {
         let at = Path::Root;
         for (field, what, empty) in [
             ("Packages", "package", document.packages.is_empty()),
-            ("Marbles", "Marble", document.marbles.is_empty()),
+            ("Marbles", "Marble", document.marbles.is_empty() && document.broker.is_none()),
         ] {
             if empty {
                 faults.add(&at.field(field), Code::Missing, format!("a manifest needs at least one {what}"));
@@ -68,8 +70,11 @@ impl Manifest {
         let settings = settings::resolve(document, &at, faults);
         let tags = tls::resolve(document, &at.field("TLS"), faults);
         let platforms = platform::resolve(document.platforms.as_ref(), &at.field("Platforms"), faults);
-        let referenced: BTreeSet<_> =
-            document.marbles.values().map(|marble| marble.package.as_str()).collect();
+        // A guest of the broker may be any package.
+        let referenced: BTreeSet<_> = match &document.broker {
+            Some(_) => document.packages.keys().map(String::as_str).collect(),
+            None => document.marbles.values().map(|marble| marble.package.as_str()).collect(),
+        };
         let policies = (&platforms, document.platforms.is_some());
         let packages =
             package::resolve(&document.packages, &referenced, policies, &at.field("Packages"), faults);
@@ -80,7 +85,8 @@ impl Manifest {
         store::previous(&marbles, &secrets, &at.field("Marbles"), faults);
         let roles = user::resolve_roles(&document.roles, document, &at.field("Roles"), faults);
         let users = user::resolve_users(&document.users, &document.roles, &roles, &at.field("Users"), faults);
-        Self { digest, platforms, packages, marbles, secrets, roles, users, settings, stores }
+        let broker = broker::resolve(document, (&packages, &secrets), &at.field("Broker"), faults);
+        Self { digest, platforms, packages, marbles, secrets, roles, users, settings, stores, broker }
     }
 
     /// The manifest's identity: SHA-256 of its exact bytes. JSON and YAML of one meaning differ.
@@ -96,7 +102,7 @@ impl Manifest {
         &self.platforms
     }
 
-    /// The packages that a Marble names.
+    /// The packages that a Marble names; all, where there is a broker, whose guests may be any.
     #[must_use]
     pub fn packages(&self) -> &BTreeMap<PackageName, Arc<Package>> {
         &self.packages
@@ -144,6 +150,12 @@ impl Manifest {
         &self.stores
     }
 
+    /// What is released to guests that are no Marbles; nothing, where absent.
+    #[must_use]
+    pub fn broker(&self) -> Option<&Broker> {
+        self.broker.as_ref()
+    }
+
     /// The users who take part in updates of the manifest.
     pub fn updaters(&self) -> impl Iterator<Item = &User> {
         self.users.values().filter(|user| user.may_update())
@@ -162,7 +174,7 @@ impl Manifest {
         self.settings.recovery_threshold.map_or(keys, |threshold| threshold.get())
     }
 
-    /// The secrets that a template, a TLS tag, a store or a role refers to: values of others are never made.
+    /// The secrets that a template, a TLS tag, a store, a role or a resource refers to: values of others are never made.
     #[must_use]
     pub fn referenced_secrets(&self) -> BTreeSet<SecretName> {
         let mut names = BTreeSet::new();
@@ -175,6 +187,7 @@ impl Manifest {
                 names.extend(secrets.iter().cloned());
             }
         }
+        names.extend(self.broker.iter().flat_map(Broker::secrets).cloned());
         names
     }
 

@@ -76,6 +76,7 @@ macro_rules! names {
 
 /// Printable ASCII only: letters of other alphabets that look alike must not make two names look like one.
 const LABEL_RULE: &str = "1 to 128 printable ASCII characters, without space at either end";
+const SEGMENT_RULE: &str = "1 to 64 ASCII letters, digits, `_`, `-` and `.`, with no `.` at the beginning";
 const MARBLE_RULE: &str = "1 to 63 ASCII letters, digits, `-` and `_`, with a letter or digit at both ends";
 
 names! {
@@ -93,6 +94,12 @@ names! {
     RecoveryKeyName, "recovery key", is_label, LABEL_RULE;
     /// The name of a secret store.
     StoreName, "secret store", is_label, LABEL_RULE;
+    /// The name of a release policy of the broker.
+    PolicyName, "release policy", is_segment, SEGMENT_RULE;
+    /// The name of a repository of the broker: the first segment of a resource's path.
+    RepositoryName, "repository", is_segment, SEGMENT_RULE;
+    /// One segment of a resource's path.
+    PathSegment, "segment of a resource's path", is_segment, SEGMENT_RULE;
 }
 
 impl MarbleName {
@@ -108,6 +115,13 @@ fn is_label(text: &str) -> bool {
         && text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
         && !text.starts_with(' ')
         && !text.ends_with(' ')
+}
+
+/// As brokers of confidential containers write the segments of resources' paths: no segment is `.` or `..`.
+fn is_segment(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'))
+        && !text.starts_with('.')
 }
 
 fn is_marble(text: &str) -> bool {

@@ -8,6 +8,7 @@
 //! - cron may no longer call frontend
 //! ```
 
+mod broker;
 mod code;
 mod marbles;
 mod rights;
@@ -97,6 +98,13 @@ pub enum Kind {
     MarbleTls,
     MarbleLog,
     MarbleActivations,
+    Broker,
+    ReleasePolicy,
+    Resource,
+    Repository,
+    UserResources,
+    UserReferences,
+    Tokens,
     UserReads,
     UserWrites,
     UserRaises,
@@ -135,6 +143,7 @@ pub fn plan(old: &Manifest, new: &Manifest, held: impl Fn(&SecretName) -> bool) 
     marbles::compare(old, new, &mut changes);
     rights::compare(old, new, &mut changes);
     rules::compare(old, new, &choices, &mut changes);
+    broker::compare(old.broker(), new.broker(), &mut changes);
     let Changes(mut changes) = changes;
     changes.sort_by(|a, b| {
         (a.effect, a.kind, &a.subject, &a.object).cmp(&(b.effect, b.kind, &b.subject, &b.object))

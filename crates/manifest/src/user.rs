@@ -8,7 +8,7 @@ use evidence::CertificateDer;
 
 use crate::document as wire;
 use crate::fault::{Code, Collector, nearest, shown, suggestion};
-use crate::names::{MarbleName, PackageName, RoleName, SecretName, UserName};
+use crate::names::{MarbleName, PackageName, RepositoryName, RoleName, SecretName, UserName};
 use crate::oidc::{self, TokenIdentity};
 use crate::path::Path;
 use crate::platform::certificate;
@@ -31,7 +31,7 @@ impl User {
     pub fn may(&self, action: Action, secret: &SecretName) -> bool {
         self.grants().any(|grant| match grant {
             Grant::Secrets { actions, secrets } => actions.contains(&action) && secrets.contains(secret),
-            Grant::Packages(_) | Grant::Manifest | Grant::Marbles { .. } => false,
+            _ => false,
         })
     }
 
@@ -40,7 +40,7 @@ impl User {
     pub fn may_on(&self, action: InstanceAction, marble: &str) -> bool {
         self.grants().any(|grant| match grant {
             Grant::Marbles { actions, marbles } => actions.contains(&action) && marbles.contains(marble),
-            Grant::Secrets { .. } | Grant::Packages(_) | Grant::Manifest => false,
+            _ => false,
         })
     }
 
@@ -48,6 +48,31 @@ impl User {
     #[must_use]
     pub fn may_raise(&self, package: &str) -> bool {
         self.grants().any(|grant| matches!(grant, Grant::Packages(packages) if packages.contains(package)))
+    }
+
+    /// Whether one of the user's roles grants this action on this repository of the broker.
+    #[must_use]
+    pub fn may_in(&self, action: ResourceAction, repository: &RepositoryName) -> bool {
+        self.grants().any(|grant| match grant {
+            Grant::Repositories { actions, repositories } => {
+                actions.contains(&action) && repositories.contains(repository)
+            }
+            _ => false,
+        })
+    }
+
+    /// Whether one of the user's roles grants this action on any repository of the broker: for what belongs to none,
+    /// such as sessions.
+    #[must_use]
+    pub fn may_in_some(&self, action: ResourceAction) -> bool {
+        self.grants()
+            .any(|grant| matches!(grant, Grant::Repositories { actions, .. } if actions.contains(&action)))
+    }
+
+    /// Whether one of the user's roles lets it bring statements about reference values.
+    #[must_use]
+    pub fn may_write_references(&self) -> bool {
+        self.grants().any(|grant| *grant == Grant::References)
     }
 
     /// Whether one of the user's roles lets it take part in updates of the manifest.
@@ -101,6 +126,15 @@ pub enum Grant {
         /// On instances of which.
         marbles: BTreeSet<MarbleName>,
     },
+    /// A set of actions on repositories of the broker.
+    Repositories {
+        /// What.
+        actions: BTreeSet<ResourceAction>,
+        /// On which; never empty.
+        repositories: BTreeSet<RepositoryName>,
+    },
+    /// Bringing signed statements about reference values, and removing them.
+    References,
 }
 
 /// What a user can be permitted to do.
@@ -125,6 +159,49 @@ pub enum InstanceAction {
     EvictInstance,
 }
 
+/// What a user can be permitted to do with resources of the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum ResourceAction {
+    /// Download the value of a resource.
+    ReadResource,
+    /// Upload a resource.
+    WriteResource,
+    /// Delete an uploaded resource.
+    DeleteResource,
+    /// See which there are.
+    ListResources,
+    /// See why a guest was given a resource, or was not.
+    ExplainSessions,
+    /// Have the coordinator wrap a key under a resource that unwraps it.
+    WrapKey,
+}
+
+impl ResourceAction {
+    /// Every action, in the order of the documentation.
+    pub const ALL: [Self; 6] = [
+        Self::ReadResource,
+        Self::WriteResource,
+        Self::DeleteResource,
+        Self::ListResources,
+        Self::ExplainSessions,
+        Self::WrapKey,
+    ];
+
+    /// The word for it in a role.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ReadResource => "ReadResource",
+            Self::WriteResource => "WriteResource",
+            Self::DeleteResource => "DeleteResource",
+            Self::ListResources => "ListResources",
+            Self::ExplainSessions => "ExplainSessions",
+            Self::WrapKey => "WrapKey",
+        }
+    }
+}
+
 pub(crate) fn resolve_roles(
     roles: &BTreeMap<String, wire::Role>,
     document: &wire::Document,
@@ -147,10 +224,21 @@ pub(crate) fn resolve_roles(
                 }
                 only_action(wire, "UpdateManifest", &here, faults).then_some(Grant::Manifest)
             }
+            "Repositories" => repositories_role(wire, document.broker.as_ref(), &here, faults),
+            "References" => {
+                if !wire.resource_names.is_empty() {
+                    let message = "who signs which reference values is said in `Broker.ReferenceSigners`";
+                    faults.add(&here.field("ResourceNames"), Code::NotApplicable, message);
+                }
+                only_action(wire, "WriteReference", &here, faults).then_some(Grant::References)
+            }
             other => {
                 let message = format!("`{}` is not a type of resource", shown(other));
                 faults.add_with(&here.field("ResourceType"), Code::InvalidValue, message, || {
-                    suggestion(other, &["Secrets", "Packages", "Manifest", "Marbles"])
+                    suggestion(
+                        other,
+                        &["Secrets", "Packages", "Manifest", "Marbles", "Repositories", "References"],
+                    )
                 });
                 continue;
             }
@@ -248,6 +336,42 @@ fn marbles_role(
         names.extend(marble.parse::<MarbleName>().ok());
     }
     Grant::Marbles { actions, marbles: names }
+}
+
+fn repositories_role(
+    wire: &wire::Role,
+    broker: Option<&wire::Broker>,
+    at: &Path<'_>,
+    faults: &mut Collector<'_>,
+) -> Option<Grant> {
+    let mut actions = BTreeSet::new();
+    for (i, text) in wire.actions.iter().enumerate() {
+        match ResourceAction::ALL.into_iter().find(|action| action.as_str().eq_ignore_ascii_case(text)) {
+            Some(action) => drop(actions.insert(action)),
+            None => {
+                let message = format!("`{}` is not an action on repositories", shown(text));
+                faults.add_with(&at.field("Actions").index(i), Code::InvalidValue, message, || {
+                    suggestion(text, &ResourceAction::ALL.map(ResourceAction::as_str))
+                });
+            }
+        }
+    }
+    let none = BTreeMap::new();
+    let known = broker.map_or(&none, |broker| &broker.repositories);
+    let mut repositories = BTreeSet::new();
+    let list = at.field("ResourceNames");
+    for (i, name) in wire.resource_names.iter().enumerate() {
+        let here = list.index(i);
+        if !exists(name, "repository", known, &here, faults) {
+            continue;
+        }
+        if actions.contains(&ResourceAction::WriteResource) && known[name].policy.is_none() {
+            let message = "nothing is uploaded into this repository: it has no policy for that";
+            faults.hint(&here, Code::RoleNotPermitted, message, "give the repository a `Policy`");
+        }
+        repositories.extend(name.parse::<RepositoryName>().ok());
+    }
+    (!repositories.is_empty()).then_some(Grant::Repositories { actions, repositories })
 }
 
 fn packages_role(

@@ -1,5 +1,7 @@
 //! The manifest through its public API: what is accepted, what each rule refuses, and what people read.
 
+#[path = "it/broker.rs"]
+mod broker;
 #[path = "it/documents.rs"]
 mod documents;
 #[path = "it/hostile.rs"]

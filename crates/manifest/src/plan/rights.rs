@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Changes, Effect, Kind, differences, opens_if, pairs};
 use crate::manifest::Manifest;
-use crate::user::{Action, Grant, InstanceAction, Role, User};
+use crate::user::{Action, Grant, InstanceAction, ResourceAction, Role, User};
 
 pub(super) fn compare(old: &Manifest, new: &Manifest, changes: &mut Changes) {
     for (name, before, after) in pairs(old.users(), new.users()) {
@@ -25,21 +25,46 @@ pub(super) fn compare(old: &Manifest, new: &Manifest, changes: &mut Changes) {
         for (is_new, right) in differences(&rights(before), &rights(after)) {
             let may = if is_new { "may now" } else { "may no longer" };
             let (kind, object, words) = match right {
-                Right::On(Action::ReadSecret, secret) => (Kind::UserReads, secret, format!("read {secret}")),
+                Right::On(Action::ReadSecret, secret) => {
+                    (Kind::UserReads, secret.clone(), format!("read {secret}"))
+                }
                 Right::On(Action::WriteSecret, secret) => {
-                    (Kind::UserWrites, secret, format!("write {secret}"))
+                    (Kind::UserWrites, secret.clone(), format!("write {secret}"))
                 }
                 Right::On(Action::RotateSecret, secret) => {
-                    (Kind::UserRotates, secret, format!("have {secret} made anew"))
+                    (Kind::UserRotates, secret.clone(), format!("have {secret} made anew"))
                 }
                 Right::Of(InstanceAction::ReadInstances, marble) => {
-                    (Kind::UserSees, marble, format!("see instances of {marble}"))
+                    (Kind::UserSees, marble.clone(), format!("see instances of {marble}"))
                 }
                 Right::Of(InstanceAction::EvictInstance, marble) => {
-                    (Kind::UserEvicts, marble, format!("evict instances of {marble}"))
+                    (Kind::UserEvicts, marble.clone(), format!("evict instances of {marble}"))
                 }
-                Right::Raise(package) => {
-                    (Kind::UserRaises, package, format!("raise the security version of package {package}"))
+                Right::Raise(package) => (
+                    Kind::UserRaises,
+                    package.clone(),
+                    format!("raise the security version of package {package}"),
+                ),
+                Right::In(action, repository) => {
+                    let words = match action {
+                        ResourceAction::ReadResource => format!("read resources of repository {repository}"),
+                        ResourceAction::WriteResource => format!("upload into repository {repository}"),
+                        ResourceAction::DeleteResource => format!("delete from repository {repository}"),
+                        ResourceAction::ListResources => format!("list repository {repository}"),
+                        ResourceAction::ExplainSessions => {
+                            format!("see why guests get resources of repository {repository}")
+                        }
+                        ResourceAction::WrapKey => {
+                            format!("have keys wrapped under resources of repository {repository}")
+                        }
+                    };
+                    (Kind::UserResources, format!("{} {repository}", action.as_str()), words)
+                }
+                Right::References => {
+                    let words =
+                        format!("user {name} {may} bring and remove statements about reference values");
+                    changes.add(opens_if(is_new), Kind::UserReferences, name, words);
+                    continue;
                 }
                 Right::Update => {
                     let words = format!("user {name} {may} take part in updates of the manifest");
@@ -57,6 +82,8 @@ enum Right {
     On(Action, String),
     Of(InstanceAction, String),
     Raise(String),
+    In(ResourceAction, String),
+    References,
     Update,
 }
 
@@ -80,6 +107,12 @@ fn rights(user: Option<&User>) -> BTreeSet<Right> {
                 rights.extend(packages.iter().map(|package| Right::Raise(package.to_string())));
             }
             Grant::Manifest => drop(rights.insert(Right::Update)),
+            Grant::Repositories { actions, repositories } => {
+                for action in actions {
+                    rights.extend(repositories.iter().map(|name| Right::In(*action, name.to_string())));
+                }
+            }
+            Grant::References => drop(rights.insert(Right::References)),
         }
     }
     rights

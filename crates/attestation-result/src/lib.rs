@@ -5,6 +5,7 @@
 //! `ear_status` says what the verdict says: a refusal is `contraindicated`, an emulated platform never better than
 //! `warning`.
 
+pub mod coco;
 mod read;
 mod token;
 mod vector;

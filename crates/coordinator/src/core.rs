@@ -8,6 +8,7 @@
 
 mod activation;
 pub mod anchor;
+pub mod broker;
 mod epoch;
 mod event;
 mod eviction;

@@ -23,6 +23,7 @@ mod cbor;
 pub mod cca;
 mod claims;
 pub mod cmw;
+pub mod coco;
 pub mod conveyed;
 pub mod corim;
 pub mod cose;

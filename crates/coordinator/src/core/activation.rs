@@ -8,7 +8,7 @@ use attested_tls::{
 };
 use evidence::Platform;
 use manifest::{
-    AcceptedCode, Access, Infrastructure, Log, Manifest, Marble, PlatformPolicy, Signer, Workload,
+    AcceptedCode, Access, Infrastructure, Log, Manifest, Marble, Package, PlatformPolicy, Signer, Workload,
 };
 use rustls::pki_types::CertificateDer;
 use serde_bytes::ByteArray;
@@ -76,12 +76,22 @@ pub fn expectations(state: &State, platform: Platform, claims: &[u8]) -> Result<
 
 /// Policy and reference values for a Marble of this epoch on `platform`.
 pub(super) fn accepted(epoch: u64, marble: &Marble, platform: Platform) -> Result<Expectations, Refusal> {
-    let package = &marble.package;
+    let label = format!("Marble {}, epoch {epoch}", marble.name);
+    accepted_as(&marble.package, label, platform, marble.name.as_str())
+}
+
+/// Policy and reference values for a package on `platform`, under this label; `whose` says in a refusal who it is.
+pub(super) fn accepted_as(
+    package: &Package,
+    label: String,
+    platform: Platform,
+    whose: &str,
+) -> Result<Expectations, Refusal> {
     let mut policy = Policy::production();
-    policy.name = format!("Marble {}, epoch {epoch}", marble.name);
+    policy.name = label;
     let Some(accepted) = package.accepted.get(&platform) else {
         let accepted = package.accepted.keys().map(ToString::to_string).collect();
-        return Err(Refusal::Platform { marble: marble.name.to_string(), platform, accepted });
+        return Err(Refusal::Platform { marble: whose.to_owned(), platform, accepted });
     };
     apply(&mut policy, &accepted.policy)?;
     let label = format!("package {} of the manifest", package.name);
@@ -169,7 +179,12 @@ fn status(word: manifest::TcbStatus) -> TcbStatus {
 /// names any. As in MarbleRun, that is asked on `SWHardeningNeeded` only: other statuses are not accepted, or
 /// accepted as they are.
 pub(super) fn advisories(marble: &Marble, appraised: &Appraised) -> Result<(), Refusal> {
-    let accepted = marble.package.accepted.get(&appraised.platform());
+    advisories_of(&marble.package, marble.name.as_str(), appraised)
+}
+
+/// As [`advisories`], for a package.
+pub(super) fn advisories_of(package: &Package, whose: &str, appraised: &Appraised) -> Result<(), Refusal> {
+    let accepted = package.accepted.get(&appraised.platform());
     let Some(accepted) = accepted.and_then(|accepted| accepted.policy.accepted_advisories.as_ref()) else {
         return Ok(());
     };
@@ -177,7 +192,7 @@ pub(super) fn advisories(marble: &Marble, appraised: &Appraised) -> Result<(), R
     let open = |advisory: &&String| !accepted.contains(&advisory.to_ascii_uppercase());
     let unaccepted: Vec<_> = tcb.advisories.iter().filter(open).cloned().collect();
     if tcb.status == Some(TcbStatus::SWHardeningNeeded) && !unaccepted.is_empty() {
-        return Err(Refusal::Advisories { marble: marble.name.to_string(), unaccepted });
+        return Err(Refusal::Advisories { marble: whose.to_owned(), unaccepted });
     }
     Ok(())
 }
@@ -187,6 +202,15 @@ pub(super) fn advisories(marble: &Marble, appraised: &Appraised) -> Result<(), R
 pub(super) fn infrastructure(
     manifest: &Manifest,
     marble: &Marble,
+    appraised: &Appraised,
+) -> Result<(), Refusal> {
+    infrastructure_of(manifest, marble.name.as_str(), appraised)
+}
+
+/// As [`infrastructure`], for whoever it is.
+pub(super) fn infrastructure_of(
+    manifest: &Manifest,
+    whose: &str,
     appraised: &Appraised,
 ) -> Result<(), Refusal> {
     let infrastructures = &manifest.settings().infrastructures;
@@ -213,7 +237,7 @@ pub(super) fn infrastructure(
         return Ok(());
     }
     Err(Refusal::Infrastructure {
-        marble: marble.name.to_string(),
+        marble: whose.to_owned(),
         accepted: infrastructures.keys().cloned().collect(),
     })
 }

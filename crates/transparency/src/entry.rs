@@ -227,6 +227,22 @@ pub enum Fact {
         /// How many records of the state log were left.
         records: u64,
     },
+    /// A statement about reference values counts from now on, as far as the manifest lets it.
+    ReferenceAdded {
+        /// Who brought it.
+        user: String,
+        /// Its bytes.
+        statement: Digest,
+        /// Who signed it, by the manifest's names.
+        signers: Names,
+    },
+    /// A statement about reference values counts no more.
+    ReferenceRemoved {
+        /// Who took it away.
+        user: String,
+        /// Its bytes.
+        statement: Digest,
+    },
 }
 
 /// 32 bytes, in hexadecimal digits.

@@ -175,7 +175,9 @@ impl History {
             | Fact::SecretsRotated { .. }
             | Fact::SecretsExpired { .. }
             | Fact::SecretsExposed { .. }
-            | Fact::AnchorReset { .. } => {}
+            | Fact::AnchorReset { .. }
+            | Fact::ReferenceAdded { .. }
+            | Fact::ReferenceRemoved { .. } => {}
             Fact::Founded { .. } | Fact::ManifestSet { .. } => return Err(Rule::Founding),
         }
         Ok(())

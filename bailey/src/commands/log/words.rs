@@ -83,6 +83,16 @@ fn sentence(fact: &Fact) -> String {
             "{} accepted the state as it is after {records} records, and the loss of any that came after",
             names(holders)
         ),
+        Fact::ReferenceAdded { user, statement, signers } => {
+            format!(
+                "{user} added statement {} about reference values, by {}",
+                short(statement),
+                names(signers)
+            )
+        }
+        Fact::ReferenceRemoved { user, statement } => {
+            format!("{user} removed statement {} about reference values", short(statement))
+        }
     }
 }
 

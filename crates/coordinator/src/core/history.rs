@@ -110,6 +110,14 @@ impl Entry {
             Event::AnchorReset { holders, length, at } => {
                 (at, "State anchored anew", json!({ "holders": holders, "records": length }))
             }
+            Event::ReferenceAdded { user, statement, signers, series, at } => {
+                let id = hex::encode(transparency::Digest::of(statement).0);
+                let details = json!({ "user": user, "statement": id, "signers": signers, "series": series });
+                (at, "Reference statement added", details)
+            }
+            Event::ReferenceRemoved { user, id, at } => {
+                (at, "Reference statement removed", json!({ "user": user, "statement": hex::encode(**id) }))
+            }
             Event::Founded { .. }
             | Event::Anchored { .. }
             | Event::SecretsWritten { .. }

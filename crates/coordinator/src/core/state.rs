@@ -20,6 +20,7 @@ use super::{
     event::{Epoch, SealedAuthority},
     history::Entry,
     instances::{Activated, Instances},
+    references::References,
     revocation::{Readers, Revocations},
     rollback::Undo,
     transparency::{self, Log},
@@ -65,6 +66,7 @@ pub struct Mesh {
     undo: Option<Arc<Undo>>,
     revocations: Revocations,
     readers: Readers,
+    references: References,
 }
 
 /// Marble, instance, name.
@@ -216,6 +218,7 @@ impl State {
                     undo: None,
                     revocations: Revocations::default(),
                     readers: Readers::default(),
+                    references: References::default(),
                 };
                 mesh.replace(generated, at, |_| true);
                 self.mesh = Some(mesh);
@@ -315,6 +318,7 @@ impl State {
         mesh.instances = Instances::default();
         mesh.undo = None;
         if let Some(manifest) = manifest {
+            mesh.references.forget_verified();
             mesh.manifest = manifest;
         }
         Ok(())
@@ -372,7 +376,8 @@ impl State {
     /// How much there is that grows: instances, secrets, counters, lines of the update log.
     pub fn size(&self) -> usize {
         let of = |mesh: &Mesh| {
-            let grown = [mesh.secrets.len(), mesh.revocations.len(), mesh.readers.len()];
+            let grown =
+                [mesh.secrets.len(), mesh.revocations.len(), mesh.readers.len(), mesh.references.len()];
             mesh.instances.len() + mesh.counters.size() + mesh.history.len() + grown.iter().sum::<usize>()
         };
         self.mesh.as_ref().map_or(0, of)
@@ -474,6 +479,10 @@ impl Mesh {
                     self.secrets.expose(&name, version, withheld);
                 }
             }
+            Event::ReferenceAdded { user, statement, signers, series, at } => {
+                self.references.added(statement.into_vec(), (user, at), &signers, series);
+            }
+            Event::ReferenceRemoved { user: _, id, at } => self.references.removed(&id, at),
             _ => return Err("an event that no mesh has".into()),
         }
         Ok(())
@@ -573,6 +582,11 @@ impl Mesh {
     /// Who was sent away.
     pub fn revocations(&self) -> &Revocations {
         &self.revocations
+    }
+
+    /// Statements about reference values.
+    pub fn references(&self) -> &References {
+        &self.references
     }
 
     /// What was delivered to machines.

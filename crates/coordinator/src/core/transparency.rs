@@ -460,6 +460,18 @@ fn facts(event: &Event, before: &State) -> (i64, Vec<Fact>) {
             facts.extend(few(exposed, |secrets| Fact::SecretsExposed { secrets, withheld: *withheld }));
             (*at, facts)
         }
+        Event::ReferenceAdded { user, statement, at, signers, series: _ } => {
+            let added = Fact::ReferenceAdded {
+                user: user.clone(),
+                statement: Digest::of(statement),
+                signers: signers.iter().collect(),
+            };
+            (*at, vec![added])
+        }
+        Event::ReferenceRemoved { user, id, at } => {
+            let statement = Digest(id.into_array());
+            (*at, vec![Fact::ReferenceRemoved { user: user.clone(), statement }])
+        }
     }
 }
 

@@ -94,6 +94,13 @@ impl IntoResponse for Refusal {
             | Refusal::Overtaken { .. } => StatusCode::CONFLICT,
             Refusal::Evicted { .. } | Refusal::NoMachine { .. } => StatusCode::FORBIDDEN,
             Refusal::UnknownInstance { .. } | Refusal::UnknownMachine { .. } => StatusCode::NOT_FOUND,
+            Refusal::Statement(_)
+            | Refusal::ReferenceSigner { .. }
+            | Refusal::TrustRootRolledBack { .. }
+            | Refusal::ReferenceRolledBack { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Refusal::ReferenceKnown { .. } | Refusal::TooManyReferences { .. } => StatusCode::CONFLICT,
+            Refusal::UnknownReference { .. } => StatusCode::NOT_FOUND,
+            Refusal::NoReferences { .. } => StatusCode::FORBIDDEN,
         };
         failure(status, self.code(), &self.to_string(), self.details())
     }

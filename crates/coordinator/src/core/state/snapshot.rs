@@ -23,7 +23,7 @@ use crate::core::{
     epoch,
     event::{Epoch, SealedAuthority},
     history::Entry,
-    instances,
+    instances, references,
     revocation::{self, Readers},
     rollback::Undo,
     transparency::{Log, LogRecord},
@@ -68,6 +68,7 @@ struct MeshRecord {
     revocations: revocation::Record,
     /// Machine, Marble, what was delivered.
     readers: Vec<(String, String, instances::Delivered)>,
+    references: references::Record,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -152,6 +153,7 @@ fn mesh_record(mesh: &Mesh, identity: &IdentityKey) -> Result<MeshRecord, Refusa
         undo,
         revocations,
         readers,
+        references,
     } = mesh;
     let optional = |secret: &Option<Zeroizing<[u8; 32]>>| secret.as_ref().map(|it| ByteArray::new(**it));
     Ok(MeshRecord {
@@ -188,6 +190,7 @@ fn mesh_record(mesh: &Mesh, identity: &IdentityKey) -> Result<MeshRecord, Refusa
         undo: undo.as_deref().map(undo_record),
         revocations: revocations.record(),
         readers: readers.record(),
+        references: references.record(),
     })
 }
 
@@ -227,6 +230,7 @@ fn mesh_of(record: MeshRecord, identity: &IdentityKey) -> Result<Mesh, String> {
         undo: record.undo.map(undo_of).transpose()?.map(Arc::new),
         revocations: record.revocations.into(),
         readers: Readers::from(record.readers),
+        references: record.references.into(),
     })
 }
 

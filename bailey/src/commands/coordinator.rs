@@ -52,6 +52,9 @@ pub struct Start {
     /// Where Prometheus finds metrics
     #[arg(long, value_name = "IP:PORT")]
     metrics_address: Option<SocketAddr>,
+    /// Where guests that are no Marbles find the key broker (docs/broker.md)
+    #[arg(long = "broker", value_name = "IP:PORT")]
+    broker_address: Option<SocketAddr>,
     /// A member of etcd, as http://127.0.0.1:2379, in which coordinators share the state; may be given several times
     #[arg(long, value_name = "URL")]
     etcd: Vec<String>,
@@ -114,14 +117,21 @@ impl Start {
             mesh: Some(self.mesh_address),
             marbles: Some(self.marble_address),
             metrics: self.metrics_address,
+            broker: self.broker_address,
             etcd: self.etcd_plan()?,
             tpm: self.tpm.clone(),
         };
         let (mesh, verified) = Mesh::found(&machine, "coordinator", &plan, owner).await?;
         let mut replicas = Vec::new();
         for number in 2..=self.replicas {
-            let plan =
-                CoordinatorPlan { listen: None, mesh: None, marbles: None, metrics: None, ..plan.clone() };
+            let plan = CoordinatorPlan {
+                listen: None,
+                mesh: None,
+                marbles: None,
+                metrics: None,
+                broker: None,
+                ..plan.clone()
+            };
             let (replica, _) = Mesh::found(&machine, &format!("coordinator-{number}"), &plan, owner).await?;
             replicas.push(replica.endpoint().to_string());
         }
@@ -182,7 +192,8 @@ impl Start {
         if self.json {
             return print_json(&json!({
                 "emulated": true, "coordinator": told.endpoint, "marbles": self.marble_address,
-                "mesh": self.mesh_address, "metrics": self.metrics_address, "reference": told.reference,
+                "mesh": self.mesh_address, "metrics": self.metrics_address, "broker": self.broker_address,
+                "reference": told.reference,
                 "emulated_roots": told.roots, "folder": told.folder, "mode": told.mode,
                 "replicas": told.replicas,
                 "owner": told.owner.as_ref().map(|(certificate, key)| json!({ "certificate": certificate, "key": key })),
@@ -205,6 +216,9 @@ impl Start {
         crate::say!("  Keeps                {}", self.mesh_address);
         if let Some(metrics) = self.metrics_address {
             crate::say!("  metrics              http://{metrics}/metrics");
+        }
+        if let Some(broker) = self.broker_address {
+            crate::say!("  key broker           https://{broker}/kbs/v0   (for guests; docs/broker.md)");
         }
         crate::say!("  folder               {}", told.folder.display());
         let root = told.roots.join(if self.platform == Platform::Snp { "ark.pem" } else { "sgx-root.pem" });

@@ -44,6 +44,8 @@ pub struct CoordinatorPlan {
     pub marbles: Option<SocketAddr>,
     /// Where Prometheus finds metrics; nowhere if missing.
     pub metrics: Option<SocketAddr>,
+    /// Where guests that are no Marbles find the key broker; nowhere if missing.
+    pub broker: Option<SocketAddr>,
     /// The TPM that anchors its state, as `bailey-coordinator --tpm` takes it; none if missing. That there must be one
     /// is measured, and where it is not.
     pub tpm: Option<String>,

@@ -102,7 +102,12 @@ impl Mesh {
             "--mesh-address".into(),
             mesh_address.to_string(),
         ];
-        for (option, address) in [("--marble-address", plan.marbles), ("--metrics-address", plan.metrics)] {
+        let addresses = [
+            ("--marble-address", plan.marbles),
+            ("--metrics-address", plan.metrics),
+            ("--broker-address", plan.broker),
+        ];
+        for (option, address) in addresses {
             arguments
                 .extend(address.into_iter().flat_map(|address| [option.to_owned(), address.to_string()]));
         }

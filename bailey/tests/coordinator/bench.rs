@@ -119,7 +119,7 @@ impl Bench {
         let url = format!("https://localhost:{}", client.local_addr().unwrap().port());
         let mesh_address = mesh.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let listeners = Listeners { client, mesh, marbles: None, metrics: None };
+        let listeners = Listeners { client, mesh, marbles: None, metrics: None, broker: None };
         tokio::spawn(coordinator.serve(listeners, stop.clone()));
         // What the user of a test remembers is not asked here.
         let nothing = tempfile::tempdir().unwrap().path().join("heads").display().to_string();

@@ -10,7 +10,10 @@
 //! SNP's numbers are numbers and its flags booleans, and both are text for VMs of Azure. (Earlier versions had base64 and
 //! text throughout. `sev-snp-measure` prints hexadecimal unless told otherwise.)
 
+mod strict;
 mod tee;
+mod token;
+mod verifier;
 
 use std::collections::BTreeMap;
 
@@ -19,6 +22,11 @@ use evidence::Evidence;
 use serde_json::{Map, Value as Json, json};
 
 use crate::{Tier, Vector};
+
+pub use token::{
+    Expected, Issue, MAX_LIFETIME, MAX_TOKEN, Mesh, TEE_PUBKEY, Untrusted, Unverified, Verified, sign,
+};
+pub use verifier::{Emulation, InvalidTrust, PublishedKey, SIGNER_OID, Verifier, issuer_of, jwks};
 
 /// The profile of the claims.
 pub const PROFILE: &str = "tag:github.com,2024:confidential-containers/Trustee";
@@ -47,7 +55,7 @@ pub struct InitData {
 
 /// Whose verdict it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verifier {
+pub struct AppraisedBy {
     /// Who runs it.
     pub developer: String,
     /// The build, such as `bailey 0.1.0`.
@@ -84,7 +92,7 @@ pub enum Attester<'a> {
 /// The claims about a guest.
 #[derive(Clone, Debug)]
 pub struct Claims<'a> {
-    verifier: Verifier,
+    verifier: AppraisedBy,
     packages: Vec<String>,
     runtime: RuntimeData,
     init_data: Option<InitData>,
@@ -102,7 +110,7 @@ impl Attester<'_> {
     }
 
     /// How far it is trusted, and the vector.
-    fn status(&self, verifier: &Verifier) -> (Tier, Vector) {
+    fn status(&self, verifier: &AppraisedBy) -> (Tier, Vector) {
         let (tier, vector) = match self {
             Self::Appraised { verdict, .. } => {
                 let vector = Vector::of(verdict);
@@ -128,7 +136,7 @@ fn is_emulation(origin: &Origin) -> bool {
 impl<'a> Claims<'a> {
     /// About the guest whose own Evidence `cpu` is, and that is one or several of the manifest's `packages`.
     pub fn new(
-        verifier: Verifier,
+        verifier: AppraisedBy,
         packages: impl IntoIterator<Item = impl Into<String>>,
         runtime: RuntimeData,
         cpu: Attester<'a>,
@@ -167,7 +175,7 @@ impl<'a> Claims<'a> {
                 submodules.insert(name, self.submodule(attester, tee, found, index == 0));
             }
         }
-        let Verifier { developer, build, mesh, epoch, manifest, .. } = &self.verifier;
+        let AppraisedBy { developer, build, mesh, epoch, manifest, .. } = &self.verifier;
         json!({
             "eat_profile": PROFILE,
             "ear.verifier-id": { "developer": developer, "build": build },

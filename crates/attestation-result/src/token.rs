@@ -2,13 +2,14 @@
 //! own knowledge: none is ever taken from a token (S-38).
 
 use appraisal::UnixTime;
-use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey,
 };
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use coset::{CborSerializable, CoseSign1, CoseSign1Builder, HeaderBuilder, TaggedCborSerializable, iana};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation};
 use serde_json::Value as Json;
 
 use crate::{Ear, PROFILE, Token};
@@ -23,10 +24,9 @@ const P256_PREFIX: [u8; 26] = [
 /// How far the clocks of verifier and relying party may differ, seconds.
 const LEEWAY: u64 = 60;
 
-/// The verifier's key: ECDSA over P-256.
+/// The verifier's key: ECDSA over P-256. The library wipes it when it goes.
 pub struct SigningKey {
     pair: EcdsaKeyPair,
-    pkcs8: Vec<u8>,
     id: String,
 }
 
@@ -39,6 +39,15 @@ pub enum TokenError {
     /// The library failed to sign.
     #[error("the token could not be signed")]
     Signing,
+    /// The claims name no key of the guest.
+    #[error("the claims name no key that the guest's Evidence covers")]
+    Claims,
+    /// It would be good for no time, or for longer than a day.
+    #[error("a token must be good for some time, and for no more than a day")]
+    Lifetime,
+    /// It would be longer than readers take.
+    #[error("the token would be too long")]
+    TooLong,
 }
 
 /// Why a token is not believed.
@@ -68,10 +77,8 @@ impl SigningKey {
     pub fn from_pkcs8(der: &[u8]) -> Result<Self, TokenError> {
         let pair =
             EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der).map_err(|_| TokenError::Key)?;
-        let spki: PublicKeyX509Der<'_> = pair.public_key().as_der().map_err(|_| TokenError::Key)?;
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, spki.as_ref());
-        let id = digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { pkcs8: der.to_vec(), pair, id })
+        let id = VerifyingKey { point: pair.public_key().as_ref().to_vec() }.id();
+        Ok(Self { pair, id })
     }
 
     /// What a relying party needs to know of it.
@@ -82,6 +89,17 @@ impl SigningKey {
     /// The first half of SHA-256 of its `SubjectPublicKeyInfo`, hexadecimal: the tokens' key id.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Header and claims as a JWS in the compact form (RFC 7515, §3.1).
+    pub(crate) fn jws(&self, header: &Header, claims: &Json) -> Result<String, TokenError> {
+        let part = |json: serde_json::Result<Vec<u8>>| {
+            json.map(|json| URL_SAFE_NO_PAD.encode(json)).map_err(|_| TokenError::Signing)
+        };
+        let signed = format!("{}.{}", part(serde_json::to_vec(header))?, part(serde_json::to_vec(claims))?);
+        let signature =
+            self.pair.sign(&SystemRandom::new(), signed.as_bytes()).map_err(|_| TokenError::Signing)?;
+        Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
     }
 }
 
@@ -100,6 +118,18 @@ impl VerifyingKey {
     /// Takes DER `SubjectPublicKeyInfo` of a P-256 key with an uncompressed point (RFC 5480).
     pub fn from_spki(spki: &[u8]) -> Option<Self> {
         Self::from_point(spki.strip_prefix(&P256_PREFIX)?)
+    }
+
+    /// The uncompressed point, 65 bytes.
+    pub fn point(&self) -> &[u8] {
+        &self.point
+    }
+
+    /// The first half of SHA-256 of its `SubjectPublicKeyInfo`, hexadecimal: the tokens' key id.
+    pub fn id(&self) -> String {
+        let spki = [P256_PREFIX.as_slice(), &self.point].concat();
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &spki);
+        hex::encode(&digest.as_ref()[..16])
     }
 
     /// The claims of a token of either form that this key signed, valid at `now`, under their names in JSON.
@@ -125,8 +155,7 @@ impl Ear {
     pub fn to_jwt(&self, key: &SigningKey) -> Result<String, TokenError> {
         let mut header = Header::new(Algorithm::ES256);
         header.kid = Some(key.id.clone());
-        jsonwebtoken::encode(&header, &self.to_json(), &EncodingKey::from_ec_der(&key.pkcs8))
-            .map_err(|_| TokenError::Signing)
+        key.jws(&header, &self.to_json())
     }
 
     /// Signs the claims as a CWT: COSE_Sign1, tagged.

@@ -2,10 +2,10 @@
 //! in the numbers that all verifiers share.
 
 use appraisal::{Code, Origin, Outcome, Verdict};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How far an attester can be trusted (AR4SI, §2.3.2; EAR, "ear_status").
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tier {
     /// Nothing is said.

@@ -308,7 +308,7 @@ async fn network() {
     let client = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mesh = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (api, address) = (client.local_addr().unwrap(), mesh.local_addr().unwrap());
-    let listeners = Listeners { client, mesh, marbles: None, metrics: None };
+    let listeners = Listeners { client, mesh, marbles: None, metrics: None, broker: None };
     tokio::spawn(coordinator.serve(listeners, tokio_util::sync::CancellationToken::new()));
 
     let mut connections = Vec::new();

@@ -2,6 +2,7 @@
 //! that their holders made themselves. What a certificate says comes from the manifest and the appraisal,
 //! never from a request (S-07).
 
+use attestation_result::coco::SIGNER_OID;
 use attested_tls::marble::{IDENTITY_OID, MarbleIdentity};
 use aws_lc_rs::{
     digest,
@@ -177,6 +178,21 @@ impl Authority {
     ) -> Result<Leaf, AuthorityError> {
         let params = leaf_params(&marked("Bailey Coordinator", emulated), names, now, CLIENT_API_LIFETIME)?;
         self.certify(params, &SubjectPublicKeyInfo::from_der(public_key)?)
+    }
+
+    /// A key that signs attestation tokens for as long as the epoch lasts, and its certificate: for that purpose and no
+    /// other, under no name that anything is reached at (S-07).
+    pub fn token_signer(
+        &self,
+        epoch: u64,
+        emulated: bool,
+        now: UnixTime,
+    ) -> Result<(Zeroizing<Vec<u8>>, Leaf), AuthorityError> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let name = marked(&format!("Bailey Token Signer, epoch {epoch}"), emulated);
+        let mut params = leaf_params(&name, &[], now, AUTHORITY_LIFETIME)?;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::Other(SIGNER_OID.to_vec())];
+        Ok((Zeroizing::new(key.serialize_der()), self.certify(params, &key)?))
     }
 
     fn certify(&self, params: CertificateParams, key: &impl PublicKeyData) -> Result<Leaf, AuthorityError> {

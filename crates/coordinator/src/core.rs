@@ -26,10 +26,12 @@ mod refusal;
 mod rehearsal;
 mod render;
 pub mod replica;
+pub mod resources;
 mod revocation;
 mod rollback;
 mod rotation;
 mod secrets;
+pub mod signers;
 mod state;
 mod stored;
 pub mod token;
@@ -180,7 +182,8 @@ pub fn recovered(
     let mesh = state.running()?;
     let root = Authority::root(emulated, now)?;
     let identity = state.identity();
-    let (epoch, intermediate) = epoch::below(&root, identity, mesh.epoch() + 1, emulated, now)?;
+    let (epoch, intermediate) =
+        epoch::below(&root, identity, (mesh.epoch() + 1, mesh.manifest()), emulated, now)?;
     let certificates = update::certificates(mesh.manifest());
     Ok(Event::Recovered {
         holders,
@@ -208,7 +211,8 @@ pub fn write_secrets(
 pub use activation::{activate, add_emulated_roots, expectations, may_stay, renew};
 
 #[cfg(test)]
-pub(crate) fn next_epoch(state: &State, now: UnixTime) -> Result<event::Epoch, Refusal> {
+pub(crate) fn next_epoch(state: &State, manifest: &Manifest, now: UnixTime) -> Result<event::Epoch, Refusal> {
     let number = state.mesh().map_or(0, Mesh::epoch) + 1;
-    epoch::below(state.root(), state.identity(), number, state.emulated(), now).map(|(epoch, _)| epoch)
+    let next = (number, manifest);
+    epoch::below(state.root(), state.identity(), next, state.emulated(), now).map(|(epoch, _)| epoch)
 }

@@ -32,6 +32,9 @@ struct Hints {
     /// Where Prometheus finds metrics, in the clear; nowhere unless given
     #[arg(long, value_name = "IP:PORT")]
     metrics_address: Option<SocketAddr>,
+    /// Where guests that are no Marbles find the key broker; nowhere unless given
+    #[arg(long, value_name = "IP:PORT")]
+    broker_address: Option<SocketAddr>,
     /// Files or folders of Endorsements for native programs (collateral, certificates, revocation lists)
     #[arg(long, value_name = "PATH")]
     endorsements: Vec<PathBuf>,
@@ -114,13 +117,15 @@ async fn run(hints: Hints) -> Result<()> {
         mesh: listen(hints.mesh_address).await?,
         marbles: listen_if(hints.marble_address).await?,
         metrics: listen_if(hints.metrics_address).await?,
+        broker: listen_if(hints.broker_address).await?,
     };
     let (client, mesh) = (listeners.client.local_addr()?, listeners.mesh.local_addr()?);
     let marbles = listeners.marbles.as_ref().and_then(|listener| listener.local_addr().ok());
     let metrics = listeners.metrics.as_ref().and_then(|listener| listener.local_addr().ok());
+    let broker = listeners.broker.as_ref().and_then(|listener| listener.local_addr().ok());
     tracing::info!(
         client = %client, mesh = %mesh, marbles = marbles.map(|it| it.to_string()),
-        metrics = metrics.map(|it| it.to_string()), "serving"
+        metrics = metrics.map(|it| it.to_string()), broker = broker.map(|it| it.to_string()), "serving"
     );
 
     let shutdown = CancellationToken::new();

@@ -2,6 +2,7 @@
 //! [`crate::core`]; here an event is made durable, then applied, then answered.
 
 mod anchor;
+mod broker_api;
 mod certificate;
 mod client_api;
 mod collateral;
@@ -156,6 +157,8 @@ pub struct Coordinator {
     evictions: watch::Sender<u64>,
     standing: Standing,
     stores: Stores,
+    /// Sessions of guests.
+    broker: broker_api::Broker,
 }
 
 /// What was decided: events, new shares if the recovery keys changed, and the answer.
@@ -246,6 +249,7 @@ impl Coordinator {
             evictions: watch::Sender::new(0),
             standing: Standing::default(),
             stores,
+            broker: broker_api::Broker::default(),
         });
         if let Some(telemetry) = &coordinator.telemetry {
             telemetry.observe(&coordinator);
@@ -265,6 +269,13 @@ impl Coordinator {
         let renewal = certificate::keep_fresh(self.clone(), sender, shutdown.clone());
         let client_api = client_api::serve(self.clone(), listeners.client, tls.clone(), shutdown.clone());
         let mesh_api = mesh_api::serve(self.clone(), listeners.mesh, shutdown.clone());
+        let guests = tls.clone();
+        let broker_api = async {
+            match listeners.broker {
+                Some(listener) => broker_api::serve(self.clone(), listener, guests, shutdown.clone()).await,
+                None => Ok(()),
+            }
+        };
         let marble_api = async {
             match listeners.marbles {
                 Some(listener) => marble_api::serve(self.clone(), listener, tls, shutdown.clone()).await,
@@ -282,7 +293,8 @@ impl Coordinator {
         let told = self.clone().tell(shutdown.clone());
         let kept = self.clone().keep_stores(shutdown.clone());
         tokio::try_join!(
-            renewal, client_api, mesh_api, marble_api, metrics, lapses, anchored, told, kept, stay
+            renewal, client_api, mesh_api, marble_api, metrics, lapses, anchored, told, kept, stay,
+            broker_api
         )
         .map(|_| ())
     }
@@ -622,6 +634,8 @@ pub struct Listeners {
     pub marbles: Option<TcpListener>,
     /// Metrics, in the clear.
     pub metrics: Option<TcpListener>,
+    /// The key broker, for guests that are no Marbles.
+    pub broker: Option<TcpListener>,
 }
 
 /// Why the coordinator cannot start or go on.

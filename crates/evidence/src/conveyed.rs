@@ -3,7 +3,8 @@
 //!
 //! Known: raw Evidence of every kind; hexadecimal and base64 text of it; CMW records and collections
 //! ([`crate::cmw`]); the kernel's TSM report as JSON or CBOR (`provider`, `outblob`, `auxblob`); an SNP report
-//! followed by the certificate table of the GHCB specification; `{"quote": …}` and `{"attestation_report": …}`; RA-TLS
+//! followed by the certificate table of the GHCB specification; `{"quote": …}` and `{"attestation_report": …}`, also by members
+//! ([`crate::coco`]); RA-TLS
 //! certificates ([`crate::ra_tls`]).
 
 use base64::Engine;
@@ -12,7 +13,7 @@ use ciborium::Value;
 use serde::Deserialize;
 
 use crate::cmw::{Cmw, Indicator};
-use crate::{Evidence, MAX_EVIDENCE, Malformed, ra_tls, snp};
+use crate::{Evidence, MAX_EVIDENCE, Malformed, coco, ra_tls, snp};
 
 const FORMAT: &str = "envelope";
 /// How many wrappings are taken off: text of a CMW of text, and no more.
@@ -82,6 +83,13 @@ impl Conveyed {
         if let Some(report) = TsmReport::read(bytes) {
             return self.open_tsm(label, &report, depth);
         }
+        if coco::recognises_snp(bytes) {
+            let conveyed = coco::read_snp(bytes)?;
+            self.evidence
+                .extend(conveyed.evidence.into_iter().map(|(_, evidence)| (label.clone(), evidence)));
+            self.stapled.extend(conveyed.stapled);
+            return Ok(());
+        }
         if let Some(named) = Named::read(bytes) {
             self.stapled.extend(named.stapled);
             return self.open(label, &named.evidence, depth + 1);
@@ -140,6 +148,11 @@ fn snp_with_table(bytes: &[u8]) -> Option<(&[u8], Vec<Vec<u8>>)> {
 /// The certificates of a table, in its order. None when it is no such table. The host fills it: nothing in it is
 /// trusted.
 pub fn certificate_table(table: &[u8]) -> Option<Vec<Vec<u8>>> {
+    Some(certificate_entries(table)?.into_iter().map(|(_, certificate)| certificate).collect())
+}
+
+/// As [`certificate_table`], with the GUID of each entry that says what it is.
+pub(crate) fn certificate_entries(table: &[u8]) -> Option<Vec<([u8; 16], Vec<u8>)>> {
     let mut found = Vec::new();
     for entry in table.chunks_exact(TABLE_ENTRY).take(MAX_TABLE_ENTRIES) {
         if entry.iter().all(|&byte| byte == 0) {
@@ -148,7 +161,8 @@ pub fn certificate_table(table: &[u8]) -> Option<Vec<Vec<u8>>> {
         let number = |at: usize| Some(u32::from_le_bytes(*entry.get(at..)?.first_chunk()?) as usize);
         let (offset, length) = (number(16)?, number(20)?);
         if length != 0 {
-            found.push(table.get(offset..offset.checked_add(length)?)?.to_vec());
+            let certificate = table.get(offset..offset.checked_add(length)?)?.to_vec();
+            found.push((*entry.first_chunk()?, certificate));
         }
     }
     None

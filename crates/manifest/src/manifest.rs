@@ -49,17 +49,31 @@ impl Manifest {
     /// Everything that is wrong with it, each with its path. Semantic faults are looked for only when all
     /// values are of the right type.
     pub fn parse(bytes: &[u8]) -> Result<Self, Faults> {
+        Self::parse_checking(bytes, &|_| Ok(()))
+    }
+
+    /// As [`Manifest::parse`], for a manifest that is to come into force: `rego` says of each release policy in Rego
+    /// why it could not be run, as the one who will run it knows.
+    ///
+    /// # Errors
+    /// As those of [`Manifest::parse`], and what `rego` says.
+    pub fn parse_checking(bytes: &[u8], rego: &dyn Fn(&str) -> Result<(), String>) -> Result<Self, Faults> {
         let tree = Node::parse(bytes)?;
         let mut faults = Collector::new(&tree);
         let resolved = Document::read(&tree, &Path::Root, &mut faults)
-            .map(|document| Self::resolve(&document, ManifestDigest::of(bytes), &mut faults));
+            .map(|document| Self::resolve(&document, ManifestDigest::of(bytes), rego, &mut faults));
         faults.into_result()?;
         resolved.ok_or_else(|| {
             Faults::of_document(Code::WrongType, None, "the document is no object".to_owned(), None)
         })
     }
 
-    fn resolve(document: &Document, digest: ManifestDigest, faults: &mut Collector<'_>) -> Self {
+    fn resolve(
+        document: &Document,
+        digest: ManifestDigest,
+        rego: &dyn Fn(&str) -> Result<(), String>,
+        faults: &mut Collector<'_>,
+    ) -> Self {
         let at = Path::Root;
         for (field, what, empty) in [
             ("Packages", "package", document.packages.is_empty()),
@@ -88,7 +102,7 @@ impl Manifest {
         store::previous(&marbles, &secrets, &at.field("Marbles"), faults);
         let roles = user::resolve_roles(&document.roles, document, &at.field("Roles"), faults);
         let users = user::resolve_users(&document.users, &document.roles, &roles, &at.field("Users"), faults);
-        let broker = broker::resolve(document, (&packages, &secrets), &at.field("Broker"), faults);
+        let broker = broker::resolve(document, (&packages, &secrets), rego, &at.field("Broker"), faults);
         Self {
             digest,
             platforms,

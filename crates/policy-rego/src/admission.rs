@@ -88,14 +88,43 @@ fn nesting(text: &str) -> usize {
     deepest
 }
 
-/// Refuses a policy that must not be run, and gives the names of its rules.
-pub(crate) fn admit(modules: &str, max_nodes: usize) -> Result<BTreeSet<String>, Fault> {
+/// What a policy is for, which decides its package's name and whether `data` is something.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Package {
+    /// About verdicts: `package bailey`.
+    Bailey,
+    /// About releases, as Trustee's resource policies: `package policy`, with [`REQUEST`] in `data`.
+    Policy,
+}
+
+impl Package {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Bailey => "bailey",
+            Self::Policy => "policy",
+        }
+    }
+}
+
+/// What a policy about releases finds in `data`: nothing else is there.
+const REQUEST: [&str; 3] = ["plugin", "resource-path", "query"];
+
+/// A policy that may be run.
+pub(crate) struct Admitted {
+    /// The names of its rules.
+    pub(crate) rules: BTreeSet<String>,
+    /// Where its text says `input` or `data`, in bytes: start, end, and whether it is `data`.
+    pub(crate) documents: BTreeSet<(usize, usize, bool)>,
+}
+
+/// Refuses a policy that must not be run.
+pub(crate) fn admit(modules: &str, package: Package, max_nodes: usize) -> Result<Admitted, Fault> {
     // serde_json reads 128 levels, which bounds the recursion here, too.
     let modules: Value =
         serde_json::from_str(modules).map_err(|_| Fault::Limit("nested too deeply".into()))?;
     let module = &modules[0]["ast"];
-    if path(&module["package"]["refr"]).as_deref() != Some("bailey") {
-        return Err(Fault::Invalid("its package is not `bailey`".into()));
+    if path(&module["package"]["refr"]).as_deref() != Some(package.name()) {
+        return Err(Fault::Invalid(format!("its package is not `{}`", package.name())));
     }
     for import in items(&module["imports"]) {
         let name = path(&import["refr"]).unwrap_or_default();
@@ -108,7 +137,17 @@ pub(crate) fn admit(modules: &str, max_nodes: usize) -> Result<BTreeSet<String>,
         rules.entry(name(rule)?).or_default().push(rule);
     }
     let names: BTreeSet<String> = rules.keys().cloned().collect();
-    let mut survey = Survey { names: &names, nodes: 0, max_nodes, used: BTreeSet::new() };
+    if let Some(name) = names.iter().find(|name| matches!(name.as_str(), "input" | "data")) {
+        return Err(Fault::Invalid(format!("a rule must not be called {name}")));
+    }
+    let mut survey = Survey {
+        names: &names,
+        package,
+        nodes: 0,
+        max_nodes,
+        used: BTreeSet::new(),
+        documents: BTreeSet::new(),
+    };
     let mut uses = BTreeMap::new();
     for (name, parts) in &rules {
         for rule in parts {
@@ -117,7 +156,8 @@ pub(crate) fn admit(modules: &str, max_nodes: usize) -> Result<BTreeSet<String>,
         uses.insert(name.clone(), std::mem::take(&mut survey.used));
     }
     acyclic(uses)?;
-    Ok(names)
+    let documents = survey.documents;
+    Ok(Admitted { rules: names, documents })
 }
 
 /// The name of a rule, which is one word.
@@ -133,10 +173,12 @@ fn name(rule: &Value) -> Result<String, Fault> {
 
 struct Survey<'a> {
     names: &'a BTreeSet<String>,
+    package: Package,
     nodes: usize,
     max_nodes: usize,
     /// The rules that the rule at hand uses.
     used: BTreeSet<String>,
+    documents: BTreeSet<(usize, usize, bool)>,
 }
 
 impl Survey<'_> {
@@ -168,6 +210,15 @@ impl Survey<'_> {
         }
     }
 
+    /// That the text says `input` or `data` here.
+    fn document(&mut self, variable: &Value, data: bool) -> Result<(), Fault> {
+        let at = |end: &str| variable["span"][end].as_u64().and_then(|at| usize::try_from(at).ok());
+        let place = at("start").zip(at("end"));
+        let (start, end) = place.ok_or_else(|| Fault::Invalid("a variable that is nowhere".into()))?;
+        self.documents.insert((start, end, data));
+        Ok(())
+    }
+
     fn node(&mut self, kind: &str, node: &Value) -> Result<(), Fault> {
         self.nodes += 1;
         if self.nodes > self.max_nodes {
@@ -177,13 +228,26 @@ impl Survey<'_> {
         match kind {
             "Var" => match node["value"].as_str().unwrap_or_default() {
                 "data" => {
-                    return invalid("`data` is not available; rules are named by their own names".into());
+                    return invalid(match self.package {
+                        Package::Bailey => {
+                            "`data` is not available; rules are named by their own names".into()
+                        }
+                        Package::Policy => {
+                            "`data` has plugin, resource-path and query, and nothing else; rules are \
+                                            named by their own names"
+                                .into()
+                        }
+                    });
                 }
+                "input" => self.document(node, false)?,
                 name if self.names.contains(name) => {
                     self.used.insert(name.to_owned());
                 }
                 _ => {}
             },
+            "RefDot" | "RefBrack" if self.package == Package::Policy && is_request(kind, node) => {
+                return self.document(&node["refr"]["Var"], true);
+            }
             "ArithExpr" if node["op"] == "Mul" => return invalid("products are not available".into()),
             "Call" => {
                 let name = path(&node["fcn"]).unwrap_or_default();
@@ -198,6 +262,15 @@ impl Survey<'_> {
         }
         self.visit(node)
     }
+}
+
+/// Whether this is a member of [`REQUEST`].
+fn is_request(kind: &str, node: &Value) -> bool {
+    let member = match kind {
+        "RefDot" => node["field"][1].as_str(),
+        _ => node["index"]["String"]["value"].as_str(),
+    };
+    node["refr"]["Var"]["value"] == "data" && member.is_some_and(|member| REQUEST.contains(&member))
 }
 
 /// Refuses rules that use themselves, on whatever way: the interpreter would follow them without end.

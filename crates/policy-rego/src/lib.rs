@@ -18,11 +18,16 @@
 
 mod admission;
 mod functions;
+mod release;
 mod steps;
+mod workers;
+
+pub use release::{Answer, Claims, Release, Request};
 
 use std::collections::BTreeSet;
 use std::thread;
 
+use admission::{Admitted, Package};
 use appraisal::{Code, Narrowing, Objection, Verdict};
 use regorus::{Engine, LimitError, Value};
 
@@ -92,18 +97,8 @@ impl Rego {
     /// The interpreter, with the names of the rules.
     fn prepare(&self) -> Result<(Engine, BTreeSet<String>), Fault> {
         admission::admit_text(&self.text, self.limits.text)?;
-        let mut engine = Engine::new();
-        engine.set_rego_v0(false);
-        engine.set_strict_builtin_errors(true);
-        engine.set_execution_timer_config(steps::limit(self.limits.steps));
-        functions::install(&mut engine)?;
-        engine.add_policy("policy.rego".into(), self.text.clone()).map_err(|error| fault(&error))?;
-        let tree = engine.get_ast_as_json().map_err(|error| fault(&error))?;
-        let rules = admission::admit(&tree, self.limits.nodes)?;
-        match rules.contains("allow") {
-            true => Ok((engine, rules)),
-            false => Err(Fault::Invalid("it has no rule `allow`".into())),
-        }
+        let engine = engine(&self.text, Version::One, &self.limits)?;
+        Ok((engine.0, admitted(&engine.1, Package::Bailey, &self.limits)?.rules))
     }
 
     /// The messages of `deny`, if `allow` is true; or none, if it is not.
@@ -115,7 +110,7 @@ impl Rego {
         engine.set_input_json(input).map_err(|error| fault(&error))?;
         let mut eval = |rule: &str| engine.eval_rule(rule.into()).map_err(|error| fault(&error));
         let messages = match rules.contains("deny") {
-            true => self.messages(&eval("data.bailey.deny")?)?,
+            true => messages("deny", &eval("data.bailey.deny")?, &self.limits)?,
             false => Vec::new(),
         };
         match eval("data.bailey.allow")? {
@@ -124,26 +119,6 @@ impl Rego {
             Value::Bool(false) | Value::Undefined => Ok(Some(messages)),
             _ => Err(Fault::Invalid("`allow` is neither true nor false".into())),
         }
-    }
-
-    fn messages(&self, deny: &Value) -> Result<Vec<String>, Fault> {
-        let said: Vec<&Value> = match deny {
-            Value::Undefined => Vec::new(),
-            Value::Set(said) => said.iter().collect(),
-            Value::Array(said) => said.iter().collect(),
-            _ => return Err(Fault::Invalid("`deny` is no set of messages".into())),
-        };
-        if said.len() > self.limits.messages {
-            return Err(Fault::Limit(format!("`deny` has more than {} messages", self.limits.messages)));
-        }
-        let message = |value: &Value| match value {
-            Value::String(text) if text.len() <= self.limits.message => Ok(printable(text)),
-            Value::String(_) => {
-                Err(Fault::Limit(format!("a message has more than {} bytes", self.limits.message)))
-            }
-            _ => Err(Fault::Invalid("a message of `deny` is no text".into())),
-        };
-        said.into_iter().map(message).collect()
     }
 
     /// The interpreter's own stack: where there are no threads, there is no answer.
@@ -180,6 +155,52 @@ impl Narrowing for Rego {
                 ..objection(Code::RegoLimit, format!("the Rego policy is stopped: {text}"))
             }]),
         }
+    }
+}
+
+/// The texts that a rule gives.
+fn messages(rule: &str, said: &Value, limits: &Limits) -> Result<Vec<String>, Fault> {
+    let said: Vec<&Value> = match said {
+        Value::Undefined => Vec::new(),
+        Value::Set(said) => said.iter().collect(),
+        Value::Array(said) => said.iter().collect(),
+        _ => return Err(Fault::Invalid(format!("`{rule}` is no set of messages"))),
+    };
+    if said.len() > limits.messages {
+        return Err(Fault::Limit(format!("`{rule}` has more than {} messages", limits.messages)));
+    }
+    let message = |value: &Value| match value {
+        Value::String(text) if text.len() <= limits.message => Ok(printable(text)),
+        Value::String(_) => Err(Fault::Limit(format!("a message has more than {} bytes", limits.message))),
+        _ => Err(Fault::Invalid(format!("a message of `{rule}` is no text"))),
+    };
+    said.into_iter().map(message).collect()
+}
+
+/// Of the language.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Version {
+    Zero,
+    One,
+}
+
+/// An interpreter that has read this text, and the text's syntax tree.
+fn engine(text: &str, version: Version, limits: &Limits) -> Result<(Engine, String), Fault> {
+    let mut engine = Engine::new();
+    engine.set_rego_v0(version == Version::Zero);
+    engine.set_strict_builtin_errors(true);
+    engine.set_execution_timer_config(steps::limit(limits.steps));
+    functions::install(&mut engine)?;
+    engine.add_policy("policy.rego".into(), text.to_owned()).map_err(|error| fault(&error))?;
+    let tree = engine.get_ast_as_json().map_err(|error| fault(&error))?;
+    Ok((engine, tree))
+}
+
+fn admitted(tree: &str, package: Package, limits: &Limits) -> Result<Admitted, Fault> {
+    let admitted = admission::admit(tree, package, limits.nodes)?;
+    match admitted.rules.contains("allow") {
+        true => Ok(admitted),
+        false => Err(Fault::Invalid("it has no rule `allow`".into())),
     }
 }
 

@@ -174,24 +174,31 @@ fn write_text(text: &mut String, value: &str) {
     text.push('"');
 }
 
-/// ECMAScript's `Number::toString`: the shortest digits that give the number back, which Rust finds too.
+/// ECMAScript's `Number::toString`: the shortest digits that give the number back.
 fn write_number(text: &mut String, number: &Number) {
     let value = number.as_f64().unwrap_or_default();
     if value == 0.0 {
         return text.push('0');
     }
-    let scientific = format!("{:e}", value.abs());
-    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
+    // serde_json finds the shortest digits, and the even ones of two that are as near, as RFC 8785 wants. Rust's own
+    // formatting takes the larger.
+    let shortest = serde_json::to_string(&value.abs()).unwrap_or_default();
+    let (mantissa, exponent) = shortest.split_once('e').unwrap_or((&shortest, "0"));
+    let (whole, part) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let all = [whole, part].concat();
+    let digits = all.trim_start_matches('0');
     // The number is 0.DIGITS times ten to the power of `point`.
-    let point = exponent.parse::<i32>().unwrap_or_default() + 1;
+    let exponent: i32 = exponent.parse().unwrap_or_default();
+    let leading = whole.len() as i32 - (all.len() - digits.len()) as i32;
+    let point = exponent + leading;
+    let digits = digits.trim_end_matches('0');
     let count = i32::try_from(digits.len()).unwrap_or(i32::MAX);
     let zeros = |count: i32| "0".repeat(usize::try_from(count).unwrap_or_default());
     if value < 0.0 {
         text.push('-');
     }
     if count <= point && point <= 21 {
-        text.push_str(&digits);
+        text.push_str(digits);
         text.push_str(&zeros(point - count));
     } else if 0 < point && point <= 21 {
         let (whole, part) = digits.split_at(usize::try_from(point).unwrap_or_default());

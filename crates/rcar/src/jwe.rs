@@ -17,7 +17,7 @@ use crate::derive::{concat_kdf, kmac_kdf};
 use crate::key::{Curve, PrivateKind, PublicKind};
 use crate::text::{decode, encode};
 use crate::wrap::{unwrap, wrap};
-use crate::{Invalid, PrivateKey, PublicKey, json};
+use crate::{Invalid, PrivateKey, PublicKey, Version, json};
 
 /// No longer JWE is taken by a guest. Resources are secrets and keys, sometimes files.
 pub const MAX_JWE: usize = 24 * 1024 * 1024;
@@ -37,6 +37,17 @@ pub struct Jwe {
     iv: [u8; IV],
     ciphertext: Vec<u8>,
     tag: [u8; TAG],
+    form: Form,
+}
+
+/// How it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// As RFC 7516 has it.
+    Standard,
+    /// As brokers wrote it before version 0.2.0 of the protocol: the header is plain JSON and not authenticated, the
+    /// tag is at the end of the ciphertext.
+    Old,
 }
 
 impl Jwe {
@@ -66,17 +77,22 @@ impl Jwe {
             ciphertext: bytes(&wire.ciphertext)?,
             tag: bytes(&wire.tag)?.try_into().map_err(|_| Invalid::Jwe("its tag must have 16 bytes"))?,
             protected: wire.protected,
+            form: Form::Standard,
         })
     }
 
     /// The flattened JSON serialisation.
     pub fn to_json(&self) -> Value {
+        let (ciphertext, tag) = match self.form {
+            Form::Standard => (encode(&self.ciphertext), encode(self.tag)),
+            Form::Old => (encode([&self.ciphertext[..], &self.tag].concat()), String::new()),
+        };
         json!({
             "protected": self.protected,
             "encrypted_key": encode(&self.encrypted_key),
             "iv": encode(self.iv),
-            "ciphertext": encode(&self.ciphertext),
-            "tag": encode(self.tag),
+            "ciphertext": ciphertext,
+            "tag": tag,
         })
     }
 }
@@ -84,29 +100,34 @@ impl Jwe {
 /// The header is written in the order `alg`, `enc`, others by name: CoCo's clients write it anew from its members, in
 /// that order, and authenticate what they wrote.
 fn header(algorithm: &str, further: &str) -> String {
-    encode(format!(r#"{{"alg":"{algorithm}","enc":"A256GCM"{further}}}"#))
+    format!(r#"{{"alg":"{algorithm}","enc":"A256GCM"{further}}}"#)
 }
 
 const ECDH: &str = "ECDH-ES+A256KW";
 const ML_KEM: &str = "ML-KEM-768+A192KW";
 const OAEP: &str = "RSA-OAEP-256";
 
-pub(crate) fn encrypt(to: &PublicKey, plaintext: &[u8]) -> Result<Jwe, Invalid> {
+pub(crate) fn encrypt(to: &PublicKey, version: Version, plaintext: &[u8]) -> Result<Jwe, Invalid> {
+    let form = if version < Version::V0_2_0 { Form::Old } else { Form::Standard };
     let mut content_key = Zeroizing::new([0; CONTENT_KEY]);
     rand::fill(&mut *content_key).map_err(|_| Invalid::Key("no randomness"))?;
-    let (protected, encrypted_key) = wrap_to(&to.kind, &content_key)?;
+    let (header, encrypted_key) = wrap_to(&to.kind, &content_key)?;
+    let (protected, aad) = match form {
+        Form::Standard => (encode(&header), encode(&header)),
+        Form::Old => (header, String::new()),
+    };
     let mut iv = [0; IV];
     rand::fill(&mut iv).map_err(|_| Invalid::Key("no randomness"))?;
     let mut ciphertext = plaintext.to_vec();
     let tag = cipher(&*content_key)?
         .seal_in_place_separate_tag(
             Nonce::assume_unique_for_key(iv),
-            Aad::from(protected.as_bytes()),
+            Aad::from(aad.as_bytes()),
             &mut ciphertext,
         )
         .map_err(|_| Invalid::Jwe("it is too long"))?;
     let tag = tag.as_ref().try_into().map_err(|_| Invalid::Jwe("its tag must have 16 bytes"))?;
-    Ok(Jwe { protected, encrypted_key, iv, ciphertext, tag })
+    Ok(Jwe { protected, encrypted_key, iv, ciphertext, tag, form })
 }
 
 /// The header, and the content key encrypted.

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::json;
 use crate::text::{decode, encode};
-use crate::{Invalid, Jwe, jwe};
+use crate::{Invalid, Jwe, Version, jwe};
 
 /// No longer key is taken. The longest that honest clients send is that of ML-KEM, 1.6 KiB.
 pub const MAX_JWK: usize = 8 * 1024;
@@ -201,7 +201,15 @@ impl PublicKey {
     /// # Errors
     /// [`Invalid`] when the key turns out not to be one after all.
     pub fn encrypt(&self, plaintext: &[u8]) -> Result<Jwe, Invalid> {
-        jwe::encrypt(self, plaintext)
+        jwe::encrypt(self, Version::NEWEST, plaintext)
+    }
+
+    /// As [`PublicKey::encrypt`], in the form that clients of a version read: before 0.2.0 it was not that of RFC 7516.
+    ///
+    /// # Errors
+    /// As those of [`PublicKey::encrypt`].
+    pub fn encrypt_for(&self, version: Version, plaintext: &[u8]) -> Result<Jwe, Invalid> {
+        jwe::encrypt(self, version, plaintext)
     }
 
     /// For RSA: `n` and `e` as they were written.

@@ -2,7 +2,8 @@
 //!
 //! What it is: the messages of protocol versions 0.1.0 to 0.4.0 with strict readers, the keys that resources are
 //! encrypted to ([`PublicKey`], [`PrivateKey`]), the encryption itself ([`Jwe`]), and what Evidence must cover
-//! ([`ReportDigest`]). The guest's side as a state machine is in `client`.
+//! ([`ReportDigest`]). [`client`] is the guest's side as a
+//! state machine.
 //!
 //! What it is not: nothing here does I/O, reads a clock, keeps sessions, appraises Evidence or decides what is
 //! released.
@@ -29,6 +30,7 @@
 //! ```
 
 mod attestation;
+pub mod client;
 mod derive;
 mod hash;
 mod init_data;
@@ -40,6 +42,7 @@ mod message;
 mod tee;
 mod text;
 mod transcript;
+mod uri;
 mod version;
 mod wrap;
 
@@ -53,4 +56,5 @@ pub use key::{KeyAlgorithm, MAX_JWK, PrivateKey, PublicKey};
 pub use message::{Challenge, ErrorBody, ErrorType, MAX_REQUEST, Request, SESSION_COOKIE};
 pub use tee::Tee;
 pub use transcript::{ReportDigest, fitted};
+pub use uri::ResourceUri;
 pub use version::Version;

@@ -20,6 +20,7 @@ use crate::{HashAlgorithm, Tee, Version};
 /// differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReportDigest {
+    /// Never empty.
     digests: Vec<Vec<u8>>,
 }
 
@@ -33,12 +34,14 @@ impl ReportDigest {
     /// version differ, the one that the Evidence covers, if it covers any.
     pub fn expected(&self, evidence: &Evidence) -> Covered {
         let covered = evidence.covered();
-        let mut fitted = self.digests.iter().map(|digest| fitted(digest, evidence.platform()));
-        fitted
-            .clone()
-            .find(|candidate| candidate == covered.as_bytes())
-            .or_else(|| fitted.next())
-            .map_or_else(|| Covered::new(Vec::new()), Covered::new)
+        let mut candidates: Vec<_> =
+            self.digests.iter().map(|digest| fitted(digest, evidence.platform())).collect();
+        if evidence.platform() == Platform::Tpm {
+            // Until 2025, CoCo's TPM attester filled 64 bytes.
+            candidates.extend(self.digests.iter().map(|digest| fitted(digest, Platform::Snp)));
+        }
+        let same = candidates.iter().position(|candidate| candidate == covered.as_bytes());
+        Covered::new(candidates.swap_remove(same.unwrap_or(0)))
     }
 
     /// Whether these are the bytes of a stand-in's report data.

@@ -227,6 +227,27 @@ pub enum Fact {
         /// How many records of the state log were left.
         records: u64,
     },
+    /// A user uploaded resources of the broker.
+    ResourcesWritten {
+        /// Who.
+        user: String,
+        /// Which: commitments to their URIs.
+        resources: Vec<Commitment>,
+    },
+    /// A user deleted resources of the broker, all versions of them.
+    ResourcesDeleted {
+        /// Who.
+        user: String,
+        /// Which.
+        resources: Vec<Commitment>,
+    },
+    /// A user downloaded resources of the broker.
+    ResourcesRead {
+        /// Who.
+        user: String,
+        /// Which.
+        resources: Vec<Commitment>,
+    },
     /// A statement about reference values counts from now on, as far as the manifest lets it.
     ReferenceAdded {
         /// Who brought it.

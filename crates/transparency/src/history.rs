@@ -176,6 +176,9 @@ impl History {
             | Fact::SecretsExpired { .. }
             | Fact::SecretsExposed { .. }
             | Fact::AnchorReset { .. }
+            | Fact::ResourcesWritten { .. }
+            | Fact::ResourcesDeleted { .. }
+            | Fact::ResourcesRead { .. }
             | Fact::ReferenceAdded { .. }
             | Fact::ReferenceRemoved { .. } => {}
             Fact::Founded { .. } | Fact::ManifestSet { .. } => return Err(Rule::Founding),

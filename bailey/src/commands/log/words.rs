@@ -83,6 +83,15 @@ fn sentence(fact: &Fact) -> String {
             "{} accepted the state as it is after {records} records, and the loss of any that came after",
             names(holders)
         ),
+        Fact::ResourcesWritten { user, resources } => {
+            format!("{user} uploaded {}", counted(resources, "resource"))
+        }
+        Fact::ResourcesDeleted { user, resources } => {
+            format!("{user} deleted {}", counted(resources, "resource"))
+        }
+        Fact::ResourcesRead { user, resources } => {
+            format!("{user} downloaded {}", counted(resources, "resource"))
+        }
         Fact::ReferenceAdded { user, statement, signers } => {
             format!(
                 "{user} added statement {} about reference values, by {}",
@@ -123,8 +132,12 @@ fn raised(versions: &Versions) -> String {
 }
 
 fn hidden(secrets: &[Commitment]) -> String {
-    let some: Vec<_> = secrets.iter().take(3).map(short).collect();
-    let what = if secrets.len() == 1 { "secret" } else { "secrets" };
-    let rest = if secrets.len() > 3 { ", …" } else { "" };
-    format!("{} {what} ({}{rest})", secrets.len(), some.join(", "))
+    counted(secrets, "secret")
+}
+
+fn counted(named: &[Commitment], what: &str) -> String {
+    let some: Vec<_> = named.iter().take(3).map(short).collect();
+    let several = if named.len() == 1 { "" } else { "s" };
+    let rest = if named.len() > 3 { ", …" } else { "" };
+    format!("{} {what}{several} ({}{rest})", named.len(), some.join(", "))
 }

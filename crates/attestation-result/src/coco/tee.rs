@@ -1,6 +1,6 @@
 //! What was found of each kind of TEE, under the names and in the types that Trustee gives it.
 
-use appraisal::{TcbStatus, Verdict};
+use appraisal::{NvidiaArchitecture, NvidiaDevice, TcbStatus, Verdict};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use evidence::azure::Hardware;
@@ -38,8 +38,10 @@ pub(super) fn claims(attester: &Attester<'_>, primary: bool) -> Vec<(&'static st
             });
             vec![(class, tee, Found { claims, report_data: report_data.to_vec(), init_data: None })]
         }
-        Attester::Appraised { evidence: Evidence::Nvidia(devices), .. } => {
-            devices.devices().iter().map(gpu).collect()
+        Attester::Appraised { evidence: Evidence::Nvidia(devices), verdict } => {
+            let appraised = verdict.claims().nvidia.as_ref().map_or(&[][..], |claims| &claims.devices);
+            let number = |(index, device)| gpu(device, appraised.get(index));
+            devices.devices().iter().enumerate().map(number).collect()
         }
         Attester::Appraised { evidence, verdict } => {
             let (tee, claims) = match evidence {
@@ -304,20 +306,22 @@ fn realm(token: &cca::Token) -> Json {
     })
 }
 
-/// Trustee's claims of a device that it verified itself. A switch is one of a class of its own.
-fn gpu(device: &nvidia::Device) -> (&'static str, &'static str, Found) {
+/// Trustee's claims of a device that it verified itself, but for the 64 measurements: what they are worth is whether
+/// they are those of NVIDIA's manifests, which is told instead. A switch is one of a class of its own.
+fn gpu(device: &nvidia::Device, appraised: Option<&NvidiaDevice>) -> (&'static str, &'static str, Found) {
     let report = device.report();
     let opaque = report.opaque();
-    let class = if device.architecture() == Some("LS10") { "switch" } else { "gpu" };
-    let measurements: Map<_, _> = report
-        .measurements()
-        .iter()
-        .map(|measurement| (measurement.index.to_string(), Json::from(hex::encode(&measurement.value))))
-        .collect();
+    // What the device's certificate says counts more than what the sender calls it.
+    let architecture = match appraised.and_then(|appraised| appraised.architecture) {
+        Some(NvidiaArchitecture::Hopper) => Some("Hopper"),
+        Some(NvidiaArchitecture::Blackwell) => Some("Blackwell"),
+        Some(NvidiaArchitecture::Ls10) => Some("LS10"),
+        None => device.architecture(),
+    };
+    let class = if architecture == Some("LS10") { "switch" } else { "gpu" };
     let board = opaque.board();
-    let claims = json!({
-        "arch": device.architecture(),
-        "measurements": measurements,
+    let mut claims = json!({
+        "arch": architecture,
         "config": {
             "board_id": opaque.board_id(),
             "chip_info": opaque.chip(),
@@ -329,5 +333,12 @@ fn gpu(device: &nvidia::Device) -> (&'static str, &'static str, Found) {
             "fwid": opaque.fwid().map(hex::encode),
         },
     });
+    if let Some(appraised) = appraised {
+        claims["serial"] = json!(appraised.serial);
+        claims["ueid"] = json!(appraised.ueid);
+        claims["measurements_compared"] = json!(appraised.compared);
+        claims["driver_rim"] = json!(appraised.driver_rim);
+        claims["vbios_rim"] = json!(appraised.vbios_rim);
+    }
     (class, "nvidia", Found { claims, report_data: report.nonce().to_vec(), init_data: None })
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use appraisal::UnixTime;
 use evidence::Platform;
+use manifest::ResourcePath;
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteArray, ByteBuf};
 use zeroize::Zeroizing;
@@ -193,6 +194,19 @@ pub enum Event {
         length: u64,
         at: i64,
     },
+    /// A user uploaded a resource of the broker.
+    ResourceStored {
+        user: String,
+        path: ResourcePath,
+        /// Counted over all resources.
+        version: u64,
+        value: SecretValue,
+        at: i64,
+    },
+    /// A user deleted a resource of the broker, all versions of it.
+    ResourceDeleted { user: String, path: ResourcePath, at: i64 },
+    /// A user downloaded a resource of the broker. Nothing was changed by it.
+    ResourceRead { user: String, path: ResourcePath, at: i64 },
     /// A user brought a statement about reference values.
     ReferenceAdded {
         user: String,
@@ -268,6 +282,16 @@ pub struct SealedAuthority {
     pub certificate: ByteBuf,
 }
 
+/// A key that signs attestation tokens.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SealedSigner {
+    /// PKCS #8, sealed to the TEE that made it.
+    pub key: ByteBuf,
+    /// DER.
+    pub certificate: ByteBuf,
+}
+
 /// A generation of the manifest, with its CA.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -278,6 +302,8 @@ pub struct Epoch {
     pub intermediate: SealedAuthority,
     /// The same key and name, signed by itself: what MarbleRun's Marbles trust. DER.
     pub marble_root: ByteBuf,
+    /// What signs attestation tokens, certified by that CA; absent where the manifest has no broker.
+    pub signer: Option<SealedSigner>,
 }
 
 impl Event {

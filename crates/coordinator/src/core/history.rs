@@ -110,6 +110,15 @@ impl Entry {
             Event::AnchorReset { holders, length, at } => {
                 (at, "State anchored anew", json!({ "holders": holders, "records": length }))
             }
+            // Names of resources are in no manifest, and this log is for everyone.
+            Event::ResourceStored { user, path, version, at, value: _ } => (
+                at,
+                "Resource stored",
+                json!({ "user": user, "repository": path.repository(), "version": version }),
+            ),
+            Event::ResourceDeleted { user, path, at } => {
+                (at, "Resource deleted", json!({ "user": user, "repository": path.repository() }))
+            }
             Event::ReferenceAdded { user, statement, signers, series, at } => {
                 let id = hex::encode(transparency::Digest::of(statement).0);
                 let details = json!({ "user": user, "statement": id, "signers": signers, "series": series });
@@ -119,6 +128,7 @@ impl Entry {
                 (at, "Reference statement removed", json!({ "user": user, "statement": hex::encode(**id) }))
             }
             Event::Founded { .. }
+            | Event::ResourceRead { .. }
             | Event::Anchored { .. }
             | Event::SecretsWritten { .. }
             | Event::Activated { .. }

@@ -86,7 +86,8 @@ impl Need {
 
     /// Makes it. Takes as long as RSA keys take; holds nothing.
     pub fn make(self, now: UnixTime) -> Result<NewKeys, Refusal> {
-        let (epoch, intermediate) = epoch::below(&self.root, &self.identity, self.epoch, self.emulated, now)?;
+        let (epoch, intermediate) =
+            epoch::below(&self.root, &self.identity, (self.epoch, &self.manifest), self.emulated, now)?;
         let generated =
             secrets::generate(&self.manifest, &intermediate, now, |it| self.secrets.contains(&it.name))?;
         let root_secret = self.root_secret.then(secrets::random32).transpose()?.map(Zeroizing::new);

@@ -368,6 +368,32 @@ pub enum Refusal {
     /// A head that nobody proved to be ours.
     #[error("the key of this mesh's log did not sign that head")]
     PositionUnsigned,
+    /// The manifest has no broker.
+    #[error("the manifest in force has no section `Broker`")]
+    NoBroker,
+    /// A resource that cannot be so.
+    #[error("the resource is refused: {reason}")]
+    ResourceRefused {
+        /// Why.
+        reason: String,
+    },
+    /// Somebody else was faster.
+    #[error("the resource is at version {seen} and not at {expected}, which this was to follow")]
+    ResourceChanged {
+        /// As its user knew it.
+        expected: u64,
+        /// As it is; 0 where there is none.
+        seen: u64,
+    },
+    /// No such resource, or no such version.
+    #[error("there is no such resource, or no such version of it")]
+    UnknownResource,
+    /// A resource of which there is nothing yet.
+    #[error("the resource's secret has no value yet: a user has to upload it")]
+    ResourceWithoutValue,
+    /// No path of a resource.
+    #[error("{}", manifest::InvalidResourcePath)]
+    ResourcePath,
     /// A statement about reference values that is not believed.
     #[error("the statement is refused: {0}")]
     Statement(reference_statements::Refused),
@@ -506,6 +532,12 @@ impl Refusal {
             Self::Unfit(unfit) => unfit.code(),
             Self::LossNotAccepted { .. } => "LOSS_NOT_ACCEPTED",
             Self::PositionUnsigned => "POSITION_UNSIGNED",
+            Self::NoBroker => "BROKER_NOT_CONFIGURED",
+            Self::ResourceRefused { .. } => "RESOURCE_REFUSED",
+            Self::ResourceChanged { .. } => "RESOURCE_CHANGED",
+            Self::UnknownResource => "RESOURCE_UNKNOWN",
+            Self::ResourceWithoutValue => "RESOURCE_WITHOUT_VALUE",
+            Self::ResourcePath => "RESOURCE_PATH_MALFORMED",
             Self::Statement(refused) => refused.code(),
             Self::ReferenceSigner { .. } => "REFERENCE_SIGNER_UNUSABLE",
             Self::TrustRootRolledBack { .. } => "TRUST_ROOT_ROLLED_BACK",

@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 use super::{
     Event, Mesh, State, event,
     keys::{Need, NewKeys, Undecided},
+    resources::Resources,
     update,
     versions::{Kept, Secrets, Standing},
 };
@@ -36,6 +37,8 @@ pub(super) struct Undo {
     pub(super) awaited: BTreeSet<String>,
     /// Until when they have time, in seconds.
     pub(super) until: i64,
+    /// Resources for which the update left no place.
+    pub(super) displaced: Resources,
 }
 
 impl Undo {
@@ -55,8 +58,14 @@ impl Undo {
                 previous_root_secret: previous_root_secret.cloned(),
                 awaited,
                 until: at.saturating_add(update::seconds(after)),
+                displaced: Resources::default(),
             })
         })
+    }
+
+    /// The same way, with resources that come back by it.
+    pub(super) fn keeping(self: Arc<Self>, displaced: Resources) -> Arc<Self> {
+        Arc::new(Self { displaced, ..Arc::unwrap_or_clone(self) })
     }
 
     /// The way back when this Marble runs again; none, where it was the last one.

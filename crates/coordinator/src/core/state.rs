@@ -20,9 +20,11 @@ use super::{
     event::{Epoch, SealedAuthority},
     history::Entry,
     instances::{Activated, Instances},
+    resources::{ResourceVersion, Resources},
     references::References,
     revocation::{Readers, Revocations},
     rollback::Undo,
+    signers::{Signer, Signers},
     transparency::{self, Log},
     versions::{Kept, Secrets},
 };
@@ -66,6 +68,10 @@ pub struct Mesh {
     undo: Option<Arc<Undo>>,
     revocations: Revocations,
     readers: Readers,
+    /// What users uploaded for guests.
+    resources: Resources,
+    /// What signs attestation tokens, and what signed those that may still be good.
+    signers: Signers,
     references: References,
 }
 
@@ -87,8 +93,8 @@ pub struct Pending {
     pub deadline: i64,
 }
 
-/// Number, CA, the CA as a root.
-type EpochParts = (u64, Arc<Authority>, Arc<Vec<u8>>);
+/// Number, CA, the CA as a root, what signs tokens.
+type EpochParts = (u64, Arc<Authority>, Arc<Vec<u8>>, Option<Signer>);
 
 impl Pending {
     /// Users whose acknowledgement would count and was not given.
@@ -199,7 +205,7 @@ impl State {
                 if self.mesh.is_some() {
                     return Err("the first manifest is set twice".into());
                 }
-                let (number, intermediate, marble_root) = self.epoch(epoch)?;
+                let (number, intermediate, marble_root, signer) = self.epoch(epoch)?;
                 let mut mesh = Mesh {
                     manifest: Arc::new(Manifest::parse(&manifest).map_err(|faults| faults.to_string())?),
                     manifest_bytes: Arc::new(manifest.into_vec()),
@@ -218,6 +224,8 @@ impl State {
                     undo: None,
                     revocations: Revocations::default(),
                     readers: Readers::default(),
+                    resources: Resources::default(),
+                    signers: Signers::new(signer),
                     references: References::default(),
                 };
                 mesh.replace(generated, at, |_| true);
@@ -227,10 +235,11 @@ impl State {
                 self.log.with_key(&log_key, &self.identity)?;
                 self.root = Arc::new(authority(root, &self.identity)?);
                 self.emulated = emulated;
-                self.enter(epoch, None)?;
+                self.enter(epoch, None, at)?;
                 let mesh = self.mesh_mut()?;
                 // The root is another: no certificate of before is below it.
                 mesh.rollout = None;
+                mesh.signers.forget();
                 mesh.replace(generated, at, |_| true);
             }
             Event::VersionsRaised { versions, epoch, generated, at, .. } => {
@@ -240,7 +249,7 @@ impl State {
                 }
                 let raised = Arc::new(self.mesh_mut()?.manifest.with_security_versions(&known));
                 let rollout = self.mesh_mut()?.rollout_to(&raised, at);
-                self.enter(epoch, Some(raised))?;
+                self.enter(epoch, Some(raised), at)?;
                 let mesh = self.mesh_mut()?;
                 mesh.rollout = rollout;
                 mesh.replace(generated, at, |_| true);
@@ -255,7 +264,7 @@ impl State {
                 let undo = before.and_then(|mesh| Undo::before(mesh, &self.root_secret, &manifest, at));
                 let rollout = before.and_then(|mesh| mesh.rollout_to(&manifest, at));
                 let before = self.mesh_mut()?.manifest.clone();
-                self.enter(epoch, Some(manifest.clone()))?;
+                self.enter(epoch, Some(manifest.clone()), at)?;
                 let old = root_secret.map(|secret| {
                     std::mem::replace(&mut self.root_secret, Zeroizing::new(secret.into_array()))
                 });
@@ -267,6 +276,9 @@ impl State {
                 mesh.manifest_bytes = pending.bytes.clone();
                 mesh.replace(generated, at, |name| rotated.contains(name));
                 mesh.secrets.retain(|name| manifest.secrets().contains_key(name));
+                let place = |path: &_| manifest.broker().and_then(|it| it.upload_policy(path)).is_some();
+                let displaced = mesh.resources.take_displaced(place);
+                mesh.undo = mesh.undo.take().map(|undo| undo.keeping(displaced));
                 // Whoever the manifest before named too came back then, and may have been evicted since.
                 let reinstated = &manifest.settings().reinstated;
                 mesh.revocations.reinstate(reinstated.difference(&before.settings().reinstated));
@@ -279,7 +291,7 @@ impl State {
             }
             Event::RolledBack { epoch, generated, at, .. } => {
                 let undo = self.mesh_mut()?.undo.take().ok_or("a roll-back from nothing")?;
-                self.enter(epoch, Some(undo.manifest.clone()))?;
+                self.enter(epoch, Some(undo.manifest.clone()), at)?;
                 self.root_secret = undo.root_secret.clone();
                 let mesh = self.mesh_mut()?;
                 mesh.manifest_bytes = undo.manifest_bytes.clone();
@@ -288,6 +300,7 @@ impl State {
                 // Those who never left what is in force again are who works.
                 mesh.rollout = mesh.rollout_from(undo.epoch, undo.manifest.digest().0, at);
                 mesh.pending = None;
+                mesh.resources.restore(&undo.displaced);
                 mesh.replace(generated, at, |_| true);
             }
             Event::ReplicaJoined { .. } => {}
@@ -307,13 +320,19 @@ impl State {
 
     fn epoch(&self, epoch: Epoch) -> Result<EpochParts, String> {
         let intermediate = authority(epoch.intermediate, &self.identity)?;
-        Ok((epoch.number, Arc::new(intermediate), Arc::new(epoch.marble_root.into_vec())))
+        let signer = epoch
+            .signer
+            .map(|sealed| Signer::open(sealed, (epoch.number, intermediate.certificate()), &self.identity));
+        let marble_root = Arc::new(epoch.marble_root.into_vec());
+        Ok((epoch.number, Arc::new(intermediate), marble_root, signer.transpose()?))
     }
 
     /// A new epoch, in which no instance is known yet.
-    fn enter(&mut self, epoch: Epoch, manifest: Option<Arc<Manifest>>) -> Result<(), String> {
-        let (number, intermediate, marble_root) = self.epoch(epoch)?;
+    fn enter(&mut self, epoch: Epoch, manifest: Option<Arc<Manifest>>, at: i64) -> Result<(), String> {
+        let (number, intermediate, marble_root, signer) = self.epoch(epoch)?;
         let mesh = self.mesh_mut()?;
+        let lifetime = mesh.manifest.broker().map(|broker| broker.tokens.lifetime);
+        mesh.signers.enter(signer, at, lifetime.unwrap_or_default());
         (mesh.epoch, mesh.intermediate, mesh.marble_root) = (number, intermediate, marble_root);
         mesh.instances = Instances::default();
         mesh.undo = None;
@@ -376,8 +395,13 @@ impl State {
     /// How much there is that grows: instances, secrets, counters, lines of the update log.
     pub fn size(&self) -> usize {
         let of = |mesh: &Mesh| {
-            let grown =
-                [mesh.secrets.len(), mesh.revocations.len(), mesh.readers.len(), mesh.references.len()];
+            let grown = [
+                mesh.secrets.len(),
+                mesh.revocations.len(),
+                mesh.readers.len(),
+                mesh.resources.len(),
+                mesh.references.len(),
+            ];
             mesh.instances.len() + mesh.counters.size() + mesh.history.len() + grown.iter().sum::<usize>()
         };
         self.mesh.as_ref().map_or(0, of)
@@ -479,6 +503,11 @@ impl Mesh {
                     self.secrets.expose(&name, version, withheld);
                 }
             }
+            Event::ResourceStored { user, path, version, value, at } => {
+                self.resources.put(path, ResourceVersion { number: version, at, user, value });
+            }
+            Event::ResourceDeleted { path, user: _, at: _ } => self.resources.remove(&path),
+            Event::ResourceRead { .. } => {}
             Event::ReferenceAdded { user, statement, signers, series, at } => {
                 self.references.added(statement.into_vec(), (user, at), &signers, series);
             }
@@ -579,9 +608,19 @@ impl Mesh {
         &self.secrets
     }
 
+    /// What users uploaded for guests.
+    pub(super) fn resources(&self) -> &Resources {
+        &self.resources
+    }
+
     /// Who was sent away.
     pub fn revocations(&self) -> &Revocations {
         &self.revocations
+    }
+
+    /// What signs attestation tokens.
+    pub fn signers(&self) -> &Signers {
+        &self.signers
     }
 
     /// Statements about reference values.

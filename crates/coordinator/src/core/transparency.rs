@@ -10,7 +10,7 @@ use aws_lc_rs::{
     hmac,
     signature::{Ed25519KeyPair, KeyPair},
 };
-use manifest::{Action, Manifest, ManifestDigest};
+use manifest::{Action, Manifest, ManifestDigest, ResourceAction, ResourcePath};
 use rpds::VectorSync;
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteArray, ByteBuf};
@@ -20,7 +20,7 @@ use transparency::{
 };
 use zeroize::Zeroizing;
 
-use super::{Caller, Event, IdentityKey, Mesh, Refusal, State, event, secrets, stored::Stored};
+use super::{Caller, Event, IdentityKey, Mesh, Refusal, State, event, resources, secrets, stored::Stored};
 
 /// A mesh's log: its name, its key, its head.
 #[derive(Clone)]
@@ -460,6 +460,18 @@ fn facts(event: &Event, before: &State) -> (i64, Vec<Fact>) {
             facts.extend(few(exposed, |secrets| Fact::SecretsExposed { secrets, withheld: *withheld }));
             (*at, facts)
         }
+        Event::ResourceStored { user, path, at, version: _, value: _ } => {
+            let resources = log.commitments([path.uri().as_str()]);
+            (*at, vec![Fact::ResourcesWritten { user: user.clone(), resources }])
+        }
+        Event::ResourceDeleted { user, path, at } => {
+            let resources = log.commitments([path.uri().as_str()]);
+            (*at, vec![Fact::ResourcesDeleted { user: user.clone(), resources }])
+        }
+        Event::ResourceRead { user, path, at } => {
+            let resources = log.commitments([path.uri().as_str()]);
+            (*at, vec![Fact::ResourcesRead { user: user.clone(), resources }])
+        }
         Event::ReferenceAdded { user, statement, at, signers, series: _ } => {
             let added = Fact::ReferenceAdded {
                 user: user.clone(),
@@ -501,7 +513,7 @@ pub fn download_secrets(
     Ok((read, values))
 }
 
-/// What the log calls secrets that a user may read or write, and what shows it.
+/// What the log calls secrets that a user may read or write, and resources by their URIs, and what shows it.
 pub fn openings(
     state: &State,
     caller: &Caller,
@@ -513,6 +525,11 @@ pub fn openings(
         return Err(Refusal::NoSecrets);
     }
     let open = |name: &String| {
+        if let Some(path) = name.strip_prefix("kbs:///").and_then(|path| path.parse::<ResourcePath>().ok()) {
+            resources::granted(mesh, caller, ResourceAction::ListResources, path.repository())?;
+            let opening = state.log().opening(name);
+            return Ok((name.clone(), (opening.commitment(name), opening)));
+        }
         secrets::granted(mesh, user, Action::WriteSecret, name)
             .or_else(|_| secrets::granted(mesh, user, Action::ReadSecret, name))?;
         let opening = state.log().opening(name);

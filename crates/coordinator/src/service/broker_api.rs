@@ -6,7 +6,6 @@ mod attest;
 mod body;
 pub(in crate::service) mod explain;
 mod failure;
-mod resource;
 mod sessions;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
@@ -17,7 +16,7 @@ use axum::{
     extract::State as Extracted,
     http::{HeaderMap, Request, header},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::post,
 };
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -32,10 +31,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-pub(super) use self::sessions::Broker;
 use self::failure::Failure;
+pub(super) use self::sessions::Broker;
 use super::{Coordinator, StartError, certificate::Tls, connections};
-use crate::core::{self, Refusal, State};
+use crate::core::{Refusal, State};
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -48,7 +47,6 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
     Router::new()
         .route("/kbs/v0/auth", post(attest::auth))
         .route("/kbs/v0/attest", post(attest::attest))
-        .route("/kbs/v0/resource/{*path}", get(resource::read))
         .fallback(|| async { Failure::path() })
         .method_not_allowed_fallback(|| async { Failure::method() })
         .with_state(coordinator)

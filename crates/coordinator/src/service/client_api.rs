@@ -7,6 +7,7 @@ mod marbles;
 mod plan;
 mod reads;
 mod recovery;
+mod references;
 mod rehearsal;
 mod secrets;
 mod stores;
@@ -86,6 +87,8 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
         .route("/api/v3/log/secrets", get(log::secrets))
         .route("/api/v3/log/tile/{*path}", get(log::tile))
         .route("/api/v3/head", get(witness::head).post(witness::witness))
+        .route("/api/v3/references", get(references::list).post(references::add))
+        .route("/api/v3/references/{id}", get(references::statement).delete(references::remove))
         .route("/livez", get(reads::live))
         .route("/readyz", get(reads::ready))
         .fallback(|| async {

@@ -29,6 +29,25 @@ impl Collateral {
         self.newest(tee, now).fit(evidence, now)
     }
 
+    /// As [`Collateral::fit`], with what came with the Evidence: files of whoever sent it.
+    pub(super) fn fit_with(
+        &self,
+        evidence: &Evidence,
+        stapled: &[Vec<u8>],
+        tee: &dyn Tee,
+        now: UnixTime,
+    ) -> Endorsements {
+        if stapled.is_empty() {
+            return self.fit(evidence, tee, now);
+        }
+        let mut builder = EndorsementsBuilder::clone(&self.newest(tee, now));
+        for file in stapled {
+            // What is of no known kind is no Endorsement; whether one is missing then, appraisal says.
+            let _ = builder.add_file_bytes(file);
+        }
+        builder.fit(evidence, now)
+    }
+
     fn newest(&self, tee: &dyn Tee, now: UnixTime) -> Arc<EndorsementsBuilder> {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((at, builder)) = read.as_ref()

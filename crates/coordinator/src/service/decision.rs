@@ -27,6 +27,10 @@ pub(super) enum Kind {
     Renewal,
     /// Something of the client API.
     ClientRequest,
+    /// To be a guest of the broker.
+    Guest,
+    /// A resource of the broker.
+    Release,
 }
 
 /// Who asked: by a name of the manifest, or nobody that it knows.
@@ -132,6 +136,14 @@ impl<'a> Decision<'a> {
             (Kind::Renewal, false) => {
                 tracing::warn!(decision, codes, marble = name, "a certificate was not renewed");
             }
+            (Kind::Guest, true) => tracing::info!(decision, verdict, "a guest attested"),
+            (Kind::Guest, false) => {
+                tracing::warn!(decision, codes, reason, verdict, "a guest was refused");
+            }
+            (Kind::Release, true) => tracing::debug!(decision, "a resource was released"),
+            (Kind::Release, false) => {
+                tracing::warn!(decision, codes, reason, "a resource was not released");
+            }
             (Kind::ClientRequest, true) => {
                 tracing::info!(decision, user = name, request = self.route, "a client request was granted");
             }
@@ -154,6 +166,11 @@ impl Coordinator {
         decision.log();
         if decision.kind == Kind::Activation {
             self.metrics.activation(decision.codes.is_empty());
+        }
+        match decision.kind {
+            Kind::Guest => self.metrics.guest(decision.codes.is_empty()),
+            Kind::Release => self.metrics.release(decision.codes.is_empty()),
+            Kind::Activation | Kind::Renewal | Kind::ClientRequest => {}
         }
         if let Some(stream) = &self.decisions {
             stream.offer(decision.record(&(self.clock)().to_string()));

@@ -94,6 +94,10 @@ impl IntoResponse for Refusal {
             | Refusal::Overtaken { .. } => StatusCode::CONFLICT,
             Refusal::Evicted { .. } | Refusal::NoMachine { .. } => StatusCode::FORBIDDEN,
             Refusal::UnknownInstance { .. } | Refusal::UnknownMachine { .. } => StatusCode::NOT_FOUND,
+            Refusal::NoBroker | Refusal::UnknownResource => StatusCode::NOT_FOUND,
+            Refusal::ResourceChanged { .. } | Refusal::ResourceWithoutValue => StatusCode::CONFLICT,
+            Refusal::ResourceRefused { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Refusal::ResourcePath => StatusCode::BAD_REQUEST,
             Refusal::Statement(_)
             | Refusal::ReferenceSigner { .. }
             | Refusal::TrustRootRolledBack { .. }

@@ -23,6 +23,12 @@ pub(super) struct Metrics {
     activations: AtomicU64,
     refused_activations: AtomicU64,
     roll_backs: AtomicU64,
+    /// Answers to guests of the broker, by class of status.
+    guest_requests: [AtomicU64; 5],
+    guests: AtomicU64,
+    refused_guests: AtomicU64,
+    releases: AtomicU64,
+    refused_releases: AtomicU64,
 }
 
 impl Metrics {
@@ -30,6 +36,20 @@ impl Metrics {
         if let Some(class) = self.requests.get(usize::from(status / 100).wrapping_sub(1)) {
             class.fetch_add(1, Relaxed);
         }
+    }
+
+    pub(super) fn guest_answered(&self, status: u16) {
+        if let Some(class) = self.guest_requests.get(usize::from(status / 100).wrapping_sub(1)) {
+            class.fetch_add(1, Relaxed);
+        }
+    }
+
+    pub(super) fn guest(&self, attested: bool) {
+        if attested { &self.guests } else { &self.refused_guests }.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn release(&self, released: bool) {
+        if released { &self.releases } else { &self.refused_releases }.fetch_add(1, Relaxed);
     }
 
     pub(super) fn rolled_back(&self) {
@@ -190,6 +210,32 @@ pub(super) fn families(coordinator: &Coordinator) -> Vec<Family> {
         "1 where nothing is served, because the state is not the newest, or nothing says that it is.",
         one(coordinator.unserved().is_some().into()),
     );
+    let classes = metrics.guest_requests.iter().enumerate();
+    family(
+        "coordinator_broker_requests_total",
+        true,
+        "Requests of guests to the broker, by class of status.",
+        labelled("code", classes.map(|(class, count)| (format!("{}xx", class + 1), count.load(Relaxed)))),
+    );
+    let by_decision = |done: (&'static str, &AtomicU64), refused: &AtomicU64| {
+        labelled("decision", [(done.0, done.1.load(Relaxed)), ("refused", refused.load(Relaxed))])
+    };
+    family(
+        "coordinator_broker_guests_total",
+        true,
+        "Guests that sent Evidence, by decision.",
+        by_decision(("attested", &metrics.guests), &metrics.refused_guests),
+    );
+    family(
+        "coordinator_broker_releases_total",
+        true,
+        "Resources that guests asked for, by decision.",
+        by_decision(("released", &metrics.releases), &metrics.refused_releases),
+    );
+    let (sessions, bytes) = coordinator.broker.held();
+    let number = |count: usize| one(u64::try_from(count).unwrap_or(u64::MAX));
+    family("coordinator_broker_sessions", false, "Sessions of guests that are kept.", number(sessions));
+    family("coordinator_broker_session_bytes", false, "What they weigh together.", number(bytes));
     families
 }
 

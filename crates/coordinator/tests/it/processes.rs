@@ -82,7 +82,7 @@ fn a_replica() {
             let _ = std::io::stdin().read_line(&mut String::new());
             ends.cancel();
         });
-        let listeners = Listeners { client, mesh, marbles: None, metrics: None };
+        let listeners = Listeners { client, mesh, marbles: None, metrics: None, broker: None };
         coordinator.serve(listeners, stop).await.unwrap();
     });
 }

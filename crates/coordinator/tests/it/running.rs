@@ -66,6 +66,7 @@ pub struct Running {
     pub mesh: SocketAddr,
     pub marbles: SocketAddr,
     pub metrics: SocketAddr,
+    pub broker: SocketAddr,
     pub stop: CancellationToken,
     pub tee: Arc<EmulatedTee>,
     pub directory: TempDir,
@@ -176,11 +177,14 @@ impl Running {
             TcpListener::bind("127.0.0.1:0").await.unwrap(),
             TcpListener::bind("127.0.0.1:0").await.unwrap(),
         );
+        let guests = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let broker = guests.local_addr().unwrap();
         let addresses = (marbles.local_addr().unwrap(), metrics.local_addr().unwrap());
-        let listeners = Listeners { client, mesh, marbles: Some(marbles), metrics: Some(metrics) };
+        let listeners =
+            Listeners { client, mesh, marbles: Some(marbles), metrics: Some(metrics), broker: Some(guests) };
         tokio::spawn(coordinator.serve(listeners, stop.clone()));
         let (marbles, metrics) = addresses;
-        Self { api, mesh: mesh_address, marbles, metrics, stop, tee, directory }
+        Self { api, mesh: mesh_address, marbles, metrics, broker, stop, tee, directory }
     }
 
     pub async fn with_manifest() -> Self {

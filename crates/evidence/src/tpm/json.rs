@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::de::{SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Attest, Attestation, AttestationKey, Container, FORMAT, PublicKey, Quote, Signature, wire};
 use crate::Malformed;
@@ -39,6 +39,15 @@ impl Blob {
         };
         let engine = if text.contains(['-', '_']) { URL_SAFE } else { STANDARD };
         engine.decode(text).map_err(|error| Malformed::value(FORMAT, field, 0, "base64", error.to_string()))
+    }
+}
+
+impl Serialize for Blob {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Bytes(bytes) => serializer.collect_seq(bytes),
+            Self::Text(text) => serializer.serialize_str(text),
+        }
     }
 }
 

@@ -34,6 +34,7 @@ type Policies = BTreeMap<PolicyName, Arc<ReleasePolicy>>;
 pub(crate) fn resolve(
     document: &wire::Document,
     (packages, secrets): (&Packages, &Secrets),
+    check: &dyn Fn(&str) -> Result<(), String>,
     at: &Path<'_>,
     faults: &mut Collector<'_>,
 ) -> Option<Broker> {
@@ -47,6 +48,10 @@ pub(crate) fn resolve(
         });
         let Ok(name) = name else { continue };
         let policy = release_policy(name.clone(), policy, (document, packages), &here, faults);
+        if let Some(Err(reason)) = policy.rego.as_deref().map(check) {
+            let hint = "docs/broker-resources.md says what a policy may use";
+            faults.hint(&here.field("Rego"), Code::InvalidValue, reason, hint);
+        }
         policies.insert(name, Arc::new(policy));
     }
     let mut repositories = BTreeMap::new();

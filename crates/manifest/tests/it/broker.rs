@@ -152,6 +152,17 @@ fn a_policy_is_for_someone() {
 }
 
 #[test]
+fn rego_is_checked_by_whom_will_run_it() {
+    let document = broker().to_string();
+    let check = |text: &str| if text.contains("true") { Err("not that".to_owned()) } else { Ok(()) };
+    let faults = Manifest::parse_checking(document.as_bytes(), &check).expect_err("a fault");
+    assert_eq!(faults.all().len(), 1);
+    assert_eq!(faults.all()[0].path, "Broker.Policies.pods.Rego");
+    assert_eq!(faults.all()[0].message, "not that");
+    assert!(Manifest::parse_checking(document.as_bytes(), &|_| Ok(())).is_ok());
+}
+
+#[test]
 fn an_emulated_guest_needs_a_root_of_its_platform() {
     let mut document = with("/Platforms/Snp", json!({}));
     assert_eq!(parse(&document).expect_err("no root"), ["Broker.Policies.pods.Emulated NOT_APPLICABLE"]);

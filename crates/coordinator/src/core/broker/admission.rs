@@ -51,7 +51,8 @@ pub struct NotAdmitted {
 }
 
 impl NotAdmitted {
-    pub(super) fn new(code: &str, reason: impl Into<String>) -> Self {
+    /// With one code.
+    pub fn new(code: &str, reason: impl Into<String>) -> Self {
         Self { codes: vec![code.to_owned()], reason: reason.into(), verdicts: Vec::new() }
     }
 }

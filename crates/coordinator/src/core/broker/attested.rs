@@ -8,7 +8,7 @@ use attestation_result::coco::{self, Attester, Claims, RuntimeData};
 use aws_lc_rs::digest::{SHA384, digest};
 use evidence::coco::Sample;
 use manifest::{InitDataDigest, PackageName};
-use rcar::{Attestation, HashAlgorithm, ReportDigest, Tee};
+use rcar::{Attestation, HashAlgorithm, ReportDigest};
 use serde_json::{Map, Value};
 
 use super::{
@@ -144,9 +144,4 @@ fn additional(text: &str) -> Option<[u8; 48]> {
     let mut out = [0; 48];
     out.copy_from_slice(digest(&SHA384, text.as_bytes()).as_ref());
     (!text.is_empty()).then_some(out)
-}
-
-/// Whether a TEE of the protocol is one whose Evidence is appraised here, or a stand-in.
-pub fn is_known(tee: Tee) -> bool {
-    tee.is_sample() || tee.platform().is_some()
 }

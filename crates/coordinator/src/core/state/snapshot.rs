@@ -11,7 +11,7 @@ use std::{
 };
 
 use attested_tls::marble::Rollout;
-use manifest::{Manifest, ManifestDigest, PackageName};
+use manifest::{Manifest, ManifestDigest, PackageName, ResourcePath};
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteArray, ByteBuf};
 use zeroize::Zeroizing;
@@ -24,8 +24,10 @@ use crate::core::{
     event::{Epoch, SealedAuthority},
     history::Entry,
     instances, references,
+    resources::{ResourceVersion, Resources},
     revocation::{self, Readers},
     rollback::Undo,
+    signers::{PastSigner, Signer, Signers},
     transparency::{Log, LogRecord},
     versions::{Kept, Secrets},
 };
@@ -68,8 +70,14 @@ struct MeshRecord {
     revocations: revocation::Record,
     /// Machine, Marble, what was delivered.
     readers: Vec<(String, String, instances::Delivered)>,
+    resources: ResourcesRecord,
+    /// What signed tokens in earlier epochs.
+    past_signers: Vec<PastSigner>,
     references: references::Record,
 }
+
+/// Paths with their versions, and the last number that was given.
+type ResourcesRecord = (Vec<(ResourcePath, Vec<ResourceVersion>)>, u64);
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -82,6 +90,7 @@ struct UndoRecord {
     previous_root_secret: Option<ByteArray<32>>,
     awaited: BTreeSet<String>,
     until: i64,
+    displaced: ResourcesRecord,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -153,6 +162,8 @@ fn mesh_record(mesh: &Mesh, identity: &IdentityKey) -> Result<MeshRecord, Refusa
         undo,
         revocations,
         readers,
+        resources,
+        signers,
         references,
     } = mesh;
     let optional = |secret: &Option<Zeroizing<[u8; 32]>>| secret.as_ref().map(|it| ByteArray::new(**it));
@@ -163,6 +174,7 @@ fn mesh_record(mesh: &Mesh, identity: &IdentityKey) -> Result<MeshRecord, Refusa
             number: *number,
             intermediate: epoch::sealed(intermediate, identity)?,
             marble_root: ByteBuf::from(marble_root.to_vec()),
+            signer: signers.current().map(|signer| signer.sealed(identity)).transpose()?,
         },
         secrets: secrets.iter().map(|(name, kept)| (name.clone(), kept.clone())).collect(),
         retired: secrets.retired().map(|(name, version)| (name.clone(), version)).collect(),
@@ -190,17 +202,22 @@ fn mesh_record(mesh: &Mesh, identity: &IdentityKey) -> Result<MeshRecord, Refusa
         undo: undo.as_deref().map(undo_record),
         revocations: revocations.record(),
         readers: readers.record(),
+        resources: resources_record(resources),
+        past_signers: signers.past().to_vec(),
         references: references.record(),
     })
 }
 
 fn mesh_of(record: MeshRecord, identity: &IdentityKey) -> Result<Mesh, String> {
     let optional = |secret: Option<ByteArray<32>>| secret.map(|it| Zeroizing::new(it.into_array()));
+    let intermediate = authority(record.epoch.intermediate, identity)?;
+    let below = (record.epoch.number, intermediate.certificate().as_ref());
+    let signer = record.epoch.signer.map(|sealed| Signer::open(sealed, below, identity)).transpose()?;
     Ok(Mesh {
         manifest: Arc::new(manifest_of(&record.manifest, record.versions)?),
         manifest_bytes: Arc::new(record.manifest.into_vec()),
         epoch: record.epoch.number,
-        intermediate: Arc::new(authority(record.epoch.intermediate, identity)?),
+        intermediate: Arc::new(intermediate),
         marble_root: Arc::new(record.epoch.marble_root.into_vec()),
         secrets: Secrets::new(record.secrets, record.retired),
         previous_root_secret: optional(record.previous_root_secret),
@@ -230,6 +247,8 @@ fn mesh_of(record: MeshRecord, identity: &IdentityKey) -> Result<Mesh, String> {
         undo: record.undo.map(undo_of).transpose()?.map(Arc::new),
         revocations: record.revocations.into(),
         readers: Readers::from(record.readers),
+        resources: Resources::new(record.resources.0, record.resources.1),
+        signers: Signers::resume(signer, record.past_signers),
         references: record.references.into(),
     })
 }
@@ -251,8 +270,17 @@ fn manifest_of(bytes: &[u8], versions: BTreeMap<String, u16>) -> Result<Manifest
 }
 
 fn undo_record(undo: &Undo) -> UndoRecord {
-    let Undo { manifest, manifest_bytes, epoch, secrets, root_secret, previous_root_secret, awaited, until } =
-        undo;
+    let Undo {
+        manifest,
+        manifest_bytes,
+        epoch,
+        secrets,
+        root_secret,
+        previous_root_secret,
+        awaited,
+        until,
+        displaced,
+    } = undo;
     UndoRecord {
         manifest: ByteBuf::from(manifest_bytes.to_vec()),
         versions: versions(manifest),
@@ -262,7 +290,13 @@ fn undo_record(undo: &Undo) -> UndoRecord {
         previous_root_secret: previous_root_secret.as_ref().map(|it| ByteArray::new(**it)),
         awaited: awaited.clone(),
         until: *until,
+        displaced: resources_record(displaced),
     }
+}
+
+fn resources_record(resources: &Resources) -> ResourcesRecord {
+    let kept = resources.iter().map(|(path, versions)| (path.clone(), versions.to_vec()));
+    (kept.collect(), resources.last())
 }
 
 fn undo_of(record: UndoRecord) -> Result<Undo, String> {
@@ -275,5 +309,6 @@ fn undo_of(record: UndoRecord) -> Result<Undo, String> {
         previous_root_secret: record.previous_root_secret.map(|it| Zeroizing::new(it.into_array())),
         awaited: record.awaited,
         until: record.until,
+        displaced: Resources::new(record.displaced.0, record.displaced.1),
     })
 }

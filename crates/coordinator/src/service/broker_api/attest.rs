@@ -11,17 +11,21 @@ use axum::{
     http::{HeaderMap, header},
     response::{IntoResponse, Response},
 };
-use rcar::{Attestation, Challenge, Request, SESSION_COOKIE, Tee};
+use evidence::conveyed::Conveyed;
+use rcar::{Attestation, Challenge, Content, Invalid, Opened, Request, SESSION_COOKIE};
 use serde_json::json;
 
-use super::{Shared, answer, body, blocking, cookies, explain::Explanation, failure::Failure, serving, sessions::Claim};
+use super::{
+    Shared, answer, blocking, body, cookies, explain::Explanation, failure::Failure, serving, sessions::Claim,
+};
 use crate::{
     core::{
         State,
         broker::{
-            admission::{self, NotAdmitted, Piece},
-            guest::{Guest, Particulars, SessionId},
-            session::{LIFETIME, Ticket},
+            admission::{NotAdmitted, Piece},
+            attested::{Shown, attested},
+            guest::{Guest, SessionId},
+            session::{LIFETIME, SessionKeys, Ticket},
         },
     },
     service::{
@@ -45,16 +49,15 @@ async fn challenge(coordinator: &Arc<Coordinator>, body: Body) -> Result<Respons
     let state = serving(coordinator).await?;
     let now = (coordinator.clock)();
     let ticket = Ticket::issue(request.tee.to_string(), request.version.to_string(), now)?;
-    let keys = coordinator.session_keys(&state)?;
+    let keys = SessionKeys::of(&state)?;
     let challenge = Challenge::new(&ticket.nonce).to_json();
     Ok((cookie(&ticket.to_cookie(&keys)?), Json(challenge)).into_response())
 }
 
 /// CoCo's cookie has no attributes. With these nothing but HTTPS sends it, only to the broker, and no script reads it.
 fn cookie(value: &str) -> [(header::HeaderName, String); 1] {
-    let cookie = format!(
-        "{SESSION_COOKIE}={value}; Path=/kbs; Max-Age={LIFETIME}; Secure; HttpOnly; SameSite=Strict"
-    );
+    let cookie =
+        format!("{SESSION_COOKIE}={value}; Path=/kbs; Max-Age={LIFETIME}; Secure; HttpOnly; SameSite=Strict");
     [(header::SET_COOKIE, cookie)]
 }
 
@@ -62,7 +65,7 @@ pub(super) async fn attest(Extracted(coordinator): Shared, headers: HeaderMap, b
     let own = coordinator.clone();
     // A task of its own: what was claimed and appraised is kept and told also when the guest no longer waits for it.
     let work = tokio::spawn(async move {
-        let found = attested(&own, &headers, body).await;
+        let found = session(&own, &headers, body).await;
         answer(&own, found)
     });
     work.await.unwrap_or_else(|_| {
@@ -70,7 +73,7 @@ pub(super) async fn attest(Extracted(coordinator): Shared, headers: HeaderMap, b
     })
 }
 
-async fn attested(
+async fn session(
     coordinator: &Arc<Coordinator>,
     headers: &HeaderMap,
     body: Body,
@@ -82,20 +85,16 @@ async fn attested(
         _ => return Err(Failure::two_proofs()),
     };
     let state = serving(coordinator).await?;
-    let keys = coordinator.session_keys(&state)?;
+    let keys = SessionKeys::of(&state)?;
     let now = (coordinator.clock)();
     // Before the body is read: whoever has no ticket sends in vain.
     let ticket = Ticket::from_cookie(cookie_value, &keys, now)?;
     let read = body::read(body).await?;
     let _waiting = coordinator.broker.waiting.try_acquire().map_err(|_| Failure::busy())?;
-    let tee: Tee = ticket.tee.parse().map_err(|invalid| Failure::malformed(&invalid))?;
-    let version = ticket.version.parse().map_err(|invalid| Failure::malformed(&invalid))?;
-    let attestation = Attestation::parse(version, tee, &read.bytes);
+    let opened = opened(&ticket).map_err(|invalid| Failure::malformed(&invalid))?;
+    let attestation = Attestation::parse(&read.bytes, &opened);
     let attestation = attestation.map_err(|invalid| Failure::malformed(&invalid))?;
     drop(read);
-    if attestation.nonce() != ticket.nonce_text() {
-        return Err(Failure::nonce());
-    }
     let session = ticket.session();
     match coordinator.claim(session, ticket.expires).await? {
         Claim::First => {}
@@ -105,7 +104,85 @@ async fn attested(
     let turn = tokio::time::timeout(PATIENCE, coordinator.broker.working.acquire()).await;
     let _working = turn.map_err(|_| Failure::busy())?.map_err(|_| Failure::busy())?;
     let own = coordinator.clone();
-    let guest = blocking(move || own.appraise_guest(&state, session, tee, &attestation, now)).await?;
-    coordinator.keep_session(&keys, &guest.0).await?;
-    Ok((cookie(cookie_value), Json(json!({ "token": guest.1 }))).into_response())
+    let guest = blocking(move || own.appraise_guest(&state, session, &attestation, now)).await?;
+    coordinator.keep_session(&keys, &guest).await?;
+    Ok((cookie(cookie_value), Json(json!({ "token": "" }))).into_response())
+}
+
+fn opened(ticket: &Ticket) -> Result<Opened, Invalid> {
+    Ok(Opened { version: ticket.version.parse()?, tee: ticket.tee.parse()?, nonce: ticket.nonce_text() })
+}
+
+impl Coordinator {
+    /// Who the guest is; what was found is told to the operator, whatever it is.
+    fn appraise_guest(
+        &self,
+        state: &State,
+        session: SessionId,
+        attestation: &Attestation,
+        now: UnixTime,
+    ) -> Result<Guest, Failure> {
+        let traced = Traced::start(self.telemetry.as_ref(), "guest");
+        let tee = attestation.pieces().first().map_or("none", |piece| piece.tee().as_str());
+        let found = self.shown(attestation, now);
+        let found = found.map_err(|invalid| {
+            (Failure::malformed(&invalid), NotAdmitted::new("EVIDENCE_MALFORMED", chain(&invalid)))
+        });
+        let found = found.and_then(|shown| {
+            let attested = attested(state, &self.verifier, session, attestation, &shown, now);
+            attested.map_err(|why| (Failure::not_attested(session), why))
+        });
+        match found {
+            Ok((guest, verdicts)) => {
+                let decision = Decision::granted(Kind::Guest, Subject::Unknown);
+                let verdict = verdicts.first().map(|(_, verdict)| verdict);
+                self.decided(&Decision { verdict, ..decision }, traced);
+                let packages = guest.packages().iter().map(ToString::to_string).collect();
+                let explanation = Explanation::new(session, now, tee, verdicts);
+                self.broker.explanations.add(Explanation { packages, ..explanation });
+                Ok(guest)
+            }
+            Err((failure, NotAdmitted { codes, reason, verdicts })) => {
+                let decision = Decision::granted(Kind::Guest, Subject::Unknown);
+                let verdict = verdicts.first().map(|(_, verdict)| verdict);
+                let told = Some(format!("session {session}: {reason}"));
+                let decision = Decision { verdict, codes: codes.clone(), reason: told, ..decision };
+                self.decided(&decision, traced);
+                let explanation = Explanation::new(session, now, tee, verdicts);
+                self.broker.explanations.add(Explanation { codes, reason: Some(reason), ..explanation });
+                Err(failure)
+            }
+        }
+    }
+
+    /// The Evidence that a guest sent, with the Endorsements that came with it and those that are here.
+    fn shown(&self, attestation: &Attestation, now: UnixTime) -> Result<Shown, Invalid> {
+        let (mut pieces, mut samples) = (Vec::new(), Vec::new());
+        for piece in attestation.pieces() {
+            match piece.read()? {
+                Content::Sample(sample) => samples.push((sample, piece.digest().clone())),
+                Content::Evidence(conveyed) => {
+                    let Conveyed { evidence, stapled, .. } = *conveyed;
+                    for (_, evidence) in evidence {
+                        let endorsements =
+                            self.collateral.fit_with(&evidence, &stapled, self.tee.as_ref(), now);
+                        let digest = piece.digest().clone();
+                        pieces.push(Piece { tee: piece.tee(), evidence, endorsements, digest });
+                    }
+                }
+            }
+        }
+        // A stand-in beside Evidence would pass for a device that was appraised.
+        match (samples.is_empty(), pieces.is_empty()) {
+            (false, true) => Ok(Shown::Samples(samples)),
+            (true, false) => Ok(Shown::Evidence { primary: pieces.remove(0), devices: pieces }),
+            _ => Err(Invalid::Member { member: "tee-evidence", expected: "Evidence, or samples alone" }),
+        }
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

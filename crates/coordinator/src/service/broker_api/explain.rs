@@ -63,7 +63,12 @@ pub(in crate::service) struct RefusedRelease {
 
 impl Explanation {
     /// Of a session that attested, unless codes are added.
-    pub(in crate::service) fn new(session: SessionId, at: UnixTime, tee: &str, verdicts: Vec<(String, Verdict)>) -> Self {
+    pub(in crate::service) fn new(
+        session: SessionId,
+        at: UnixTime,
+        tee: &str,
+        verdicts: Vec<(String, Verdict)>,
+    ) -> Self {
         let weight = 512 + verdicts.len() * VERDICT;
         Self {
             session,
@@ -96,8 +101,11 @@ impl Explanation {
         let mut tree = self.line();
         let refusals = self.refusals.iter().filter(|refusal| visible(&refusal.repository));
         tree["reason"] = json!(self.reason);
-        tree["verdicts"] =
-            self.verdicts.iter().map(|(piece, verdict)| json!({ "piece": piece, "verdict": verdict })).collect();
+        tree["verdicts"] = self
+            .verdicts
+            .iter()
+            .map(|(piece, verdict)| json!({ "piece": piece, "verdict": verdict }))
+            .collect();
         tree["releases"] = refusals
             .map(|refusal| {
                 json!({

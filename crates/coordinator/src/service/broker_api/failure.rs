@@ -45,6 +45,7 @@ impl Failure {
             rcar::Invalid::Version { .. } => {
                 Self::new(400, ErrorType::UnsupportedVersion, "PROTOCOL_VERSION", invalid.to_string())
             }
+            rcar::Invalid::Nonce => Self::nonce(),
             invalid if invalid.is_too_long() => Self::too_long(),
             invalid => Self::new(400, ErrorType::SerdeError, "BODY_MALFORMED", invalid.to_string()),
         }

@@ -53,7 +53,8 @@ fn mesh(identity: &IdentityKey) -> [Event; 2] {
         "Packages": { "p": { "SignerID": "5e".repeat(32), "ProductID": 1, "SecurityVersion": 1 } },
         "Marbles": { "m": { "Package": "p" } },
     });
-    let epoch = crate::core::next_epoch(&state, NOW).unwrap();
+    let parsed = manifest::Manifest::parse(manifest.to_string().as_bytes()).unwrap();
+    let epoch = crate::core::next_epoch(&state, &parsed, NOW).unwrap();
     let set = Event::ManifestSet {
         manifest: ByteBuf::from(manifest.to_string().into_bytes()),
         epoch,

@@ -67,7 +67,6 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use appraisal::UnixTime;
 use attested_tls::key::SpkiDigest;
-use manifest::Manifest;
 use serde_bytes::{ByteArray, ByteBuf};
 
 use crate::authority::Authority;
@@ -158,7 +157,7 @@ pub fn set_manifest(
     if let Some(mesh) = state.mesh() {
         return Err(Refusal::ManifestAlreadySet { epoch: mesh.epoch() }.into());
     }
-    let manifest = Arc::new(Manifest::parse(bytes)?);
+    let manifest = Arc::new(broker::policies::parse(bytes)?);
     references::signers(&manifest)?;
     let secrets = manifest.secrets().keys().cloned().collect();
     let keys = keys::Need::epoch(state, manifest, secrets).and(false, true).met_by(keys)?;

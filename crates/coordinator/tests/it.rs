@@ -56,3 +56,11 @@ mod transparency;
 mod update;
 #[path = "it/world.rs"]
 mod world;
+#[path = "it/broker.rs"]
+mod broker;
+#[path = "it/broker_abuse.rs"]
+mod broker_abuse;
+#[path = "it/broker_sessions.rs"]
+mod broker_sessions;
+#[path = "it/broker_replicas.rs"]
+mod broker_replicas;

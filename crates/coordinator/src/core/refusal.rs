@@ -368,6 +368,11 @@ pub enum Refusal {
     /// A head that nobody proved to be ours.
     #[error("the key of this mesh's log did not sign that head")]
     PositionUnsigned,
+    /// A session of the broker that nobody here remembers.
+    #[error(
+        "this coordinator knows of no such session: each replica keeps its last thousand, and forgets them when it ends"
+    )]
+    UnknownSession,
     /// The manifest has no broker.
     #[error("the manifest in force has no section `Broker`")]
     NoBroker,
@@ -532,6 +537,7 @@ impl Refusal {
             Self::Unfit(unfit) => unfit.code(),
             Self::LossNotAccepted { .. } => "LOSS_NOT_ACCEPTED",
             Self::PositionUnsigned => "POSITION_UNSIGNED",
+            Self::UnknownSession => "SESSION_UNKNOWN",
             Self::NoBroker => "BROKER_NOT_CONFIGURED",
             Self::ResourceRefused { .. } => "RESOURCE_REFUSED",
             Self::ResourceChanged { .. } => "RESOURCE_CHANGED",

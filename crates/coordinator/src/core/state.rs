@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 use super::{
     Event, IdentityKey, Refusal, SecretValue,
     anchor::Chain,
+    broker::policies::Policies,
     event::{Epoch, SealedAuthority},
     history::Entry,
     instances::{Activated, Instances},
@@ -70,6 +71,8 @@ pub struct Mesh {
     readers: Readers,
     /// What users uploaded for guests.
     resources: Resources,
+    /// Those in Rego of the manifest in force.
+    policies: Policies,
     /// What signs attestation tokens, and what signed those that may still be good.
     signers: Signers,
     references: References,
@@ -225,6 +228,7 @@ impl State {
                     revocations: Revocations::default(),
                     readers: Readers::default(),
                     resources: Resources::default(),
+                    policies: Policies::default(),
                     signers: Signers::new(signer),
                     references: References::default(),
                 };
@@ -338,7 +342,7 @@ impl State {
         mesh.undo = None;
         if let Some(manifest) = manifest {
             mesh.references.forget_verified();
-            mesh.manifest = manifest;
+            (mesh.manifest, mesh.policies) = (manifest, Policies::default());
         }
         Ok(())
     }
@@ -611,6 +615,11 @@ impl Mesh {
     /// What users uploaded for guests.
     pub(super) fn resources(&self) -> &Resources {
         &self.resources
+    }
+
+    /// Release policies in Rego.
+    pub(super) fn policies(&self) -> &Policies {
+        &self.policies
     }
 
     /// Who was sent away.

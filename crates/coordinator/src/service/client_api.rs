@@ -10,6 +10,7 @@ mod recovery;
 mod references;
 mod rehearsal;
 mod secrets;
+mod sessions;
 mod stores;
 mod v1;
 mod witness;
@@ -87,6 +88,8 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
         .route("/api/v3/log/secrets", get(log::secrets))
         .route("/api/v3/log/tile/{*path}", get(log::tile))
         .route("/api/v3/head", get(witness::head).post(witness::witness))
+        .route("/api/v3/broker/sessions", get(sessions::list))
+        .route("/api/v3/broker/sessions/{session}", get(sessions::explain))
         .route("/api/v3/references", get(references::list).post(references::add))
         .route("/api/v3/references/{id}", get(references::statement).delete(references::remove))
         .route("/livez", get(reads::live))

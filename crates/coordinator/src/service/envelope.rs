@@ -94,6 +94,7 @@ impl IntoResponse for Refusal {
             | Refusal::Overtaken { .. } => StatusCode::CONFLICT,
             Refusal::Evicted { .. } | Refusal::NoMachine { .. } => StatusCode::FORBIDDEN,
             Refusal::UnknownInstance { .. } | Refusal::UnknownMachine { .. } => StatusCode::NOT_FOUND,
+            Refusal::UnknownSession => StatusCode::NOT_FOUND,
             Refusal::NoBroker | Refusal::UnknownResource => StatusCode::NOT_FOUND,
             Refusal::ResourceChanged { .. } | Refusal::ResourceWithoutValue => StatusCode::CONFLICT,
             Refusal::ResourceRefused { .. } => StatusCode::UNPROCESSABLE_ENTITY,

@@ -138,8 +138,9 @@ impl Coordinator {
                 let verdict = verdicts.first().map(|(_, verdict)| verdict);
                 self.decided(&Decision { verdict, ..decision }, traced);
                 let packages = guest.packages().iter().map(ToString::to_string).collect();
-                let explanation = Explanation::new(session, now, tee, verdicts);
-                self.broker.explanations.add(Explanation { packages, ..explanation });
+                let mut explanation = Explanation::new(session, now, tee, verdicts);
+                explanation.packages = packages;
+                self.broker.explanations.add(explanation);
                 Ok(guest)
             }
             Err((failure, NotAdmitted { codes, reason, verdicts })) => {
@@ -148,8 +149,9 @@ impl Coordinator {
                 let told = Some(format!("session {session}: {reason}"));
                 let decision = Decision { verdict, codes: codes.clone(), reason: told, ..decision };
                 self.decided(&decision, traced);
-                let explanation = Explanation::new(session, now, tee, verdicts);
-                self.broker.explanations.add(Explanation { codes, reason: Some(reason), ..explanation });
+                let mut explanation = Explanation::new(session, now, tee, verdicts);
+                (explanation.codes, explanation.reason) = (codes, Some(reason));
+                self.broker.explanations.add(explanation);
                 Err(failure)
             }
         }

@@ -12,15 +12,16 @@
 //! # let _ = (evidence, key); Ok(()) }
 //! ```
 //!
-//! The one back end of today is the emulated platform ([`emulated`]). Those for real hardware implement
-//! [`Tee`] beside it, and [`detect`] picks the one that is there.
+//! There are the emulated platform ([`emulated`]) and real ones ([`hardware`]); [`detect`] picks the one that is there.
 
 pub mod emulated;
+pub mod hardware;
 mod tee;
 
 pub use tee::{AttesterError, RawEvidence, SealingKey, Tee};
 
-/// Finds the TEE that this process runs in.
+/// Finds the TEE that this process runs in: the emulated platform, where its channel was inherited, and else one of
+/// hardware.
 ///
 /// Call it once, first thing in `main`: the emulated platform is reached over an inherited file
 /// descriptor, which this function takes. From then on the process ends when the platform is switched
@@ -29,5 +30,13 @@ pub use tee::{AttesterError, RawEvidence, SealingKey, Tee};
 /// # Errors
 /// [`AttesterError::NotInTee`] when there is no TEE, [`AttesterError::AlreadyTaken`] on a second call.
 pub fn detect() -> Result<Box<dyn Tee>, AttesterError> {
-    emulated::Emulated::take().map(|tee| Box::new(tee) as Box<dyn Tee>)
+    match emulated::Emulated::take() {
+        Ok(tee) => Ok(Box::new(tee)),
+        // Where there is nothing at all, what was missing of the first is the more useful word.
+        Err(AttesterError::NotInTee { reason }) => match hardware::detect(&hardware::Paths::system()) {
+            Err(AttesterError::NotInTee { .. }) => Err(AttesterError::NotInTee { reason }),
+            found => found,
+        },
+        Err(error) => Err(error),
+    }
 }

@@ -110,6 +110,63 @@ pub enum AttesterError {
     /// The channel failed.
     #[error("the platform channel failed")]
     Channel(#[from] FrameError),
+    /// This platform derives no key for the code that runs on it.
+    #[error("there is no sealing key: {reason}; keep the state elsewhere, or on a platform that has one")]
+    NoSealingKey {
+        /// Why.
+        reason: &'static str,
+    },
+    /// TDX, and no way to a quote.
+    #[error(
+        "this is a TD, and its kernel offers no quotes: configfs-tsm is needed (Linux 6.7 or later, mounted at \
+         /sys/kernel/config)"
+    )]
+    NoQuotes,
+    /// A TEE that this code does not know.
+    #[error("the kernel's provider of reports is {provider:?}, which is not known here")]
+    UnknownProvider {
+        /// As the kernel names it.
+        provider: String,
+    },
+    /// Another TEE than at the beginning, or an enclave that does not attest.
+    #[error("reports are to come from {expected:?}, and come from {seen:?}")]
+    OtherProvider {
+        /// As it was.
+        expected: &'static str,
+        /// As it is.
+        seen: String,
+    },
+    /// Others asked for reports at the same time, and got between question and answer.
+    #[error("another process asked for reports at the same time, over and over")]
+    Raced,
+    /// The firmware, or the host in its stead, said no.
+    #[error(
+        "the firmware refused: {code:#x} (AMD 56860, table \"Status Codes\"; above 2^32 it is the host's)"
+    )]
+    Firmware {
+        /// `exitinfo2` of the guest request.
+        code: u64,
+    },
+    /// Evidence that is none.
+    #[error("what the platform gave is no Evidence")]
+    Malformed(#[source] evidence::Malformed),
+    /// A launch configuration is there, and what was measured cannot be told.
+    #[error("there is a launch configuration, and without {missing} nothing tells whether it was measured")]
+    Unmeasured {
+        /// What would tell.
+        missing: &'static str,
+    },
+    /// A launch configuration that was not measured.
+    #[error("the launch configuration is another one than was measured")]
+    OtherConfiguration {
+        /// Its digest, measured at the launch.
+        measured: Vec<u8>,
+        /// The digest of what is there.
+        seen: Vec<u8>,
+    },
+    /// A TPM gave no quote.
+    #[error("the TPM gave no quote")]
+    Tpm(#[source] tpm_anchor::TpmError),
     /// The operating system refused something that the channel needs.
     #[error("{attempt}")]
     System {

@@ -28,6 +28,11 @@ use appraisal::UnixTime;
 
 use crate::core::{Issued, SecretValue};
 
+mod svid;
+
+pub(crate) use svid::requested_key;
+pub use svid::{CsrFault, SVID_OID, SvidRole};
+
 /// MarbleRun's extension that names the type of a Marble.
 const MARBLERUN_TYPE_OID: [u64; 5] = [1, 3, 9903, 2, 1];
 

@@ -34,6 +34,7 @@ mod secrets;
 pub mod signers;
 mod state;
 mod stored;
+pub mod svid;
 pub mod token;
 mod transparency;
 mod update;
@@ -210,7 +211,11 @@ pub fn write_secrets(
 pub use activation::{activate, add_emulated_roots, expectations, may_stay, renew};
 
 #[cfg(test)]
-pub(crate) fn next_epoch(state: &State, manifest: &Manifest, now: UnixTime) -> Result<event::Epoch, Refusal> {
+pub(crate) fn next_epoch(
+    state: &State,
+    manifest: &manifest::Manifest,
+    now: UnixTime,
+) -> Result<event::Epoch, Refusal> {
     let number = state.mesh().map_or(0, Mesh::epoch) + 1;
     let next = (number, manifest);
     epoch::below(state.root(), state.identity(), next, state.emulated(), now).map(|(epoch, _)| epoch)

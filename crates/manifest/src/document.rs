@@ -269,6 +269,7 @@ wire! {
         transit: Option<Transit> = "Transit",
         object: Option<String> = "Object",
         wrapped: Option<Wrapped> = "Wrapped",
+        key: Option<HeldKey> = "Key",
     }
 
     struct Kv {
@@ -290,6 +291,11 @@ wire! {
         key: String = "Key",
         mechanism: String = "Mechanism",
         ciphertext: String = "Ciphertext",
+    }
+
+    struct HeldKey {
+        label: String = "Label",
+        mechanism: String = "Mechanism",
     }
 
     struct Broker {

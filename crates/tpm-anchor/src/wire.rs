@@ -51,6 +51,11 @@ impl<'a> Reader<'a> {
         self.take(length.into())
     }
 
+    /// All that follows.
+    pub(crate) fn rest(self) -> &'a [u8] {
+        self.0
+    }
+
     /// Nothing may follow.
     pub fn end(self) -> Result<(), TpmError> {
         if self.0.is_empty() { Ok(()) } else { Err(TpmError::Malformed("bytes follow it")) }

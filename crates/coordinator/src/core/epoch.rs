@@ -31,6 +31,7 @@ pub(super) fn below(
         marble_root: ByteBuf::from(intermediate.self_signed(now)?.to_vec()),
         intermediate: sealed(&intermediate, identity)?,
         signer,
+        svids: sealed(&root.svid_authority(number, emulated, now)?, identity)?,
     };
     Ok((epoch, intermediate))
 }

@@ -304,6 +304,8 @@ pub struct Epoch {
     pub marble_root: ByteBuf,
     /// What signs attestation tokens, certified by that CA; absent where the manifest has no broker.
     pub signer: Option<SealedSigner>,
+    /// The CA of SVIDs, below the root too.
+    pub svids: SealedAuthority,
 }
 
 impl Event {

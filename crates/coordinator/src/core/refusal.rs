@@ -7,7 +7,7 @@ use manifest::{Faults, ManifestDigest};
 use secret_store::StoreError;
 use serde_json::{Value, json};
 
-use super::token::TokenFault;
+use super::{svid::SvidFault, token::TokenFault};
 use crate::authority::AuthorityError;
 
 /// A request that was refused; nothing was changed.
@@ -396,9 +396,24 @@ pub enum Refusal {
     /// A resource of which there is nothing yet.
     #[error("the resource's secret has no value yet: a user has to upload it")]
     ResourceWithoutValue,
+    /// No such policy.
+    #[error("the manifest in force has no release policy of this name")]
+    UnknownPolicy,
+    /// No attestation of a guest.
+    #[error("this is no attestation as a guest sends it: {reason}")]
+    RecordMalformed {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// No path of a resource.
     #[error("{}", manifest::InvalidResourcePath)]
     ResourcePath,
+    /// Not a request for an SVID.
+    #[error(transparent)]
+    Svid(SvidFault),
+    /// A key for images that is none, or that did not do it.
+    #[error(transparent)]
+    ImageKey(image_keys::KekError),
     /// A statement about reference values that is not believed.
     #[error("the statement is refused: {0}")]
     Statement(reference_statements::Refused),
@@ -543,7 +558,11 @@ impl Refusal {
             Self::ResourceChanged { .. } => "RESOURCE_CHANGED",
             Self::UnknownResource => "RESOURCE_UNKNOWN",
             Self::ResourceWithoutValue => "RESOURCE_WITHOUT_VALUE",
+            Self::UnknownPolicy => "POLICY_UNKNOWN",
+            Self::RecordMalformed { .. } => "RECORD_MALFORMED",
             Self::ResourcePath => "RESOURCE_PATH_MALFORMED",
+            Self::Svid(fault) => fault.code(),
+            Self::ImageKey(_) => "IMAGE_KEY",
             Self::Statement(refused) => refused.code(),
             Self::ReferenceSigner { .. } => "REFERENCE_SIGNER_UNUSABLE",
             Self::TrustRootRolledBack { .. } => "TRUST_ROOT_ROLLED_BACK",

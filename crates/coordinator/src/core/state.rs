@@ -55,6 +55,7 @@ pub struct Mesh {
     epoch: u64,
     intermediate: Arc<Authority>,
     marble_root: Arc<Vec<u8>>,
+    svids: Arc<Authority>,
     secrets: Secrets,
     previous_root_secret: Option<Zeroizing<[u8; 32]>>,
     recovery_secret: Option<Zeroizing<[u8; 32]>>,
@@ -96,8 +97,17 @@ pub struct Pending {
     pub deadline: i64,
 }
 
-/// Number, CA, the CA as a root, what signs tokens.
-type EpochParts = (u64, Arc<Authority>, Arc<Vec<u8>>, Option<Signer>);
+/// What an epoch brings.
+struct EpochParts {
+    number: u64,
+    intermediate: Arc<Authority>,
+    /// The CA as a root.
+    marble_root: Arc<Vec<u8>>,
+    /// What signs tokens.
+    signer: Option<Signer>,
+    /// The CA of SVIDs.
+    svids: Arc<Authority>,
+}
 
 impl Pending {
     /// Users whose acknowledgement would count and was not given.
@@ -208,13 +218,14 @@ impl State {
                 if self.mesh.is_some() {
                     return Err("the first manifest is set twice".into());
                 }
-                let (number, intermediate, marble_root, signer) = self.epoch(epoch)?;
+                let EpochParts { number, intermediate, marble_root, signer, svids } = self.epoch(epoch)?;
                 let mut mesh = Mesh {
                     manifest: Arc::new(Manifest::parse(&manifest).map_err(|faults| faults.to_string())?),
                     manifest_bytes: Arc::new(manifest.into_vec()),
                     epoch: number,
                     intermediate,
                     marble_root,
+                    svids,
                     secrets: Secrets::default(),
                     previous_root_secret: None,
                     recovery_secret: recovery_secret.map(|secret| Zeroizing::new(secret.into_array())),
@@ -324,20 +335,25 @@ impl State {
 
     fn epoch(&self, epoch: Epoch) -> Result<EpochParts, String> {
         let intermediate = authority(epoch.intermediate, &self.identity)?;
-        let signer = epoch
-            .signer
-            .map(|sealed| Signer::open(sealed, (epoch.number, intermediate.certificate()), &self.identity));
-        let marble_root = Arc::new(epoch.marble_root.into_vec());
-        Ok((epoch.number, Arc::new(intermediate), marble_root, signer.transpose()?))
+        let of: (u64, &[u8]) = (epoch.number, intermediate.certificate());
+        let signer = epoch.signer.map(|sealed| Signer::open(sealed, of, &self.identity)).transpose()?;
+        Ok(EpochParts {
+            number: epoch.number,
+            intermediate: Arc::new(intermediate),
+            marble_root: Arc::new(epoch.marble_root.into_vec()),
+            signer,
+            svids: Arc::new(authority(epoch.svids, &self.identity)?),
+        })
     }
 
     /// A new epoch, in which no instance is known yet.
     fn enter(&mut self, epoch: Epoch, manifest: Option<Arc<Manifest>>, at: i64) -> Result<(), String> {
-        let (number, intermediate, marble_root, signer) = self.epoch(epoch)?;
+        let EpochParts { number, intermediate, marble_root, signer, svids } = self.epoch(epoch)?;
         let mesh = self.mesh_mut()?;
         let lifetime = mesh.manifest.broker().map(|broker| broker.tokens.lifetime);
         mesh.signers.enter(signer, at, lifetime.unwrap_or_default());
         (mesh.epoch, mesh.intermediate, mesh.marble_root) = (number, intermediate, marble_root);
+        mesh.svids = svids;
         mesh.instances = Instances::default();
         mesh.undo = None;
         if let Some(manifest) = manifest {
@@ -595,6 +611,11 @@ impl Mesh {
     /// The epoch's CA as a root, DER.
     pub fn marble_root(&self) -> &[u8] {
         &self.marble_root
+    }
+
+    /// The epoch's CA of SVIDs.
+    pub(super) fn svids(&self) -> &Authority {
+        &self.svids
     }
 
     /// A secret that was generated or uploaded, and is not wiped.

@@ -75,7 +75,8 @@ impl IntoResponse for Refusal {
             | Refusal::ShareUnknown
             | Refusal::ShareWrong { .. }
             | Refusal::ShareNotSigned { .. }
-            | Refusal::RecoveryFailed(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            | Refusal::RecoveryFailed(_)
+            | Refusal::Svid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Refusal::Busy => StatusCode::TOO_MANY_REQUESTS,
             Refusal::Recovering { .. } | Refusal::Unrecoverable => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::SecretStore { error, .. } => match error {
@@ -95,10 +96,10 @@ impl IntoResponse for Refusal {
             Refusal::Evicted { .. } | Refusal::NoMachine { .. } => StatusCode::FORBIDDEN,
             Refusal::UnknownInstance { .. } | Refusal::UnknownMachine { .. } => StatusCode::NOT_FOUND,
             Refusal::UnknownSession => StatusCode::NOT_FOUND,
-            Refusal::NoBroker | Refusal::UnknownResource => StatusCode::NOT_FOUND,
+            Refusal::NoBroker | Refusal::UnknownResource | Refusal::UnknownPolicy => StatusCode::NOT_FOUND,
             Refusal::ResourceChanged { .. } | Refusal::ResourceWithoutValue => StatusCode::CONFLICT,
-            Refusal::ResourceRefused { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-            Refusal::ResourcePath => StatusCode::BAD_REQUEST,
+            Refusal::ResourceRefused { .. } | Refusal::ImageKey(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Refusal::ResourcePath | Refusal::RecordMalformed { .. } => StatusCode::BAD_REQUEST,
             Refusal::Statement(_)
             | Refusal::ReferenceSigner { .. }
             | Refusal::TrustRootRolledBack { .. }

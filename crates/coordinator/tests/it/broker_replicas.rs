@@ -64,7 +64,8 @@ async fn s14_a_nonce_is_good_once_in_all_replicas() {
         let challenge = auth(&one, "0.4.0", pod.tee()).await;
         let (cookie, nonce) = (challenge.cookie(), challenge.json()["nonce"].as_str().unwrap().to_owned());
         let attestation = pod.attestation(&nonce);
-        let (here, there) = tokio::join!(send(&one, &cookie, &attestation), send(&two, &cookie, &attestation));
+        let (here, there) =
+            tokio::join!(send(&one, &cookie, &attestation), send(&two, &cookie, &attestation));
         let mut statuses = [here.status.as_u16(), there.status.as_u16()];
         statuses.sort_unstable();
         assert_eq!(statuses, [200, 409]);

@@ -20,14 +20,14 @@ use crate::{
     world::{founded, later, running, set, step},
 };
 
-fn state(manifest: &Value) -> State {
+pub fn state(manifest: &Value) -> State {
     let state = founded();
     let event = set(&state, manifest).unwrap();
     step(state, event)
 }
 
 /// What the service does with an attestation, without its network.
-fn admitted(state: &State, pod: &Pod, nonce: &[u8; 32]) -> Result<Guest, NotAdmitted> {
+pub fn admitted(state: &State, pod: &Pod, nonce: &[u8; 32]) -> Result<Guest, NotAdmitted> {
     let nonce_text = rcar::Challenge::new(nonce).nonce().to_owned();
     let opened = Opened { version: Version::NEWEST, tee: pod.tee(), nonce: nonce_text.clone() };
     let attestation =
@@ -105,7 +105,8 @@ fn s39_what_is_sealed_for_one_session_opens_for_no_other() {
 #[test]
 fn a_guest_is_kept_as_it_is() {
     let state = state(&brokered());
-    let guest = admitted(&state, &Pod::on(Platform::Snp), &[7; 32]).unwrap_or_else(|why| panic!("{}", why.reason));
+    let guest =
+        admitted(&state, &Pod::on(Platform::Snp), &[7; 32]).unwrap_or_else(|why| panic!("{}", why.reason));
     let kept = Guest::from_bytes(&guest.to_bytes().unwrap()).unwrap();
     assert_eq!(format!("{kept:?}"), format!("{guest:?}"));
     assert_eq!(kept.session(), SessionId::of(&[7; 32]));
@@ -162,19 +163,15 @@ fn a_hundred_thousand_sessions_are_kept_in_bounded_memory() {
     const GUESTS: u32 = 100_000;
     let state = state(&brokered());
     let keys = SessionKeys::of(&state).unwrap();
-    let guest = admitted(&state, &Pod::on(Platform::Snp), &[7; 32]).unwrap_or_else(|why| panic!("{}", why.reason));
+    let guest =
+        admitted(&state, &Pod::on(Platform::Snp), &[7; 32]).unwrap_or_else(|why| panic!("{}", why.reason));
     let attested = guest.to_bytes().unwrap();
     let (mut nonces, mut sessions) = (Nonces::new(262_144), Sessions::new(MOST, BYTES));
     let before = resident();
     for number in 0..GUESTS {
         let mut nonce = [0; 32];
         nonce[..4].copy_from_slice(&number.to_be_bytes());
-        let ticket = Ticket {
-            nonce,
-            tee: "snp".into(),
-            version: "0.4.0".into(),
-            expires: later(LIFETIME),
-        };
+        let ticket = Ticket { nonce, tee: "snp".into(), version: "0.4.0".into(), expires: later(LIFETIME) };
         if number % 1000 == 0 {
             let cookie = ticket.to_cookie(&keys).unwrap();
             assert_eq!(Ticket::from_cookie(&cookie, &keys, NOW).unwrap().session(), ticket.session());

@@ -211,7 +211,7 @@ pub fn examine(
     checks.extend(init_data(policy, subject));
     checks.extend(epoch(state, policy));
     if policy.rego.is_some() && checks.iter().all(|check| check.holds) {
-        checks.push(claims(rego, subject, path));
+        checks.push(claims_of(rego, subject, path));
     }
     checks
 }
@@ -413,7 +413,8 @@ fn epoch(state: &State, policy: &ReleasePolicy) -> Option<Check> {
     })
 }
 
-fn claims(rego: Option<&Compiled>, subject: &Subject<'_>, path: &ResourcePath) -> Check {
+/// What a rule in Rego says of a guest that asks for a resource.
+pub(super) fn claims_of(rego: Option<&Compiled>, subject: &Subject<'_>, path: &ResourcePath) -> Check {
     let expected = || "`allow` is true".to_owned();
     let fault = |code, seen: String, mend: &str| broken("rego", code, (expected(), seen), mend);
     let invalid = |text: String| fault("REGO_INVALID", text, "correct the policy in Rego");

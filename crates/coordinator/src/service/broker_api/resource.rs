@@ -67,9 +67,9 @@ async fn released(
 }
 
 /// Why a guest was not given a resource: for itself, and for the operator.
-struct Unreleased {
-    failure: Failure,
-    codes: Vec<String>,
+pub(super) struct Unreleased {
+    pub(super) failure: Failure,
+    pub(super) codes: Vec<String>,
 }
 
 impl From<Failure> for Unreleased {
@@ -133,7 +133,7 @@ impl Coordinator {
     }
 
     /// Keeps the reason tree for operators.
-    fn unreleased(&self, guest: &Guest, why: &NotReleased) -> Unreleased {
+    pub(super) fn unreleased(&self, guest: &Guest, why: &NotReleased) -> Unreleased {
         let resource = &why.0.resource;
         let refusal = RefusedRelease {
             at: (self.clock)(),

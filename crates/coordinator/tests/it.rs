@@ -74,3 +74,5 @@ mod transparency;
 mod update;
 #[path = "it/world.rs"]
 mod world;
+#[path = "it/references.rs"]
+mod references;

@@ -42,6 +42,8 @@ mod policies;
 mod processes;
 #[path = "it/recovery.rs"]
 mod recovery;
+#[path = "it/references.rs"]
+mod references;
 #[path = "it/rehearsal.rs"]
 mod rehearsal;
 #[path = "it/release.rs"]
@@ -74,5 +76,3 @@ mod transparency;
 mod update;
 #[path = "it/world.rs"]
 mod world;
-#[path = "it/references.rs"]
-mod references;

@@ -13,9 +13,7 @@ use evidence::Evidence;
 use manifest::{Manifest, PackageUpdate, Plan, User};
 use serde::Serialize;
 
-use super::{
-    Caller, Mesh, Refusal, State, activation, broker::policies, native, references::Known, secrets,
-};
+use super::{Caller, Mesh, Refusal, State, activation, broker::policies, native, references::Known, secrets};
 
 /// What an instance presented when it last activated or renewed.
 #[derive(Clone)]

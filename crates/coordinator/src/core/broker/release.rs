@@ -307,7 +307,8 @@ fn stated(mesh: &Mesh, guest: &Guest, policy: &ReleasePolicy, now: UnixTime) -> 
     match named.is_empty() || !standing.is_empty() {
         true => held("references", both),
         false => {
-            let mend = "a statement ended, was removed or replaced since the guest attested: it attests again";
+            let mend =
+                "a statement ended, was removed or replaced since the guest attested: it attests again";
             broken("references", "REFERENCES_ENDED", both, mend)
         }
     }

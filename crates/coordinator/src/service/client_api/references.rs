@@ -74,8 +74,7 @@ fn add_now(coordinator: &Arc<Coordinator>, caller: &Caller, bytes: &[u8]) -> Res
     Coordinator::unless_overtaken(|| {
         let state = coordinator.snapshot()?.state;
         let prepared = references::prepare(&state, caller, bytes.to_vec(), now)?;
-        coordinator
-            .commit(|state| Ok(Decided::one(references::add(state, caller, &prepared, now)?, ())))?;
+        coordinator.commit(|state| Ok(Decided::one(references::add(state, caller, &prepared, now)?, ())))?;
         let verified = prepared.verified();
         Ok(json!({ "id": verified.id().to_string(), "signers": verified.signers() }))
     })

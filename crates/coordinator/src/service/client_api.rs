@@ -187,6 +187,7 @@ fn caller(coordinator: &Coordinator, request: &axum::extract::Request) -> Result
 fn is_decision(method: &str, path: &str, refused: bool) -> bool {
     let health = matches!(path, "/livez" | "/readyz");
     let named = path.ends_with("/secrets") || path.ends_with("/instances") || path.contains("/broker/");
+    let named = named || path.contains("/references");
     let open = method == "GET" && !named;
     !health && (refused || !open)
 }

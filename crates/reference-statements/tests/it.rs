@@ -1,8 +1,10 @@
 //! Statements as they are read and refused. Sigstore's are real ones, and ones of an instance of our own: see
 //! `tests/vectors/README.md`.
 
-use appraisal::{ReferenceValue, UnixTime};
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
+use appraisal::{AnchorKey, ReferenceValue, TrustAnchor, UnixTime};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
+};
 use base64::{
     Engine,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
@@ -438,4 +440,68 @@ fn parsers_survive_what_is_cut_short() {
             drop(Statement::verify(&bytes[..length], &release(), NOW));
         }
     }
+}
+
+/// A CoRIM for SNP that veraison publishes (see appraisal's `tests/vectors/index.tsv`), signed by a key made for the
+/// test: COSE_Sign1 with the signature's validity in its protected header, as the draft has it.
+fn signed_corim(validity: &[(u8, i64)]) -> (Vec<u8>, TrustAnchor) {
+    let random = aws_lc_rs::rand::SystemRandom::new();
+    let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
+    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref()).unwrap();
+    let payload = include_bytes!("../../appraisal/tests/vectors/corim/services-corim-sevsnp-valid.cbor");
+    // {0: {0: "maker"}, 1: validity}, in a byte string under 8.
+    let mut meta = hex::decode("a200a100656d616b657201").unwrap();
+    meta.push(0xa0 | u8::try_from(validity.len()).unwrap());
+    for (field, time) in validity {
+        meta.extend([*field, 0xc1, 0x1a]);
+        meta.extend(u32::try_from(*time).unwrap().to_be_bytes());
+    }
+    let content_type = [&[0x74][..], b"application/rim+cbor"].concat();
+    let header = [&[0xa3, 0x01, 0x26, 0x03][..], &content_type, &[0x08], &shortest(&meta)].concat();
+    let to_sign = [&b"\x84\x6aSignature1"[..], &shortest(&header), &[0x40], &shortest(payload)].concat();
+    let signature = pair.sign(&random, &to_sign).unwrap();
+    let signed =
+        [&[0xd2, 0x84][..], &shortest(&header), &[0xa0], &shortest(payload), &[0x58, 64], signature.as_ref()]
+            .concat();
+    let head = hex::decode("3059301306072a8648ce3d020106082a8648ce3d030107034200").unwrap();
+    let key = AnchorKey::PublicKey([&head, pair.public_key().as_ref()].concat());
+    (signed, TrustAnchor::new("maker", key, None).unwrap())
+}
+
+/// A byte string in CBOR.
+fn shortest(data: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(data.len()).unwrap();
+    let head = match length {
+        0..24 => vec![0x40 | length.to_be_bytes()[1]],
+        24..256 => vec![0x58, length.to_be_bytes()[1]],
+        _ => [&[0x59][..], &length.to_be_bytes()].concat(),
+    };
+    [&head, data].concat()
+}
+
+#[test]
+fn a_signed_corim_is_a_statement_of_the_series_that_it_names() {
+    let (signed, anchor) = signed_corim(&[(0, ISSUED.0), (1, EXPIRES.0)]);
+    let signers = only(Signer::Corim(vec![anchor]));
+    let verified = verify(&signed, &signers).unwrap();
+    let Says::Values(values) = verified.says() else { panic!() };
+    assert_eq!((verified.form(), values.serial), (Form::Corim, u64::try_from(ISSUED.0).unwrap()));
+    assert!(!values.series.is_empty() && !values.reference_values.is_empty());
+    assert_eq!(verified.holds(UnixTime(EXPIRES.0 + 1)).unwrap_err().code(), "STATEMENT_EXPIRED");
+    assert_eq!(verified.holds(UnixTime(ISSUED.0 - 1)).unwrap_err().code(), "STATEMENT_NOT_YET_VALID");
+    // Another maker's key, and a key that signs other forms.
+    let (_, other) = signed_corim(&[(0, ISSUED.0), (1, EXPIRES.0)]);
+    assert_eq!(code(verify(&signed, &only(Signer::Corim(vec![other])))), "STATEMENT_SIGNER_UNKNOWN");
+    assert_eq!(code(verify(&signed, &by(pair(false).1))), "STATEMENT_SIGNER_UNKNOWN");
+    let unsigned = include_bytes!("../../appraisal/tests/vectors/corim/services-corim-sevsnp-valid.cbor");
+    assert_eq!(code(verify(unsigned, &signers)), "STATEMENT_UNSIGNED");
+}
+
+#[test]
+fn a_corim_without_beginning_or_end_is_refused() {
+    let says = |validity: &[(u8, i64)]| {
+        let (signed, anchor) = signed_corim(validity);
+        code(verify(&signed, &only(Signer::Corim(vec![anchor]))))
+    };
+    assert_eq!(says(&[(1, EXPIRES.0)]), "STATEMENT_MALFORMED");
 }

@@ -53,7 +53,7 @@ enum Command {
     Verify(verify::Verify),
     /// Compute reference values of a program
     Measure(measure::Measure),
-    /// Compute reference values offline from firmware, kernels and command lines
+    /// Compute reference values offline, sign them, and bring signed ones to a coordinator
     #[command(subcommand)]
     Reference(reference::Command),
     /// Check, set, get or change a coordinator's manifest
@@ -102,7 +102,7 @@ pub async fn run(arguments: Arguments) -> Outcome {
         Command::Endorsements(command) => command.run().await,
         Command::Verify(verify) => verify.run().await,
         Command::Measure(measure) => measure.run(),
-        Command::Reference(command) => command.run(),
+        Command::Reference(command) => command.run().await,
         Command::Manifest(command) => command.run().await,
         Command::Secret(command) => command.run().await,
         Command::Instances(instances) => instances.run().await,

@@ -44,6 +44,8 @@ mod policies;
 mod processes;
 #[path = "it/recovery.rs"]
 mod recovery;
+#[path = "it/references.rs"]
+mod references;
 #[path = "it/rehearsal.rs"]
 mod rehearsal;
 #[path = "it/release.rs"]

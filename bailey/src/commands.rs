@@ -5,6 +5,7 @@ pub mod coordinator;
 pub mod endorsements;
 pub mod evict;
 pub mod evidence;
+pub mod guest;
 pub mod host;
 pub mod instances;
 pub mod log;
@@ -75,6 +76,9 @@ enum Command {
     /// The host agent, which launches Keeps and is trusted with nothing
     #[command(subcommand)]
     Host(host::Command),
+    /// In a guest: attest to a key broker, and get what it grants (runs bailey-guest)
+    #[command(disable_help_flag = true)]
+    Guest(guest::Guest),
 }
 
 /// Runs the command.
@@ -96,6 +100,7 @@ pub async fn run(arguments: Arguments) -> Outcome {
         Command::Recover(recover) => recover.run().await,
         Command::Log(command) => command.run().await,
         Command::Host(command) => command.run().await,
+        Command::Guest(guest) => guest.run(),
     }
 }
 

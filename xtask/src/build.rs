@@ -58,10 +58,12 @@ pub fn demo(check: bool, keep: Option<&Path>) -> Result<()> {
 }
 
 /// Programs that tests start, with the Debian package of each and what is not tested without it.
-const TESTED_WITH: [(&str, &str, &str); 3] = [
+const TESTED_WITH: [(&str, &str, &str); 5] = [
     ("etcd", ETCD_PACKAGE, "scale-out"),
     ("swtpm", "swtpm", "a TPM as anchor"),
     ("softhsm2-util", "softhsm2", "keys and secrets in PKCS #11 tokens"),
+    ("skopeo", "skopeo", "encrypted container images"),
+    ("umoci", "umoci", "encrypted container images"),
 ];
 const ETCD_PACKAGE: &str = "etcd-server";
 
@@ -78,7 +80,14 @@ pub fn soak() -> Result<()> {
 }
 
 /// Installs what tests start, where that needs nobody's permission.
-fn installed() {
+pub fn installed() {
+    packages();
+    if let Err(error) = crate::skopeo::provide() {
+        eprintln!("{error:#}");
+    }
+}
+
+fn packages() {
     let missing: Vec<_> = TESTED_WITH
         .iter()
         .filter(|(program, ..)| !available(program))
@@ -105,6 +114,9 @@ pub fn test() -> Result<()> {
     run(cargo().args(["test", "--workspace", "--locked"]))?;
     for (_, package, what) in TESTED_WITH.iter().filter(|(program, ..)| !available(program)) {
         eprintln!("\nNOT RUN: the tests of {what}.\n  mend: sudo apt-get install {package}");
+    }
+    if !crate::skopeo::ready() {
+        eprintln!("\nNOT RUN: the tests of encrypted container images.\n  mend: a skopeo of 1.10 or later");
     }
     if !available("chromedriver") {
         eprintln!(

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::{
-    build, direction, fuzz,
+    build, direction, fuzz, guest,
     shell::{available, cargo, run, step},
 };
 
@@ -20,6 +20,7 @@ pub fn all() -> Result<()> {
     step("lints");
     run(cargo().args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
     build::test()?;
+    guest::build()?;
     fuzz::run(FUZZ_SECONDS, None)?;
     step("the whole story");
     build::demo(true, None)

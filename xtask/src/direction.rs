@@ -69,6 +69,24 @@ const ABSENCES: &[(&str, &[&str])] = &[
         ],
     ),
     ("emulator", &["endorsements", "appraisal", "attested-tls", "coordinator", "keep", "host", "manifest"]),
+    (
+        "guest",
+        &[
+            "endorsements",
+            "appraisal",
+            "attested-tls",
+            "coordinator",
+            "manifest",
+            "keep",
+            "host",
+            "emulator",
+            "bailey",
+            "wasmtime",
+            "redb",
+            "cryptoki",
+        ],
+    ),
+    ("sealed-secret", &["appraisal", "attester", "tokio", "rustls", "hyper"]),
     ("mesh-api", &["endorsements", "evidence", "appraisal", "attested-tls"]),
     ("bailey", &["wasmtime"]),
     ("etcd", &["endorsements", "evidence", "appraisal", "attested-tls", "manifest"]),
@@ -77,6 +95,11 @@ const ABSENCES: &[(&str, &[&str])] = &[
         "transparency",
         &["evidence", "appraisal", "attested-tls", "aws-lc-rs", "tokio", "rustls", "rand", "getrandom"],
     ),
+    (
+        "rcar",
+        &["endorsements", "appraisal", "attested-tls", "manifest", "coordinator", "tokio", "rustls", "axum"],
+    ),
+    ("image-keys", &["evidence", "appraisal", "attested-tls", "manifest", "secret-store", "rustls", "rcar"]),
 ];
 
 /// Fails when a crate reaches what it must not know. Asked of cargo for each crate by itself: features that

@@ -6,7 +6,9 @@ mod ci;
 mod corpus;
 mod direction;
 mod fuzz;
+mod guest;
 mod shell;
+mod skopeo;
 #[cfg(test)]
 mod specification;
 
@@ -39,6 +41,8 @@ enum Command {
     },
     /// Run all tests
     Test,
+    /// Install what tests start, as far as that needs nobody's permission; `test` does it too
+    Tools,
     /// Run the tests that take long: losing replicas and members of etcd again and again (BAILEY_SOAK_ROUNDS, 10)
     Soak,
     /// All that CI checks: formatting, lints, licences, dependency direction, wasm builds, tests, fuzzing
@@ -60,6 +64,8 @@ enum Command {
     },
     /// Build the verifier into the page of docs/verify, which then works offline
     Page,
+    /// Build bailey-guest as one small static file, check that it is, and print its size and digest
+    Guest,
     /// Run the benchmarks (release build) and print medians and ratios
     Bench {
         /// Only verification, beside the verifiers that are the best known: needs no build of the product
@@ -71,12 +77,17 @@ fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Demo { check, keep } => build::demo(check, keep.as_deref()),
         Command::Test => build::test(),
+        Command::Tools => {
+            build::installed();
+            Ok(())
+        }
         Command::Soak => build::soak(),
         Command::Ci => ci::all(),
         Command::Direction => direction::check(),
         Command::Fuzz { seconds, target } => fuzz::run(seconds, target.as_deref()),
         Command::Corpus { folder } => corpus::table(folder.as_deref()),
         Command::Page => build::page(),
+        Command::Guest => guest::build().map(drop),
         Command::Bench { which: None } => build::bench(),
         Command::Bench { which: Some(Bench::Verify) } => bench::verify(),
         Command::Bench { which: Some(Bench::Coordinator) } => bench::coordinator(),

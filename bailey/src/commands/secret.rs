@@ -1,5 +1,6 @@
 //! `bailey secret`: upload, download, list, rotate.
 
+mod seal;
 mod stores;
 
 use std::{
@@ -39,6 +40,9 @@ pub enum Command {
     Rotate(Rotate),
     /// Ask the coordinator whether the secret stores outside are there, and have what the manifest says
     Stores(stores::Stores),
+    /// Seal a secret of Confidential Containers for guests that were attested
+    #[command(subcommand)]
+    Seal(seal::Seal),
 }
 
 /// What there is.
@@ -114,6 +118,7 @@ impl Command {
             Self::List(list) => list.run().await,
             Self::Rotate(rotate) => rotate.run().await,
             Self::Stores(stores) => stores.run().await,
+            Self::Seal(seal) => seal.run(),
         }
     }
 }

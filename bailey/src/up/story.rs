@@ -6,9 +6,12 @@ use anyhow::Context;
 use attested_tls::service::UserIdentity;
 use aws_lc_rs::digest::{SHA256, digest};
 use evidence::Platform;
+use ::manifest::Manifest;
 use host::Restart;
 
-use super::{Deployment, Facts, Keep, KeepOutcome, Machine, Mesh, Programs, Serving};
+use super::{
+    CoordinatorPlan, Deployment, Facts, Keep, KeepOutcome, Machine, Mesh, Programs, Serving, free_address,
+};
 use crate::{
     client::Verified,
     commands::{manifest, secret},
@@ -75,7 +78,8 @@ impl Up {
         observer.done("platform", "an emulated TEE platform with its own roots, and an untrusted host agent");
 
         observer.begins("coordinator");
-        let plan = &deployment.coordinator;
+        let manifest = render(deployment, &machine, &users)?;
+        let plan = &brokering(&deployment.coordinator, &manifest)?;
         let (mesh, verified) =
             Mesh::found(&machine, "coordinator", plan, identity::key_digest(&owner)?).await?;
         let text = format!("launched on emulated {}, root CA made, state sealed", plan.platform);
@@ -84,7 +88,6 @@ impl Up {
             "its Evidence covers this connection's key, the nonce and the root CA, which is now pinned";
         observer.done("verified", text);
 
-        let manifest = render(deployment, &machine, &users)?;
         let client = mesh.client(Some(&owner))?;
         let answer = manifest::set(&client, &manifest).await?;
         let digest = hex::encode(digest(&SHA256, &manifest));
@@ -95,6 +98,10 @@ impl Up {
                 &digest[..16]
             ),
         );
+
+        if let Some(broker) = plan.broker {
+            observer.done("broker", &format!("guests attest at https://{broker}/kbs/v0"));
+        }
 
         if let Some(secrets) = manifest::recovery_secrets(&answer["RecoverySecrets"])? {
             let path = folder.join("recovery-secrets.json");
@@ -162,6 +169,16 @@ impl Up {
     pub fn keep(&self, name: &str) -> Option<&RunningKeep> {
         self.keeps.iter().find(|keep| keep.name == name)
     }
+}
+
+/// Where the manifest has a broker, it is served, also where `bailey.toml` does not say at which address.
+fn brokering(plan: &CoordinatorPlan, manifest: &[u8]) -> Outcome<CoordinatorPlan> {
+    let wanted = Manifest::parse(manifest).is_ok_and(|manifest| manifest.broker().is_some());
+    let broker = match plan.broker {
+        None if wanted => Some(free_address()?),
+        as_planned => as_planned,
+    };
+    Ok(CoordinatorPlan { broker, ..plan.clone() })
 }
 
 /// The manifest of a deployment with everything filled in that is known once things are built.

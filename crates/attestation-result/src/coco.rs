@@ -24,7 +24,7 @@ use serde_json::{Map, Value as Json, json};
 use crate::{Tier, Vector};
 
 pub use token::{
-    Expected, Issue, MAX_LIFETIME, MAX_TOKEN, Mesh, TEE_PUBKEY, Untrusted, Unverified, Verified, sign,
+    About, Expected, Issue, MAX_LIFETIME, MAX_TOKEN, Mesh, TEE_PUBKEY, Untrusted, Unverified, Verified, sign,
 };
 pub use verifier::{Emulation, InvalidTrust, PublishedKey, SIGNER_OID, Verifier, issuer_of, jwks};
 

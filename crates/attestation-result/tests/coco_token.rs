@@ -2,7 +2,7 @@
 
 use appraisal::UnixTime;
 use attestation_result::coco::{
-    Emulation, Expected, Issue, MAX_TOKEN, PROFILE, PublishedKey, SIGNER_OID, Untrusted, Unverified,
+    About, Emulation, Expected, Issue, MAX_TOKEN, PROFILE, PublishedKey, SIGNER_OID, Untrusted, Unverified,
     Verified, Verifier, issuer_of, jwks, sign,
 };
 use attestation_result::{SigningKey, Tier, TokenError};
@@ -10,6 +10,7 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use evidence::Platform;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
@@ -92,6 +93,13 @@ impl Mesh {
             id: "2".into(),
             issued: UnixTime(NOW),
             expires: UnixTime(NOW + 300),
+            about: About {
+                tee: "snp".into(),
+                platform: Some(Platform::Snp),
+                init_data: None,
+                emulated: false,
+                attested: UnixTime(NOW),
+            },
         }
     }
 

@@ -67,7 +67,6 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use appraisal::UnixTime;
 use attested_tls::key::SpkiDigest;
-use manifest::Manifest;
 use serde_bytes::{ByteArray, ByteBuf};
 
 use crate::authority::Authority;
@@ -158,7 +157,7 @@ pub fn set_manifest(
     if let Some(mesh) = state.mesh() {
         return Err(Refusal::ManifestAlreadySet { epoch: mesh.epoch() }.into());
     }
-    let manifest = Arc::new(Manifest::parse(bytes)?);
+    let manifest = Arc::new(broker::policies::parse(bytes)?);
     let secrets = manifest.secrets().keys().cloned().collect();
     let keys = keys::Need::epoch(state, manifest, secrets).and(false, true).met_by(keys)?;
     let event = Event::ManifestSet {
@@ -210,7 +209,11 @@ pub fn write_secrets(
 pub use activation::{activate, add_emulated_roots, expectations, may_stay, renew};
 
 #[cfg(test)]
-pub(crate) fn next_epoch(state: &State, manifest: &Manifest, now: UnixTime) -> Result<event::Epoch, Refusal> {
+pub(crate) fn next_epoch(
+    state: &State,
+    manifest: &manifest::Manifest,
+    now: UnixTime,
+) -> Result<event::Epoch, Refusal> {
     let number = state.mesh().map_or(0, Mesh::epoch) + 1;
     let next = (number, manifest);
     epoch::below(state.root(), state.identity(), next, state.emulated(), now).map(|(epoch, _)| epoch)

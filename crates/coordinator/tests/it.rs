@@ -2,6 +2,16 @@
 
 #[path = "it/anchor.rs"]
 mod anchor;
+#[path = "it/bearer.rs"]
+mod bearer;
+#[path = "it/broker.rs"]
+mod broker;
+#[path = "it/broker_abuse.rs"]
+mod broker_abuse;
+#[path = "it/broker_replicas.rs"]
+mod broker_replicas;
+#[path = "it/broker_sessions.rs"]
+mod broker_sessions;
 #[path = "it/certificates.rs"]
 mod certificates;
 #[path = "it/cluster.rs"]
@@ -26,14 +36,20 @@ mod marblerun;
 mod observability;
 #[path = "it/plan.rs"]
 mod plan;
+#[path = "it/policies.rs"]
+mod policies;
 #[path = "it/processes.rs"]
 mod processes;
 #[path = "it/recovery.rs"]
 mod recovery;
 #[path = "it/rehearsal.rs"]
 mod rehearsal;
+#[path = "it/release.rs"]
+mod release;
 #[path = "it/replay.rs"]
 mod replay;
+#[path = "it/resources.rs"]
+mod resources;
 #[path = "it/rollback.rs"]
 mod rollback;
 #[path = "it/rotation.rs"]
@@ -58,5 +74,3 @@ mod transparency;
 mod update;
 #[path = "it/world.rs"]
 mod world;
-#[path = "it/broker.rs"]
-mod broker;

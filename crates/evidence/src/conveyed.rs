@@ -138,7 +138,7 @@ impl Conveyed {
 }
 
 /// An SNP report with something after it: the certificates that the host gave with it.
-fn snp_with_table(bytes: &[u8]) -> Option<(&[u8], Vec<Vec<u8>>)> {
+pub(crate) fn snp_with_table(bytes: &[u8]) -> Option<(&[u8], Vec<Vec<u8>>)> {
     let (report, table) = bytes.split_at_checked(snp::REPORT_LENGTH)?;
     let version = u32::from_le_bytes(*report.first_chunk()?);
     (snp::OLDEST_VERSION..=snp::NEWEST_VERSION).contains(&version).then_some(())?;

@@ -105,6 +105,24 @@ fn the_hosts_certificates_keep_their_kind() {
 }
 
 #[test]
+fn reports_that_the_json_cannot_hold_are_not_written() {
+    let report = read("snp/trustee-e2e-genoa-bergamo.report-v3.bin");
+    // Reserved, and in the middle of a TCB version.
+    for at in [0x4c, 0x18b, 0x1ef, 0x208, 0x3a] {
+        let mut report = report.clone();
+        report[at] = 1;
+        assert!(Evidence::parse(&report).is_ok());
+        assert_eq!(
+            coco::write(&report, &[]).expect_err("others").kind,
+            MalformedKind::Unsupported,
+            "{at:#x}"
+        );
+    }
+    let broken_table = [&report[..], &[1; 48]].concat();
+    assert!(coco::write(&broken_table, &[]).is_err());
+}
+
+#[test]
 fn older_forms_of_the_report_are_read() {
     let report = read("snp/sev-report_milan.report-v2-120d77.bin");
     let expected = Evidence::parse(&report).expect("a report");

@@ -260,6 +260,7 @@ wire! {
         transit: Option<Transit> = "Transit",
         object: Option<String> = "Object",
         wrapped: Option<Wrapped> = "Wrapped",
+        key: Option<HeldKey> = "Key",
     }
 
     struct Kv {
@@ -281,6 +282,11 @@ wire! {
         key: String = "Key",
         mechanism: String = "Mechanism",
         ciphertext: String = "Ciphertext",
+    }
+
+    struct HeldKey {
+        label: String = "Label",
+        mechanism: String = "Mechanism",
     }
 
     struct Broker {

@@ -97,6 +97,7 @@ impl Manifest {
         let shapes = secret::shapes(&document.secrets);
         let marbles = marble::resolve(document, &packages, (&shapes, &tags), &at.field("Marbles"), faults);
         store::previous(&marbles, &secrets, &at.field("Marbles"), faults);
+        store::held(&marbles, &secrets, &at.field("Marbles"), faults);
         let roles = user::resolve_roles(&document.roles, document, &at.field("Roles"), faults);
         let users = user::resolve_users(&document.users, &document.roles, &roles, &at.field("Users"), faults);
         let broker = broker::resolve(document, (&packages, &secrets), rego, &at.field("Broker"), faults);

@@ -10,7 +10,7 @@ use crate::encoding;
 use crate::fault::{Code, Collector, shown, suggestion};
 use crate::names::SecretName;
 use crate::path::Path;
-use crate::store::{self, StoredAt};
+use crate::store::{self, StoredAt, StoredPlace};
 use crate::template::Shape;
 
 /// HKDF-SHA256 yields at most 255 blocks of 32 bytes (RFC 5869 §2.3).
@@ -28,6 +28,14 @@ pub struct Secret {
     pub source: SecretSource,
     /// How long after its upload a user-defined value is delivered; without end where absent.
     pub max_age: Option<Duration>,
+}
+
+impl Secret {
+    /// Whether it is a key that stays in its store, and so has no value.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        matches!(&self.source, SecretSource::Stored(at) if matches!(at.place, StoredPlace::Held { .. }))
+    }
 }
 
 /// What a secret is.

@@ -10,7 +10,7 @@ use evidence::CertificateDer;
 
 use crate::names::{SecretName, StoreName};
 
-pub(crate) use resolve::{place, previous, resolve};
+pub(crate) use resolve::{held, place, previous, resolve};
 
 /// A secret store outside the mesh.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -151,6 +151,13 @@ pub enum StoredPlace {
         /// The ciphertext; of AES-GCM the nonce of 12 bytes before it, and the tag of 16 after.
         ciphertext: Vec<u8>,
     },
+    /// A key that stays in a token, and has no value for anyone: it wraps and unwraps.
+    Held {
+        /// Its label (`CKA_LABEL`).
+        label: String,
+        /// How it encrypts and decrypts.
+        mechanism: WrapMechanism,
+    },
 }
 
 impl fmt::Display for StoredPlace {
@@ -168,6 +175,7 @@ impl fmt::Display for StoredPlace {
             Self::Wrapped { key, mechanism, .. } => {
                 write!(f, "a ciphertext of the manifest, by key {key} ({mechanism})")
             }
+            Self::Held { label, mechanism } => write!(f, "key {label} ({mechanism}), which stays there"),
         }
     }
 }

@@ -86,6 +86,12 @@ pub enum TokenError {
     /// A ciphertext without nonce and tag.
     #[error("the ciphertext is too short")]
     TooShort,
+    /// A ciphertext of another key, or one that was changed.
+    #[error("the token does not open the ciphertext")]
+    NotOpened,
+    /// Of the operating system.
+    #[error("no random numbers could be had")]
+    NoRandomness,
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -20,7 +20,7 @@ use crate::{TokenError, session};
 const GCM_NONCE: usize = 12;
 const GCM_TAG: usize = 16;
 
-/// How a ciphertext was made.
+/// How a ciphertext is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unwrapping {
     /// RSA-OAEP, SHA-256 and MGF1 with SHA-256, no label.
@@ -114,8 +114,41 @@ impl Token {
                 let parameters = GcmParams::new(&mut nonce, &[], ((GCM_TAG * 8) as u64).into())?;
                 self.0.decrypt(&Mechanism::AesGcm(parameters), key, rest)
             }
-        }?;
+        }
+        .map_err(|error| match error {
+            Error::Pkcs11(RvError::EncryptedDataInvalid | RvError::EncryptedDataLenRange, _) => {
+                TokenError::NotOpened
+            }
+            other => TokenError::Module(other),
+        })?;
         Ok(Zeroizing::new(plaintext))
+    }
+
+    /// What the one key of this label encrypts a plaintext to, for [`Self::decrypt`]. Of RSA it is the public key, which
+    /// takes no more than its modulus less the padding: for RSA-2048 with SHA-256 190 bytes.
+    ///
+    /// # Errors
+    /// See [`TokenError`].
+    pub fn encrypt(&self, label: &str, how: Unwrapping, plaintext: &[u8]) -> Result<Vec<u8>, TokenError> {
+        let rsa = |hash, mgf| {
+            let key = self.one(label, &[ObjectClass::PUBLIC_KEY])?;
+            let oaep = PkcsOaepParams::new(hash, mgf, PkcsOaepSource::empty());
+            Ok(self.0.encrypt(&Mechanism::RsaPkcsOaep(oaep), key, plaintext)?)
+        };
+        match how {
+            Unwrapping::RsaOaepSha256 => rsa(MechanismType::SHA256, PkcsMgfType::MGF1_SHA256),
+            Unwrapping::RsaOaepSha1 => rsa(MechanismType::SHA1, PkcsMgfType::MGF1_SHA1),
+            Unwrapping::AesGcm => {
+                let key = self.one(label, &[ObjectClass::SECRET_KEY])?;
+                let mut nonce = [0; GCM_NONCE];
+                aws_lc_rs::rand::fill(&mut nonce).map_err(|_| TokenError::NoRandomness)?;
+                // Tokens may put a nonce of their own in its place, so it is read after, not before.
+                let mut used = nonce.to_vec();
+                let parameters = GcmParams::new(&mut used, &[], ((GCM_TAG * 8) as u64).into())?;
+                let sealed = self.0.encrypt(&Mechanism::AesGcm(parameters), key, plaintext)?;
+                Ok([&used[..], &sealed].concat())
+            }
+        }
     }
 
     fn one(&self, label: &str, classes: &[ObjectClass]) -> Result<ObjectHandle, TokenError> {

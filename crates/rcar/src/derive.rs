@@ -73,3 +73,36 @@ fn right_encode(number: usize) -> Vec<u8> {
     encoded.push(encoded.len() as u8);
     encoded
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc_7518_appendix_c() {
+        // Z of the example; 128 bits for A128GCM, which is the first half of the one round.
+        let secret = [
+            158, 86, 217, 29, 129, 113, 53, 211, 114, 131, 66, 131, 191, 132, 38, 156, 251, 49, 110, 163,
+            218, 128, 106, 72, 246, 218, 167, 121, 140, 254, 144, 196,
+        ];
+        let key = derived(&secret, "A128GCM", b"Alice", b"Bob", 128);
+        assert_eq!(crate::text::encode(&key[..16]), "VqqN6vgjbSBcIijNcacQGg");
+    }
+
+    #[test]
+    fn kmac256_of_nist_samples_and_of_openssl() {
+        // NIST SP 800-185, KMAC_samples.pdf, sample 4.
+        let key: Vec<u8> = (0x40..=0x5f).collect();
+        let mut output = [0; 64];
+        kmac256(&key, &[0, 1, 2, 3], b"My Tagged Application", &mut output);
+        assert_eq!(
+            hex::encode_upper(output),
+            "20C570C31346F703C9AC36C61C03CB64C3970D0CFC787E9B79599D273A68D2F7\
+             F69D4CC3DE9D104A351689F27CF6F5951F0103F33F4F24871024D9C27773A8DD"
+        );
+        // openssl mac -macopt hexkey:00…1f -macopt size:24 KMAC-256, of len32‖name‖192 (OpenSSL 3.0.19).
+        let secret: Vec<u8> = (0..32).collect();
+        let key = kmac_kdf(&secret, "ML-KEM-768+A192KW");
+        assert_eq!(hex::encode_upper(*key), "3CA895EC8C52F6C90562F607DE97F1DD01E5CB9DA6C23525");
+    }
+}

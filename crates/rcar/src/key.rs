@@ -264,7 +264,7 @@ impl fmt::Debug for PublicKey {
 /// A key pair of a guest.
 pub struct PrivateKey {
     pub(crate) kind: PrivateKind,
-    public: PublicKey,
+    pub(crate) public: PublicKey,
 }
 
 pub(crate) enum PrivateKind {
@@ -293,6 +293,10 @@ impl PrivateKey {
                 ml_kem(key)?
             }
         };
+        Self::new(kind, jwk)
+    }
+
+    fn new(kind: PrivateKind, jwk: Value) -> Result<Self, Invalid> {
         Ok(Self { kind, public: PublicKey::from_value(jwk)? })
     }
 
@@ -321,6 +325,29 @@ impl PrivateKey {
         let mut jwk: Value = serde_json::from_str(&curve.members(point.as_ref())).map_err(|_| failed)?;
         jwk["alg"] = "ECDH-ES+A256KW".into();
         Ok((PrivateKind::Ec { curve, key: Box::new(key) }, jwk))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn from_pkcs8(der: &[u8]) -> Result<Self, Invalid> {
+        let key = PrivateDecryptingKey::from_pkcs8(der).map_err(|_| Invalid::Key("it is not an RSA key"))?;
+        let (kind, jwk) = Self::rsa(key)?;
+        Self::new(kind, jwk)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn from_scalar(curve: Curve, scalar: &[u8]) -> Result<Self, Invalid> {
+        let (kind, jwk) = Self::ec(curve, Some(scalar))?;
+        Self::new(kind, jwk)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn from_decapsulation_key(bytes: &[u8]) -> Result<Self, Invalid> {
+        let failed = Invalid::Key("it is not a key of ML-KEM-768");
+        let key = DecapsulationKey::new(&ML_KEM_768, bytes).map_err(|_| failed.clone())?;
+        // A key of bytes does not tell its public half, which the bytes have in them (FIPS 203, algorithm 16).
+        let public = bytes.get(1152..2336).ok_or(failed)?;
+        let jwk = json!({ "kty": "AKP", "alg": "ML-KEM-768+A192KW", "pub": encode(public) });
+        Self::new(PrivateKind::MlKem(Box::new(key)), jwk)
     }
 
     /// What is sent to the broker, and covered by Evidence.

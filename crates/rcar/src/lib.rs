@@ -39,6 +39,7 @@ mod json;
 mod jwe;
 mod key;
 mod message;
+mod pem;
 mod tee;
 mod text;
 mod transcript;

@@ -179,6 +179,8 @@ pub enum ErrorType {
     Unavailable,
     /// Not a method of this path.
     MethodNotAllowed,
+    /// What was to be unwrapped does not open.
+    UnwrapFailed,
 }
 
 impl ErrorType {
@@ -202,6 +204,7 @@ impl ErrorType {
             Self::BrokerNotConfigured => "BrokerNotConfigured",
             Self::Unavailable => "Unavailable",
             Self::MethodNotAllowed => "MethodNotAllowed",
+            Self::UnwrapFailed => "UnwrapFailed",
         }
     }
 }

@@ -72,3 +72,53 @@ fn xor(check: &mut [u8; 8], step: u64) {
         *byte ^= with;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::key_wrap::{AES_256 as KEK_256, AesKek, KeyWrap as _};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn rfc_3394_section_4_6() {
+        let kek: Vec<u8> = (0..32).collect();
+        let key: [u8; 32] = std::array::from_fn(|at| match at {
+            0..16 => at as u8 * 0x11,
+            _ => at as u8 - 16,
+        });
+        let wrapped = wrap(&kek, &key).expect("a key");
+        assert_eq!(
+            hex::encode_upper(&wrapped),
+            "28C9F404C4B810F4CBCCB35CFB87F8263F5786E2D80ED326CBC7F0E71A99F43BFB988B9B7A02DD21"
+        );
+        assert_eq!(unwrap(&kek, &wrapped).expect("a key").as_slice(), key);
+    }
+
+    #[test]
+    fn wrong_lengths_are_refused() {
+        assert_eq!(wrap(&[0; 16], &[0; 32]), None);
+        let wrapped = wrap(&[0; 32], &[0; 32]).expect("a key");
+        assert!(unwrap(&[0; 32], &wrapped[..32]).is_none());
+        assert!(unwrap(&[0; 32], &[&wrapped[..], &[0; 8]].concat()).is_none());
+    }
+
+    proptest! {
+        /// The library's own, which is there for 256 bits.
+        #[test]
+        fn the_same_as_aws_lc(kek: [u8; 32], key: [u8; 32]) {
+            let ours = wrap(&kek, &key).expect("a key");
+            let mut output = [0; 40];
+            let theirs = AesKek::new(&KEK_256, &kek).and_then(|kek| kek.wrap(&key, &mut output).map(|w| w.to_vec()));
+            prop_assert_eq!(ours, theirs.expect("a key"));
+        }
+
+        #[test]
+        fn any_change_is_found(kek: [u8; 24], key: [u8; 32], at in 0usize..40, bit in 0u8..8) {
+            let mut wrapped = wrap(&kek, &key).expect("a key");
+            prop_assert_eq!(unwrap(&kek, &wrapped).expect("a key").to_vec(), key);
+            wrapped[at] ^= 1 << bit;
+            prop_assert!(unwrap(&kek, &wrapped).is_none());
+        }
+    }
+}

@@ -64,7 +64,7 @@ pub enum StoreKey {
     Token {
         /// Its label.
         key: String,
-        /// What it decrypts.
+        /// How it encrypts and decrypts.
         mechanism: WrapMechanism,
     },
 }
@@ -77,6 +77,9 @@ pub trait SecretStore: Send + Sync {
 
     /// What a key of the store decrypts a ciphertext to: for ciphertexts that come with a request.
     async fn decrypt(&self, key: &StoreKey, ciphertext: &[u8]) -> Result<Zeroizing<Vec<u8>>, StoreError>;
+
+    /// What a key of the store encrypts a plaintext to, for [`Self::decrypt`].
+    async fn encrypt(&self, key: &StoreKey, plaintext: &[u8]) -> Result<Vec<u8>, StoreError>;
 
     /// Whether the store can be reached, is the one that the manifest names, and accepts the credential.
     async fn check(&self) -> Result<(), StoreError>;

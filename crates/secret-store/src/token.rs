@@ -73,13 +73,16 @@ impl TokenStore {
         how: WrapMechanism,
         ciphertext: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, StoreError> {
-        let (key, ciphertext) = (key.to_owned(), ciphertext.to_vec());
-        let how = match how {
-            WrapMechanism::RsaOaepSha256 => Unwrapping::RsaOaepSha256,
-            WrapMechanism::RsaOaepSha1 => Unwrapping::RsaOaepSha1,
-            WrapMechanism::AesGcm => Unwrapping::AesGcm,
-        };
+        let (key, ciphertext, how) = (key.to_owned(), ciphertext.to_vec(), unwrapping(how));
         whole(self.with(move |token| token.decrypt(&key, how, &ciphertext)).await?)
+    }
+}
+
+fn unwrapping(how: WrapMechanism) -> Unwrapping {
+    match how {
+        WrapMechanism::RsaOaepSha256 => Unwrapping::RsaOaepSha256,
+        WrapMechanism::RsaOaepSha1 => Unwrapping::RsaOaepSha1,
+        WrapMechanism::AesGcm => Unwrapping::AesGcm,
     }
 }
 
@@ -117,7 +120,7 @@ fn fault(error: TokenError) -> StoreError {
         TokenError::Keys { found: 0, .. } => StoreError::Missing,
         TokenError::Keys { .. } => StoreError::Ambiguous,
         TokenError::Pin(_) | TokenError::NotReadable => StoreError::Denied,
-        TokenError::TooShort => StoreError::Rejected { status: 400 },
+        TokenError::TooShort | TokenError::NotOpened => StoreError::Rejected { status: 400 },
         _ => StoreError::Unreachable("the library reports a failure"),
     }
 }
@@ -141,6 +144,8 @@ impl SecretStore for TokenStore {
             StoredPlace::Wrapped { key, mechanism, ciphertext } => {
                 self.unwrap(key, *mechanism, ciphertext).await?
             }
+            // There is no value to be had, only what it opens.
+            StoredPlace::Held { .. } => return Err(StoreError::Denied),
             StoredPlace::Kv { .. } | StoredPlace::Transit { .. } => return Err(StoreError::Missing),
         };
         Ok(Fetched { value, version: None })
@@ -151,6 +156,13 @@ impl SecretStore for TokenStore {
             StoreKey::Token { key, mechanism } => self.unwrap(key, *mechanism, ciphertext).await,
             StoreKey::Transit { .. } => Err(StoreError::Missing),
         }
+    }
+
+    async fn encrypt(&self, key: &StoreKey, plaintext: &[u8]) -> Result<Vec<u8>, StoreError> {
+        let StoreKey::Token { key, mechanism } = key else { return Err(StoreError::Missing) };
+        let (key, plaintext) = (key.clone(), Zeroizing::new(plaintext.to_vec()));
+        let how = unwrapping(*mechanism);
+        self.with(move |token| token.encrypt(&key, how, &plaintext)).await
     }
 
     async fn check(&self) -> Result<(), StoreError> {

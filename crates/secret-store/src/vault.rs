@@ -194,7 +194,9 @@ impl SecretStore for Vault {
                 answer::kv(&body, *engine, field, *encoding)
             }
             StoredPlace::Transit { mount, key, ciphertext } => self.transit(mount, key, ciphertext).await,
-            StoredPlace::Object { .. } | StoredPlace::Wrapped { .. } => Err(StoreError::Missing),
+            StoredPlace::Object { .. } | StoredPlace::Wrapped { .. } | StoredPlace::Held { .. } => {
+                Err(StoreError::Missing)
+            }
         }
     }
 
@@ -202,6 +204,11 @@ impl SecretStore for Vault {
         let StoreKey::Transit { mount, key } = key else { return Err(StoreError::Missing) };
         let ciphertext = std::str::from_utf8(ciphertext).map_err(|_| StoreError::Rejected { status: 400 })?;
         self.transit(mount, key, ciphertext).await.map(|fetched| fetched.value)
+    }
+
+    /// No place of a manifest asks this of Vault.
+    async fn encrypt(&self, _: &StoreKey, _: &[u8]) -> Result<Vec<u8>, StoreError> {
+        Err(StoreError::Missing)
     }
 
     async fn check(&self) -> Result<(), StoreError> {

@@ -193,8 +193,20 @@ async fn values() {
     let key = StoreKey::Token { key: "kept".into(), mechanism: WrapMechanism::AesGcm };
     assert_eq!(store.decrypt(&key, &aes).await.unwrap().to_vec(), b"by AES");
 
+    let rsa = StoreKey::Token { key: "rsa".into(), mechanism: WrapMechanism::RsaOaepSha1 };
+    for key in [&key, &rsa] {
+        let ciphertext = store.encrypt(key, b"a data key").await.unwrap();
+        assert_ne!(ciphertext, store.encrypt(key, b"a data key").await.unwrap(), "no nonce twice");
+        assert_eq!(store.decrypt(key, &ciphertext).await.unwrap().to_vec(), b"a data key");
+    }
+    let absent = StoreKey::Token { key: "absent".into(), mechanism: WrapMechanism::AesGcm };
+    assert_eq!(store.encrypt(&absent, b"x").await.unwrap_err(), StoreError::Missing);
+    let held = place(json!({ "Key": { "Label": "kept", "Mechanism": "AES-GCM" } }));
+    assert_eq!(value(&*store, &held).await.unwrap_err(), StoreError::Denied, "it has no value for anyone");
+
     let mut changed = aes.clone();
     changed[20] ^= 1;
+    // SoftHSM has one error for all that fails inside of it.
     assert!(store.decrypt(&key, &changed).await.is_err(), "the tag is checked");
     assert_eq!(store.decrypt(&key, &aes[..28]).await.unwrap_err(), StoreError::Rejected { status: 400 });
     store.fetch(&object("data")).await.unwrap();

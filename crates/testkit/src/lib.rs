@@ -1,5 +1,6 @@
 //! What tests share: a fixed clock, recorded vectors, servers that play the vendors and Vault, the binaries under test.
 
+pub mod oci;
 mod programs;
 pub mod swtpm;
 pub mod tee;

@@ -74,7 +74,7 @@ fn profile() -> String {
     }
 }
 
-fn repository() -> &'static Path {
+pub(crate) fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("testkit is in crates/ of the repository")
 }
 

@@ -12,8 +12,9 @@ use appraisal::UnixTime;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use evidence::Platform;
 use jsonwebtoken::{Algorithm, Header};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 
 use super::{PROFILE, strict};
@@ -32,6 +33,9 @@ pub const TEE_PUBKEY: &str = "/submods/cpu0/ear.veraison.annotated-evidence/runt
 /// Claims that say who issued a token, for whom and for how long, rather than about whom.
 const REGISTERED: [&str; 8] = ["iss", "aud", "sub", "jti", "iat", "nbf", "exp", "cnf"];
 
+/// What Trustee's profile has no place for.
+const GUEST: &str = "bailey.guest";
+
 /// Who issues a token, for whom, and for how long.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issue {
@@ -47,6 +51,24 @@ pub struct Issue {
     pub issued: UnixTime,
     /// When it must no longer be believed; at most [`MAX_LIFETIME`] later.
     pub expires: UnixTime,
+    /// The guest, in short.
+    pub about: About,
+}
+
+/// A guest, in short.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct About {
+    /// The TEE by its name in CoCo's protocol, such as `snp`.
+    pub tee: String,
+    /// Where it runs; nowhere that Evidence is known of, for CoCo's sample.
+    pub platform: Option<Platform>,
+    /// The digest of init-data that its Evidence proves, such as `sha384:…`.
+    pub init_data: Option<String>,
+    /// Whether that is an emulated TEE, whatever the verifier runs on.
+    pub emulated: bool,
+    /// When its Evidence was appraised.
+    pub attested: UnixTime,
 }
 
 /// Signs claims, which [`super::Claims::to_json`] or [`Verified::claims`] made. The header has the key's id, and its
@@ -81,6 +103,7 @@ pub fn sign(
         Json::from(issue.expires.0),
         json!({ "jwk": tee_pubkey }),
     ];
+    claims.insert(GUEST.to_owned(), json!(issue.about));
     claims.extend(REGISTERED.into_iter().map(str::to_owned).zip(registered));
     let mut header = Header::new(Algorithm::ES256);
     header.kid = Some(key.id().to_owned());
@@ -211,6 +234,8 @@ struct WireClaims {
     exp: i64,
     cnf: WireConfirmation,
     bailey: Mesh,
+    #[serde(rename = "bailey.guest")]
+    guest: About,
     submods: std::collections::BTreeMap<String, WireSubmodule>,
 }
 
@@ -285,9 +310,9 @@ fn malformed(fault: impl ToString) -> Untrusted {
     Untrusted::Malformed(shortened(&fault.to_string()))
 }
 
-/// What strangers write is repeated in part only.
+/// What strangers write is repeated in part only, and never as lines of its own.
 fn shortened(text: &str) -> String {
-    text.chars().take(120).collect()
+    text.chars().take(120).map(|it| if it.is_control() { char::REPLACEMENT_CHARACTER } else { it }).collect()
 }
 
 fn decode(text: &str) -> Result<Vec<u8>, Untrusted> {
@@ -383,9 +408,17 @@ impl<'t> Unverified<'t> {
         if status == Tier::Contraindicated {
             return Err(Untrusted::Contraindicated);
         }
-        self.claims.retain(|name, _| !REGISTERED.contains(&name.as_str()));
+        self.claims.retain(|name, _| name != GUEST && !REGISTERED.contains(&name.as_str()));
         let (issued, expires) = (UnixTime(wire.iat), UnixTime(wire.exp));
-        let issue = Issue { issuer: wire.iss, audiences, subject: wire.sub, id: wire.jti, issued, expires };
+        let issue = Issue {
+            issuer: wire.iss,
+            audiences,
+            subject: wire.sub,
+            id: wire.jti,
+            issued,
+            expires,
+            about: wire.guest,
+        };
         Ok(Verified {
             issue,
             key: wire.cnf.jwk,

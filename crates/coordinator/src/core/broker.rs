@@ -9,8 +9,13 @@
 
 pub mod admission;
 pub mod attested;
+pub mod check;
 pub mod guest;
+pub mod policies;
+pub mod release;
 pub mod session;
+pub mod token;
+pub mod unwrap;
 
 use std::collections::BTreeSet;
 

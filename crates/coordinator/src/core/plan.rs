@@ -13,7 +13,7 @@ use evidence::Evidence;
 use manifest::{Manifest, PackageUpdate, Plan, User};
 use serde::Serialize;
 
-use super::{Caller, Mesh, Refusal, State, activation, native, secrets};
+use super::{Caller, Mesh, Refusal, State, activation, broker::policies, native, secrets};
 
 /// What an instance presented when it last activated or renewed.
 #[derive(Clone)]
@@ -68,7 +68,7 @@ pub fn plan(state: &State, caller: &Caller, owner: &SpkiDigest, bytes: &[u8]) ->
         let PackageUpdate(versions) = PackageUpdate::parse(bytes, mesh.manifest())?;
         mesh.manifest().with_security_versions(&versions)
     } else {
-        Manifest::parse(bytes)?
+        policies::parse(bytes)?
     };
     let plan = manifest::plan(mesh.manifest(), &manifest, |name| mesh.secret(name.as_str()).is_some());
     Ok(Proposed { plan, manifest, epoch: mesh.epoch() + 1 })

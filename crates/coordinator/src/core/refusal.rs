@@ -396,12 +396,24 @@ pub enum Refusal {
     /// A resource of which there is nothing yet.
     #[error("the resource's secret has no value yet: a user has to upload it")]
     ResourceWithoutValue,
+    /// No such policy.
+    #[error("the manifest in force has no release policy of this name")]
+    UnknownPolicy,
+    /// No attestation of a guest.
+    #[error("this is no attestation as a guest sends it: {reason}")]
+    RecordMalformed {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// No path of a resource.
     #[error("{}", manifest::InvalidResourcePath)]
     ResourcePath,
     /// Not a request for an SVID.
     #[error(transparent)]
     Svid(SvidFault),
+    /// A key for images that is none, or that did not do it.
+    #[error(transparent)]
+    ImageKey(image_keys::KekError),
 }
 
 impl From<AuthorityError> for Refusal {
@@ -476,8 +488,11 @@ impl Refusal {
             Self::ResourceChanged { .. } => "RESOURCE_CHANGED",
             Self::UnknownResource => "RESOURCE_UNKNOWN",
             Self::ResourceWithoutValue => "RESOURCE_WITHOUT_VALUE",
+            Self::UnknownPolicy => "POLICY_UNKNOWN",
+            Self::RecordMalformed { .. } => "RECORD_MALFORMED",
             Self::ResourcePath => "RESOURCE_PATH_MALFORMED",
             Self::Svid(fault) => fault.code(),
+            Self::ImageKey(_) => "IMAGE_KEY",
         }
     }
 

@@ -110,6 +110,11 @@ impl Resources {
         }
     }
 
+    /// How many bytes all values have, and may have.
+    pub(super) fn room(&self) -> (usize, usize) {
+        (self.bytes, MAX_TOTAL)
+    }
+
     /// Whether one more value of so many bytes fits.
     fn admits(&self, path: &ResourcePath, bytes: usize) -> Result<(), &'static str> {
         let versions = self.versions(path);

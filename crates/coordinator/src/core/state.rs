@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 use super::{
     Event, IdentityKey, Refusal, SecretValue,
     anchor::Chain,
+    broker::policies::Policies,
     event::{Epoch, SealedAuthority},
     history::Entry,
     instances::{Activated, Instances},
@@ -70,6 +71,8 @@ pub struct Mesh {
     readers: Readers,
     /// What users uploaded for guests.
     resources: Resources,
+    /// Those in Rego of the manifest in force.
+    policies: Policies,
     /// What signs attestation tokens, and what signed those that may still be good.
     signers: Signers,
 }
@@ -92,8 +95,17 @@ pub struct Pending {
     pub deadline: i64,
 }
 
-/// Number, CA, the CA as a root, what signs tokens, the CA of SVIDs.
-type EpochParts = (u64, Arc<Authority>, Arc<Vec<u8>>, Option<Signer>, Arc<Authority>);
+/// What an epoch brings.
+struct EpochParts {
+    number: u64,
+    intermediate: Arc<Authority>,
+    /// The CA as a root.
+    marble_root: Arc<Vec<u8>>,
+    /// What signs tokens.
+    signer: Option<Signer>,
+    /// The CA of SVIDs.
+    svids: Arc<Authority>,
+}
 
 impl Pending {
     /// Users whose acknowledgement would count and was not given.
@@ -204,7 +216,7 @@ impl State {
                 if self.mesh.is_some() {
                     return Err("the first manifest is set twice".into());
                 }
-                let (number, intermediate, marble_root, signer, svids) = self.epoch(epoch)?;
+                let EpochParts { number, intermediate, marble_root, signer, svids } = self.epoch(epoch)?;
                 let mut mesh = Mesh {
                     manifest: Arc::new(Manifest::parse(&manifest).map_err(|faults| faults.to_string())?),
                     manifest_bytes: Arc::new(manifest.into_vec()),
@@ -225,6 +237,7 @@ impl State {
                     revocations: Revocations::default(),
                     readers: Readers::default(),
                     resources: Resources::default(),
+                    policies: Policies::default(),
                     signers: Signers::new(signer),
                 };
                 mesh.replace(generated, at, |_| true);
@@ -319,17 +332,20 @@ impl State {
 
     fn epoch(&self, epoch: Epoch) -> Result<EpochParts, String> {
         let intermediate = authority(epoch.intermediate, &self.identity)?;
-        let signer = epoch
-            .signer
-            .map(|sealed| Signer::open(sealed, (epoch.number, intermediate.certificate()), &self.identity));
-        let marble_root = Arc::new(epoch.marble_root.into_vec());
-        let svids = Arc::new(authority(epoch.svids, &self.identity)?);
-        Ok((epoch.number, Arc::new(intermediate), marble_root, signer.transpose()?, svids))
+        let of: (u64, &[u8]) = (epoch.number, intermediate.certificate());
+        let signer = epoch.signer.map(|sealed| Signer::open(sealed, of, &self.identity)).transpose()?;
+        Ok(EpochParts {
+            number: epoch.number,
+            intermediate: Arc::new(intermediate),
+            marble_root: Arc::new(epoch.marble_root.into_vec()),
+            signer,
+            svids: Arc::new(authority(epoch.svids, &self.identity)?),
+        })
     }
 
     /// A new epoch, in which no instance is known yet.
     fn enter(&mut self, epoch: Epoch, manifest: Option<Arc<Manifest>>, at: i64) -> Result<(), String> {
-        let (number, intermediate, marble_root, signer, svids) = self.epoch(epoch)?;
+        let EpochParts { number, intermediate, marble_root, signer, svids } = self.epoch(epoch)?;
         let mesh = self.mesh_mut()?;
         let lifetime = mesh.manifest.broker().map(|broker| broker.tokens.lifetime);
         mesh.signers.enter(signer, at, lifetime.unwrap_or_default());
@@ -338,7 +354,7 @@ impl State {
         mesh.instances = Instances::default();
         mesh.undo = None;
         if let Some(manifest) = manifest {
-            mesh.manifest = manifest;
+            (mesh.manifest, mesh.policies) = (manifest, Policies::default());
         }
         Ok(())
     }
@@ -607,6 +623,11 @@ impl Mesh {
     /// What users uploaded for guests.
     pub(super) fn resources(&self) -> &Resources {
         &self.resources
+    }
+
+    /// Release policies in Rego.
+    pub(super) fn policies(&self) -> &Policies {
+        &self.policies
     }
 
     /// Who was sent away.

@@ -13,7 +13,9 @@ use manifest::{Choices, Fall, Manifest, PackageUpdate, SecretKind, SecretName, U
 use serde_bytes::ByteBuf;
 
 use super::{
-    Caller, Event, Mesh, Refusal, State, event,
+    Caller, Event, Mesh, Refusal, State,
+    broker::policies,
+    event,
     keys::{Need, NewKeys, Undecided},
     recovery, secrets,
     state::Pending,
@@ -50,7 +52,7 @@ pub fn update(
         return Ok((events, Progress { missing_users: Vec::new(), missing: 0, shares: None }));
     }
     may_update(user)?;
-    let manifest = Manifest::parse(bytes)?;
+    let manifest = policies::parse(bytes)?;
     let choices = choices(mesh, &manifest);
     versions_do_not_fall(&choices, downgrades)?;
     if choices.seal_mode {

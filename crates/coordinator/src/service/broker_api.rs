@@ -6,7 +6,10 @@ mod attest;
 mod body;
 pub(in crate::service) mod explain;
 mod failure;
+mod keys;
+mod resource;
 mod sessions;
+mod unwrap;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -16,7 +19,7 @@ use axum::{
     extract::State as Extracted,
     http::{HeaderMap, Request, header},
     response::{IntoResponse, Response},
-    routing::post,
+    routing::{get, post},
 };
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -47,6 +50,9 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
     Router::new()
         .route("/kbs/v0/auth", post(attest::auth))
         .route("/kbs/v0/attest", post(attest::attest))
+        .route("/kbs/v0/resource/{*path}", get(resource::read))
+        .merge(keys::routes())
+        .route("/kbs/v0/unwrap-key", post(unwrap::packet))
         .fallback(|| async { Failure::path() })
         .method_not_allowed_fallback(|| async { Failure::method() })
         .with_state(coordinator)

@@ -5,15 +5,18 @@ mod instances;
 mod log;
 mod marbles;
 mod plan;
+mod policies;
 mod reads;
 mod recovery;
 mod rehearsal;
+mod resources;
 mod secrets;
 mod sessions;
 mod stores;
 mod svid;
 mod v1;
 mod witness;
+mod wrap;
 mod writes;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
@@ -89,10 +92,19 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
         .route("/api/v3/log/tile/{*path}", get(log::tile))
         .route("/api/v3/head", get(witness::head).post(witness::witness))
         .route("/api/v3/broker/sessions", get(sessions::list))
+        .route("/api/v3/broker/status", get(resources::status))
+        .route("/api/v3/broker/resources", get(resources::list))
+        .route(
+            "/api/v3/broker/resources/{repository}/{kind}/{tag}",
+            get(resources::get).put(resources::put).delete(resources::delete),
+        )
+        .route("/api/v3/broker/policies", get(policies::list))
+        .route("/api/v3/broker/policies/check", post(policies::check))
         .route("/api/v3/broker/sessions/{session}", get(sessions::explain))
         .route("/api/v3/svid/x509", post(svid::x509))
         .route("/api/v3/svid/jwt", post(svid::jwt))
         .route("/api/v3/svid/bundle", get(svid::bundle))
+        .route("/api/v3/broker/wrap", post(wrap::wrap))
         .route("/livez", get(reads::live))
         .route("/readyz", get(reads::ready))
         .fallback(|| async {
@@ -171,7 +183,8 @@ fn caller(coordinator: &Coordinator, request: &axum::extract::Request) -> Result
 /// neither is health.
 fn is_decision(method: &str, path: &str, refused: bool) -> bool {
     let health = matches!(path, "/livez" | "/readyz");
-    let open = method == "GET" && !path.ends_with("/secrets") && !path.ends_with("/instances");
+    let named = path.ends_with("/secrets") || path.ends_with("/instances") || path.contains("/broker/");
+    let open = method == "GET" && !named;
     !health && (refused || !open)
 }
 

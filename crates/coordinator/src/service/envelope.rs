@@ -96,10 +96,10 @@ impl IntoResponse for Refusal {
             Refusal::Evicted { .. } | Refusal::NoMachine { .. } => StatusCode::FORBIDDEN,
             Refusal::UnknownInstance { .. } | Refusal::UnknownMachine { .. } => StatusCode::NOT_FOUND,
             Refusal::UnknownSession => StatusCode::NOT_FOUND,
-            Refusal::NoBroker | Refusal::UnknownResource => StatusCode::NOT_FOUND,
+            Refusal::NoBroker | Refusal::UnknownResource | Refusal::UnknownPolicy => StatusCode::NOT_FOUND,
             Refusal::ResourceChanged { .. } | Refusal::ResourceWithoutValue => StatusCode::CONFLICT,
-            Refusal::ResourceRefused { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-            Refusal::ResourcePath => StatusCode::BAD_REQUEST,
+            Refusal::ResourceRefused { .. } | Refusal::ImageKey(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Refusal::ResourcePath | Refusal::RecordMalformed { .. } => StatusCode::BAD_REQUEST,
         };
         failure(status, self.code(), &self.to_string(), self.details())
     }

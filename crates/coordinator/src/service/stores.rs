@@ -12,13 +12,14 @@ use std::{
 
 use attested_tls::{clock::Clock, key::sha256};
 use manifest::{Secret, SecretName, StoreName, StoredPlace};
-use secret_store::{Credential, Fetched, SecretStore, StoreError};
+use secret_store::{Credential, Fetched, SecretStore, StoreError, StoreKey};
 use tokio::{
     sync::{Mutex as AsyncMutex, Semaphore},
     task::JoinSet,
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
 
 use super::{Coordinator, StartError};
 use crate::core::{self, Mesh, Refusal, State, Stored};
@@ -78,6 +79,21 @@ impl Client {
         }
         fetched
     }
+
+    async fn encrypt(&self, key: &StoreKey, plaintext: &[u8]) -> Result<Vec<u8>, StoreError> {
+        let _place = self.places.acquire().await;
+        self.store.encrypt(key, plaintext).await
+    }
+
+    async fn decrypt(&self, key: &StoreKey, ciphertext: &[u8]) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+        let _place = self.places.acquire().await;
+        self.store.decrypt(key, ciphertext).await
+    }
+}
+
+async fn in_time<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let late = StoreError::Unreachable("no answer came in time");
+    tokio::time::timeout(ALL, work).await.unwrap_or(Err(late))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -209,6 +225,48 @@ impl Coordinator {
         Ok(stored)
     }
 
+    /// What a key that stays in a store encrypts something to. `secret` is the key's name, for the words of a refusal.
+    pub(super) async fn encrypt_by(
+        &self,
+        mesh: &Mesh,
+        secret: &SecretName,
+        store: &StoreName,
+        key: &StoreKey,
+        plaintext: &[u8],
+    ) -> Result<Vec<u8>, Refusal> {
+        let (secret, client) = self.holder_of(mesh, secret, store)?;
+        in_time(async { client.encrypt(key, plaintext).await })
+            .await
+            .map_err(|error| core::refused(secret, error))
+    }
+
+    /// As [`Self::encrypt_by`], and back.
+    pub(super) async fn decrypt_by(
+        &self,
+        mesh: &Mesh,
+        secret: &SecretName,
+        store: &StoreName,
+        key: &StoreKey,
+        ciphertext: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, Refusal> {
+        let (secret, client) = self.holder_of(mesh, secret, store)?;
+        in_time(async { client.decrypt(key, ciphertext).await })
+            .await
+            .map_err(|error| core::refused(secret, error))
+    }
+
+    fn holder_of<'m>(
+        &self,
+        mesh: &'m Mesh,
+        secret: &SecretName,
+        store: &StoreName,
+    ) -> Result<(&'m Secret, Arc<Client>), Refusal> {
+        let secret = mesh.manifest().secrets().get(secret).ok_or(Refusal::NoSecrets)?;
+        let store = mesh.manifest().stores().get(store).ok_or(Refusal::NoSecrets)?;
+        let client = self.stores.client(mesh, store).map(|(client, _)| client);
+        Ok((secret, client.map_err(|error| core::refused(secret, error))?))
+    }
+
     /// Looks after the stores until `shutdown`.
     pub(super) async fn keep_stores(self: Arc<Self>, shutdown: CancellationToken) -> Result<(), StartError> {
         while tokio::time::timeout(BETWEEN_CARE, shutdown.cancelled()).await.is_err() {
@@ -230,7 +288,7 @@ impl Coordinator {
         for secret in mesh.manifest().secrets().values() {
             let Some(at) = core::stored_at(secret).filter(|at| at.store == *name) else { continue };
             let found = match (&access, &client) {
-                (Ok(()), Ok(client)) => client.store.fetch(&at.place).await,
+                (Ok(()), Ok(client)) => looked_at(client, &at.place).await,
                 (Err(error), _) | (_, Err(error)) => Err(error.clone()),
             };
             let found = found.and_then(|fetched| {
@@ -244,6 +302,14 @@ impl Coordinator {
         }
         Some(Look { access, secrets })
     }
+}
+
+/// Whether it is there, and works where it has no value.
+async fn looked_at(client: &Client, place: &StoredPlace) -> Result<Fetched, StoreError> {
+    let StoredPlace::Held { label, mechanism } = place else { return client.store.fetch(place).await };
+    let key = StoreKey::Token { key: label.clone(), mechanism: *mechanism };
+    let encrypted = client.store.encrypt(&key, b"a look").await?;
+    client.store.decrypt(&key, &encrypted).await.map(|value| Fetched { value, version: None })
 }
 
 /// How a store is.

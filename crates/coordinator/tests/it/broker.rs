@@ -37,7 +37,8 @@ impl Answer {
     /// Status and the protocol's type, without its prefix.
     pub fn error(&self) -> (u16, String) {
         let kind = self.json()["type"].as_str().unwrap_or("none").to_owned();
-        let kind = kind.strip_prefix("https://github.com/confidential-containers/kbs/errors/").unwrap_or(&kind);
+        let kind =
+            kind.strip_prefix("https://github.com/confidential-containers/kbs/errors/").unwrap_or(&kind);
         (self.status.as_u16(), kind.to_owned())
     }
 
@@ -58,8 +59,7 @@ pub async fn call(
 ) -> Answer {
     let config = unverified_client(None, clock::fixed(NOW)).unwrap();
     let stream = TcpStream::connect(running.broker).await.unwrap();
-    let stream =
-        TlsConnector::from(config).connect("localhost".try_into().unwrap(), stream).await.unwrap();
+    let stream = TlsConnector::from(config).connect("localhost".try_into().unwrap(), stream).await.unwrap();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
     let mut request = Request::builder().method(method).uri(path).header("host", "localhost");
@@ -181,7 +181,8 @@ pub async fn resource(running: &Running, cookie: &str, path: &str) -> Answer {
 /// [`manifest`], with a broker: guests of the package `kata` on emulated platforms may read `default/key/db`.
 pub fn brokered() -> Value {
     let mut manifest = manifest();
-    let measured = |platform| -> Measurement { EmulatedTee::launch(platform, KATA, b"").measurement().clone() };
+    let measured =
+        |platform| -> Measurement { EmulatedTee::launch(platform, KATA, b"").measurement().clone() };
     manifest["Packages"]["kata"] = json!({ "Measurements": {
         "Snp": measured(Platform::Snp).to_string(),
         "Tdx": measured(Platform::Tdx).to_string(),
@@ -289,8 +290,9 @@ async fn a_guest_that_is_no_package_is_refused_and_the_operator_is_told_why() {
     assert_eq!(refused.code(), (403, "NOT_GRANTED".into()));
     let refused = running.get(None, &format!("/api/v3/broker/sessions/{}", session_of(&answer))).await;
     assert_eq!(refused.code(), (401, "CLIENT_CERTIFICATE_REQUIRED".into()));
-    let unknown = running.get(Some(&people().writer), &format!("/api/v3/broker/sessions/{}", "0".repeat(32)));
-    assert_eq!(unknown.await.code(), (404, "SESSION_UNKNOWN".into()));
+    let unknown = format!("/api/v3/broker/sessions/{}", "0".repeat(32));
+    let unknown = running.get(Some(&people().writer), &unknown).await;
+    assert_eq!(unknown.code(), (404, "SESSION_UNKNOWN".into()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -113,12 +113,18 @@ async fn cookies_that_are_not_ours_open_nothing() {
     let (cookie, nonce) = challenged(&running, &pod).await;
     let attestation = pod.attestation(&nonce);
     let value = cookie.strip_prefix("kbs-session-id=").unwrap();
-    let flipped: String =
-        value.char_indices().map(|(at, it)| if at == 20 { if it == 'A' { 'B' } else { 'A' } } else { it }).collect();
+    let flipped: String = value
+        .char_indices()
+        .map(|(at, it)| if at == 20 { if it == 'A' { 'B' } else { 'A' } } else { it })
+        .collect();
     let wrong = ["", "0", &"A".repeat(4000), "../../etc/passwd", &flipped, &value[..value.len() - 1], "\"\""];
     for wrong in wrong {
         let wrong = format!("kbs-session-id={wrong}");
-        assert_eq!(send(&running, &wrong, &attestation).await.error(), (401, "AttestationError".into()), "{wrong}");
+        assert_eq!(
+            send(&running, &wrong, &attestation).await.error(),
+            (401, "AttestationError".into()),
+            "{wrong}"
+        );
         assert_eq!(resource(&running, &wrong, "default/key/db").await.error().0, 401, "{wrong}");
     }
     assert_eq!(send(&running, "other=1", &attestation).await.error(), (401, "TokenNotFound".into()));
@@ -182,7 +188,8 @@ async fn s40_samples_cover_key_and_nonce_too_and_pass_for_no_device() {
     assert_eq!(known["codes"], json!(["REPORT_DATA_MISMATCH"]));
     let (cookie, nonce) = challenged(&running, &pod).await;
     let mut attestation = pod.attestation(&nonce);
-    attestation["tee-evidence"]["additional_evidence"] = json!(json!({ "sampledevice": evidence }).to_string());
+    attestation["tee-evidence"]["additional_evidence"] =
+        json!(json!({ "sampledevice": evidence }).to_string());
     let refused = send(&running, &cookie, &attestation).await;
     assert_eq!(refused.error().0, 400);
 }
@@ -212,7 +219,9 @@ async fn s43_paths_that_are_no_resources_are_nothing() {
         let answer = resource(&running, &cookie, path).await;
         assert_eq!(answer.error(), (404, "InvalidRequestPath".into()), "{path}");
     }
-    for path in ["/", "/kbs", "/kbs/v0", "/kbs/v0/resource", "/kbs/v1/auth", "/kbs/v0/pkcs11/x", "/api/v2/status"] {
+    for path in
+        ["/", "/kbs", "/kbs/v0", "/kbs/v0/resource", "/kbs/v1/auth", "/kbs/v0/pkcs11/x", "/api/v2/status"]
+    {
         let answer = call(&running, Method::GET, path, &[("cookie", &cookie)], "").await;
         assert_eq!(answer.error(), (404, "InvalidRequestPath".into()), "{path}");
     }
@@ -246,7 +255,8 @@ async fn bodies_that_are_none_are_told_so() {
         less
     };
     let mut key = good.clone();
-    key["runtime-data"]["tee-pubkey"] = json!({ "kty": "EC", "crv": "P-256", "alg": "none", "x": "", "y": "" });
+    key["runtime-data"]["tee-pubkey"] =
+        json!({ "kty": "EC", "crv": "P-256", "alg": "none", "x": "", "y": "" });
     let mut private = good.clone();
     private["runtime-data"]["tee-pubkey"]["d"] = json!("AAAA");
     for wrong in [Value::Null, json!({}), without("tee-evidence"), without("runtime-data"), key, private] {
@@ -270,7 +280,8 @@ async fn s43_what_is_too_long_is_not_read() {
     let answer = call(&running, Method::POST, "/kbs/v0/attest", &[("cookie", &cookie)], body.clone()).await;
     assert_eq!(answer.error(), (413, "PayloadTooLarge".into()));
     // Whoever has no ticket is told before a body is waited for.
-    let answer = call(&running, Method::POST, "/kbs/v0/attest", &[("cookie", "kbs-session-id=x")], body).await;
+    let answer =
+        call(&running, Method::POST, "/kbs/v0/attest", &[("cookie", "kbs-session-id=x")], body).await;
     assert_eq!(answer.error().0, 401);
     // A head as long as a token of many devices passes, and a longer one does not.
     let long = "x".repeat(100 * 1024);
@@ -357,7 +368,8 @@ async fn s39_a_stolen_cookie_yields_what_the_thief_cannot_read() {
 async fn s58_what_is_denied_and_what_is_absent_look_the_same() {
     let mut manifest = brokered();
     manifest["Broker"]["Policies"]["others"] = json!({ "Packages": ["keep"], "Emulated": true });
-    manifest["Broker"]["Repositories"]["default"]["Resources"]["key/no"] = json!({ "Secret": "db", "Policy": "others" });
+    manifest["Broker"]["Repositories"]["default"]["Resources"]["key/no"] =
+        json!({ "Secret": "db", "Policy": "others" });
     let running = under(&manifest).await;
     let (cookie, _) = Pod::on(Platform::Snp).attest(&running).await;
     let denied = resource(&running, &cookie, "default/key/no").await;
@@ -391,7 +403,8 @@ async fn s44_no_name_and_no_value_leaves_but_in_a_jwe() {
     let mut answers = vec![resource(&running, &cookie, &format!("default/{CANARY}/{CANARY}")).await];
     let value = format!("value-{CANARY}");
     assert_eq!(running.write(Some(&people().writer), CANARY, &value).await.status, 200);
-    for path in [format!("default/{CANARY}/{CANARY}"), format!("{CANARY}/{CANARY}/x"), format!("{CANARY}//")] {
+    for path in [format!("default/{CANARY}/{CANARY}"), format!("{CANARY}/{CANARY}/x"), format!("{CANARY}//")]
+    {
         answers.push(resource(&running, &cookie, &path).await);
     }
     let told = metrics(&running).await;

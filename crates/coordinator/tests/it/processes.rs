@@ -126,7 +126,7 @@ impl Process {
         let (api, mesh) = addresses.split_once(' ').unwrap();
         let (api, mesh) = (api.parse().unwrap(), mesh.parse().unwrap());
         let stop = CancellationToken::new();
-        let running = Running { api, mesh, marbles: api, metrics: api, stop, tee, directory };
+        let running = Running { api, mesh, marbles: api, metrics: api, broker: api, stop, tee, directory };
         Self { child, running }
     }
 

@@ -135,7 +135,7 @@ fn an_update_can_be_cancelled_and_lapses_at_its_deadline() {
     assert_eq!(proposed.unwrap().0.len(), 2);
 }
 
-fn updated(state: State, text: &Value) -> State {
+pub fn updated(state: State, text: &Value) -> State {
     let (events, _) = propose(&state, text).unwrap();
     let state = apply(state, events);
     let (events, _) = agree(&state, text).unwrap();

@@ -19,7 +19,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-use crate::conveyed::Conveyed;
+use crate::conveyed::{self, Conveyed};
 use crate::eventlog::EventLog;
 use crate::tpm::Blob;
 use crate::{Evidence, MAX_EVIDENCE, Malformed, Platform};
@@ -74,9 +74,10 @@ pub fn write_with_log(evidence: &[u8], endorsements: &[u8], log: Option<&[u8]>) 
     let parsed = match Evidence::parse(evidence) {
         Ok(parsed) => parsed,
         // With the host's certificates after it.
-        Err(malformed) => match Conveyed::parse(evidence)?.evidence.pop() {
-            Some((_, Evidence::Snp(report))) => Evidence::Snp(report),
-            _ => return Err(malformed),
+        Err(malformed) => match conveyed::snp_with_table(evidence).map(|(report, _)| Evidence::parse(report))
+        {
+            Some(report) => report?,
+            None => return Err(malformed),
         },
     };
     match parsed {

@@ -233,7 +233,7 @@ impl<'de, const N: usize> Deserialize<'de> for Array<N> {
 
 impl Wire {
     pub(super) fn read(self) -> Result<Conveyed, Malformed> {
-        let report = Report::parse(&self.attestation_report.bytes()?)?;
+        let report = Report::parse(&self.attestation_report.bytes())?;
         let mut conveyed = alone(Evidence::Snp(Box::new(report)));
         conveyed.stapled = self.stapled.read()?;
         Ok(conveyed)
@@ -248,10 +248,12 @@ impl Wire {
             table.into_iter().map(entry).collect()
         });
         let bytes = bytes.get(..REPORT_LENGTH).unwrap_or_default();
-        Ok(Self {
-            attestation_report: Members::of(report, bytes)?,
-            stapled: Stapled { cert_chain: chain, endorsements },
-        })
+        let members = Members::of(report, bytes)?;
+        if members.bytes() != bytes {
+            let expected = "zeros in what AMD reserves, for which the JSON has no member";
+            return Err(Malformed::unsupported(FORMAT, "attestation_report", 0, expected, "others"));
+        }
+        Ok(Self { attestation_report: members, stapled: Stapled { cert_chain: chain, endorsements } })
     }
 }
 
@@ -273,7 +275,7 @@ impl Stapled {
 
 impl Members {
     /// The report as the firmware gave it (AMD 56860, table "ATTESTATION_REPORT").
-    fn bytes(&self) -> Result<Vec<u8>, Malformed> {
+    fn bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(REPORT_LENGTH);
         let mut put = |part: &[u8]| bytes.extend_from_slice(part);
         put(&self.version.to_le_bytes());
@@ -312,7 +314,7 @@ impl Members {
         put(&self.signature.r.0);
         put(&self.signature.s.0);
         put(&[0; 368]);
-        Ok(bytes)
+        bytes
     }
 
     fn of(report: &Report, bytes: &[u8]) -> Result<Self, Malformed> {

@@ -11,12 +11,15 @@ use super::{
 };
 use crate::document as wire;
 use crate::encoding;
-use crate::fault::{Code, Collector, shown, suggestion};
+use crate::fault::{Code, Collector, Faults, shown, suggestion};
+use crate::manifest::Manifest;
 use crate::names::{PackageName, PathSegment, PolicyName, RepositoryName, SecretName};
 use crate::package::Package;
 use crate::path::Path;
 use crate::secret::{Secret, SecretKind, SecretSource};
+use crate::tree::Node;
 use crate::user::exists;
+use crate::wire::Wire;
 
 /// As much as the interpreter admits; `docs/policy-rego.md` has the other limits.
 const MAX_REGO: usize = 32 * 1024;
@@ -47,11 +50,8 @@ pub(crate) fn resolve(
             faults.add(&here, Code::InvalidName, error.to_string());
         });
         let Ok(name) = name else { continue };
-        let policy = release_policy(name.clone(), policy, (document, packages), &here, faults);
-        if let Some(Err(reason)) = policy.rego.as_deref().map(check) {
-            let hint = "docs/broker-resources.md says what a policy may use";
-            faults.hint(&here.field("Rego"), Code::InvalidValue, reason, hint);
-        }
+        let known = (&document.packages, packages);
+        let policy = release_policy(name.clone(), policy, known, check, &here, faults);
         policies.insert(name, Arc::new(policy));
     }
     let mut repositories = BTreeMap::new();
@@ -71,10 +71,37 @@ pub(crate) fn resolve(
     Some(Broker { policies, repositories, tokens, sample: wire.sample })
 }
 
-fn release_policy(
+impl ReleasePolicy {
+    /// Reads a policy that is in no manifest, as one of `manifest` would be written: to be tried.
+    ///
+    /// # Errors
+    /// As those of [`Manifest::parse_checking`](crate::Manifest::parse_checking), with paths in the policy.
+    pub fn parse(
+        bytes: &[u8],
+        manifest: &Manifest,
+        rego: &dyn Fn(&str) -> Result<(), String>,
+    ) -> Result<Self, Faults> {
+        let tree = Node::parse(bytes)?;
+        let mut faults = Collector::new(&tree);
+        let named: BTreeMap<_, _> = manifest.packages().keys().map(|name| (name.to_string(), ())).collect();
+        let name = PolicyName::try_from("given".to_owned());
+        let policy = wire::ReleasePolicy::read(&tree, &Path::Root, &mut faults).zip(name.ok());
+        let policy = policy.map(|(policy, name)| {
+            let known = (&named, manifest.packages());
+            release_policy(name, &policy, known, rego, &Path::Root, &mut faults)
+        });
+        faults.into_result()?;
+        policy.ok_or_else(|| {
+            Faults::of_document(Code::WrongType, None, "the policy is no object".to_owned(), None)
+        })
+    }
+}
+
+fn release_policy<T>(
     name: PolicyName,
     wire: &wire::ReleasePolicy,
-    (document, packages): (&wire::Document, &Packages),
+    (known, packages): (&BTreeMap<String, T>, &Packages),
+    check: &dyn Fn(&str) -> Result<(), String>,
     at: &Path<'_>,
     faults: &mut Collector<'_>,
 ) -> ReleasePolicy {
@@ -86,7 +113,7 @@ fn release_policy(
     let mut named = BTreeSet::new();
     for (i, package) in wire.packages.iter().enumerate() {
         let here = list.index(i);
-        exists(package, "package", &document.packages, &here, faults);
+        exists(package, "package", known, &here, faults);
         if let Ok(package) = package.parse::<PackageName>()
             && !named.insert(package)
         {
@@ -99,6 +126,11 @@ fn release_policy(
         let hint = "remove it, or name the root in `Platforms.….EmulatedRoots`";
         faults.hint(&at.field("Emulated"), Code::NotApplicable, message, hint);
     }
+    let rego = rego(wire.rego.as_deref(), &at.field("Rego"), faults);
+    if let Some(Err(reason)) = rego.as_deref().map(check) {
+        let hint = "docs/broker-resources.md says what a policy may use";
+        faults.hint(&at.field("Rego"), Code::InvalidValue, reason, hint);
+    }
     ReleasePolicy {
         name,
         packages: named,
@@ -106,7 +138,7 @@ fn release_policy(
         init_data: init_data(wire, &at.field("InitData"), faults),
         epochs: epochs(wire.epochs.as_ref(), &at.field("Epochs"), faults),
         emulated: wire.emulated,
-        rego: rego(wire.rego.as_deref(), &at.field("Rego"), faults),
+        rego,
     }
 }
 
@@ -344,6 +376,10 @@ impl Known<'_> {
             let message = "this secret is a key with a certificate of the mesh, and a guest is no Marble";
             let hint = "use `symmetric-key`, or `plain` with what you upload";
             faults.hint(at, Code::NotApplicable, message, hint);
+        }
+        if usage == Some(Use::Read) && secret.is_held() {
+            let message = "this key stays in its store, so it cannot be read";
+            faults.hint(at, Code::NotApplicable, message, "set the resource's `Use` to `unwrap`");
         }
         if usage == Some(Use::Unwrap)
             && matches!(secret.kind, SecretKind::SymmetricKey { bytes } if bytes.get() != 32)

@@ -230,18 +230,21 @@ pub(crate) fn place(
     faults: &mut Collector<'_>,
 ) -> Option<StoredAt> {
     let known = exists(&wire.name, "secret store", stores, &at.field("Name"), faults);
-    let (vault, place) = match (&wire.kv, &wire.transit, &wire.object, &wire.wrapped) {
-        (Some(kv), None, None, None) => (true, self::kv(kv, &at.field("KV"), faults)),
-        (None, Some(wire), None, None) => (true, transit(wire, &at.field("Transit"), faults)),
-        (None, None, Some(object), None) => {
+    let (vault, place) = match (&wire.kv, &wire.transit, &wire.object, &wire.wrapped, &wire.key) {
+        (Some(kv), None, None, None, None) => (true, self::kv(kv, &at.field("KV"), faults)),
+        (None, Some(wire), None, None, None) => (true, transit(wire, &at.field("Transit"), faults)),
+        (None, None, Some(object), None, None) => {
             let label = text(object, &at.field("Object"), faults);
             (false, label.map(|label| StoredPlace::Object { label }))
         }
-        (None, None, None, Some(wire)) => (false, wrapped(wire, &at.field("Wrapped"), faults)),
-        (kv, transit, object, wrapped) => {
-            let any = kv.is_some() || transit.is_some() || object.is_some() || wrapped.is_some();
+        (None, None, None, Some(wire), None) => (false, wrapped(wire, &at.field("Wrapped"), faults)),
+        (None, None, None, None, Some(wire)) => (false, held_key(wire, &at.field("Key"), faults)),
+        (kv, transit, object, wrapped, key) => {
+            let any =
+                kv.is_some() || transit.is_some() || object.is_some() || wrapped.is_some() || key.is_some();
             let message = "a stored secret lies in one place";
-            faults.hint(at, one_of(any), message, "give one of `KV`, `Transit`, `Object` and `Wrapped`");
+            let hint = "give one of `KV`, `Transit`, `Object`, `Wrapped` and `Key`";
+            faults.hint(at, one_of(any), message, hint);
             return None;
         }
     };
@@ -249,7 +252,7 @@ pub(crate) fn place(
     let other = if vault { store.pkcs11.is_some() } else { store.vault.is_some() };
     if other {
         let message = format!("the store `{}` is of another kind", shown(&wire.name));
-        let hint = "`KV` and `Transit` are Vault's, `Object` and `Wrapped` those of PKCS #11";
+        let hint = "`KV` and `Transit` are Vault's, `Object`, `Wrapped` and `Key` those of PKCS #11";
         faults.hint(at, Code::Conflict, message, hint);
         return None;
     }
@@ -305,18 +308,28 @@ fn transit(wire: &wire::Transit, at: &Path<'_>, faults: &mut Collector<'_>) -> O
     Some(StoredPlace::Transit { mount: mount?, key: key?, ciphertext: wire.ciphertext.clone() })
 }
 
-fn wrapped(wire: &wire::Wrapped, at: &Path<'_>, faults: &mut Collector<'_>) -> Option<StoredPlace> {
-    let key = text(&wire.key, &at.field("Key"), faults);
-    let mechanism = match wire.mechanism.as_str() {
+fn held_key(wire: &wire::HeldKey, at: &Path<'_>, faults: &mut Collector<'_>) -> Option<StoredPlace> {
+    let label = text(&wire.label, &at.field("Label"), faults);
+    let mechanism = mechanism(&wire.mechanism, &at.field("Mechanism"), faults);
+    Some(StoredPlace::Held { label: label?, mechanism: mechanism? })
+}
+
+fn mechanism(text: &str, at: &Path<'_>, faults: &mut Collector<'_>) -> Option<WrapMechanism> {
+    match text {
         "RSA-OAEP-SHA256" => Some(WrapMechanism::RsaOaepSha256),
         "RSA-OAEP-SHA1" => Some(WrapMechanism::RsaOaepSha1),
         "AES-GCM" => Some(WrapMechanism::AesGcm),
         _ => {
             let message = "this is `RSA-OAEP-SHA256`, `RSA-OAEP-SHA1` or `AES-GCM`";
-            faults.add(&at.field("Mechanism"), Code::InvalidValue, message);
+            faults.add(at, Code::InvalidValue, message);
             None
         }
-    };
+    }
+}
+
+fn wrapped(wire: &wire::Wrapped, at: &Path<'_>, faults: &mut Collector<'_>) -> Option<StoredPlace> {
+    let key = text(&wire.key, &at.field("Key"), faults);
+    let mechanism = mechanism(&wire.mechanism, &at.field("Mechanism"), faults);
     // A nonce, a tag, and a byte between them, is the shortest of all.
     let ciphertext = encoding::base64(&wire.ciphertext).filter(|ciphertext| ciphertext.len() > 28);
     if ciphertext.is_none() {
@@ -376,6 +389,26 @@ pub(crate) fn previous(
                 let message = format!("{reference} has no previous value here: it lies in a store");
                 let here = at.key(marble.name.as_str());
                 let hint = "for an older version name it: `Store.KV.Version`";
+                faults.hint(&here.field("Parameters"), Code::TemplateReference, message, hint);
+            }
+        }
+    }
+}
+
+/// A key that stays in its store has no value that a Marble could be given.
+pub(crate) fn held(
+    marbles: &BTreeMap<MarbleName, Marble>,
+    secrets: &BTreeMap<SecretName, Secret>,
+    at: &Path<'_>,
+    faults: &mut Collector<'_>,
+) {
+    for marble in marbles.values() {
+        for reference in marble.parameters.references() {
+            let Reference::Secret { name, .. } = reference else { continue };
+            if secrets.get(name).is_some_and(Secret::is_held) {
+                let message = format!("{reference} has no value: it is a key that stays in its store");
+                let here = at.key(marble.name.as_str());
+                let hint = "such a key wraps and unwraps: `Broker.Repositories.….Resources.….Use: unwrap`";
                 faults.hint(&here.field("Parameters"), Code::TemplateReference, message, hint);
             }
         }

@@ -237,3 +237,38 @@ fn places_are_paths_that_a_server_cannot_read_otherwise() {
         &["Secrets.wrapped.Store.Wrapped.Ciphertext INVALID_VALUE"],
     );
 }
+
+/// A key that stays in its token opens packets for guests, and is given to nobody.
+#[test]
+fn a_key_that_stays_in_its_store_has_no_value() {
+    let key = json!({ "Name": "hsm", "Key": { "Label": "kek", "Mechanism": "AES-GCM" } });
+    let mut document = stores();
+    document["Secrets"]["kek"] = json!({ "Type": "plain", "Store": key });
+    document["Packages"]["guest"] = json!({ "UniqueID": "2b".repeat(32) });
+    document["Broker"] = json!({
+        "Policies": { "p": { "Packages": ["guest"] } },
+        "Repositories": { "r": { "Policy": "p", "Resources": { "image/kek": { "Secret": "kek", "Use": "unwrap" } } } }
+    });
+    let manifest = parse(&document).unwrap();
+    let place = StoredPlace::Held { label: "kek".into(), mechanism: WrapMechanism::AesGcm };
+    assert_eq!(stored(&manifest, "kek").place, place);
+    assert!(manifest.secrets()["kek"].is_held());
+
+    let mut read = document.clone();
+    read["Broker"]["Repositories"]["r"]["Resources"]["image/kek"]["Use"] = json!("read");
+    let at = "Broker.Repositories.r.Resources[\"image/kek\"].Secret NOT_APPLICABLE";
+    assert_eq!(parse(&read).unwrap_err(), [at]);
+    let mut delivered = document.clone();
+    delivered["Marbles"]["web"]["Parameters"]["Env"]["KEK"] = json!("{{ hex .Secrets.kek }}");
+    assert_eq!(parse(&delivered).unwrap_err(), ["Marbles.web.Parameters TEMPLATE_REFERENCE"]);
+    for (name, value, code) in
+        [("Label", json!(""), "INVALID_VALUE"), ("Mechanism", json!("AES-ECB"), "INVALID_VALUE")]
+    {
+        let mut wrong = document.clone();
+        wrong["Secrets"]["kek"]["Store"]["Key"][name] = value;
+        assert_eq!(parse(&wrong).unwrap_err()[0], format!("Secrets.kek.Store.Key.{name} {code}"));
+    }
+    let mut two = document.clone();
+    two["Secrets"]["kek"]["Store"]["Object"] = json!("x");
+    assert!(parse(&two).unwrap_err()[0].starts_with("Secrets.kek.Store "));
+}

@@ -115,7 +115,7 @@ fn claims<'a>(
 ) -> Result<Value, Refusal> {
     let mut attesters = attesters;
     let primary = attesters.next().ok_or_else(|| Refusal::Internal("a guest without Evidence".into()))?;
-    let verifier = coco::Verifier {
+    let verifier = coco::AppraisedBy {
         developer: "https://github.com/bailey-mesh/bailey".into(),
         build: concat!("bailey ", env!("CARGO_PKG_VERSION")).into(),
         mesh: hex::encode(state.root().fingerprint()),

@@ -4,6 +4,7 @@
 use std::{borrow::Cow, collections::BTreeSet, fmt, str::FromStr, sync::Arc};
 
 use appraisal::{Appraised, UnixTime};
+use attestation_result::coco::Verified;
 use aws_lc_rs::digest::{SHA256, digest};
 use evidence::Platform;
 use manifest::{InitDataDigest, ManifestDigest, PackageName};
@@ -54,7 +55,7 @@ impl FromStr for SessionId {
 }
 
 /// A guest that attested. Its origins are [`Guest::attested`], by the proof; [`Guest::sampled`], on emulated platforms
-/// alone; and what was kept of one of these under our own keys.
+/// alone; and what was kept of one of these under our own keys, in a session or in a token that we signed.
 #[derive(Debug, Clone)]
 pub struct Guest {
     platform: Option<Platform>,
@@ -140,6 +141,26 @@ impl Guest {
             expires: UnixTime(kept.expires),
         };
         Some(Self { platform: kept.platform, emulated: kept.emulated, of })
+    }
+
+    /// By a token of ours, which was verified: it says what was attested, and to which key. `None` where it says what we
+    /// never sign.
+    pub(super) fn of_token(token: &Verified) -> Option<Self> {
+        let (issue, mesh) = (token.issue(), token.mesh());
+        let about = &issue.about;
+        let of = Particulars {
+            session: issue.subject.strip_prefix("urn:bailey:session:")?.parse().ok()?,
+            tee: about.tee.parse().ok()?,
+            packages: mesh.packages.iter().map(|name| name.parse().ok()).collect::<Option<_>>()?,
+            init_data: about.init_data.as_ref().map(|digest| digest.parse()).transpose().ok()?,
+            claims: Arc::new(token.claims().clone()),
+            key: rcar::PublicKey::from_value(Value::Object(token.key().clone())).ok()?,
+            epoch: mesh.epoch,
+            manifest: mesh.manifest.parse().ok()?,
+            attested: about.attested,
+            expires: issue.expires,
+        };
+        Some(Self { platform: about.platform, emulated: about.emulated, of })
     }
 
     /// Its session.

@@ -20,6 +20,7 @@ use super::{Mesh, Pending, State, authority};
 use crate::core::{
     IdentityKey, Refusal,
     anchor::Chain,
+    broker::policies::Policies,
     epoch,
     event::{Epoch, SealedAuthority},
     history::Entry,
@@ -163,6 +164,8 @@ fn mesh_record(mesh: &Mesh, identity: &IdentityKey) -> Result<MeshRecord, Refusa
         revocations,
         readers,
         resources,
+        // Compiled anew from the manifest.
+        policies: _,
         signers,
     } = mesh;
     let optional = |secret: &Option<Zeroizing<[u8; 32]>>| secret.as_ref().map(|it| ByteArray::new(**it));
@@ -248,6 +251,7 @@ fn mesh_of(record: MeshRecord, identity: &IdentityKey) -> Result<Mesh, String> {
         revocations: record.revocations.into(),
         readers: Readers::from(record.readers),
         resources: Resources::new(record.resources.0, record.resources.1),
+        policies: Policies::default(),
         signers: Signers::resume(signer, record.past_signers),
     })
 }

@@ -26,6 +26,7 @@ use crate::{
             attested::{Shown, attested},
             guest::{Guest, SessionId},
             session::{LIFETIME, SessionKeys, Ticket},
+            token,
         },
     },
     service::{
@@ -104,9 +105,14 @@ async fn session(
     let turn = tokio::time::timeout(PATIENCE, coordinator.broker.working.acquire()).await;
     let _working = turn.map_err(|_| Failure::busy())?.map_err(|_| Failure::busy())?;
     let own = coordinator.clone();
-    let guest = blocking(move || own.appraise_guest(&state, session, &attestation, now)).await?;
+    let made = blocking(move || {
+        let guest = own.appraise_guest(&state, session, &attestation, now)?;
+        let token = token::issue(&state, &guest, now)?;
+        Ok((guest, token))
+    });
+    let (guest, token) = made.await?;
     coordinator.keep_session(&keys, &guest).await?;
-    Ok((cookie(cookie_value), Json(json!({ "token": "" }))).into_response())
+    Ok((cookie(cookie_value), Json(json!({ "token": token }))).into_response())
 }
 
 fn opened(ticket: &Ticket) -> Result<Opened, Invalid> {
@@ -158,7 +164,11 @@ impl Coordinator {
     }
 
     /// The Evidence that a guest sent, with the Endorsements that came with it and those that are here.
-    fn shown(&self, attestation: &Attestation, now: UnixTime) -> Result<Shown, Invalid> {
+    pub(in crate::service) fn shown(
+        &self,
+        attestation: &Attestation,
+        now: UnixTime,
+    ) -> Result<Shown, Invalid> {
         let (mut pieces, mut samples) = (Vec::new(), Vec::new());
         for piece in attestation.pieces() {
             match piece.read()? {

@@ -118,6 +118,17 @@ impl Failure {
         Self::new(400, ErrorType::JweError, "KEY_REFUSED", "nothing can be encrypted to the session's key")
     }
 
+    /// A packet that is none.
+    pub(super) fn packet(error: &image_keys::PacketError) -> Self {
+        Self::new(400, ErrorType::SerdeError, "PACKET_MALFORMED", error.to_string())
+    }
+
+    /// A packet that its key does not open.
+    fn not_opened() -> Self {
+        let detail = "the packet does not open: it is of another key or name, or was changed";
+        Self::new(400, ErrorType::UnwrapFailed, "PACKET_NOT_OPENED", detail)
+    }
+
     /// Too much at a time.
     pub(super) fn busy() -> Self {
         let detail = "too many requests at this time: come back in a second";
@@ -160,6 +171,8 @@ impl From<Refusal> for Failure {
         match refusal {
             Refusal::NoManifest => Self::not_configured(),
             Refusal::Busy => Self::busy(),
+            Refusal::SecretStore { error: secret_store::StoreError::Rejected { .. }, .. }
+            | Refusal::ImageKey(image_keys::KekError::NotOpened) => Self::not_opened(),
             Refusal::SecretStore { .. } => Self::store(),
             Refusal::CutOff(_) | Refusal::Unfit(_) | Refusal::Recovering { .. } | Refusal::Unrecoverable => {
                 let detail = "the broker cannot answer at this time: come back later, or ask another replica";

@@ -142,7 +142,7 @@ impl Coordinator {
     }
 
     /// Who attested in a session, as far as it is known and counts.
-    pub(super) async fn attested(
+    pub(in crate::service) async fn attested(
         self: &Arc<Self>,
         keys: &SessionKeys,
         session: SessionId,

@@ -256,3 +256,6 @@ fn open(
     plain.truncate(length);
     Some(plain)
 }
+
+#[cfg(test)]
+mod tests;

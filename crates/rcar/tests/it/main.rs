@@ -1,0 +1,5 @@
+//! The protocol by its public API: keys, attestations of each version, a whole exchange.
+
+mod attestation;
+mod exchange;
+mod key;

@@ -90,6 +90,10 @@ const ABSENCES: &[(&str, &[&str])] = &[
     ("mesh-api", &["endorsements", "evidence", "appraisal", "attested-tls"]),
     ("bailey", &["wasmtime"]),
     ("etcd", &["endorsements", "evidence", "appraisal", "attested-tls", "manifest"]),
+    (
+        "spiffe-workload",
+        &["endorsements", "manifest", "coordinator", "keep", "host", "emulator", "bailey", "wasmtime"],
+    ),
     ("tpm-anchor", &["evidence", "appraisal", "attested-tls", "coordinator", "tokio", "rustls"]),
     (
         "transparency",

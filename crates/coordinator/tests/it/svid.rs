@@ -53,7 +53,7 @@ fn tally(state: State) -> (State, Caller, [u8; 32]) {
     (state, Caller::by_certificate(activation.certified.chain[0].to_vec()), peer.key.0)
 }
 
-fn csr(params: CertificateParams) -> (Vec<u8>, Vec<u8>) {
+pub fn csr(params: CertificateParams) -> (Vec<u8>, Vec<u8>) {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
     (params.serialize_request(&key).unwrap().der().to_vec(), key.subject_public_key_info())
 }
@@ -68,7 +68,7 @@ fn chain(answer: &X509Answer) -> Vec<CertificateDer<'static>> {
 }
 
 /// Whether a client with this chain is let in by who trusts `root` and nothing else, as MarbleRun's Marbles do.
-fn admitted(chain: &[CertificateDer<'_>], root: &[u8], now: UnixTime) -> bool {
+pub fn admitted(chain: &[CertificateDer<'_>], root: &[u8], now: UnixTime) -> bool {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from(root.to_vec())).unwrap();
     let provider = rustls::crypto::aws_lc_rs::default_provider().into();

@@ -92,7 +92,18 @@ const ABSENCES: &[(&str, &[&str])] = &[
     ("etcd", &["endorsements", "evidence", "appraisal", "attested-tls", "manifest"]),
     (
         "spiffe-workload",
-        &["endorsements", "manifest", "coordinator", "keep", "host", "emulator", "bailey", "wasmtime"],
+        &[
+            "endorsements",
+            "appraisal",
+            "attested-tls",
+            "manifest",
+            "coordinator",
+            "keep",
+            "host",
+            "emulator",
+            "bailey",
+            "wasmtime",
+        ],
     ),
     ("tpm-anchor", &["evidence", "appraisal", "attested-tls", "coordinator", "tokio", "rustls"]),
     (

@@ -3,12 +3,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use attested_tls::clock::Clock;
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use crate::{
+    clock::Clock,
     source::{SourceError, SvidSource},
     svid::{self, Bundle, X509Svid},
 };
@@ -83,13 +83,13 @@ async fn round<S: SvidSource>(
     clock: &Clock,
     view: &watch::Sender<View>,
 ) -> Result<Duration, SourceError> {
-    let now = clock().0;
+    let now = clock();
     let due = match &view.borrow().standing {
         Standing::Held(held) => now >= held.renew,
         Standing::Waiting | Standing::Refused | Standing::Expired => true,
     };
     let outcome = if due { renewed(source, now).await } else { refreshed(source).await };
-    let now = clock().0;
+    let now = clock();
     view.send_if_modified(|view| match &outcome {
         Ok((held, bundle)) => {
             let changed = held.is_some() || view.bundle.as_ref() != Some(bundle);

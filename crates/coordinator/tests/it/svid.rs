@@ -2,7 +2,6 @@
 
 use appraisal::UnixTime;
 use attested_tls::{
-    clock,
     key::TeeKey,
     marble::{IDENTITY_OID, MarbleIdentity},
 };
@@ -27,7 +26,7 @@ use rustls::{
 use serde_json::{Value, json};
 use spiffe::WorkloadApiClient;
 use spiffe_workload::{
-    Listener, MarbleSource, Peers, SvidSource,
+    Listener, MarbleSource, Peers, SvidSource, clock,
     jwt::{JwtFault, JwtKeys, Unverified},
     serve,
     wire::{X509Answer, X509Request},
@@ -292,14 +291,14 @@ async fn a_native_program_serves_its_identity_to_a_public_spiffe_client() {
             &env["MARBLE_PREDEFINED_MARBLE_CERTIFICATE_CHAIN"],
             &env["MARBLE_PREDEFINED_PRIVATE_KEY"],
             &env["MARBLE_PREDEFINED_COORDINATOR_ROOT_CA"],
-            clock::fixed(NOW),
+            clock::fixed(NOW.0),
         )
         .unwrap()
     };
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("api.sock");
     let listener = Listener::unix(&path, Peers::SameUser).unwrap();
-    tokio::spawn(serve(source(), listener, clock::fixed(NOW), std::future::pending()));
+    tokio::spawn(serve(source(), listener, clock::fixed(NOW.0), std::future::pending()));
 
     let domain = source().bundle().await.unwrap().trust_domain;
     let id = format!("spiffe://{domain}/marble/native");

@@ -1,6 +1,5 @@
 //! SPIFFE identities of guests that attested to the broker: which they are, and for whom they are of use.
 
-use attested_tls::clock;
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use coordinator::core::svid::{self, Holder};
 use evidence::Platform;
@@ -11,7 +10,7 @@ use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 use spiffe::WorkloadApiClient;
 use spiffe_workload::{
-    Listener, Peers, SourceError, SvidSource, serve,
+    Listener, Peers, SourceError, SvidSource, clock, serve,
     wire::{BundleWire, JwtAnswer, JwtRequest, X509Answer, X509Request},
 };
 use testkit::tee::NOW;
@@ -90,7 +89,7 @@ async fn an_attested_guest_serves_its_identity_to_a_public_spiffe_client() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("api.sock");
     let listener = Listener::unix(&path, Peers::SameUser).unwrap();
-    tokio::spawn(serve(source, listener, clock::fixed(NOW), std::future::pending()));
+    tokio::spawn(serve(source, listener, clock::fixed(NOW.0), std::future::pending()));
 
     let client = WorkloadApiClient::connect_to(format!("unix://{}", path.display())).await.unwrap();
     let context = client.fetch_x509_context().await.unwrap();

@@ -94,6 +94,21 @@ const ABSENCES: &[(&str, &[&str])] = &[
     ("mesh-api", &["endorsements", "evidence", "appraisal", "attested-tls"]),
     ("bailey", &["wasmtime"]),
     ("etcd", &["endorsements", "evidence", "appraisal", "attested-tls", "manifest"]),
+    (
+        "spiffe-workload",
+        &[
+            "endorsements",
+            "appraisal",
+            "attested-tls",
+            "manifest",
+            "coordinator",
+            "keep",
+            "host",
+            "emulator",
+            "bailey",
+            "wasmtime",
+        ],
+    ),
     ("tpm-anchor", &["evidence", "appraisal", "attested-tls", "coordinator", "tokio", "rustls"]),
     (
         "transparency",

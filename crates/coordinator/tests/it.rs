@@ -70,6 +70,8 @@ mod service;
 mod stores;
 #[path = "it/svid.rs"]
 mod svid;
+#[path = "it/svid_guests.rs"]
+mod svid_guests;
 #[path = "it/token.rs"]
 mod token;
 #[path = "it/transparency.rs"]

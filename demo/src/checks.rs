@@ -2,6 +2,7 @@
 
 pub mod attacks;
 pub mod browser;
+pub mod guests;
 pub mod outside;
 pub mod relay;
 pub mod trust;

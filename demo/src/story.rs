@@ -10,7 +10,7 @@ use bailey::{
 };
 
 use crate::{
-    checks::{Checks, attacks, browser, outside, trust},
+    checks::{Checks, attacks, browser, guests, outside, trust},
     web,
 };
 
@@ -48,6 +48,10 @@ pub async fn tell(
     } else {
         checks.not_made("browser", "no browser here: apt-get install chromium chromium-driver libnss3-tools");
     }
+
+    bailey::say!("\nA confidential container gets its secret, and no other one does");
+    checks.tell("guest", guests::attested(&up, deployment).await);
+    checks.tell("impostor", guests::changed(&up).await);
 
     bailey::say!("\nWhat must fail, does");
     checks.tell("owner", attacks::manifest_without_the_owners_key(&up, deployment).await);

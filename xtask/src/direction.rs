@@ -45,9 +45,29 @@ const ABSENCES: &[(&str, &[&str])] = &[
     ),
     (
         "reference-statements",
-        &["endorsements", "attested-tls", "manifest", "coordinator", "emulator", "tokio", "reqwest", "openssl"],
+        &[
+            "endorsements",
+            "attested-tls",
+            "manifest",
+            "coordinator",
+            "emulator",
+            "tokio",
+            "reqwest",
+            "openssl",
+        ],
     ),
-    ("manifest", &["reference-statements", "endorsements", "appraisal", "attested-tls", "aws-lc-rs", "tokio", "rustls"]),
+    (
+        "manifest",
+        &[
+            "reference-statements",
+            "endorsements",
+            "appraisal",
+            "attested-tls",
+            "aws-lc-rs",
+            "tokio",
+            "rustls",
+        ],
+    ),
     ("attester", &["endorsements", "appraisal", "emulator", "tokio", "rustls"]),
     (
         "attested-tls",

@@ -50,7 +50,7 @@ impl Programs {
             fs::remove_dir_all(folder).with_context(|| format!("{} cannot be removed", folder.display()))?;
         }
         fs::create_dir(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
-        for name in ["bailey", "bailey-emulator", "bailey-coordinator", "bailey-keep"] {
+        for name in ["bailey", "bailey-emulator", "bailey-coordinator", "bailey-keep", "bailey-guest"] {
             let (from, to) = (self.path(name)?, folder.join(name));
             fs::hard_link(&from, &to)
                 .or_else(|_| fs::copy(&from, &to).map(|_| ()))

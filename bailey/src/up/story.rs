@@ -1,6 +1,6 @@
 //! The whole way from a folder to a serving mesh, told step by step.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path};
 
 use ::manifest::Manifest;
 use anyhow::Context;
@@ -44,6 +44,8 @@ pub struct Up {
     pub manifest: Vec<u8>,
     /// The Keeps, in the order of their start.
     pub keeps: Vec<RunningKeep>,
+    /// Where guests that are no Marbles attest; nowhere without a broker in the manifest.
+    pub broker: Option<SocketAddr>,
 }
 
 /// A Keep that serves.
@@ -121,7 +123,8 @@ impl Up {
             }
         }
 
-        let mut up = Self { machine, mesh, verified, owner, users, manifest, keeps: Vec::new() };
+        let mut up =
+            Self { machine, mesh, verified, owner, users, manifest, keeps: Vec::new(), broker: plan.broker };
         for (name, plan) in &deployment.keeps {
             observer.begins(name);
             let running = up.launch(name, plan).await?;
@@ -201,9 +204,11 @@ fn facts(
     users: &BTreeMap<String, UserIdentity>,
 ) -> anyhow::Result<Facts> {
     let mut facts = Facts::default();
-    for value in machine.programs().measure("bailey-keep", None)? {
-        let digest = value.measurement.context("a program without measurement")?.to_string();
-        facts.insert(format!("measurement.bailey-keep.{}", value.platform), &digest);
+    for program in ["bailey-keep", "bailey-guest"] {
+        for value in machine.programs().measure(program, None)? {
+            let digest = value.measurement.context("a program without measurement")?.to_string();
+            facts.insert(format!("measurement.{program}.{}", value.platform), &digest);
+        }
     }
     for platform in Platform::KEEPS {
         facts.insert(format!("root.{platform}"), &machine.root_pem(platform)?);

@@ -224,13 +224,13 @@ fn declined(result: Result<serde_json::Value>) -> Result<Declined> {
     }
 }
 
-fn write(up: &Up, name: &str, bytes: &[u8]) -> Result<PathBuf> {
+pub(super) fn write(up: &Up, name: &str, bytes: &[u8]) -> Result<PathBuf> {
     let path = up.machine.folder().join(name);
     fs::write(&path, bytes).with_context(|| format!("{} cannot be written", path.display()))?;
     Ok(path)
 }
 
-fn executable(path: &std::path::Path) -> Result<()> {
+pub(super) fn executable(path: &std::path::Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o755))?)
 }

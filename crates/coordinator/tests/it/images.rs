@@ -366,18 +366,31 @@ async fn in_a_token() {
     let packet = wrap(&running, IN_TOKEN).await.unwrap();
     assert!(packet["provider_settings"]["data_key"].is_string(), "{packet}");
     assert_eq!(opened(&pod, &unwrap(&running, &cookie, &packet).await), OPTIONS);
-    assert_eq!(resource(&running, &cookie, "default/image/in-token").await.error(), (403, "PolicyDeny".into()));
-    for (member, value) in
-        [("provider_settings", json!({})), ("wrapped_data", json!(BASE64.encode([0; 64]))), ("kid", json!(KEPT))]
-    {
+    assert_eq!(
+        resource(&running, &cookie, "default/image/in-token").await.error(),
+        (403, "PolicyDeny".into())
+    );
+    for (member, value) in [
+        ("provider_settings", json!({})),
+        ("wrapped_data", json!(BASE64.encode([0; 64]))),
+        ("kid", json!(KEPT)),
+    ] {
         let mut changed = packet.clone();
         changed[member] = value;
-        assert_eq!(unwrap(&running, &cookie, &changed).await.error(), (400, "UnwrapFailed".into()), "{changed}");
+        assert_eq!(
+            unwrap(&running, &cookie, &changed).await.error(),
+            (400, "UnwrapFailed".into()),
+            "{changed}"
+        );
     }
     let mut changed = packet.clone();
     changed["provider_settings"]["data_key"] = json!(BASE64.encode([0; 60]));
     assert_ne!(unwrap(&running, &cookie, &changed).await.status, 200);
-    assert_eq!(opened(&pod, &unwrap(&running, &cookie, &packet).await), OPTIONS, "the token is not lost by it");
+    assert_eq!(
+        opened(&pod, &unwrap(&running, &cookie, &packet).await),
+        OPTIONS,
+        "the token is not lost by it"
+    );
 }
 
 /// The person who encrypts: the coordinator wraps.

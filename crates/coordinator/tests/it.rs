@@ -80,3 +80,5 @@ mod transparency;
 mod update;
 #[path = "it/world.rs"]
 mod world;
+#[path = "it/broker_old_clients.rs"]
+mod broker_old_clients;

@@ -257,6 +257,11 @@ impl Client {
         self.request(Method::POST, path, Some(body)).await
     }
 
+    /// `DELETE`, and the data of the answer's envelope.
+    pub async fn delete(&self, path: &str) -> anyhow::Result<Value> {
+        self.request(Method::DELETE, path, None).await
+    }
+
     /// `GET` of what is no envelope, and the bytes of the answer.
     pub async fn bytes(&self, path: &str) -> anyhow::Result<Bytes> {
         let config = self.config.clone();

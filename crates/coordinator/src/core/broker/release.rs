@@ -15,7 +15,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::{guest::Guest, policies::Compiled};
-use crate::core::{Mesh, Refusal, State, Stored, resources, stored_at};
+use crate::core::{Mesh, Refusal, State, Stored, references, resources, stored_at};
 
 /// One rule of a policy, and whether it holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -171,6 +171,7 @@ pub fn release(
     };
     let policy = found.policy();
     let mut checks = vec![in_force(mesh, guest), in_time(guest, now), usage(&found, wanted)];
+    checks.push(stated(mesh, guest, policy, now));
     if checks.iter().all(|check| check.holds) {
         let rego = mesh.policies().of(broker, &policy.name);
         checks.extend(examine(state, policy, rego.as_ref(), &Subject::from(guest), path));
@@ -287,6 +288,26 @@ fn in_time(guest: &Guest, now: UnixTime) -> Check {
     match now < guest.expires() {
         true => held("time", both),
         false => broken("time", "SESSION_EXPIRED", both, "the guest attests again"),
+    }
+}
+
+/// Code that is known by what others sign is that code only while they say so.
+fn stated(mesh: &Mesh, guest: &Guest, policy: &ReleasePolicy, now: UnixTime) -> Check {
+    let stands = |package: &&PackageName| match guest.platform() {
+        Some(platform) => references::stands(mesh, package, platform, guest.attested_at(), now),
+        // Sample Evidence proves no code.
+        None => true,
+    };
+    let named: Vec<_> = policy.packages.intersection(guest.packages()).collect();
+    let standing: Vec<_> = named.iter().copied().filter(stands).collect();
+    let both = ("reference values that still hold".to_owned(), list(&standing));
+    match named.is_empty() || !standing.is_empty() {
+        true => held("references", both),
+        false => {
+            let mend =
+                "a statement ended, was removed or replaced since the guest attested: it attests again";
+            broken("references", "REFERENCES_ENDED", both, mend)
+        }
     }
 }
 

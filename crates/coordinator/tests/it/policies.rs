@@ -26,12 +26,12 @@ fn codes(found: &Value) -> Vec<&str> {
 /// What a guest of this code would send.
 fn recorded(pod: &Pod) -> Value {
     let nonce = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
-    json!({ "recorded": { "version": "0.4.0", "tee": "snp", "attestation": pod.attestation(nonce) } })
+    json!({ "recorded": { "version": "0.4.0", "tee": "tdx", "attestation": pod.attestation(nonce) } })
 }
 
 fn said(emulated: bool) -> Value {
     json!({ "said": {
-        "platform": "snp", "packages": ["kata"], "emulated": emulated,
+        "platform": "tdx", "packages": ["kata"], "emulated": emulated,
         "claims": { "submods": { "cpu0": { "ear.status": "affirming" } } },
     } })
 }
@@ -39,8 +39,8 @@ fn said(emulated: bool) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_policy_in_force_or_given_on_a_guest_recorded_or_said() {
     let running = under(&brokered()).await;
-    let pod = Pod::on(Platform::Snp);
-    let given = json!({ "given": { "Packages": ["kata"], "Platforms": ["tdx"], "Emulated": true } });
+    let pod = Pod::on(Platform::Tdx);
+    let given = json!({ "given": { "Packages": ["kata"], "Platforms": ["snp"], "Emulated": true } });
 
     let found = check(&running, json!({ "inForce": {} }), said(true)).await;
     assert_eq!((&found["released"], &found["policy"]), (&json!(true), &json!("pods")));
@@ -66,7 +66,7 @@ async fn a_policy_in_force_or_given_on_a_guest_recorded_or_said() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_policy_on_a_session_that_is_remembered() {
     let running = under(&brokered()).await;
-    let (_, answer) = Pod::on(Platform::Snp).attest(&running).await;
+    let (_, answer) = Pod::on(Platform::Tdx).attest(&running).await;
     assert_eq!(answer.status, 200, "{:?}", answer.json());
     let sessions = running.get(Some(&people().writer), "/api/v3/broker/sessions").await.json();
     let session = json!({ "session": sessions["data"]["sessions"][0]["session"] });
@@ -84,7 +84,7 @@ async fn a_policy_on_a_session_that_is_remembered() {
 #[tokio::test(flavor = "multi_thread")]
 async fn evidence_of_other_code_says_why_it_is_nobodys() {
     let running = under(&brokered()).await;
-    let pod = Pod { code: b"other code", ..Pod::on(Platform::Snp) };
+    let pod = Pod { code: b"other code", ..Pod::on(Platform::Tdx) };
     let found = check(&running, json!({ "inForce": {} }), recorded(&pod)).await;
     assert_eq!(found["released"], false);
     assert_eq!(found["attested"]["codes"], json!(["MEASUREMENT_MISMATCH"]));
@@ -107,7 +107,7 @@ async fn what_cannot_be_tried_is_refused() {
     let bad_rego =
         json!({ "given": { "Packages": ["kata"], "Rego": "package policy\nallow if http.send({})" } });
     let session = json!({ "session": "0".repeat(32) });
-    let no_tee = json!({ "recorded": { "version": "0.4.0", "tee": "snp", "attestation": {} } });
+    let no_tee = json!({ "recorded": { "version": "0.4.0", "tee": "tdx", "attestation": {} } });
     for (who, policy, guest, resource, expected) in [
         (Some(&people().reader), in_force(), said(true), at, (403, "NOT_GRANTED")),
         (None, in_force(), said(true), at, (401, "CLIENT_CERTIFICATE_REQUIRED")),

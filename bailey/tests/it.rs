@@ -15,6 +15,8 @@ mod endorsements;
 mod guest;
 #[path = "it/ra_tls.rs"]
 mod ra_tls;
+#[path = "it/token.rs"]
+mod token;
 #[path = "it/wrap.rs"]
 mod wrap;
 

@@ -175,6 +175,31 @@ impl Broker {
         .await
     }
 
+    /// Has the broker issue SVIDs. Only our own brokers do that; others answer that there is no such thing.
+    ///
+    /// # Errors
+    /// As [`Broker::resource`].
+    pub async fn svids(&self, kind: &str, body: &str) -> Result<Zeroizing<Vec<u8>>, BrokerError> {
+        self.released(|session| session.asking(&format!("svid/{kind}"), body.to_owned())).await
+    }
+
+    /// By what SVIDs are verified, as the broker says it: JSON.
+    ///
+    /// # Errors
+    /// When the broker cannot be reached, or issues no SVIDs.
+    pub async fn svid_bundle(&self) -> Result<Zeroizing<Vec<u8>>, BrokerError> {
+        let mut connection = self.transport.connect().await?;
+        let path = format!("{PREFIX}/svid/bundle");
+        let answer = connection.send(Method::GET, &path, HeaderMap::new(), Vec::new(), MAX_JWE).await?;
+        match answer.status {
+            200 => Ok(answer.body),
+            status => {
+                let error = rcar::ErrorBody::parse(&answer.body).ok();
+                Err(ExchangeError::Refused { status, error }.into())
+            }
+        }
+    }
+
     async fn released(
         &self,
         request: impl Fn(&Session) -> HttpRequest,

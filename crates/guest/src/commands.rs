@@ -3,6 +3,7 @@
 
 mod failure;
 mod output;
+mod spiffe;
 
 use std::{
     io::Read,
@@ -54,6 +55,7 @@ pub async fn run(command: Command, detected: Detected) -> Result<u8, Failure> {
         Command::Unseal(command) => unseal(command, detected).await?,
         Command::Serve(command) => serve(command, detected).await?,
         Command::Run(command) => return run_command(command, detected).await,
+        Command::Spiffe(command) => spiffe::run(command, detected).await?,
     }
     Ok(0)
 }

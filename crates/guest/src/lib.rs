@@ -22,6 +22,7 @@ pub mod rest;
 pub mod run;
 pub mod settings;
 pub mod source;
+pub mod spiffe;
 pub mod transport;
 pub mod unseal;
 

@@ -89,6 +89,26 @@ impl Failure {
         Self { remedy: Some(remedy.into()), ..Self::new(&error) }
     }
 
+    pub(super) fn workload_api(error: spiffe_workload::ListenError) -> Self {
+        let remedy = "choose a socket in a folder of your own, such as /run/bailey/spiffe.sock, or an address of loopback";
+        Self { remedy: Some(remedy.into()), ..Self::new(&error) }
+    }
+
+    pub(super) fn no_place() -> Self {
+        Self { exit_code: 2, ..Self::said("nothing says where to listen", "give --socket or --listen") }
+    }
+
+    pub(super) fn no_marble(variable: &str) -> Self {
+        let remedy =
+            "start it from a program that was activated by the coordinator, and leave it those variables";
+        Self::said(format!("this is no Marble: {variable} is not in the environment"), remedy)
+    }
+
+    pub(super) fn marble(error: spiffe_workload::MarbleSourceError) -> Self {
+        let remedy = "give the coordinator's client API as HOST:PORT, and the Marble's credentials as they were delivered";
+        Self { remedy: Some(remedy.into()), ..Self::new(&error) }
+    }
+
     pub(super) fn file(path: &Path, error: io::Error) -> Self {
         let failure = Self::said(format!("{} cannot be used", path.display()), "give another file");
         Self { causes: vec![error.to_string()], exit_code: 2, ..failure }

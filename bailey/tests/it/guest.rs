@@ -65,12 +65,12 @@ fn people_seal_secrets_that_verify() {
     assert_eq!(fs::metadata(&key).expect("made").permissions().mode() & 0o777, 0o600);
 
     let envelope = ["envelope", "--file", &file, "--key-resource", "kbs:///default/kek/1", "--key-file"];
-    let output = seal(&[&envelope[..], &[&kek]].concat());
+    let output = seal(&[&envelope[..], &[kek.as_str()]].concat());
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let Secret::Envelope(opened) = open(&text(&output.stdout)) else { panic!("an envelope") };
     assert_eq!(opened.open(&[7; 32]).expect("opened").as_slice(), b"open sesame");
 
-    let output = seal(&[&envelope[..], &[&file]].concat());
+    let output = seal(&[&envelope[..], &[file.as_str()]].concat());
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     assert!(text(&output.stderr).contains("11 bytes, and a key has 32"), "{output:?}");
 }

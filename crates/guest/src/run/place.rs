@@ -110,8 +110,7 @@ impl Drop for Place {
 }
 
 fn in_memory(folder: &Path) -> bool {
-    rustix::fs::open(folder, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .is_ok_and(|folder| is_memory(folder))
+    rustix::fs::open(folder, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).is_ok_and(is_memory)
 }
 
 fn is_memory(folder: impl AsFd) -> bool {

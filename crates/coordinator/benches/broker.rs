@@ -138,7 +138,7 @@ fn guest(
         endorsements: endorsements.clone(),
         digest: piece.digest().clone(),
     };
-    let shown = Shown::Evidence { primary, devices: Vec::new() };
+    let shown = Shown::Evidence { primary: Box::new(primary), devices: Vec::new() };
     attested(state, verifier, ticket.session(), &attestation, &shown, NOW)
         .unwrap_or_else(|why| panic!("{}", why.reason))
         .0

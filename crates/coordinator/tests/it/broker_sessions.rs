@@ -40,7 +40,7 @@ pub fn admitted(state: &State, pod: &Pod, nonce: &[u8; 32]) -> Result<Guest, Not
         endorsements: machine().endorsements(pod.platform),
         digest: piece.digest().clone(),
     };
-    let shown = Shown::Evidence { primary, devices: Vec::new() };
+    let shown = Shown::Evidence { primary: Box::new(primary), devices: Vec::new() };
     let verifier = attested_tls::statement::verifier();
     attested(state, &verifier, SessionId::of(nonce), &attestation, &shown, NOW).map(|(guest, _)| guest)
 }

@@ -23,7 +23,7 @@ pub enum Shown {
     /// Evidence of its TEE, and of its devices.
     Evidence {
         /// Of its TEE.
-        primary: Piece,
+        primary: Box<Piece>,
         /// Of what it has beside.
         devices: Vec<Piece>,
     },
@@ -84,7 +84,7 @@ pub fn attested(
         }
         Shown::Evidence { primary, devices } => {
             let admitted = admission::admit(state, verifier, primary, devices, init_data, now)?;
-            let pieces = || std::iter::once(primary).chain(devices).zip(admitted.verdicts());
+            let pieces = || std::iter::once(&**primary).chain(devices).zip(admitted.verdicts());
             let attesters =
                 pieces().map(|(piece, verdict)| Attester::Appraised { evidence: &piece.evidence, verdict });
             let claims = claims(state, mesh, &admitted.packages, attestation, attesters)?;

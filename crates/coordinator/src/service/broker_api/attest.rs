@@ -192,7 +192,7 @@ impl Coordinator {
         // A stand-in beside Evidence would pass for a device that was appraised.
         match (samples.is_empty(), pieces.is_empty()) {
             (false, true) => Ok(Shown::Samples(samples)),
-            (true, false) => Ok(Shown::Evidence { primary: pieces.remove(0), devices: pieces }),
+            (true, false) => Ok(Shown::Evidence { primary: Box::new(pieces.remove(0)), devices: pieces }),
             _ => Err(Invalid::Member { member: "tee-evidence", expected: "Evidence, or samples alone" }),
         }
     }

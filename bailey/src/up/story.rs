@@ -175,7 +175,7 @@ impl Up {
 fn brokering(plan: &CoordinatorPlan, manifest: &[u8]) -> Outcome<CoordinatorPlan> {
     let wanted = Manifest::parse(manifest).is_ok_and(|manifest| manifest.broker().is_some());
     let broker = match plan.broker {
-        None if wanted => Some(free_address().map_err(anyhow::Error::from)?),
+        None if wanted => Some(free_address().context("no address is free on this machine")?),
         as_planned => as_planned,
     };
     Ok(CoordinatorPlan { broker, ..plan.clone() })

@@ -13,6 +13,7 @@ use crate::{
     core::{
         Refusal,
         broker::{guest::SessionId, session::BadTicket},
+        svid::SvidFault,
     },
     service::decision::RefusedWith,
 };
@@ -113,6 +114,23 @@ impl Failure {
         Self::new(403, ErrorType::PolicyDeny, "RELEASE_REFUSED", detail)
     }
 
+    /// A request for an SVID that is none, or from a guest that has no SPIFFE ID.
+    pub(super) fn svid(fault: SvidFault, session: SessionId) -> Self {
+        match fault {
+            SvidFault::Over => Self::session_over(),
+            SvidFault::Nobody | SvidFault::TooMany => Self { code: fault.code(), ..Self::denied(session) },
+            SvidFault::Csr(_) | SvidFault::Audiences => {
+                Self::new(400, ErrorType::SerdeError, fault.code(), fault.to_string())
+            }
+        }
+    }
+
+    /// A body that is not the object that is expected.
+    pub(super) fn object() -> Self {
+        let detail = "the body is not the JSON object that is expected here";
+        Self::new(400, ErrorType::SerdeError, "BODY_MALFORMED", detail)
+    }
+
     /// A key that nothing can be encrypted to.
     pub(super) fn jwe() -> Self {
         Self::new(400, ErrorType::JweError, "KEY_REFUSED", "nothing can be encrypted to the session's key")
@@ -141,6 +159,12 @@ impl Failure {
         Self::new(503, ErrorType::StorageBackendError, "STORE_UNAVAILABLE", detail)
     }
 
+    /// Whether what was sent could not be read.
+    pub(super) fn is_the_guests(&self) -> bool {
+        matches!(self.status, StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE)
+    }
+
+    /// A stable code for operators.
     pub(super) fn code(&self) -> &'static str {
         self.code
     }

@@ -242,6 +242,11 @@ impl Client {
         self.request(Method::POST, path, Some(serde_json::to_vec(body)?)).await
     }
 
+    /// `PUT` of JSON, and the data of the answer's envelope.
+    pub async fn put(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.request(Method::PUT, path, Some(serde_json::to_vec(body)?)).await
+    }
+
     /// `POST` of what is no JSON, and the data of the answer's envelope.
     pub async fn post_text(&self, path: &str, body: Vec<u8>) -> anyhow::Result<Value> {
         self.request(Method::POST, path, Some(body)).await

@@ -1,5 +1,6 @@
 //! The subcommands: what each takes, and what it does.
 
+pub mod broker;
 pub mod certificate;
 pub mod coordinator;
 pub mod endorsements;
@@ -16,6 +17,7 @@ pub mod reference;
 pub mod remote;
 pub mod secret;
 pub mod status;
+pub mod token;
 pub mod up;
 pub mod verify;
 
@@ -73,6 +75,12 @@ enum Command {
     /// Replay what a mesh did, and prove what it says of it
     #[command(subcommand)]
     Log(log::Command),
+    /// The key broker: resources, release policies, and sessions of guests
+    #[command(subcommand)]
+    Broker(broker::Command),
+    /// Check tokens by which guests of a mesh's broker prove themselves
+    #[command(subcommand)]
+    Token(token::Command),
     /// The host agent, which launches Keeps and is trusted with nothing
     #[command(subcommand)]
     Host(host::Command),
@@ -99,6 +107,8 @@ pub async fn run(arguments: Arguments) -> Outcome {
         Command::Certificate(command) => command.run().await,
         Command::Recover(recover) => recover.run().await,
         Command::Log(command) => command.run().await,
+        Command::Broker(command) => command.run().await,
+        Command::Token(command) => command.run(),
         Command::Host(command) => command.run().await,
         Command::Guest(guest) => guest.run(),
     }

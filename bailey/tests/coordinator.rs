@@ -2,6 +2,8 @@
 
 #[path = "coordinator/bench.rs"]
 mod bench;
+#[path = "coordinator/broker.rs"]
+mod broker;
 #[path = "coordinator/changes.rs"]
 mod changes;
 #[path = "coordinator/elsewhere.rs"]

@@ -13,6 +13,8 @@ mod ear;
 mod endorsements;
 #[path = "it/ra_tls.rs"]
 mod ra_tls;
+#[path = "it/token.rs"]
+mod token;
 #[path = "it/wrap.rs"]
 mod wrap;
 

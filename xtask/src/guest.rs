@@ -30,7 +30,8 @@ pub fn build() -> Result<PathBuf> {
             GNU
         }
     };
-    let arguments = ["build", "--locked", "--package", "guest", "--bin", "bailey-guest", "--profile", "guest"];
+    let arguments =
+        ["build", "--locked", "--package", "guest", "--bin", "bailey-guest", "--profile", "guest"];
     // For this target only: a program that cargo builds to run here keeps its own flags.
     let flags = format!("CARGO_TARGET_{}_RUSTFLAGS", target.to_uppercase().replace('-', "_"));
     run(cargo().args(arguments).args(["--target", target]).env(flags, "-C target-feature=+crt-static"))?;
@@ -91,15 +92,22 @@ mod tests {
     fn a_program_with_an_interpreter_or_libraries_is_not_static() {
         let this = read(&std::env::current_exe().expect("this test")).expect("a program");
         let parts = dynamic_parts(&this).expect("a program");
-        assert!(parts.contains(&"it has an interpreter") && parts.contains(&"it needs a library"), "{parts:?}");
+        assert!(
+            parts.contains(&"it has an interpreter") && parts.contains(&"it needs a library"),
+            "{parts:?}"
+        );
         assert!(dynamic_parts(b"#!/bin/sh").is_err());
         assert!(dynamic_parts(&this[..60]).is_err());
 
-        let compiler = ["musl-gcc", "cc"].into_iter().find(|compiler| available(compiler)).expect("a compiler");
+        let compiler =
+            ["musl-gcc", "cc"].into_iter().find(|compiler| available(compiler)).expect("a compiler");
         let folder = root().join("target");
         let (source, program) = (folder.join("static.c"), folder.join("static-program"));
         fs::write(&source, "int main(void) { return 0; }").expect("written");
         run(Command::new(compiler).arg("-static").arg("-o").arg(&program).arg(&source)).expect("compiled");
-        assert_eq!(dynamic_parts(&read(&program).expect("a program")).expect("a program"), Vec::<&str>::new());
+        assert_eq!(
+            dynamic_parts(&read(&program).expect("a program")).expect("a program"),
+            Vec::<&str>::new()
+        );
     }
 }

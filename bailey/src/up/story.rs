@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
+use ::manifest::Manifest;
 use anyhow::Context;
 use attested_tls::service::UserIdentity;
 use aws_lc_rs::digest::{SHA256, digest};
 use evidence::Platform;
-use ::manifest::Manifest;
 use host::Restart;
 
 use super::{
@@ -175,7 +175,7 @@ impl Up {
 fn brokering(plan: &CoordinatorPlan, manifest: &[u8]) -> Outcome<CoordinatorPlan> {
     let wanted = Manifest::parse(manifest).is_ok_and(|manifest| manifest.broker().is_some());
     let broker = match plan.broker {
-        None if wanted => Some(free_address()?),
+        None if wanted => Some(free_address().context("no address is free on this machine")?),
         as_planned => as_planned,
     };
     Ok(CoordinatorPlan { broker, ..plan.clone() })

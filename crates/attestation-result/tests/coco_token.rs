@@ -208,6 +208,23 @@ fn pinned_keys_do_as_well_as_the_root() {
     assert!(Verifier::with_jwks(twice.as_bytes(), mesh.issuer(), AUDIENCE).is_err());
 }
 
+/// As Trustee's key broker does with its `trusted_jwk_sets`, by the library that it uses.
+#[test]
+fn another_implementation_takes_the_published_keys() {
+    let mesh = Mesh::new();
+    let set = jwks([PublishedKey { key: mesh.key().verifying_key(), chain: mesh.chain() }]);
+    let set: jsonwebtoken::jwk::JwkSet = serde_json::from_value(set).unwrap();
+    let token = mesh.token();
+    let header = jsonwebtoken::decode_header(&token).unwrap();
+    let key = set.find(header.kid.as_deref().unwrap()).unwrap();
+    let mut validation = jsonwebtoken::Validation::new(header.alg);
+    // Its clock is not ours.
+    (validation.validate_exp, validation.validate_aud) = (false, false);
+    let key = jsonwebtoken::DecodingKey::from_jwk(key).unwrap();
+    let found = jsonwebtoken::decode::<Value>(&token, &key, &validation).unwrap();
+    assert_eq!(found.claims, claims_of(&token));
+}
+
 #[test]
 fn s38_no_algorithm_but_that_of_the_key() {
     let mesh = Mesh::new();

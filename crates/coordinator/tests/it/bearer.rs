@@ -183,6 +183,23 @@ fn the_manifest_says_for_whom_and_how_long() {
 }
 
 #[test]
+fn s42_a_guest_knows_by_its_token_which_broker_answered_and_what() {
+    let (own, hostile) = (state(&brokered()), state(&brokered()));
+    let (pod, guest_here) = guest(&own);
+    let verified = believed(&own, &issue(&own, &guest_here, NOW).unwrap()).unwrap();
+    // Who asked, the nonce that it was asked with, and by whose rules it was answered.
+    assert_eq!(&Value::Object(verified.key().clone()), pod.key.public().to_json());
+    let found = &verified.claims()["submods"]["cpu0"]["ear.veraison.annotated-evidence"];
+    assert_eq!(found["runtime_data_claims"]["nonce"], rcar::Challenge::new(&NONCE).nonce());
+    assert_eq!(verified.mesh().manifest, own.mesh().unwrap().manifest().digest().to_string());
+    assert_eq!(verified.mesh().mesh, hex::encode(own.root().fingerprint()));
+    // A broker that stands in between has another root than the one that the guest was measured with.
+    let (_, guest_there) = guest(&hostile);
+    let token = issue(&hostile, &guest_there, NOW).unwrap();
+    assert!(matches!(believed(&own, &token), Err(Untrusted::Chain(_))));
+}
+
+#[test]
 fn s46_the_signing_key_is_sealed_to_the_tee_that_made_it() {
     let state = state(&brokered());
     let (_, guest) = guest(&state);

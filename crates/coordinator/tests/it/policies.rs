@@ -72,7 +72,8 @@ async fn a_policy_on_a_session_that_is_remembered() {
     let session = json!({ "session": sessions["data"]["sessions"][0]["session"] });
     let found = check(&running, json!({ "inForce": {} }), session.clone()).await;
     assert_eq!(found["released"], true, "{found:#}");
-    let stricter = json!({ "given": { "Packages": ["kata"], "InitData": [format!("sha384:{}", "ab".repeat(48))] } });
+    let stricter =
+        json!({ "given": { "Packages": ["kata"], "InitData": [format!("sha384:{}", "ab".repeat(48))] } });
     let found = check(&running, stricter, session).await;
     assert_eq!(codes(&found), ["EMULATED_NOT_GRANTED", "INIT_DATA_NOT_GRANTED"]);
     let table = found["checks"].as_array().unwrap();
@@ -103,7 +104,8 @@ async fn what_cannot_be_tried_is_refused() {
     let (writer, in_force) = (Some(&people().writer), || json!({ "inForce": {} }));
     let at = "default/key/db";
     let bad_given = json!({ "given": { "Packages": ["none"] } });
-    let bad_rego = json!({ "given": { "Packages": ["kata"], "Rego": "package policy\nallow if http.send({})" } });
+    let bad_rego =
+        json!({ "given": { "Packages": ["kata"], "Rego": "package policy\nallow if http.send({})" } });
     let session = json!({ "session": "0".repeat(32) });
     let no_tee = json!({ "recorded": { "version": "0.4.0", "tee": "snp", "attestation": {} } });
     for (who, policy, guest, resource, expected) in [

@@ -24,7 +24,8 @@ pub fn digest(byte: &str) -> String {
 /// A broker whose resource `default/key/db` is released by `policy`.
 pub fn with_policy(policy: Value) -> Value {
     let mut manifest = manifest();
-    manifest["Packages"]["kata"] = json!({ "Measurements": { "Snp": "ab".repeat(48), "Tdx": "cd".repeat(48) } });
+    manifest["Packages"]["kata"] =
+        json!({ "Measurements": { "Snp": "ab".repeat(48), "Tdx": "cd".repeat(48) } });
     manifest["Secrets"]["kek"] = json!({ "Type": "symmetric-key", "Size": 256, "Shared": true });
     manifest["Broker"] = json!({
         "Policies": { "tried": policy },
@@ -144,8 +145,12 @@ fn all_that_is_wrong_is_told_at_once() {
     assert_eq!(why.codes(), expected);
     let tree = why.tree();
     assert_eq!((&tree["resource"], &tree["policy"]), (&json!("default/key/db"), &json!("tried")));
-    let table: Vec<_> =
-        tree["checks"].as_array().unwrap().iter().map(|it| (&it["check"], &it["expected"], &it["seen"])).collect();
+    let table: Vec<_> = tree["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| (&it["check"], &it["expected"], &it["seen"]))
+        .collect();
     assert!(table.contains(&(&json!("package"), &json!("one of keep"), &json!("kata"))), "{tree:#}");
     assert!(table.contains(&(&json!("platform"), &json!("one of tdx"), &json!("snp"))));
     assert_eq!(why.to_string(), format!("the resource is not released ({})", expected.join(", ")));

@@ -178,7 +178,10 @@ fn lists_tell_all_but_values() {
     let paths: Vec<_> = lines.as_array().unwrap().iter().map(|line| line["path"].as_str().unwrap()).collect();
     assert_eq!(paths, ["default/a/b", "default/image/kek", "default/key/db", "default/key/question"]);
     let uploaded = &lines[0];
-    assert_eq!((&uploaded["policy"], &uploaded["use"], &uploaded["secret"]), (&json!("tried"), &json!("read"), &Value::Null));
+    assert_eq!(
+        (&uploaded["policy"], &uploaded["use"], &uploaded["secret"]),
+        (&json!("tried"), &json!("read"), &Value::Null)
+    );
     assert_eq!(uploaded["versions"][1]["version"], 2);
     assert_eq!(uploaded["versions"][1]["bytes"], 10);
     assert_eq!(uploaded["versions"][1]["user"], "writer");
@@ -222,7 +225,10 @@ async fn resources_over_the_client_api() {
     assert_eq!(stored.json()["data"]["version"], 1);
     assert_eq!(stored.json()["data"]["uri"], "kbs:///default/canary-kind/canary-tag");
     assert_eq!(put(at, json!({"value": "dHdv", "follows": 1})).await.json()["data"]["version"], 2);
-    assert_eq!(put(at, json!({"value": "dHdv", "follows": 1})).await.code(), (409, "RESOURCE_CHANGED".into()));
+    assert_eq!(
+        put(at, json!({"value": "dHdv", "follows": 1})).await.code(),
+        (409, "RESOURCE_CHANGED".into())
+    );
     assert_eq!(put(at, json!({"value": "?"})).await.code(), (400, "BODY_MALFORMED".into()));
     assert_eq!(put(at, json!({"valu": "dHdv"})).await.code(), (400, "BODY_MALFORMED".into()));
     let declared = "/api/v3/broker/resources/default/key/db";
@@ -232,11 +238,15 @@ async fn resources_over_the_client_api() {
     assert_eq!((&got["data"]["value"], &got["data"]["version"]), (&json!("dHdv"), &json!(2)));
     let got = running.get(writer, &format!("{at}?version=1")).await.json();
     assert_eq!(got["data"]["value"], "Y2FuYXJ5LXZhbHVl");
-    assert_eq!(running.get(writer, &format!("{at}?version=9")).await.code(), (404, "RESOURCE_UNKNOWN".into()));
+    assert_eq!(
+        running.get(writer, &format!("{at}?version=9")).await.code(),
+        (404, "RESOURCE_UNKNOWN".into())
+    );
     assert_eq!(running.get(writer, &format!("{at}?v=9")).await.code(), (400, "QUERY_MALFORMED".into()));
     assert_eq!(running.get(Some(&people().reader), at).await.code(), (403, "NOT_GRANTED".into()));
     assert_eq!(running.get(None, at).await.code(), (401, "CLIENT_CERTIFICATE_REQUIRED".into()));
-    for bad in ["default/..%2f/db", "default/%2e%2e/db", "default/a%2fb/c", "default/a/b%00", "default/a/%ff"] {
+    for bad in ["default/..%2f/db", "default/%2e%2e/db", "default/a%2fb/c", "default/a/b%00", "default/a/%ff"]
+    {
         let answer = running.get(writer, &format!("/api/v3/broker/resources/{bad}")).await;
         assert_eq!(answer.code(), (400, "RESOURCE_PATH_MALFORMED".into()), "{bad}");
     }

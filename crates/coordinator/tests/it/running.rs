@@ -163,6 +163,9 @@ impl Running {
         std::fs::create_dir_all(&endorsements).unwrap();
         let sgx = testkit::tee::machine().endorsements(Platform::Sgx).to_bytes();
         std::fs::write(endorsements.join("sgx.cbor"), sgx).unwrap();
+        // Of the machines that guests of the broker run on.
+        let snp = testkit::tee::machine().endorsements(Platform::Snp).to_bytes();
+        std::fs::write(endorsements.join("snp.cbor"), snp).unwrap();
         let hints = HostHints {
             state: directory.path().into(),
             endorsements: vec![endorsements],

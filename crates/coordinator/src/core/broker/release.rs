@@ -9,15 +9,12 @@ use evidence::Platform;
 use manifest::{
     Broker, DeclaredResource, InitDataDigest, PackageName, ReleasePolicy, ResourcePath, SecretName, Use,
 };
-use policy_rego::{Answer, Claims, Fault, Request};
+use policy_rego::{Answer, Claims, Fault, Release, Request};
 use serde::Serialize;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::{
-    guest::Guest,
-    policies::{Compiled, LIMITS},
-};
+use super::{guest::Guest, policies::Compiled};
 use crate::core::{Mesh, Refusal, State, Stored, references, resources, stored_at};
 
 /// One rule of a policy, and whether it holds.
@@ -425,7 +422,8 @@ pub(super) fn claims_of(rego: Option<&Compiled>, subject: &Subject<'_>, path: &R
         None => return invalid("the policy was not compiled".to_owned()),
     };
     let request = Request::resource([path.repository().as_str(), path.kind().as_str(), path.tag().as_str()]);
-    let asked = Claims::new(subject.claims, &LIMITS).and_then(|claims| policy.ask(&claims, &request));
+    let asked =
+        Claims::new(subject.claims, &Release::LIMITS).and_then(|claims| policy.ask(&claims, &request));
     match asked {
         Ok(Answer::Allowed) => held("rego", (expected(), "true".to_owned())),
         Ok(Answer::Denied { reasons }) => {

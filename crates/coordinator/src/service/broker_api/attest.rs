@@ -152,7 +152,12 @@ impl Coordinator {
             Err((failure, NotAdmitted { codes, reason, verdicts })) => {
                 let decision = Decision::granted(Kind::Guest, Subject::Unknown);
                 let verdict = verdicts.first().map(|(_, verdict)| verdict);
-                let told = Some(format!("session {session}: {reason}"));
+                // The host reads it: of what cannot be read nothing is repeated.
+                let told = match &failure {
+                    failure if failure.is_the_guests() => format!("session {session}"),
+                    _ => format!("session {session}: {reason}"),
+                };
+                let told = Some(told);
                 let decision = Decision { verdict, codes: codes.clone(), reason: told, ..decision };
                 self.decided(&decision, traced);
                 let mut explanation = Explanation::new(session, now, tee, verdicts);

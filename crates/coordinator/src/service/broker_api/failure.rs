@@ -141,6 +141,12 @@ impl Failure {
         Self::new(503, ErrorType::StorageBackendError, "STORE_UNAVAILABLE", detail)
     }
 
+    /// Whether what was sent could not be read.
+    pub(super) fn is_the_guests(&self) -> bool {
+        matches!(self.status, StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE)
+    }
+
+    /// A stable code for operators.
     pub(super) fn code(&self) -> &'static str {
         self.code
     }

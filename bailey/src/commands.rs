@@ -8,6 +8,7 @@ pub mod evict;
 pub mod evidence;
 pub mod guest;
 pub mod host;
+pub mod image;
 pub mod instances;
 pub mod log;
 pub mod manifest;
@@ -87,6 +88,9 @@ enum Command {
     /// In a guest: attest to a key broker, and get what it grants (runs bailey-guest)
     #[command(disable_help_flag = true)]
     Guest(guest::Guest),
+    /// Encrypt container images, for guests that attest
+    #[command(subcommand)]
+    Image(image::Command),
 }
 
 /// Runs the command.
@@ -111,6 +115,7 @@ pub async fn run(arguments: Arguments) -> Outcome {
         Command::Token(command) => command.run(),
         Command::Host(command) => command.run().await,
         Command::Guest(guest) => guest.run(),
+        Command::Image(command) => command.run().await,
     }
 }
 

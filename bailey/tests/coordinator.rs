@@ -10,6 +10,8 @@ mod changes;
 mod elsewhere;
 #[path = "coordinator/evict.rs"]
 mod evict;
+#[path = "coordinator/images.rs"]
+mod images;
 #[path = "coordinator/log.rs"]
 mod log;
 #[path = "coordinator/recovery.rs"]

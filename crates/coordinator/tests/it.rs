@@ -26,6 +26,8 @@ mod eviction;
 mod eviction_api;
 #[path = "it/faults.rs"]
 mod faults;
+#[path = "it/images.rs"]
+mod images;
 #[path = "it/load.rs"]
 mod load;
 #[path = "it/log.rs"]

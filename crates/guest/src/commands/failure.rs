@@ -3,6 +3,7 @@
 use std::{error::Error, fmt::Display, io, net::SocketAddr, path::Path};
 
 use attester::AttesterError;
+use image_keys::grpc::ListenError;
 
 use crate::{
     GuestError,
@@ -81,6 +82,11 @@ impl Failure {
     pub(super) fn not_loopback(address: SocketAddr) -> Self {
         let remedy = "choose an address like 127.0.0.1:8006: whoever reaches it gets this guest's secrets";
         Self::said(format!("{address} is not an address of loopback"), remedy)
+    }
+
+    pub(super) fn key_provider(error: ListenError) -> Self {
+        let remedy = "choose an address of loopback that nobody listens on, such as 127.0.0.1:50000";
+        Self { remedy: Some(remedy.into()), ..Self::new(&error) }
     }
 
     pub(super) fn file(path: &Path, error: io::Error) -> Self {

@@ -61,7 +61,8 @@ fn packages_are_known_by_statements_and_by_tuples() {
     assert!(matches!(manifest.reference_signers()["logged"], ReferenceSigner::Key { log: Some(_), .. }));
     let mut all = self::stated();
     all["Packages"]["kata"]["References"].as_object_mut().unwrap().remove("Threshold");
-    let AcceptedCode::References(stated) = &good(&all).packages()["kata"].accepted[&Platform::Snp].code else {
+    let all = good(&all);
+    let AcceptedCode::References(stated) = &all.packages()["kata"].accepted[&Platform::Snp].code else {
         panic!()
     };
     assert_eq!(stated.threshold, 2, "all, where the manifest says nothing");
@@ -84,9 +85,11 @@ fn statements_are_strict() {
         &[&format!("{at}.Signers[1] DUPLICATE_VALUE")],
     );
     refused("/Packages/kata/UniqueID", json!("1a".repeat(32)), &["Packages.kata CONFLICT"]);
-    refused("/Packages/kata/ReferenceValues", stated()["Packages"]["libos"]["ReferenceValues"].clone(), &[
-        "Packages.kata CONFLICT",
-    ]);
+    refused(
+        "/Packages/kata/ReferenceValues",
+        stated()["Packages"]["libos"]["ReferenceValues"].clone(),
+        &["Packages.kata CONFLICT"],
+    );
 }
 
 #[test]
@@ -121,9 +124,7 @@ fn signers_are_strict() {
     of(json!({ "Key": ALICE }), &[".Key INVALID_CERTIFICATE"]);
     of(json!({ "Corim": ["x"] }), &[".Corim[0] INVALID_CERTIFICATE"]);
     of(json!({ "Corim": [KEY], "Log": root(1) }), &[".Log NOT_APPLICABLE"]);
-    let sigstore = |identity: &str, issuer: &str, root: Value| {
-        json!({ "Sigstore": { "Identity": identity, "Issuer": issuer, "TrustedRoot": root } })
-    };
+    let sigstore = |identity: &str, issuer: &str, root: Value| json!({ "Sigstore": { "Identity": identity, "Issuer": issuer, "TrustedRoot": root } });
     of(sigstore("", "b", root(1)), &[".Sigstore.Identity MISSING"]);
     of(sigstore("a", "", root(1)), &[".Sigstore.Issuer MISSING"]);
     of(sigstore("a", "b", Value::Null), &[".Sigstore.TrustedRoot MISSING"]);
@@ -144,9 +145,11 @@ fn further_platforms_have_their_own_settings() {
     refused("/Platforms/Tpm/Registers", json!([24]), &["Platforms.Tpm.Registers[0] INVALID_VALUE"]);
     refused("/Platforms/Tpm/Registers", json!([1, 1]), &["Platforms.Tpm.Registers[1] DUPLICATE_VALUE"]);
     refused("/Platforms/Tpm/MinimumTcb", json!({}), &["Platforms.Tpm.MinimumTcb NOT_APPLICABLE"]);
-    refused("/Platforms/AzureSnp/Paravisors", json!(["ab"]), &[
-        "Platforms.AzureSnp.Paravisors[0] INVALID_MEASUREMENT",
-    ]);
+    refused(
+        "/Platforms/AzureSnp/Paravisors",
+        json!(["ab"]),
+        &["Platforms.AzureSnp.Paravisors[0] INVALID_MEASUREMENT"],
+    );
     refused("/Platforms/Snp/TrustAnchors", json!([ALICE]), &["Platforms.Snp.TrustAnchors NOT_APPLICABLE"]);
 }
 

@@ -61,8 +61,8 @@ fn packages_are_known_by_statements_and_by_tuples() {
     assert!(matches!(manifest.reference_signers()["logged"], ReferenceSigner::Key { log: Some(_), .. }));
     let mut all = self::stated();
     all["Packages"]["kata"]["References"].as_object_mut().unwrap().remove("Threshold");
-    let AcceptedCode::References(stated) = &good(&all).packages()["kata"].accepted[&Platform::Snp].code
-    else {
+    let all = good(&all);
+    let AcceptedCode::References(stated) = &all.packages()["kata"].accepted[&Platform::Snp].code else {
         panic!()
     };
     assert_eq!(stated.threshold, 2, "all, where the manifest says nothing");

@@ -8,6 +8,8 @@ mod bearer;
 mod broker;
 #[path = "it/broker_abuse.rs"]
 mod broker_abuse;
+#[path = "it/broker_old_clients.rs"]
+mod broker_old_clients;
 #[path = "it/broker_replicas.rs"]
 mod broker_replicas;
 #[path = "it/broker_sessions.rs"]
@@ -80,5 +82,3 @@ mod transparency;
 mod update;
 #[path = "it/world.rs"]
 mod world;
-#[path = "it/broker_old_clients.rs"]
-mod broker_old_clients;

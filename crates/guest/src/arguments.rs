@@ -169,6 +169,9 @@ pub struct Spiffe {
     /// Where it listens instead: an address of loopback, where every program of this machine is served
     #[arg(long, value_name = "IP:PORT", conflicts_with = "socket")]
     pub listen: Option<SocketAddr>,
+    /// Print the line that says it is ready as JSON
+    #[arg(long)]
+    pub json: bool,
     /// As a native Marble, with the certificate and key in its environment (MARBLE_PREDEFINED_…): where the coordinator's
     /// client API is
     #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["broker", "broker_root", "config", "init_data", "passport", "sealing_keys", "sample"])]

@@ -81,7 +81,7 @@ impl SvidSource for Attested {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_attested_guest_serves_its_identity_to_a_public_spiffe_client() {
     let running = brokering().await;
-    let pod = Pod::on(Platform::Snp);
+    let pod = Pod::on(Platform::Tdx);
     let (cookie, answer) = pod.attest(&running).await;
     assert_eq!(answer.status, 200);
     let source = Attested { running, pod, cookie };
@@ -109,10 +109,10 @@ async fn an_attested_guest_serves_its_identity_to_a_public_spiffe_client() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stolen_session_gives_no_identity() {
     let running = brokering().await;
-    let pod = Pod::on(Platform::Snp);
+    let pod = Pod::on(Platform::Tdx);
     let (cookie, answer) = pod.attest(&running).await;
     let token = format!("Bearer {}", answer.json()["token"].as_str().unwrap());
-    let thief = Pod::on(Platform::Snp).key;
+    let thief = Pod::on(Platform::Tdx).key;
     for proof in [("cookie", cookie.as_str()), ("authorization", &token)] {
         for (what, body) in [("x509", request()), ("jwt", audiences())] {
             let answer = ask(&running, &[proof], what, body).await;
@@ -130,7 +130,7 @@ async fn who_did_not_attest_has_no_identity() {
     let running = brokering().await;
     let challenge = auth(&running, "0.4.0", Tee::Snp).await;
     let cookie = challenge.cookie();
-    let (attested, _) = Pod::on(Platform::Snp).attest(&running).await;
+    let (attested, _) = Pod::on(Platform::Tdx).attest(&running).await;
     for (what, body) in [("x509", request()), ("jwt", audiences())] {
         let ask = async |headers: &[(&str, &str)]| ask(&running, headers, what, body.clone()).await.error();
         assert_eq!(ask(&[]).await, (401, "TokenNotFound".into()));
@@ -162,7 +162,7 @@ async fn s40_a_sample_proves_no_package() {
     let mut manifest = brokered();
     manifest["Broker"]["Sample"] = json!(true);
     let running = under(&manifest).await;
-    let pod = Pod::on(Platform::Snp);
+    let pod = Pod::on(Platform::Tdx);
     let challenge = auth(&running, "0.4.0", Tee::Sample).await;
     let (cookie, nonce) = (challenge.cookie(), challenge.json()["nonce"].as_str().unwrap().to_owned());
     let evidence = json!({ "svn": "1", "report_data": BASE64.encode(pod.digest(&nonce)) });
@@ -196,7 +196,7 @@ fn a_guest_of_an_older_epoch_has_no_identity() {
     }
     text["Secrets"]["db"] = broker["Secrets"]["db"].clone();
     let state = state(&text);
-    let guest = attested(&state, &Pod::on(Platform::Snp), &NONCE).ok().unwrap();
+    let guest = attested(&state, &Pod::on(Platform::Tdx), &NONCE).ok().unwrap();
     Holder::guest(&state, &guest, NOW).unwrap();
     text["Marbles"]["tally"]["MaxActivations"] = json!(7);
     assert_eq!(code(Holder::guest(&updated(state, &text), &guest, NOW)), "ATTESTATION_OVER");
@@ -211,8 +211,9 @@ fn names_of_packages_become_ids_that_are_theirs_alone() {
     for name in names {
         text["Packages"][name] = kata.clone();
     }
+    text["Broker"]["Policies"]["pods"]["Packages"] = json!(names);
     let state = state(&text);
-    let guest = attested(&state, &Pod::on(Platform::Snp), &NONCE).ok().unwrap();
+    let guest = attested(&state, &Pod::on(Platform::Tdx), &NONCE).ok().unwrap();
     let holder = Holder::guest(&state, &guest, NOW).unwrap();
     let ids: std::collections::BTreeSet<_> = holder.ids().iter().map(ToString::to_string).collect();
     assert_eq!(ids.len(), names.len());

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde_json::json;
 use spiffe_workload::{Listener, MarbleSource, Peers, clock, serve};
 use tokio::signal::unix::SignalKind;
 
@@ -32,16 +33,24 @@ pub(super) async fn run(command: Spiffe, detected: Detected) -> Result<(), Failu
     let served = match command.marble {
         Some(address) => {
             let source = marble(&address)?;
-            say(&format!("ready: SPIFFE_ENDPOINT_SOCKET={place}"))?;
+            ready(&place, command.json)?;
             serve(source, listener, clock::system(), end).await
         }
         None => {
             let identity = Identity(Arc::new(guest(command.connection, detected)?));
-            say(&format!("ready: SPIFFE_ENDPOINT_SOCKET={place}"))?;
+            ready(&place, command.json)?;
             serve(identity, listener, clock::system(), end).await
         }
     };
     served.map_err(|error| Failure::system("serving the Workload API", error))
+}
+
+fn ready(place: &str, json: bool) -> Result<(), Failure> {
+    if json {
+        say(&json!({ "event": "ready", "endpoint": place, "pid": std::process::id() }))
+    } else {
+        say(&format!("ready: SPIFFE_ENDPOINT_SOCKET={place}"))
+    }
 }
 
 /// A Marble by what MarbleRun's protocol puts into its environment.

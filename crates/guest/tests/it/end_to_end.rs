@@ -328,3 +328,29 @@ async fn an_attested_guest_serves_its_workload() {
         tokio::time::timeout(Duration::from_secs(30), ended).await.expect("in time").expect("no panic");
     assert_eq!(exit, Exit::Code(0), "it ends when it is told to");
 }
+
+/// What a public client of SPIFFE sees of a measured guest.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attested_guest_serves_its_spiffe_identity() {
+    let sealing = sealed_secret::SigningKey::generate().expect("a key");
+    let mesh = Mesh::with_secrets(&sealing).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("api.sock").display().to_string();
+    let serving =
+        tokio::task::block_in_place(|| Serving::start(&mesh, &["spiffe", "--json", "--socket", &socket]));
+    let endpoint = serving.ready["endpoint"].as_str().expect("an endpoint").to_owned();
+    let source = spiffe::X509Source::builder().endpoint(&endpoint).build().await.expect("a source");
+    let id = source.svid().expect("an SVID").spiffe_id().clone();
+    assert_eq!(id.path(), "/guest/guest");
+    let tokens = spiffe::JwtSource::builder().endpoint(&endpoint).build().await.expect("a source");
+    let token = tokens.fetch_jwt_svid(["db"]).await.expect("a token");
+    let bundles = tokens.bundle_set().expect("a bundle");
+    let verified = spiffe::JwtSvid::parse_and_validate(token.token(), bundles.as_ref(), &["db"]);
+    assert_eq!(verified.expect("valid").spiffe_id(), &id);
+    source.shutdown().await;
+    tokens.shutdown().await;
+    let ended = tokio::task::spawn_blocking(move || serving.stop());
+    let exit =
+        tokio::time::timeout(Duration::from_secs(30), ended).await.expect("in time").expect("no panic");
+    assert_eq!(exit, Exit::Code(0), "it ends when it is told to");
+}

@@ -122,7 +122,9 @@ fn handshake() {
     });
     let crypto = crypto(&prepared[0].1, &prepared[0].0);
     println!("handshake with SNP Evidence      {whole:8.0} µs");
-    println!("  its cryptography alone         {crypto:8.0} µs   (report's signature, token's, key agreement)");
+    println!(
+        "  its cryptography alone         {crypto:8.0} µs   (report's signature, token's, key agreement)"
+    );
     println!("  ratio                          {:8.2}      (expected: at most 1.5)", whole / crypto);
 }
 
@@ -195,7 +197,11 @@ fn memory() {
         sessions.keep(session, later(LIFETIME), &bytes, NOW);
     }
     let grown = resident().saturating_sub(before) >> 20;
-    println!("100 000 sessions of {} bytes    {:8} MiB counted, {grown} MiB resident", bytes.len(), sessions.bytes() >> 20);
+    println!(
+        "100 000 sessions of {} bytes    {:8} MiB counted, {grown} MiB resident",
+        bytes.len(),
+        sessions.bytes() >> 20
+    );
 }
 
 /// Bytes of this process that are in memory (`/proc/self/statm`, second field, in pages).
@@ -244,8 +250,14 @@ async fn reads() {
     let at = |part: usize| times[times.len() * part / 1000].as_secs_f64() * 1e3;
     #[allow(clippy::cast_precision_loss, reason = "a rate")]
     let rate = times.len() as f64 / took;
-    println!("resource reads, {CONNECTIONS} TLS connections {rate:8.0} a second   (expected: at least 2 000)");
-    println!("  p50, p99                       {:5.1} ms, {:.1} ms   (expected: p99 at most 10 ms)", at(500), at(990));
+    println!(
+        "resource reads, {CONNECTIONS} TLS connections {rate:8.0} a second   (expected: at least 2 000)"
+    );
+    println!(
+        "  p50, p99                       {:5.1} ms, {:.1} ms   (expected: p99 at most 10 ms)",
+        at(500),
+        at(990)
+    );
     // One connection after the other, as a pod that starts: handshake of TLS, auth, attest, one resource.
     let mut whole = Vec::new();
     for _ in 0..20 {

@@ -242,9 +242,24 @@ impl Client {
         self.request(Method::POST, path, Some(serde_json::to_vec(body)?)).await
     }
 
+    /// `PUT` of JSON, and the data of the answer's envelope.
+    pub async fn put(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.request(Method::PUT, path, Some(serde_json::to_vec(body)?)).await
+    }
+
+    /// `DELETE`, and the data of the answer's envelope.
+    pub async fn delete(&self, path: &str) -> anyhow::Result<Value> {
+        self.request(Method::DELETE, path, None).await
+    }
+
     /// `POST` of what is no JSON, and the data of the answer's envelope.
     pub async fn post_text(&self, path: &str, body: Vec<u8>) -> anyhow::Result<Value> {
         self.request(Method::POST, path, Some(body)).await
+    }
+
+    /// `DELETE`, and the data of the answer's envelope.
+    pub async fn delete(&self, path: &str) -> anyhow::Result<Value> {
+        self.request(Method::DELETE, path, None).await
     }
 
     /// `GET` of what is no envelope, and the bytes of the answer.

@@ -1,5 +1,6 @@
 //! The subcommands: what each takes, and what it does.
 
+pub mod broker;
 pub mod certificate;
 pub mod coordinator;
 pub mod endorsements;
@@ -7,6 +8,7 @@ pub mod evict;
 pub mod evidence;
 pub mod guest;
 pub mod host;
+pub mod image;
 pub mod instances;
 pub mod log;
 pub mod manifest;
@@ -51,7 +53,7 @@ enum Command {
     Verify(verify::Verify),
     /// Compute reference values of a program
     Measure(measure::Measure),
-    /// Compute reference values offline from firmware, kernels and command lines
+    /// Compute reference values offline, sign them, and bring signed ones to a coordinator
     #[command(subcommand)]
     Reference(reference::Command),
     /// Check, set, get or change a coordinator's manifest
@@ -74,6 +76,9 @@ enum Command {
     /// Replay what a mesh did, and prove what it says of it
     #[command(subcommand)]
     Log(log::Command),
+    /// The key broker: resources, release policies, and sessions of guests
+    #[command(subcommand)]
+    Broker(broker::Command),
     /// Check tokens by which guests of a mesh's broker prove themselves
     #[command(subcommand)]
     Token(token::Command),
@@ -83,6 +88,9 @@ enum Command {
     /// In a guest: attest to a key broker, and get what it grants (runs bailey-guest)
     #[command(disable_help_flag = true)]
     Guest(guest::Guest),
+    /// Encrypt container images, for guests that attest
+    #[command(subcommand)]
+    Image(image::Command),
 }
 
 /// Runs the command.
@@ -94,7 +102,7 @@ pub async fn run(arguments: Arguments) -> Outcome {
         Command::Endorsements(command) => command.run().await,
         Command::Verify(verify) => verify.run().await,
         Command::Measure(measure) => measure.run(),
-        Command::Reference(command) => command.run(),
+        Command::Reference(command) => command.run().await,
         Command::Manifest(command) => command.run().await,
         Command::Secret(command) => command.run().await,
         Command::Instances(instances) => instances.run().await,
@@ -103,9 +111,11 @@ pub async fn run(arguments: Arguments) -> Outcome {
         Command::Certificate(command) => command.run().await,
         Command::Recover(recover) => recover.run().await,
         Command::Log(command) => command.run().await,
+        Command::Broker(command) => command.run().await,
         Command::Token(command) => command.run(),
         Command::Host(command) => command.run().await,
         Command::Guest(guest) => guest.run(),
+        Command::Image(command) => command.run().await,
     }
 }
 

@@ -2,12 +2,16 @@
 
 #[path = "coordinator/bench.rs"]
 mod bench;
+#[path = "coordinator/broker.rs"]
+mod broker;
 #[path = "coordinator/changes.rs"]
 mod changes;
 #[path = "coordinator/elsewhere.rs"]
 mod elsewhere;
 #[path = "coordinator/evict.rs"]
 mod evict;
+#[path = "coordinator/images.rs"]
+mod images;
 #[path = "coordinator/log.rs"]
 mod log;
 #[path = "coordinator/recovery.rs"]

@@ -11,6 +11,8 @@ use serde_json::Value;
 mod ear;
 #[path = "it/endorsements.rs"]
 mod endorsements;
+#[path = "it/guest.rs"]
+mod guest;
 #[path = "it/ra_tls.rs"]
 mod ra_tls;
 #[path = "it/token.rs"]

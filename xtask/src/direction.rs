@@ -43,7 +43,11 @@ const ABSENCES: &[(&str, &[&str])] = &[
         "policy-rego",
         &["endorsements", "crypto-aws-lc", "attested-tls", "tokio", "rustls", "rand", "getrandom"],
     ),
-    ("manifest", &["endorsements", "appraisal", "attested-tls", "aws-lc-rs", "tokio", "rustls"]),
+    (
+        "reference-statements",
+        &["endorsements", "attested-tls", "manifest", "coordinator", "emulator", "tokio", "reqwest", "openssl"],
+    ),
+    ("manifest", &["reference-statements", "endorsements", "appraisal", "attested-tls", "aws-lc-rs", "tokio", "rustls"]),
     ("attester", &["endorsements", "appraisal", "emulator", "tokio", "rustls"]),
     (
         "attested-tls",
@@ -90,6 +94,21 @@ const ABSENCES: &[(&str, &[&str])] = &[
     ("mesh-api", &["endorsements", "evidence", "appraisal", "attested-tls"]),
     ("bailey", &["wasmtime"]),
     ("etcd", &["endorsements", "evidence", "appraisal", "attested-tls", "manifest"]),
+    (
+        "spiffe-workload",
+        &[
+            "endorsements",
+            "appraisal",
+            "attested-tls",
+            "manifest",
+            "coordinator",
+            "keep",
+            "host",
+            "emulator",
+            "bailey",
+            "wasmtime",
+        ],
+    ),
     ("tpm-anchor", &["evidence", "appraisal", "attested-tls", "coordinator", "tokio", "rustls"]),
     (
         "transparency",

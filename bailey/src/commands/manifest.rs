@@ -84,7 +84,7 @@ fn document(answer: &Value) -> Outcome<Vec<u8>> {
 
 fn check(file: &std::path::Path, json: bool) -> Outcome {
     let bytes = std::fs::read(file).malformed(format!("{} cannot be read", file.display()))?;
-    match manifest::Manifest::parse(&bytes) {
+    match checked(&bytes) {
         Ok(manifest) if json => {
             let stored: Vec<_> = stored(&manifest)
                 .map(|(name, at)| json!({ "secret": name, "store": at.store, "place": at.place.to_string() }))
@@ -128,9 +128,14 @@ fn stored(
     })
 }
 
+/// As the coordinator will read it, with its policies in Rego.
+fn checked(bytes: &[u8]) -> Result<manifest::Manifest, manifest::Faults> {
+    manifest::Manifest::parse_checking(bytes, &policy_rego::Release::check)
+}
+
 /// Checks a manifest's bytes before they are sent anywhere.
 pub fn check_bytes(file: &std::path::Path, bytes: &[u8]) -> Outcome {
-    match manifest::Manifest::parse(bytes) {
+    match checked(bytes) {
         Ok(_) => Ok(()),
         Err(faults) => Err(faulty(file, faults)),
     }

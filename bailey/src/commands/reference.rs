@@ -1,8 +1,9 @@
-//! `bailey reference`: reference values computed offline from what is launched.
+//! `bailey reference`: reference values computed offline from what is launched, and statements of them.
 
 mod corim;
 mod sgx;
 mod snp;
+mod statements;
 mod tdx;
 mod uki;
 
@@ -32,17 +33,32 @@ pub enum Command {
     Tdx(tdx::Tdx),
     /// The PCRs of a machine that boots a unified kernel image
     Uki(uki::Uki),
+    /// Sign reference values as a statement
+    Sign(Box<statements::Sign>),
+    /// Bring a signed statement to a coordinator
+    Add(Box<statements::Add>),
+    /// List a coordinator's statements, and whether they count
+    List(Box<statements::List>),
+    /// Take a statement away from a coordinator
+    Remove(Box<statements::Remove>),
+    /// Say who signed a statement, and how what it is about was built
+    Provenance(Box<statements::Provenance>),
 }
 
 impl Command {
     /// Runs the command.
-    pub fn run(self) -> Outcome {
+    pub async fn run(self) -> Outcome {
         match self {
             Self::Corim(corim) => corim.run(),
             Self::Snp(snp) => snp.run(),
             Self::Sgx(sgx) => sgx.run(),
             Self::Tdx(tdx) => tdx.run(),
             Self::Uki(uki) => uki.run(),
+            Self::Sign(sign) => sign.run(),
+            Self::Add(add) => add.run().await,
+            Self::List(list) => list.run().await,
+            Self::Remove(remove) => remove.run().await,
+            Self::Provenance(provenance) => provenance.run().await,
         }
     }
 }

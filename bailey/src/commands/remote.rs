@@ -56,6 +56,12 @@ pub struct Person {
 }
 
 impl Person {
+    /// Whether a token or a PIN is read from standard input.
+    pub fn reads_standard_input(&self) -> bool {
+        let dash = |path: &Option<PathBuf>| path.as_ref().is_some_and(|path| path.as_os_str() == "-");
+        dash(&self.token) || dash(&self.pkcs11_pin)
+    }
+
     fn identity(&self) -> Outcome<Option<UserIdentity>> {
         match (&self.cert, &self.key) {
             (Some(cert), Some(key)) => identity::load(cert, key).map(Some),

@@ -25,14 +25,12 @@ use std::{
 };
 
 use appraisal::Verifier;
-use attested_tls::{clock, service::unverified_client};
 use aws_lc_rs::{
     agreement::{ECDH_P256, EphemeralPrivateKey, UnparsedPublicKey, agree_ephemeral},
     rand::SystemRandom,
     signature::{self, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair},
 };
-use axum::body::Bytes;
-use broker::{Pod, SECRET, brokered, brokering};
+use broker::{Pod, SECRET, ask, brokered, brokering, connect};
 use coordinator::core::{
     State, Stored,
     broker::{
@@ -45,15 +43,10 @@ use coordinator::core::{
     },
 };
 use evidence::{Evidence, Platform};
-use http_body_util::{BodyExt, Empty};
-use hyper::Request;
-use hyper_util::rt::TokioIo;
+use hyper::Method;
 use manifest::{ResourcePath, Use};
 use rcar::{Attestation, Content, Opened, Version};
-use running::Running;
 use testkit::tee::{NOW, machine};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use world::{caller, founded, later, people, set, step, upload};
 
 const CONNECTIONS: usize = 64;
@@ -225,17 +218,11 @@ async fn reads() {
             let mut mine = Vec::new();
             let mut sender = connect(&running).await;
             while began.elapsed() < FOR {
-                let request = Request::builder()
-                    .uri("/kbs/v0/resource/default/key/db")
-                    .header("host", "localhost")
-                    .header("cookie", &cookie)
-                    .body(Empty::<Bytes>::new())
-                    .unwrap();
                 let asked = Instant::now();
-                sender.ready().await.unwrap();
-                let answer = sender.send_request(request).await.unwrap();
-                assert_eq!(answer.status(), 200);
-                answer.into_body().collect().await.unwrap();
+                let headers = [("cookie", cookie.as_str())];
+                let path = "/kbs/v0/resource/default/key/db";
+                let answer = ask(&mut sender, Method::GET, path, &headers, "").await.unwrap();
+                assert_eq!(answer.status, 200);
                 mine.push(asked.elapsed());
             }
             times.lock().unwrap().extend(mine);
@@ -268,14 +255,4 @@ async fn reads() {
     }
     whole.sort_unstable();
     println!("auth and attest, a connection each {:6.1} ms", whole[10].as_secs_f64() * 1e3);
-}
-
-async fn connect(running: &Running) -> hyper::client::conn::http1::SendRequest<Empty<Bytes>> {
-    let config = unverified_client(None, clock::fixed(NOW)).unwrap();
-    let stream = TcpStream::connect(running.broker).await.unwrap();
-    stream.set_nodelay(true).unwrap();
-    let stream = TlsConnector::from(config).connect("localhost".try_into().unwrap(), stream).await.unwrap();
-    let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-    tokio::spawn(connection);
-    sender
 }

@@ -105,14 +105,14 @@ fn activation() {
         };
         statement.appraise(&expected, &verifier).unwrap()
     };
-    let expectations = core::expectations(&state, Platform::Snp, &claims()).unwrap();
+    let expectations = core::expectations(&state, Platform::Snp, &claims(), NOW).unwrap();
     let raw = || {
         appraise(&expectations);
         state.mesh().unwrap().intermediate().sign(b"a certificate's worth").unwrap();
     };
     let peer = attest(&state, &keep, &key, "tally", TALLY).unwrap();
     let whole = || {
-        appraise(&core::expectations(&state, Platform::Snp, &claims()).unwrap());
+        appraise(&core::expectations(&state, Platform::Snp, &claims(), NOW).unwrap());
         crate::world::activate(&state, &peer, 1, NOW).unwrap().admit(&state, NOW).unwrap();
     };
     let (raw, raw_two) = (rate(1, raw), rate(2, raw));

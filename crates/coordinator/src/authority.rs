@@ -30,8 +30,7 @@ use crate::core::{Issued, SecretValue};
 
 mod svid;
 
-pub(crate) use svid::requested_key;
-pub use svid::{CsrFault, SVID_OID, SvidRole};
+pub use svid::{CsrFault, SVID_OID, SvidRole, requested_key};
 
 /// MarbleRun's extension that names the type of a Marble.
 const MARBLERUN_TYPE_OID: [u64; 5] = [1, 3, 9903, 2, 1];

@@ -21,6 +21,7 @@ mod machine;
 mod native;
 mod plan;
 pub mod recovery;
+pub mod references;
 mod refusal;
 mod rehearsal;
 mod render;
@@ -158,6 +159,7 @@ pub fn set_manifest(
         return Err(Refusal::ManifestAlreadySet { epoch: mesh.epoch() }.into());
     }
     let manifest = Arc::new(broker::policies::parse(bytes)?);
+    references::signers(&manifest)?;
     let secrets = manifest.secrets().keys().cloned().collect();
     let keys = keys::Need::epoch(state, manifest, secrets).and(false, true).met_by(keys)?;
     let event = Event::ManifestSet {

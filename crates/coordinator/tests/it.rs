@@ -26,6 +26,8 @@ mod eviction;
 mod eviction_api;
 #[path = "it/faults.rs"]
 mod faults;
+#[path = "it/images.rs"]
+mod images;
 #[path = "it/load.rs"]
 mod load;
 #[path = "it/log.rs"]
@@ -42,6 +44,8 @@ mod policies;
 mod processes;
 #[path = "it/recovery.rs"]
 mod recovery;
+#[path = "it/references.rs"]
+mod references;
 #[path = "it/rehearsal.rs"]
 mod rehearsal;
 #[path = "it/release.rs"]
@@ -66,6 +70,8 @@ mod service;
 mod stores;
 #[path = "it/svid.rs"]
 mod svid;
+#[path = "it/svid_guests.rs"]
+mod svid_guests;
 #[path = "it/token.rs"]
 mod token;
 #[path = "it/transparency.rs"]

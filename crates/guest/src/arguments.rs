@@ -36,6 +36,8 @@ pub enum Command {
     Unseal(Unseal),
     /// Run a command with secrets in files or in its environment
     Run(Run),
+    /// Serve this guest's, or this Marble's, SPIFFE identity to other programs: the Workload API
+    Spiffe(Spiffe),
 }
 
 /// Which broker, and how it is known.
@@ -153,6 +155,27 @@ pub struct Run {
     /// The command and its arguments, after --
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
+}
+
+/// `spiffe`
+#[derive(Args)]
+pub struct Spiffe {
+    /// Where the Workload API listens: a Unix socket
+    #[arg(long, value_name = "FILE", required_unless_present = "listen")]
+    pub socket: Option<PathBuf>,
+    /// Let in programs of the socket's group, and not of this user alone
+    #[arg(long, requires = "socket")]
+    pub group: bool,
+    /// Where it listens instead: an address of loopback, where every program of this machine is served
+    #[arg(long, value_name = "IP:PORT", conflicts_with = "socket")]
+    pub listen: Option<SocketAddr>,
+    /// As a native Marble, with the certificate and key in its environment (MARBLE_PREDEFINED_…): where the coordinator's
+    /// client API is
+    #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["broker", "broker_root", "config", "init_data", "passport", "sealing_keys", "sample"])]
+    pub marble: Option<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a comment here would become the command's help")]
+    pub connection: Connection,
 }
 
 /// Bytes in hexadecimal.

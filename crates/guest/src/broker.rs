@@ -12,7 +12,7 @@ use hyper::{
 };
 use rcar::{
     ErrorType, InitData, Invalid, KeyAlgorithm, MAX_JWE, PrivateKey, ResourceUri,
-    client::{Exchange, ExchangeError, HttpAnswer, HttpRequest, Session},
+    client::{Exchange, ExchangeError, HttpAnswer, HttpRequest, PREFIX, Session},
 };
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
@@ -152,17 +152,82 @@ impl Broker {
     /// When the broker cannot be reached, does not accept this guest, does not release the resource, or what it sends
     /// is not encrypted to this session's key.
     pub async fn resource(&self, uri: &ResourceUri) -> Result<Zeroizing<Vec<u8>>, BrokerError> {
+        self.released(|session| session.request(uri)).await
+    }
+
+    /// Has the broker unwrap the packet of an encrypted image by a key, a resource, that it keeps. Only our own brokers
+    /// do that; others answer that there is no such thing.
+    ///
+    /// # Errors
+    /// As [`Broker::resource`].
+    pub async fn unwrap_key(
+        &self,
+        key: &ResourceUri,
+        packet: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, BrokerError> {
+        let body = String::from_utf8_lossy(packet).into_owned();
+        self.released(|session| HttpRequest {
+            method: "POST",
+            target: format!("{PREFIX}/unwrap-key"),
+            body: Some(body.clone()),
+            ..session.request(key)
+        })
+        .await
+    }
+
+    /// Has the broker issue SVIDs. Only our own brokers do that; others answer that there is no such thing.
+    ///
+    /// # Errors
+    /// As [`Broker::resource`].
+    pub async fn svids(&self, kind: &str, body: &str) -> Result<Zeroizing<Vec<u8>>, BrokerError> {
+        self.released(|session| session.asking(&format!("svid/{kind}"), body.to_owned())).await
+    }
+
+    /// By what SVIDs are verified, as the broker says it: JSON.
+    ///
+    /// # Errors
+    /// When the broker cannot be reached, or issues no SVIDs.
+    pub async fn svid_bundle(&self) -> Result<Zeroizing<Vec<u8>>, BrokerError> {
+        let mut connection = self.transport.connect().await?;
+        let path = format!("{PREFIX}/svid/bundle");
+        let answer = connection.send(Method::GET, &path, HeaderMap::new(), Vec::new(), MAX_JWE).await?;
+        match answer.status {
+            200 => Ok(answer.body),
+            status => {
+                let error = rcar::ErrorBody::parse(&answer.body).ok();
+                Err(ExchangeError::Refused { status, error }.into())
+            }
+        }
+    }
+
+    async fn released(
+        &self,
+        request: impl Fn(&Session) -> HttpRequest,
+    ) -> Result<Zeroizing<Vec<u8>>, BrokerError> {
         let mut refused = None;
         let mut handshakes = 0;
         loop {
             let (generation, session) = self.session(refused).await?;
-            match self.patiently(|| self.fetch(&session, uri)).await {
+            let request = self.shown(&session, request(&session));
+            match self.patiently(|| self.fetch(&session, &request)).await {
                 Err(error) if error.unauthenticated() && handshakes < NEW_HANDSHAKES => {
                     handshakes += 1;
                     refused = Some(generation);
                 }
                 outcome => return outcome,
             }
+        }
+    }
+
+    /// With what shows that this guest was attested.
+    fn shown(&self, session: &Session, request: HttpRequest) -> HttpRequest {
+        match self.mode {
+            Mode::Session => request,
+            Mode::Passport => HttpRequest {
+                cookie: None,
+                authorization: Some(format!("Bearer {}", session.token())),
+                ..request
+            },
         }
     }
 
@@ -196,7 +261,7 @@ impl Broker {
     /// One handshake, whole: a nonce is for one attempt, and so is a key.
     async fn attest(&self) -> Result<Session, BrokerError> {
         let key = PrivateKey::generate(KeyAlgorithm::EcdhP256).map_err(BrokerError::Key)?;
-        let exchange = Exchange::new(self.attester.tee(), key, self.init_data.clone());
+        let exchange = Exchange::new(self.attester.tee()?, key, self.init_data.clone());
         let mut connection = self.transport.connect().await?;
         let answer = send(&mut connection, &exchange.request(), MAX_HANDSHAKE).await?;
         let challenged = read(&answer, |answer| exchange.challenged(answer))?;
@@ -207,14 +272,13 @@ impl Broker {
         read(&answer, |answer| attesting.answered(answer))
     }
 
-    async fn fetch(&self, session: &Session, uri: &ResourceUri) -> Result<Zeroizing<Vec<u8>>, BrokerError> {
-        let mut request = session.request(uri);
-        if self.mode == Mode::Passport {
-            request.cookie = None;
-            request.authorization = Some(format!("Bearer {}", session.token()));
-        }
+    async fn fetch(
+        &self,
+        session: &Session,
+        request: &HttpRequest,
+    ) -> Result<Zeroizing<Vec<u8>>, BrokerError> {
         let mut connection = self.transport.connect().await?;
-        let answer = send(&mut connection, &request, MAX_JWE).await?;
+        let answer = send(&mut connection, request, MAX_JWE).await?;
         read(&answer, |answer| session.resource(answer))
     }
 

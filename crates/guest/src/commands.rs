@@ -3,9 +3,16 @@
 
 mod failure;
 mod output;
+mod spiffe;
 
-use std::{io::Read, net::SocketAddr, path::Path, sync::Arc};
+use std::{
+    io::Read,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
+use ::image_keys::grpc;
 use attester::{AttesterError, Tee};
 use evidence::ReportData;
 use sealed_secret::{MAX_SEALED, Sealed};
@@ -14,6 +21,8 @@ use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
 };
+use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
 
 use crate::{
     Guest,
@@ -21,9 +30,10 @@ use crate::{
     broker::{Broker, Mode},
     commands::output::{put, say},
     evidence::{Attester, EvidenceError},
+    image_keys,
     init_data::Measured,
     rest,
-    run::{Invocation, Place},
+    run::{Invocation, Place, Signals, VariableName},
     settings::{KnownBroker, MAX_CONFIGURATION, Said, roots},
     source::Source,
     transport::Transport,
@@ -45,6 +55,7 @@ pub async fn run(command: Command, detected: Detected) -> Result<u8, Failure> {
         Command::Unseal(command) => unseal(command, detected).await?,
         Command::Serve(command) => serve(command, detected).await?,
         Command::Run(command) => return run_command(command, detected).await,
+        Command::Spiffe(command) => spiffe::run(command, detected).await?,
     }
     Ok(0)
 }
@@ -100,16 +111,35 @@ async fn unseal(command: Unseal, detected: Detected) -> Result<(), Failure> {
 async fn serve(command: Serve, detected: Detected) -> Result<(), Failure> {
     let listener = listen(command.listen).await?;
     let address = listener.local_addr().map_err(|error| Failure::system("asking for the address", error))?;
+    let keys = match command.key_provider {
+        None => None,
+        Some(address) => Some(grpc::Listener::loopback(address).await.map_err(Failure::key_provider)?),
+    };
+    let at = keys.as_ref().map(grpc::Listener::target).transpose();
+    let at = at.map_err(|error| Failure::system("asking for the key provider's address", error))?;
     let guest = Arc::new(guest(command.connection, detected)?);
     let (mut terminate, mut interrupt) =
         (listener_for(SignalKind::terminate())?, listener_for(SignalKind::interrupt())?);
     if command.json {
-        say(&json!({ "event": "ready", "api": address.to_string(), "pid": std::process::id() }))?;
+        say(
+            &json!({ "event": "ready", "api": address.to_string(), "key_provider": at, "pid": std::process::id() }),
+        )?;
     } else {
         say(&format!("ready: the local API is http://{address}"))?;
+        if let Some(at) = at {
+            say(&format!("ready: the key provider of ocicrypt is {at} (grpc)"))?;
+        }
     }
+    let provider = image_keys::provider(Arc::clone(&guest));
+    let serving_keys = async {
+        match keys {
+            Some(listener) => grpc::serve(provider, listener, CancellationToken::new()).await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
         () = rest::serve(listener, guest, command.offer) => {}
+        ended = serving_keys => ended.map_err(Failure::key_provider)?,
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
@@ -129,23 +159,40 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
 
 async fn run_command(command: Run, detected: Detected) -> Result<u8, Failure> {
     let unstarted = |failure: Failure| failure.exiting_with(125);
+    let mut signals = Signals::listen().map_err(Failure::run)?;
     let guest = guest(command.connection, detected).map_err(unstarted)?;
-    let mut place = match command.files.is_empty() {
-        true => None,
-        false => Some(Place::create().map_err(Failure::place).map_err(unstarted)?),
+    // What was written is taken away on every way out of here.
+    let prepared = tokio::select! {
+        prepared = prepare(&guest, command.files, command.variables) => prepared.map_err(unstarted)?,
+        code = signals.end() => return Ok(code),
     };
-    for (path, source) in command.files {
-        let secret = guest.secret(source).await.map_err(Failure::of).map_err(unstarted)?;
+    let invocation = Invocation { command: command.command, secrets: prepared.variables, kept: command.kept };
+    invocation.run(prepared.place.as_ref(), &mut signals).await.map_err(Failure::run)
+}
+
+/// Secrets where a command is to find them.
+struct Prepared {
+    place: Option<Place>,
+    variables: Vec<(VariableName, Zeroizing<Vec<u8>>)>,
+}
+
+async fn prepare(
+    guest: &Guest,
+    files: Vec<(PathBuf, Source)>,
+    assigned: Vec<(VariableName, Source)>,
+) -> Result<Prepared, Failure> {
+    let mut place = if files.is_empty() { None } else { Some(Place::create().map_err(Failure::place)?) };
+    for (path, source) in files {
+        let secret = guest.secret(source).await.map_err(Failure::of)?;
         if let Some(place) = &mut place {
-            place.write(&path, &secret).map_err(Failure::place).map_err(unstarted)?;
+            place.write(&path, &secret).map_err(Failure::place)?;
         }
     }
-    let mut secrets = Vec::new();
-    for (name, source) in command.variables {
-        secrets.push((name, guest.secret(source).await.map_err(Failure::of).map_err(unstarted)?));
+    let mut variables = Vec::new();
+    for (name, source) in assigned {
+        variables.push((name, guest.secret(source).await.map_err(Failure::of)?));
     }
-    let invocation = Invocation { command: command.command, secrets, kept: command.kept };
-    invocation.run(place.as_ref()).await.map_err(Failure::run)
+    Ok(Prepared { place, variables })
 }
 
 /// The guest, with the broker that measured init-data, the configuration and the arguments settle on.

@@ -25,6 +25,9 @@ pub enum EvidenceError {
     /// What it gives cannot be read.
     #[error("the Evidence that the TEE gives has no form in the protocol")]
     Malformed(#[from] Malformed),
+    /// Its platform has no name in the protocol.
+    #[error("brokers of this protocol know no platform {0}")]
+    Foreign(&'static str),
     /// The broker wants more to be covered than the Evidence has room for.
     #[error("Evidence covers 64 bytes, and {length} are wanted")]
     TooLong {
@@ -38,7 +41,7 @@ impl EvidenceError {
     pub fn remedy(&self) -> &'static str {
         match self {
             Self::Attester(_) => "look at what the platform says, with `bailey-guest evidence --raw`",
-            Self::Malformed(_) => {
+            Self::Malformed(_) | Self::Foreign(_) => {
                 "brokers of this protocol know Evidence of SNP, TDX, SGX, CCA and TPMs, and this build these"
             }
             Self::TooLong { .. } => "what answers there is no key broker; look at the URL",
@@ -48,11 +51,15 @@ impl EvidenceError {
 
 impl Attester {
     /// By its name in the protocol.
-    pub fn tee(&self) -> rcar::Tee {
+    ///
+    /// # Errors
+    /// [`EvidenceError::Foreign`] when it has none.
+    pub fn tee(&self) -> Result<rcar::Tee, EvidenceError> {
         match self {
-            // A platform without a name in the protocol is told with its Evidence.
-            Self::Tee(tee) => rcar::Tee::of(tee.platform()).unwrap_or(rcar::Tee::Sample),
-            Self::Sample => rcar::Tee::Sample,
+            Self::Tee(tee) => {
+                rcar::Tee::of(tee.platform()).ok_or(EvidenceError::Foreign(tee.platform().as_str()))
+            }
+            Self::Sample => Ok(rcar::Tee::Sample),
         }
     }
 

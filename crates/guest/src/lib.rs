@@ -16,11 +16,13 @@ pub mod arguments;
 pub mod broker;
 pub mod commands;
 pub mod evidence;
+pub mod image_keys;
 pub mod init_data;
 pub mod rest;
 pub mod run;
 pub mod settings;
 pub mod source;
+pub mod spiffe;
 pub mod transport;
 pub mod unseal;
 
@@ -80,8 +82,11 @@ impl Guest {
     }
 
     /// The name of its TEE in the protocol.
-    pub fn tee_name(&self) -> &'static str {
-        self.attester.tee().as_str()
+    ///
+    /// # Errors
+    /// When it has none.
+    pub fn tee_name(&self) -> Result<&'static str, GuestError> {
+        Ok(self.attester.tee()?.as_str())
     }
 
     /// Evidence over at most 64 bytes.

@@ -165,7 +165,7 @@ async fn route(guest: &Guest, offer: Offer, peer: SocketAddr, request: Request<I
         }
         None => {
             let about = json!({
-                "version": env!("CARGO_PKG_VERSION"), "tee": guest.tee_name(), "additional_tees": [],
+                "version": env!("CARGO_PKG_VERSION"), "tee": guest.tee_name().map_err(refused)?, "additional_tees": [],
                 "feature": offer.as_str(),
             });
             Ok(whole(about.to_string().into_bytes(), "application/json"))

@@ -77,9 +77,8 @@ impl Invocation {
     ///
     /// # Errors
     /// When it cannot be started or waited for.
-    pub async fn run(self, folder: Option<&Place>) -> Result<u8, RunError> {
+    pub async fn run(self, folder: Option<&Place>, signals: &mut Signals) -> Result<u8, RunError> {
         let mut command = self.command(folder)?;
-        let mut signals = Signals::listen()?;
         let mut child = command.spawn().map_err(|source| RunError::Start {
             program: PathBuf::from(command.as_std().get_program()),
             source,
@@ -129,10 +128,15 @@ impl Invocation {
 const PASSED_ON: [Signal; 7] =
     [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT, Signal::USR1, Signal::USR2, Signal::WINCH];
 
-struct Signals(tokio::sync::mpsc::Receiver<Signal>);
+/// Signals that came to us.
+pub struct Signals(tokio::sync::mpsc::Receiver<Signal>);
 
 impl Signals {
-    fn listen() -> Result<Self, RunError> {
+    /// Takes them from now on: none ends this process before it has taken its files away.
+    ///
+    /// # Errors
+    /// Of the operating system.
+    pub fn listen() -> Result<Self, RunError> {
         let (sender, receiver) = tokio::sync::mpsc::channel(PASSED_ON.len());
         for number in PASSED_ON {
             let mut listener = signal(SignalKind::from_raw(number.as_raw()))
@@ -143,6 +147,16 @@ impl Signals {
             });
         }
         Ok(Self(receiver))
+    }
+
+    /// Waits for one that is to end a process that does not care for it, and gives the exit code for that.
+    pub async fn end(&mut self) -> u8 {
+        loop {
+            let signal = self.next().await;
+            if [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT].contains(&signal) {
+                return exit_code(ExitStatus::from_raw(signal.as_raw()));
+            }
+        }
     }
 
     async fn next(&mut self) -> Signal {

@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 
 use crate::manifest::Manifest;
-use crate::names::{PackageName, SecretName};
+use crate::names::{PackageName, SecretName, SignerName};
 use crate::package::Package;
+use crate::references::ReferenceSigner;
 use crate::secret::{Secret, SecretKind, SecretSource};
 
 /// The consequences of an update. [`Choices::between`] is its only origin.
@@ -29,6 +30,9 @@ pub struct Choices {
     /// Whether it should be rolled back by itself and could not be, as holders of recovery keys get new shares: such an
     /// update is refused.
     pub no_way_back: bool,
+    /// Signers of reference values whose trust root is replaced by an older one, or by another of the same version
+    /// (S-63): such an update is refused.
+    pub trust_roots: BTreeSet<SignerName>,
 }
 
 /// A security version that was required and would be no more.
@@ -75,6 +79,7 @@ impl Choices {
             unfit,
             seal_mode: new.settings().seal_mode != old.settings().seal_mode,
             no_way_back: recovery_keys && new.settings().roll_back_after.is_some(),
+            trust_roots: older_roots(old, new),
         }
     }
 }
@@ -89,4 +94,15 @@ fn falls(old: &Manifest, new: &Manifest) -> Vec<Fall> {
         falls.then(|| Fall { package: name.clone(), in_force, proposed })
     };
     old.packages().iter().filter_map(fall).collect()
+}
+
+/// A later end alone is no other root.
+fn older_roots(old: &Manifest, new: &Manifest) -> BTreeSet<SignerName> {
+    let older = |(name, signer): &(&SignerName, &ReferenceSigner)| {
+        let before = old.reference_signers().get(*name).and_then(ReferenceSigner::root);
+        before.zip(signer.root()).is_some_and(|(before, after)| {
+            after.version < before.version || (after.version == before.version && after.json != before.json)
+        })
+    };
+    new.reference_signers().iter().filter(older).map(|(name, _)| name.clone()).collect()
 }

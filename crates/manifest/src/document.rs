@@ -38,6 +38,8 @@ wire! {
         debug: bool = "Debug",
         accepted_tcb_statuses: Vec<String> = "AcceptedTCBStatuses",
         accepted_advisories: Vec<String> = "AcceptedAdvisories",
+        references: Option<References> = "References",
+        reference_values: Vec<ReferenceTuple> = "ReferenceValues",
     }
 
     struct Measurements {
@@ -57,6 +59,10 @@ wire! {
         sgx: Option<Platform> = "Sgx",
         tdx: Option<Platform> = "Tdx",
         snp: Option<Platform> = "Snp",
+        azure_snp: Option<Platform> = "AzureSnp",
+        azure_tdx: Option<Platform> = "AzureTdx",
+        tpm: Option<Platform> = "Tpm",
+        cca: Option<Platform> = "Cca",
     }
 
     struct Platform {
@@ -66,6 +72,9 @@ wire! {
         minimum_tcb_evaluation_number: Option<u64> = "MinimumTcbEvaluationNumber",
         denied_families: Vec<String> = "DeniedFamilies",
         emulated_roots: Vec<String> = "EmulatedRoots",
+        trust_anchors: Vec<String> = "TrustAnchors",
+        registers: Option<Vec<u64>> = "Registers",
+        paravisors: Vec<String> = "Paravisors",
     }
 
     struct MinimumTcb {
@@ -294,6 +303,7 @@ wire! {
         repositories: Map<Repository> = "Repositories",
         tokens: BrokerTokens = "Tokens",
         sample: bool = "Sample",
+        reference_signers: Map<ReferenceSigner> = "ReferenceSigners",
     }
 
     struct ReleasePolicy {
@@ -324,5 +334,38 @@ wire! {
     struct BrokerTokens {
         lifetime: Option<String> = "Lifetime",
         audiences: Vec<String> = "Audiences",
+    }
+
+    struct ReferenceSigner {
+        key: Option<String> = "Key",
+        log: Option<TrustedRoot> = "Log",
+        sigstore: Option<SigstoreSigner> = "Sigstore",
+        corim: OneOrMore = "Corim",
+    }
+
+    struct SigstoreSigner {
+        identity: String = "Identity",
+        issuer: String = "Issuer",
+        trusted_root: Option<TrustedRoot> = "TrustedRoot",
+    }
+
+    struct TrustedRoot {
+        json: String = "Json",
+        version: Option<u64> = "Version",
+        expires: String = "Expires",
+    }
+
+    struct References {
+        series: String = "Series",
+        signers: Vec<String> = "Signers",
+        threshold: Option<u64> = "Threshold",
+    }
+
+    struct ReferenceTuple {
+        platform: String = "Platform",
+        measurement: Option<String> = "Measurement",
+        launch_configuration: Option<String> = "LaunchConfiguration",
+        registers: Map<String> = "Registers",
+        minimum: Map<u64> = "Minimum",
     }
 }

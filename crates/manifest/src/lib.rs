@@ -55,6 +55,7 @@ mod path;
 mod plan;
 mod platform;
 mod raised;
+mod references;
 mod secret;
 mod settings;
 mod store;
@@ -79,7 +80,7 @@ pub use manifest::{InvalidDigest, Manifest, ManifestDigest};
 pub use marble::{Access, Limits, Log, Marble, SubjectName, Workload, WorkloadDigest};
 pub use names::{
     InvalidName, MarbleName, PackageName, PathSegment, PolicyName, RecoveryKeyName, RepositoryName, RoleName,
-    SecretName, StoreName, UserName,
+    SecretName, SignerName, StoreName, UserName,
 };
 pub use oidc::{TokenHolder, TokenIdentity, TokenKey, TokenKeyKind};
 pub use package::{Accepted, AcceptedCode, Package, Signer};
@@ -87,6 +88,7 @@ pub use parameters::{ParameterError, Parameters, Rendered};
 pub use plan::{Change, Effect, Kind, Plan, plan};
 pub use platform::{Family, MinimumTcb, PlatformPolicy, TcbStatus};
 pub use raised::with_versions;
+pub use references::{ReferenceSigner, ReferenceTuple, StatedReferences, TrustedRoot};
 pub use secret::{Secret, SecretKind, SecretSource};
 pub use settings::{Gate, Infrastructure, RecoveryKey, SealMode, Settings};
 pub use store::{

@@ -13,10 +13,11 @@ use crate::broker::{self, Broker};
 use crate::document::Document;
 use crate::fault::{Code, Collector, Faults};
 use crate::marble::{self, Access, Marble};
-use crate::names::{MarbleName, PackageName, RoleName, SecretName, StoreName, UserName};
+use crate::names::{MarbleName, PackageName, RoleName, SecretName, SignerName, StoreName, UserName};
 use crate::package::{self, Package};
 use crate::path::Path;
 use crate::platform::{self, PlatformPolicy};
+use crate::references::{self, ReferenceSigner};
 use crate::secret::{self, Secret};
 use crate::settings::{self, Settings};
 use crate::store::{self, SecretStore};
@@ -38,6 +39,7 @@ pub struct Manifest {
     settings: Settings,
     stores: BTreeMap<StoreName, SecretStore>,
     broker: Option<Broker>,
+    reference_signers: BTreeMap<SignerName, ReferenceSigner>,
 }
 
 impl Manifest {
@@ -89,7 +91,8 @@ impl Manifest {
             Some(_) => document.packages.keys().map(String::as_str).collect(),
             None => document.marbles.values().map(|marble| marble.package.as_str()).collect(),
         };
-        let policies = (&platforms, document.platforms.is_some());
+        let reference_signers = references::signers(document.broker.as_ref(), &at.field("Broker"), faults);
+        let policies = (&platforms, document.platforms.is_some(), &reference_signers);
         let packages =
             package::resolve(&document.packages, &referenced, policies, &at.field("Packages"), faults);
         let stores = store::resolve(document, &at.field("SecretStores"), faults);
@@ -101,7 +104,19 @@ impl Manifest {
         let roles = user::resolve_roles(&document.roles, document, &at.field("Roles"), faults);
         let users = user::resolve_users(&document.users, &document.roles, &roles, &at.field("Users"), faults);
         let broker = broker::resolve(document, (&packages, &secrets), rego, &at.field("Broker"), faults);
-        Self { digest, platforms, packages, marbles, secrets, roles, users, settings, stores, broker }
+        Self {
+            digest,
+            platforms,
+            packages,
+            marbles,
+            secrets,
+            roles,
+            users,
+            settings,
+            stores,
+            broker,
+            reference_signers,
+        }
     }
 
     /// The manifest's identity: SHA-256 of its exact bytes. JSON and YAML of one meaning differ.
@@ -169,6 +184,12 @@ impl Manifest {
     #[must_use]
     pub fn broker(&self) -> Option<&Broker> {
         self.broker.as_ref()
+    }
+
+    /// Who may sign reference values.
+    #[must_use]
+    pub fn reference_signers(&self) -> &BTreeMap<SignerName, ReferenceSigner> {
+        &self.reference_signers
     }
 
     /// The users who take part in updates of the manifest.

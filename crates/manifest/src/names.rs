@@ -100,6 +100,8 @@ names! {
     RepositoryName, "repository", is_segment, SEGMENT_RULE;
     /// One segment of a resource's path.
     PathSegment, "segment of a resource's path", is_segment, SEGMENT_RULE;
+    /// The name of whoever signs reference values.
+    SignerName, "signer", is_label, LABEL_RULE;
 }
 
 impl MarbleName {

@@ -9,9 +9,10 @@ use evidence::{Measurement, Platform};
 use crate::document as wire;
 use crate::encoding;
 use crate::fault::{Code, Collector, shown};
-use crate::names::PackageName;
+use crate::names::{PackageName, SignerName};
 use crate::path::Path;
 use crate::platform::{self, PlatformPolicy};
+use crate::references::{self, ReferenceSigner, ReferenceTuple, StatedReferences};
 
 /// Code that may run as a Marble, identified by measurement.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +41,10 @@ pub enum AcceptedCode {
     Measurements(BTreeSet<Measurement>),
     /// By who signed it; SGX only.
     Signer(Signer),
+    /// By tuples of values, all of this platform: any of these; never empty.
+    Values(Vec<ReferenceTuple>),
+    /// By what others sign.
+    References(Arc<StatedReferences>),
 }
 
 /// Code by its signer (MRSIGNER), at a security version or later.
@@ -60,7 +65,7 @@ impl Package {
     pub fn security_version(&self) -> Option<u16> {
         self.accepted.values().find_map(|accepted| match &accepted.code {
             AcceptedCode::Signer(signer) => Some(signer.security_version),
-            AcceptedCode::Measurements(_) => None,
+            _ => None,
         })
     }
 
@@ -79,7 +84,7 @@ pub(crate) type Policies = BTreeMap<Platform, Arc<PlatformPolicy>>;
 pub(crate) fn resolve(
     packages: &BTreeMap<String, wire::Package>,
     referenced: &BTreeSet<&str>,
-    (policies, policies_given): (&Policies, bool),
+    (policies, policies_given, signers): (&Policies, bool, &BTreeMap<SignerName, ReferenceSigner>),
     at: &Path<'_>,
     faults: &mut Collector<'_>,
 ) -> BTreeMap<PackageName, Arc<Package>> {
@@ -107,7 +112,7 @@ pub(crate) fn resolve(
             continue;
         }
         let policies = own_policies(wire, policies, policies_given, &here, faults);
-        if let Some(accepted) = accepted(wire, &policies, &here, faults) {
+        if let Some(accepted) = accepted(wire, (&policies, signers), &here, faults) {
             resolved.insert(name.clone(), Arc::new(Package { name, accepted }));
         }
     }
@@ -151,7 +156,7 @@ fn own_policies(
 
 fn accepted(
     wire: &wire::Package,
-    policies: &Policies,
+    (policies, signers): (&Policies, &BTreeMap<SignerName, ReferenceSigner>),
     at: &Path<'_>,
     faults: &mut Collector<'_>,
 ) -> Option<BTreeMap<Platform, Accepted>> {
@@ -163,6 +168,14 @@ fn accepted(
         (Platform::Snp, &wire.measurements.snp.0),
     ];
     let measured = lists.iter().any(|(_, list)| !list.is_empty());
+    let (values, stated) = (!wire.reference_values.is_empty(), wire.references.as_ref());
+    if values || stated.is_some() {
+        return match (unique || signer || measured, values, stated) {
+            (false, true, None) => by_values(&wire.reference_values, policies, at, faults),
+            (false, false, Some(stated)) => by_statements(stated, (policies, signers), at, faults),
+            _ => in_more_than_one_way(at, faults),
+        };
+    }
     match (unique, signer, measured) {
         (true, false, false) => {
             let here = at.field("UniqueID");
@@ -194,17 +207,53 @@ fn accepted(
                 at,
                 Code::Missing,
                 message,
-                "give `Measurements` or `UniqueID`; `bailey measure` prints them",
+                "give `Measurements`, `UniqueID`, `ReferenceValues` or `References`; `bailey measure` prints them",
             );
             None
         }
-        _ => {
-            let message = "the package identifies its code in more than one way";
-            let hint = "keep one of `Measurements`, `UniqueID`, and `SignerID` with `ProductID` and `SecurityVersion`";
-            faults.hint(at, Code::Conflict, message, hint);
-            None
-        }
+        _ => in_more_than_one_way(at, faults),
     }
+}
+
+fn in_more_than_one_way<T>(at: &Path<'_>, faults: &mut Collector<'_>) -> Option<T> {
+    let message = "the package identifies its code in more than one way";
+    let hint = "keep one of `Measurements`, `UniqueID`, `ReferenceValues`, `References`, and `SignerID` with \
+                `ProductID` and `SecurityVersion`";
+    faults.hint(at, Code::Conflict, message, hint);
+    None
+}
+
+fn by_values(
+    list: &[wire::ReferenceTuple],
+    policies: &Policies,
+    at: &Path<'_>,
+    faults: &mut Collector<'_>,
+) -> Option<BTreeMap<Platform, Accepted>> {
+    let here = at.field("ReferenceValues");
+    let tuples = references::tuples(list, &here, faults)?;
+    let platforms: BTreeSet<_> = tuples.iter().map(|tuple| tuple.platform).collect();
+    let on = |platform: Platform, faults: &mut Collector<'_>| {
+        let policy = platform_policy(platform, policies, &here, faults)?;
+        let tuples = tuples.iter().filter(|tuple| tuple.platform == platform).cloned().collect();
+        Some((platform, Accepted { code: AcceptedCode::Values(tuples), policy }))
+    };
+    let all: Vec<_> = platforms.into_iter().map(|platform| on(platform, faults)).collect();
+    all.into_iter().collect()
+}
+
+/// Statements say on which platforms the code runs; those count that the manifest accepts.
+fn by_statements(
+    wire: &wire::References,
+    (policies, signers): (&Policies, &BTreeMap<SignerName, ReferenceSigner>),
+    at: &Path<'_>,
+    faults: &mut Collector<'_>,
+) -> Option<BTreeMap<Platform, Accepted>> {
+    let stated = Arc::new(references::stated(wire, signers, &at.field("References"), faults)?);
+    let on = |(platform, policy): (&Platform, &Arc<PlatformPolicy>)| {
+        let code = AcceptedCode::References(Arc::clone(&stated));
+        (*platform, Accepted { code, policy: Arc::clone(policy) })
+    };
+    Some(policies.iter().map(on).collect())
 }
 
 fn on_platform(
@@ -252,7 +301,7 @@ fn platform_policy(
     policy
 }
 
-fn measurement(
+pub(crate) fn measurement(
     platform: Platform,
     text: &str,
     at: &Path<'_>,

@@ -11,6 +11,7 @@
 mod broker;
 mod code;
 mod marbles;
+mod references;
 mod rights;
 mod rules;
 
@@ -104,6 +105,7 @@ pub enum Kind {
     Repository,
     UserResources,
     UserReferences,
+    ReferenceSigner,
     Tokens,
     UserReads,
     UserWrites,
@@ -144,6 +146,7 @@ pub fn plan(old: &Manifest, new: &Manifest, held: impl Fn(&SecretName) -> bool) 
     rights::compare(old, new, &mut changes);
     rules::compare(old, new, &choices, &mut changes);
     broker::compare(old.broker(), new.broker(), &mut changes);
+    references::compare(old, new, &mut changes);
     let Changes(mut changes) = changes;
     changes.sort_by(|a, b| {
         (a.effect, a.kind, &a.subject, &a.object).cmp(&(b.effect, b.kind, &b.subject, &b.object))
@@ -162,6 +165,11 @@ pub fn plan(old: &Manifest, new: &Manifest, held: impl Fn(&SecretName) -> bool) 
             "recovery keys change, which cannot be rolled back: leave `RollBackAfter` out of this update";
         obstacles.push(words.to_owned());
     }
+    obstacles.extend(choices.trust_roots.iter().map(|signer| {
+        format!(
+            "the trust root of signer {signer} would be an older one, or another without a greater `Version`"
+        )
+    }));
     Plan {
         from: old.digest(),
         to: new.digest(),

@@ -6,7 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use evidence::{CertificateDer, Platform};
+use evidence::{CertificateDer, Measurement, Platform};
 use serde::Serialize;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -14,6 +14,7 @@ use crate::document as wire;
 use crate::encoding;
 use crate::fault::{Code, Collector, shown, suggestion};
 use crate::path::Path;
+use crate::references;
 
 /// What a platform must be like beyond being genuine.
 ///
@@ -34,6 +35,13 @@ pub struct PlatformPolicy {
     pub denied_families: BTreeSet<Family>,
     /// Roots of emulated platforms that are accepted beside the vendor's. Evidence under them is emulated.
     pub emulated_roots: Vec<CertificateDer>,
+    /// TPM, CCA: whose platforms are accepted, each a certificate or a public key, PEM. Their vendors' roots are not
+    /// compiled in.
+    pub trust_anchors: Vec<String>,
+    /// TPM, alone or under Azure: the registers that must be quoted; firmware's and boot loader's where absent.
+    pub registers: Option<BTreeSet<u8>>,
+    /// Azure: paravisors that are believed beside those that Microsoft signed.
+    pub paravisors: BTreeSet<Measurement>,
 }
 
 impl Default for PlatformPolicy {
@@ -46,6 +54,9 @@ impl Default for PlatformPolicy {
             minimum_tcb_evaluation_number: None,
             denied_families: BTreeSet::new(),
             emulated_roots: Vec::new(),
+            trust_anchors: Vec::new(),
+            registers: None,
+            paravisors: BTreeSet::new(),
         }
     }
 }
@@ -138,6 +149,10 @@ pub(crate) fn resolve(
         (Platform::Sgx, &platforms.sgx, "Sgx"),
         (Platform::Tdx, &platforms.tdx, "Tdx"),
         (Platform::Snp, &platforms.snp, "Snp"),
+        (Platform::AzureSnp, &platforms.azure_snp, "AzureSnp"),
+        (Platform::AzureTdx, &platforms.azure_tdx, "AzureTdx"),
+        (Platform::Tpm, &platforms.tpm, "Tpm"),
+        (Platform::Cca, &platforms.cca, "Cca"),
     ];
     let given =
         listed.into_iter().filter_map(|(platform, wire, name)| Some((platform, wire.as_ref()?, name)));
@@ -167,24 +182,13 @@ fn policy(
     at: &Path<'_>,
     faults: &mut Collector<'_>,
 ) -> PlatformPolicy {
-    let amd = platform == Platform::Snp;
-    let foreign = [
-        ("AcceptedTCBStatuses", amd && !wire.accepted_tcb_statuses.is_empty()),
-        ("AcceptedAdvisories", amd && !wire.accepted_advisories.is_empty()),
-        ("MinimumTcbEvaluationNumber", amd && wire.minimum_tcb_evaluation_number.is_some()),
-        ("MinimumTcb", !amd && wire.minimum_tcb.is_some()),
-        ("DeniedFamilies", !amd && !wire.denied_families.is_empty()),
-    ];
-    for (field, _) in foreign.iter().filter(|(_, is_foreign)| *is_foreign) {
-        let (message, hint) = if amd {
-            (
-                "AMD's platforms have no such thing, so this would be ignored",
-                "use `MinimumTcb` and `DeniedFamilies`",
-            )
-        } else {
-            ("this is for AMD's platforms, and would be ignored here", "use `AcceptedTCBStatuses`")
-        };
-        faults.hint(&at.field(field), Code::NotApplicable, message, hint);
+    not_applicable(platform, wire, at, faults);
+    let anchored = matches!(platform, Platform::Tpm | Platform::Cca);
+    if anchored && wire.trust_anchors.is_empty() {
+        let message =
+            format!("nothing says whose platforms of kind {platform} are accepted, so none would be");
+        let hint = "give certificates or public keys of the vendors, or of single machines";
+        faults.hint(&at.field("TrustAnchors"), Code::Missing, message, hint);
     }
     PlatformPolicy {
         accepted_tcb_statuses: tcb_statuses(
@@ -199,7 +203,72 @@ fn policy(
             .and_then(|number| in_range(number, &at.field("MinimumTcbEvaluationNumber"), faults)),
         denied_families: words(&wire.denied_families, Family::WORDS, &at.field("DeniedFamilies"), faults),
         emulated_roots: emulated_roots(&wire.emulated_roots, &at.field("EmulatedRoots"), faults),
+        trust_anchors: references::anchors(&wire.trust_anchors, &at.field("TrustAnchors"), faults)
+            .unwrap_or_default(),
+        registers: wire.registers.as_ref().map(|list| registers(list, &at.field("Registers"), faults)),
+        paravisors: paravisors(platform, &wire.paravisors, &at.field("Paravisors"), faults),
     }
+}
+
+/// What a platform has no such thing of, and would be ignored.
+fn not_applicable(platform: Platform, wire: &wire::Platform, at: &Path<'_>, faults: &mut Collector<'_>) {
+    let amd = matches!(platform, Platform::Snp | Platform::AzureSnp);
+    let intel = matches!(platform, Platform::Sgx | Platform::Tdx | Platform::AzureTdx);
+    let azure = matches!(platform, Platform::AzureSnp | Platform::AzureTdx);
+    let for_intel = if amd {
+        (
+            "AMD's platforms have no such thing, so this would be ignored",
+            "use `MinimumTcb` and `DeniedFamilies`",
+        )
+    } else {
+        ("this is for Intel's platforms, and would be ignored here", "remove it")
+    };
+    let for_amd = if intel {
+        ("this is for AMD's platforms, and would be ignored here", "use `AcceptedTCBStatuses`")
+    } else {
+        ("this is for AMD's platforms, and would be ignored here", "remove it")
+    };
+    let for_others = ("this platform has no such thing, so it would be ignored", "remove it");
+    let given = [
+        ("AcceptedTCBStatuses", !intel && !wire.accepted_tcb_statuses.is_empty(), for_intel),
+        ("AcceptedAdvisories", !intel && !wire.accepted_advisories.is_empty(), for_intel),
+        ("MinimumTcbEvaluationNumber", !intel && wire.minimum_tcb_evaluation_number.is_some(), for_intel),
+        ("MinimumTcb", !amd && wire.minimum_tcb.is_some(), for_amd),
+        ("DeniedFamilies", !amd && !wire.denied_families.is_empty(), for_amd),
+        ("EmulatedRoots", !amd && !intel && !wire.emulated_roots.is_empty(), for_others),
+        ("TrustAnchors", (amd || intel) && !wire.trust_anchors.is_empty(), for_others),
+        ("Registers", !azure && platform != Platform::Tpm && wire.registers.is_some(), for_others),
+        ("Paravisors", !azure && !wire.paravisors.is_empty(), for_others),
+    ];
+    for (field, _, (message, hint)) in given.into_iter().filter(|(_, is_foreign, _)| *is_foreign) {
+        faults.hint(&at.field(field), Code::NotApplicable, message, hint);
+    }
+}
+
+fn registers(list: &[u64], at: &Path<'_>, faults: &mut Collector<'_>) -> BTreeSet<u8> {
+    let mut registers = BTreeSet::new();
+    for (i, number) in list.iter().enumerate() {
+        match u8::try_from(*number) {
+            Ok(register @ 0..=23) if registers.insert(register) => {}
+            Ok(0..=23) => faults.add(&at.index(i), Code::DuplicateValue, "this is named twice"),
+            _ => faults.add(&at.index(i), Code::InvalidValue, "a TPM has registers 0 to 23"),
+        }
+    }
+    registers
+}
+
+fn paravisors(
+    platform: Platform,
+    list: &[String],
+    at: &Path<'_>,
+    faults: &mut Collector<'_>,
+) -> BTreeSet<Measurement> {
+    // MEASUREMENT and ID_KEY_DIGEST of SNP and MRTD of TDX have the same length.
+    let below = if platform == Platform::AzureSnp { Platform::Snp } else { Platform::Tdx };
+    list.iter()
+        .enumerate()
+        .filter_map(|(i, text)| crate::package::measurement(below, text, &at.index(i), faults))
+        .collect()
 }
 
 /// Reads a list of statuses; `UpToDate` is always accepted (reference §1.10).

@@ -12,6 +12,8 @@ mod marbles;
 mod packages;
 #[path = "it/plan.rs"]
 mod plan;
+#[path = "it/references.rs"]
+mod references;
 #[path = "it/secrets.rs"]
 mod secrets;
 #[path = "it/settings.rs"]

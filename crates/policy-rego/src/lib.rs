@@ -90,7 +90,7 @@ impl Rego {
     /// [`InvalidRego`] when it does not parse, has no rule `allow`, or uses what is not available.
     pub fn new(text: impl Into<String>, limits: Limits) -> Result<Self, InvalidRego> {
         let rego = Self { text: text.into(), limits };
-        rego.on_large_stack(|| rego.prepare().map(drop)).map_err(InvalidRego)?;
+        on_large_stack(|| rego.prepare().map(drop)).map_err(InvalidRego)?;
         Ok(rego)
     }
 
@@ -120,23 +120,13 @@ impl Rego {
             _ => Err(Fault::Invalid("`allow` is neither true nor false".into())),
         }
     }
-
-    /// The interpreter's own stack: where there are no threads, there is no answer.
-    fn on_large_stack<T: Send>(&self, work: impl FnOnce() -> Result<T, Fault> + Send) -> Result<T, Fault> {
-        thread::scope(|scope| {
-            let running =
-                thread::Builder::new().name("rego".into()).stack_size(STACK).spawn_scoped(scope, work);
-            let running = running.map_err(|_| Fault::Limit("there is no thread to run it on".into()))?;
-            running.join().unwrap_or_else(|_| Err(Fault::Invalid("the interpreter gave up".into())))
-        })
-    }
 }
 
 impl Narrowing for Rego {
     fn narrow(&self, accepted: &Verdict) -> Result<(), Vec<Objection>> {
         let answer = serde_json::to_string(accepted)
             .map_err(|error| Fault::Invalid(error.to_string()))
-            .and_then(|input| self.on_large_stack(|| self.ask(&input)));
+            .and_then(|input| on_large_stack(|| self.ask(&input)));
         let objection = |code, text: String| Objection { code, text, mend: None };
         match answer {
             Ok(Some(messages)) if messages.is_empty() => Ok(()),
@@ -156,6 +146,15 @@ impl Narrowing for Rego {
             }]),
         }
     }
+}
+
+/// Works on a stack that holds the interpreter's recursion: where there are no threads, there is no answer.
+fn on_large_stack<T: Send>(work: impl FnOnce() -> Result<T, Fault> + Send) -> Result<T, Fault> {
+    thread::scope(|scope| {
+        let running = thread::Builder::new().name("rego".into()).stack_size(STACK).spawn_scoped(scope, work);
+        let running = running.map_err(|_| Fault::Limit("there is no thread to run it on".into()))?;
+        running.join().unwrap_or_else(|_| Err(Fault::Invalid("the interpreter gave up".into())))
+    })
 }
 
 /// The texts that a rule gives.

@@ -12,7 +12,9 @@ use std::sync::Arc;
 use regorus::{Engine, Value};
 
 use crate::admission::{self, Package};
-use crate::{Fault, InvalidRego, Limits, Version, admitted, engine, fault, messages, workers};
+use crate::{
+    Fault, InvalidRego, Limits, Version, admitted, engine, fault, messages, on_large_stack, workers,
+};
 
 /// The deepest nesting of claims.
 const MAX_DEPTH: usize = 64;
@@ -113,13 +115,27 @@ fn converted(value: &serde_json::Value, depth: usize, left: &mut usize) -> Resul
 }
 
 impl Release {
+    /// What a broker's policy may cost for each answer. It is asked with each release, so it has less time than one
+    /// about a verdict; the claims of a guest with eight GPUs have 170 KiB.
+    pub const LIMITS: Limits =
+        Limits { steps: 50_000, text: 32 * 1024, nodes: 2000, input: 512 * 1024, messages: 32, message: 512 };
+
+    /// Why a broker would not run this policy.
+    ///
+    /// # Errors
+    /// A sentence for its author.
+    pub fn check(text: &str) -> Result<(), String> {
+        Self::new(text, Self::LIMITS).map(drop).map_err(|error| error.to_string())
+    }
+
     /// Reads a policy: in Rego v1, or where that does not parse in v0, in which older ones are written.
     ///
     /// # Errors
     /// [`InvalidRego`] when it parses as neither, has no rule `allow`, or uses what is not available.
     pub fn new(text: impl Into<String>, limits: Limits) -> Result<Self, InvalidRego> {
         let text = text.into();
-        let compiled = workers::run(move || compile(&text, limits)).map_err(InvalidRego)?;
+        // Not on a thread of those that answer: a text can be slow to read, and answers are waited for.
+        let compiled = on_large_stack(|| compile(&text, limits)).map_err(InvalidRego)?;
         Ok(Self { compiled: Arc::new(compiled) })
     }
 

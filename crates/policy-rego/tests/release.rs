@@ -187,6 +187,21 @@ reasons contains sprintf("the status is %s and not affirming", [status]) if {
 }
 
 #[test]
+fn the_policies_of_the_page_can_be_run() {
+    let page = include_str!("../../../docs/broker-resources.md");
+    let rego = page.split("```rego\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a policy");
+    assert!(allows(rego, &json!({}), ["team-a", "key", "1"]));
+    let reasons = vec!["only for team a".to_owned()];
+    assert_eq!(ask(rego, &json!({}), ["team-b", "key", "1"]), Ok(Answer::Denied { reasons }));
+    let (_, block) = page.split_once("Rego: |").expect("a policy in the manifest");
+    let (_, block) = block.split_once('\n').expect("lines");
+    let lines = block.lines().take_while(|line| line.starts_with("        "));
+    let rego = lines.map(str::trim_start).collect::<Vec<_>>().join("\n");
+    assert!(allows(&rego, &claims("snp", "affirming"), KEY));
+    assert!(!allows(&rego, &claims("snp", "warning"), KEY));
+}
+
+#[test]
 fn one_policy_is_asked_many_times_and_remembers_nothing() {
     let policy = release(ALL_BUT_SAMPLE);
     let limits = Limits::default();

@@ -46,6 +46,7 @@ pub struct Attestation {
     pub init_data: Option<InitData>,
     /// What Evidence covers.
     pub runtime_data: RuntimeData,
+    version: Version,
     additional_evidence: String,
     pieces: Vec<Piece>,
 }
@@ -109,7 +110,12 @@ impl Attestation {
             let expected = "one entry for each kind of device";
             return Err(Invalid::Member { member: "additional_evidence", expected });
         }
-        Ok(Self { init_data, runtime_data, additional_evidence, pieces })
+        Ok(Self { init_data, runtime_data, version: opened.version, additional_evidence, pieces })
+    }
+
+    /// The version of the session.
+    pub fn version(&self) -> Version {
+        self.version
     }
 
     /// The Evidence: that of the guest's TEE first, those of its devices after it.

@@ -232,6 +232,19 @@ impl Session {
         }
     }
 
+    /// A request for something else that is given to attested guests, encrypted as a resource is; `path` is below
+    /// [`PREFIX`].
+    pub fn asking(&self, path: &str, body: String) -> HttpRequest {
+        let authorization = self.cookie.is_none().then(|| format!("Bearer {}", self.token));
+        HttpRequest {
+            method: "POST",
+            target: format!("{PREFIX}/{path}"),
+            body: Some(body),
+            cookie: self.cookie.clone(),
+            authorization,
+        }
+    }
+
     /// Takes the resource and decrypts it.
     ///
     /// # Errors

@@ -3,12 +3,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use attested_tls::clock::Clock;
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use crate::{
+    clock::Clock,
     source::{SourceError, SvidSource},
     svid::{self, Bundle, X509Svid},
 };
@@ -83,13 +83,13 @@ async fn round<S: SvidSource>(
     clock: &Clock,
     view: &watch::Sender<View>,
 ) -> Result<Duration, SourceError> {
-    let now = clock().0;
+    let now = clock();
     let due = match &view.borrow().standing {
         Standing::Held(held) => now >= held.renew,
         Standing::Waiting | Standing::Refused | Standing::Expired => true,
     };
     let outcome = if due { renewed(source, now).await } else { refreshed(source).await };
-    let now = clock().0;
+    let now = clock();
     view.send_if_modified(|view| match &outcome {
         Ok((held, bundle)) => {
             let changed = held.is_some() || view.bundle.as_ref() != Some(bundle);
@@ -123,12 +123,12 @@ async fn round<S: SvidSource>(
 type Renewed = (Option<Arc<Held>>, Arc<Bundle>);
 
 async fn renewed<S: SvidSource>(source: &S, now: i64) -> Result<Renewed, SourceError> {
-    let (csr, key, public) = request().map_err(SourceError::unavailable)?;
-    let answer = source.x509(&csr).await?;
-    let (svids, bundle) = svid::read(answer, &public).map_err(SourceError::unavailable)?;
+    let new = NewKey::make().map_err(SourceError::unavailable)?;
+    let answer = source.x509(&new.request).await?;
+    let (svids, bundle) = svid::read(answer, &new.public).map_err(SourceError::unavailable)?;
     let expires = svids.iter().map(|svid| svid.expires).min().unwrap_or(now);
     let renew = now + expires.saturating_sub(now).max(0) / 2;
-    Ok((Some(Arc::new(Held { svids, key, renew, expires })), Arc::new(bundle)))
+    Ok((Some(Arc::new(Held { svids, key: new.key, renew, expires })), Arc::new(bundle)))
 }
 
 async fn refreshed<S: SvidSource>(source: &S) -> Result<Renewed, SourceError> {
@@ -136,9 +136,20 @@ async fn refreshed<S: SvidSource>(source: &S) -> Result<Renewed, SourceError> {
     Ok((None, Arc::new(bundle)))
 }
 
-/// A new key: the request by it, itself (PKCS #8) and its public part (SubjectPublicKeyInfo), DER.
-fn request() -> Result<(Vec<u8>, Zeroizing<Vec<u8>>, Vec<u8>), rcgen::Error> {
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-    let csr = CertificateParams::default().serialize_request(&key)?;
-    Ok((csr.der().to_vec(), Zeroizing::new(key.serialize_der()), key.subject_public_key_info()))
+/// A new key, DER.
+struct NewKey {
+    /// PKCS #10, by the key.
+    request: Vec<u8>,
+    /// PKCS #8.
+    key: Zeroizing<Vec<u8>>,
+    /// SubjectPublicKeyInfo.
+    public: Vec<u8>,
+}
+
+impl NewKey {
+    fn make() -> Result<Self, rcgen::Error> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let request = CertificateParams::default().serialize_request(&key)?.der().to_vec();
+        Ok(Self { request, public: key.subject_public_key_info(), key: Zeroizing::new(key.serialize_der()) })
+    }
 }

@@ -20,6 +20,7 @@
 //! # Ok::<(), spiffe_workload::id::InvalidId>(())
 //! ```
 
+pub mod clock;
 pub mod id;
 pub mod jwt;
 mod keeper;

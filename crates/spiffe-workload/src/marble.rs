@@ -3,10 +3,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use attested_tls::{
-    clock::Clock,
-    service::{UserIdentity, pinned_client},
-};
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
@@ -15,12 +11,14 @@ use hyper::{
     header::{CONTENT_TYPE, HOST},
 };
 use hyper_util::rt::TokioIo;
+use rustls::{ClientConfig, RootCertStore, client::Resumption};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::{
+    clock::{Clock, TlsTime},
     source::{SourceError, SvidSource},
     wire::{BundleWire, JwtAnswer, JwtRequest, X509Answer, X509Request},
 };
@@ -34,7 +32,7 @@ pub struct MarbleSource {
     /// Host and port.
     address: String,
     name: ServerName<'static>,
-    tls: Arc<rustls::ClientConfig>,
+    tls: Arc<ClientConfig>,
 }
 
 /// What of a Marble's credentials or of the address is not usable.
@@ -87,8 +85,16 @@ impl MarbleSource {
             PrivateKeyDer::from_pem_slice(key).map_err(|_| MarbleSourceError::Pem("the private key"))?;
         let root = CertificateDer::from_pem_slice(root)
             .map_err(|_| MarbleSourceError::Pem("the coordinator's root certificate"))?;
-        let tls = pinned_client(&root, Some(&UserIdentity { chain, key }), clock)?;
-        Ok(Self { address: address.to_owned(), name, tls })
+        let mut roots = RootCertStore::empty();
+        roots.add(root)?;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut tls = ClientConfig::builder_with_details(provider, Arc::new(TlsTime(clock)))
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain, key)?;
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        tls.resumption = Resumption::disabled();
+        Ok(Self { address: address.to_owned(), name, tls: Arc::new(tls) })
     }
 
     async fn ask<T: DeserializeOwned>(&self, path: &str, body: Option<Vec<u8>>) -> Result<T, SourceError> {

@@ -2,7 +2,6 @@
 
 use std::{collections::HashMap, future::Future, io, pin::Pin, sync::Arc, time::Duration};
 
-use attested_tls::clock::Clock;
 use prost_types::{ListValue, Struct, Value as ProtoValue, value::Kind};
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -10,6 +9,7 @@ use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, service::Interceptor, transport::Server};
 
 use crate::{
+    clock::Clock,
     generated::{
         JwtBundlesRequest, JwtBundlesResponse, Jwtsvid, JwtsvidRequest, JwtsvidResponse,
         ValidateJwtsvidRequest, ValidateJwtsvidResponse, X509BundlesRequest, X509BundlesResponse, X509svid,
@@ -278,7 +278,7 @@ impl<S: SvidSource> SpiffeWorkloadApi for Workload<S> {
         let refuse = |fault: JwtFault| Status::invalid_argument(fault.to_string());
         let unverified = Unverified::parse(&svid).map_err(refuse)?;
         let bundle = self.bundle().await?;
-        let now = (self.clock)().0;
+        let now = (self.clock)();
         let svid = unverified.verify(&bundle.keys, &bundle.domain, &audience, now).map_err(refuse)?;
         let claims = svid.claims().clone().into_iter().map(|(name, value)| (name, proto(value)));
         Ok(Response::new(ValidateJwtsvidResponse {

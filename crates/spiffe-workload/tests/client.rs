@@ -9,12 +9,11 @@ use std::{
     time::Duration,
 };
 
-use attested_tls::clock;
 use issuer::{DOMAIN, Issuer};
 use spiffe::{
     JwtSource, JwtSvid, TrustDomain, WorkloadApiClient, WorkloadApiError, X509Source, cert::Certificate,
 };
-use spiffe_workload::{ListenError, Listener, Peers, serve};
+use spiffe_workload::{ListenError, Listener, Peers, clock, serve};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_stream::StreamExt;
@@ -120,7 +119,7 @@ async fn a_public_client_gets_and_verifies_jwt_svids() {
 async fn a_jwt_svid_that_is_not_good_here_is_refused() {
     let served = Served::start(&[3600]).await;
     let client = served.client().await;
-    let now = (clock::system())().0;
+    let now = (clock::system())();
     let token = |id: &str, expires| served.issuer.token(id, &["db".into()], expires);
     let good = token(&format!("spiffe://{DOMAIN}/guest/kata"), now + 300);
     client.validate_jwt_token("db", &good).await.unwrap();

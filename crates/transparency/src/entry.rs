@@ -248,6 +248,22 @@ pub enum Fact {
         /// Which.
         resources: Vec<Commitment>,
     },
+    /// A statement about reference values counts from now on, as far as the manifest lets it.
+    ReferenceAdded {
+        /// Who brought it.
+        user: String,
+        /// Its bytes.
+        statement: Digest,
+        /// Who signed it, by the manifest's names.
+        signers: Names,
+    },
+    /// A statement about reference values counts no more.
+    ReferenceRemoved {
+        /// Who took it away.
+        user: String,
+        /// Its bytes.
+        statement: Digest,
+    },
 }
 
 /// 32 bytes, in hexadecimal digits.

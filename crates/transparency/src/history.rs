@@ -178,7 +178,9 @@ impl History {
             | Fact::AnchorReset { .. }
             | Fact::ResourcesWritten { .. }
             | Fact::ResourcesDeleted { .. }
-            | Fact::ResourcesRead { .. } => {}
+            | Fact::ResourcesRead { .. }
+            | Fact::ReferenceAdded { .. }
+            | Fact::ReferenceRemoved { .. } => {}
             Fact::Founded { .. } | Fact::ManifestSet { .. } => return Err(Rule::Founding),
         }
         Ok(())

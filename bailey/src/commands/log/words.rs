@@ -92,6 +92,16 @@ fn sentence(fact: &Fact) -> String {
         Fact::ResourcesRead { user, resources } => {
             format!("{user} downloaded {}", counted(resources, "resource"))
         }
+        Fact::ReferenceAdded { user, statement, signers } => {
+            format!(
+                "{user} added statement {} about reference values, by {}",
+                short(statement),
+                names(signers)
+            )
+        }
+        Fact::ReferenceRemoved { user, statement } => {
+            format!("{user} removed statement {} about reference values", short(statement))
+        }
     }
 }
 

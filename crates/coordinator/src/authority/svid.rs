@@ -79,7 +79,7 @@ pub enum CsrFault {
 
 /// The key of a request, as SubjectPublicKeyInfo, if the request proves it. Names, extensions and attributes of the
 /// request are not looked at.
-pub(crate) fn requested_key(csr: &[u8]) -> Result<Vec<u8>, CsrFault> {
+pub fn requested_key(csr: &[u8]) -> Result<Vec<u8>, CsrFault> {
     if csr.len() > LONGEST_CSR {
         return Err(CsrFault::Malformed);
     }

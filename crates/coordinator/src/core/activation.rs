@@ -1,14 +1,17 @@
 //! Admitting Keeps as Marbles: what their Evidence must meet, and what they get.
 
-use appraisal::{Appraised, EmulatedRoot, Policy, ReferenceValue, SnpMinimum, TcbStatus, UnixTime};
+use appraisal::{
+    Appraised, EmulatedRoot, Policy, ReferenceValue, SnpMinimum, TcbStatus, TrustAnchor, UnixTime,
+};
 use attested_tls::{
     channel::{AttestedPeer, Expectations},
     claims::{Claims, KeepClaims},
     marble::MarbleIdentity,
 };
-use evidence::Platform;
+use evidence::{LaunchConfiguration, Platform};
 use manifest::{
-    AcceptedCode, Access, Infrastructure, Log, Manifest, Marble, Package, PlatformPolicy, Signer, Workload,
+    AcceptedCode, Access, Infrastructure, Log, Manifest, Marble, Package, PlatformPolicy, ReferenceTuple,
+    Signer, Workload,
 };
 use rustls::pki_types::CertificateDer;
 use serde_bytes::ByteArray;
@@ -18,7 +21,9 @@ use super::{
     Event, Mesh, Refusal, State,
     event::{self, Issued, Seat},
     instances::Delivered,
-    machine, render,
+    machine,
+    references::Known,
+    render,
     stored::Stored,
 };
 
@@ -67,21 +72,32 @@ pub struct Certified {
 }
 
 /// Policy and reference values for a Keep that offers Evidence of `platform` with these (unverified) claims.
-pub fn expectations(state: &State, platform: Platform, claims: &[u8]) -> Result<Expectations, Refusal> {
+pub fn expectations(
+    state: &State,
+    platform: Platform,
+    claims: &[u8],
+    now: UnixTime,
+) -> Result<Expectations, Refusal> {
     let claims = KeepClaims::from_bytes(claims)?;
     let mesh = state.running()?;
     let marble = marble(mesh.manifest(), &claims.marble)?;
-    accepted(mesh.epoch(), marble, platform)
+    accepted(mesh.known_references(now), mesh.epoch(), marble, platform)
 }
 
 /// Policy and reference values for a Marble of this epoch on `platform`.
-pub(super) fn accepted(epoch: u64, marble: &Marble, platform: Platform) -> Result<Expectations, Refusal> {
+pub(super) fn accepted(
+    known: Known<'_>,
+    epoch: u64,
+    marble: &Marble,
+    platform: Platform,
+) -> Result<Expectations, Refusal> {
     let label = format!("Marble {}, epoch {epoch}", marble.name);
-    accepted_as(&marble.package, label, platform, marble.name.as_str())
+    accepted_as(known, &marble.package, label, platform, marble.name.as_str())
 }
 
 /// Policy and reference values for a package on `platform`, under this label; `whose` says in a refusal who it is.
 pub(super) fn accepted_as(
+    known: Known<'_>,
     package: &Package,
     label: String,
     platform: Platform,
@@ -101,8 +117,24 @@ pub(super) fn accepted_as(
             .map(|measurement| ReferenceValue::program(label.clone(), platform, measurement.clone()))
             .collect(),
         AcceptedCode::Signer(signer) => vec![signed(label, platform, signer)],
+        AcceptedCode::Values(tuples) => {
+            tuples.iter().map(|it| tuple(&label, it)).collect::<Result<_, Refusal>>()?
+        }
+        AcceptedCode::References(stated) => known.values(&package.name, stated, platform)?,
     };
     Ok(Expectations { policy, measurements })
+}
+
+fn tuple(label: &str, tuple: &ReferenceTuple) -> Result<ReferenceValue, Refusal> {
+    let launched = tuple.launch_configuration.as_deref().map(LaunchConfiguration::new).transpose();
+    Ok(ReferenceValue {
+        label: label.to_owned(),
+        platform: tuple.platform,
+        measurement: tuple.measurement.clone(),
+        launch_configuration: launched.map_err(|error| Refusal::Internal(error.to_string()))?,
+        registers: tuple.registers.clone(),
+        minimum: tuple.minimum.clone(),
+    })
 }
 
 fn signed(label: String, platform: Platform, signer: &Signer) -> ReferenceValue {
@@ -139,6 +171,14 @@ pub(super) fn apply(policy: &mut Policy, wanted: &PlatformPolicy) -> Result<(), 
         microcode: minimum.microcode.unwrap_or(0),
     });
     policy.minimum.tcb_evaluation_data_number = wanted.minimum_tcb_evaluation_number;
+    for anchor in &wanted.trust_anchors {
+        let anchors = TrustAnchor::from_file_bytes("named in the manifest", anchor.as_bytes());
+        policy.trust_anchors.extend(anchors.map_err(|error| internal(&error))?);
+    }
+    if let Some(registers) = &wanted.registers {
+        policy.tpm.registers = registers.clone();
+    }
+    policy.azure.paravisors.extend(wanted.paravisors.iter().cloned());
     Ok(())
 }
 

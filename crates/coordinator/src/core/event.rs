@@ -207,6 +207,24 @@ pub enum Event {
     ResourceDeleted { user: String, path: ResourcePath, at: i64 },
     /// A user downloaded a resource of the broker. Nothing was changed by it.
     ResourceRead { user: String, path: ResourcePath, at: i64 },
+    /// A user brought a statement about reference values.
+    ReferenceAdded {
+        user: String,
+        /// Its exact bytes.
+        statement: ByteBuf,
+        /// Who signed it, by the manifest's names.
+        signers: Vec<String>,
+        /// Series and serial, where it has values.
+        series: Option<(String, u64)>,
+        at: i64,
+    },
+    /// A user took one away.
+    ReferenceRemoved {
+        user: String,
+        /// SHA-256 of its bytes.
+        id: ByteArray<32>,
+        at: i64,
+    },
 }
 
 /// Where an instance runs.

@@ -119,6 +119,14 @@ impl Entry {
             Event::ResourceDeleted { user, path, at } => {
                 (at, "Resource deleted", json!({ "user": user, "repository": path.repository() }))
             }
+            Event::ReferenceAdded { user, statement, signers, series, at } => {
+                let id = hex::encode(transparency::Digest::of(statement).0);
+                let details = json!({ "user": user, "statement": id, "signers": signers, "series": series });
+                (at, "Reference statement added", details)
+            }
+            Event::ReferenceRemoved { user, id, at } => {
+                (at, "Reference statement removed", json!({ "user": user, "statement": hex::encode(**id) }))
+            }
             Event::Founded { .. }
             | Event::ResourceRead { .. }
             | Event::Anchored { .. }

@@ -11,7 +11,9 @@ use serde_bytes::ByteArray;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::{Event, Mesh, Refusal, State, activation, event::Seat, machine, render, stored::Stored};
+use super::{
+    Event, Mesh, Refusal, State, activation, event::Seat, machine, references::Known, render, stored::Stored,
+};
 
 /// A native program that was appraised.
 pub struct NativePeer<'a> {
@@ -36,25 +38,30 @@ pub struct NativeActivation {
 }
 
 /// Policy and reference values for a program on `platform` that says to be this Marble.
-pub fn native_expectations(state: &State, platform: Platform, marble: &str) -> Result<Expectations, Refusal> {
+pub fn native_expectations(
+    state: &State,
+    platform: Platform,
+    marble: &str,
+    now: UnixTime,
+) -> Result<Expectations, Refusal> {
     let mesh = state.running()?;
-    accepted(mesh.manifest(), mesh.epoch(), platform, marble)
+    accepted(mesh.known_references(now), mesh.epoch(), platform, marble)
 }
 
 pub(super) fn accepted(
-    manifest: &Manifest,
+    known: Known<'_>,
     epoch: u64,
     platform: Platform,
     marble: &str,
 ) -> Result<Expectations, Refusal> {
-    let marble = activation::marble(manifest, marble)?;
+    let marble = activation::marble(known.manifest, marble)?;
     if marble.workload.is_some() {
         return Err(Refusal::Parameters {
             marble: marble.name.to_string(),
             reason: "a Keep runs it: it cannot join by MarbleRun's protocol".into(),
         });
     }
-    activation::accepted(epoch, marble, platform)
+    activation::accepted(known, epoch, marble, platform)
 }
 
 /// A native program's Marble, if the manifest lets one with this Evidence be it.

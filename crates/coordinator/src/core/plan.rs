@@ -13,7 +13,7 @@ use evidence::Evidence;
 use manifest::{Manifest, PackageUpdate, Plan, User};
 use serde::Serialize;
 
-use super::{Caller, Mesh, Refusal, State, activation, broker::policies, native, secrets};
+use super::{Caller, Mesh, Refusal, State, activation, broker::policies, native, references::Known, secrets};
 
 /// What an instance presented when it last activated or renewed.
 #[derive(Clone)]
@@ -99,7 +99,7 @@ impl Proposed {
                 *fleet.unrecorded.entry(marble.to_owned()).or_default() += 1;
                 continue;
             };
-            if let Err(codes) = self.admits(marble, &recorded, verifier, now) {
+            if let Err(codes) = self.admits(mesh, marble, &recorded, verifier, now) {
                 *refused.entry((marble.to_owned(), codes)).or_default() += 1;
             }
         }
@@ -110,6 +110,7 @@ impl Proposed {
 
     fn admits(
         &self,
+        mesh: &Mesh,
         marble: &str,
         recorded: &Recorded,
         verifier: &Verifier,
@@ -120,10 +121,11 @@ impl Proposed {
         let platform = Evidence::parse(&recorded.presented.evidence).map_err(|_| malformed())?.platform();
         let claims = recorded.claims.as_deref().map(KeepClaims::from_bytes).transpose();
         let claims = claims.map_err(|error| refusal(error.into()))?;
+        let known = Known { references: mesh.references(), manifest: &self.manifest, now };
         let expectations = match &claims {
             Some(_) => activation::marble(&self.manifest, marble)
-                .and_then(|marble| activation::accepted(self.epoch, marble, platform)),
-            None => native::accepted(&self.manifest, self.epoch, platform, marble),
+                .and_then(|marble| activation::accepted(known, self.epoch, marble, platform)),
+            None => native::accepted(known, self.epoch, platform, marble),
         };
         let expectations = expectations.map_err(refusal)?;
         let appraised = recorded.presented.appraise_again(

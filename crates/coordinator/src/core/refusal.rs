@@ -414,6 +414,76 @@ pub enum Refusal {
     /// A key for images that is none, or that did not do it.
     #[error(transparent)]
     ImageKey(image_keys::KekError),
+    /// A statement about reference values that is not believed.
+    #[error("the statement is refused: {0}")]
+    Statement(reference_statements::Refused),
+    /// A signer of reference values with whose key or trust root nothing could be verified.
+    #[error("signer {signer:?} of reference values could verify nothing: {reason}")]
+    ReferenceSigner {
+        /// Which.
+        signer: String,
+        /// Why.
+        reason: String,
+    },
+    /// A trust root older than the one in force.
+    #[error(
+        "the trust root of {} would be an older one, or another of the same version: give the newest, with a greater \
+         `Version`",
+        signers.join(", ")
+    )]
+    TrustRootRolledBack {
+        /// Whose.
+        signers: Vec<String>,
+    },
+    /// A statement that is there.
+    #[error("statement {id} was added before")]
+    ReferenceKnown {
+        /// Its name.
+        id: String,
+    },
+    /// A statement that is not.
+    #[error("there is no statement {id}")]
+    UnknownReference {
+        /// Its name.
+        id: String,
+    },
+    /// An old statement, brought again.
+    #[error(
+        "signer {signer:?} has said something newer in series {series:?}: serial {newest} was seen, and this has {serial}"
+    )]
+    ReferenceRolledBack {
+        /// Whose word.
+        signer: String,
+        /// In which series.
+        series: String,
+        /// Of the statement.
+        serial: u64,
+        /// What was seen.
+        newest: u64,
+    },
+    /// More than is kept.
+    #[error("{statements} statements of {bytes} bytes together are kept at most: remove some")]
+    TooManyReferences {
+        /// How many.
+        statements: usize,
+        /// Of them all.
+        bytes: usize,
+    },
+    /// No statement says what a package is.
+    #[error(
+        "no statement of series {series:?} by {threshold} of its signers says now what package {package:?} is on {platform}: \
+         add one with `bailey reference add`; `bailey reference list` shows why those that there are do not count"
+    )]
+    NoReferences {
+        /// Which package.
+        package: String,
+        /// Its series.
+        series: String,
+        /// Where.
+        platform: Platform,
+        /// How many signers it takes.
+        threshold: usize,
+    },
 }
 
 impl From<AuthorityError> for Refusal {
@@ -493,6 +563,14 @@ impl Refusal {
             Self::ResourcePath => "RESOURCE_PATH_MALFORMED",
             Self::Svid(fault) => fault.code(),
             Self::ImageKey(_) => "IMAGE_KEY",
+            Self::Statement(refused) => refused.code(),
+            Self::ReferenceSigner { .. } => "REFERENCE_SIGNER_UNUSABLE",
+            Self::TrustRootRolledBack { .. } => "TRUST_ROOT_ROLLED_BACK",
+            Self::ReferenceKnown { .. } => "REFERENCE_KNOWN",
+            Self::UnknownReference { .. } => "REFERENCE_UNKNOWN",
+            Self::ReferenceRolledBack { .. } => "REFERENCE_ROLLED_BACK",
+            Self::TooManyReferences { .. } => "REFERENCES_FULL",
+            Self::NoReferences { .. } => "REFERENCES_MISSING",
         }
     }
 

@@ -21,6 +21,7 @@ use super::{
     event::{Epoch, SealedAuthority},
     history::Entry,
     instances::{Activated, Instances},
+    references::References,
     resources::{ResourceVersion, Resources},
     revocation::{Readers, Revocations},
     rollback::Undo,
@@ -75,6 +76,7 @@ pub struct Mesh {
     policies: Policies,
     /// What signs attestation tokens, and what signed those that may still be good.
     signers: Signers,
+    references: References,
 }
 
 /// Marble, instance, name.
@@ -239,6 +241,7 @@ impl State {
                     resources: Resources::default(),
                     policies: Policies::default(),
                     signers: Signers::new(signer),
+                    references: References::default(),
                 };
                 mesh.replace(generated, at, |_| true);
                 self.mesh = Some(mesh);
@@ -354,6 +357,7 @@ impl State {
         mesh.instances = Instances::default();
         mesh.undo = None;
         if let Some(manifest) = manifest {
+            mesh.references.forget_verified();
             (mesh.manifest, mesh.policies) = (manifest, Policies::default());
         }
         Ok(())
@@ -411,8 +415,13 @@ impl State {
     /// How much there is that grows: instances, secrets, counters, lines of the update log.
     pub fn size(&self) -> usize {
         let of = |mesh: &Mesh| {
-            let grown =
-                [mesh.secrets.len(), mesh.revocations.len(), mesh.readers.len(), mesh.resources.len()];
+            let grown = [
+                mesh.secrets.len(),
+                mesh.revocations.len(),
+                mesh.readers.len(),
+                mesh.resources.len(),
+                mesh.references.len(),
+            ];
             mesh.instances.len() + mesh.counters.size() + mesh.history.len() + grown.iter().sum::<usize>()
         };
         self.mesh.as_ref().map_or(0, of)
@@ -519,6 +528,10 @@ impl Mesh {
             }
             Event::ResourceDeleted { path, user: _, at: _ } => self.resources.remove(&path),
             Event::ResourceRead { .. } => {}
+            Event::ReferenceAdded { user, statement, signers, series, at } => {
+                self.references.added(statement.into_vec(), (user, at), &signers, series);
+            }
+            Event::ReferenceRemoved { user: _, id, at } => self.references.removed(&id, at),
             _ => return Err("an event that no mesh has".into()),
         }
         Ok(())
@@ -638,6 +651,11 @@ impl Mesh {
     /// What signs attestation tokens.
     pub fn signers(&self) -> &Signers {
         &self.signers
+    }
+
+    /// Statements about reference values.
+    pub fn references(&self) -> &References {
+        &self.references
     }
 
     /// What was delivered to machines.

@@ -12,7 +12,7 @@ use spiffe_workload::{
 };
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::{Caller, Mesh, Refusal, State, activation};
+use super::{Caller, Mesh, Refusal, State, activation, broker::guest::Guest};
 use crate::authority::{CsrFault, SvidRole, requested_key};
 
 /// What of a request for an SVID is not right.
@@ -24,6 +24,17 @@ pub enum SvidFault {
     /// The audiences.
     #[error("a JWT-SVID is for 1 to {MOST_AUDIENCES} audiences of 1 to {LONGEST_AUDIENCE} bytes each")]
     Audiences,
+    /// A guest that was appraised under another manifest, or too long ago.
+    #[error("the guest was appraised under another manifest, or too long ago")]
+    Over,
+    /// A guest that is no package by its Evidence.
+    #[error("the guest's Evidence proves no package, so it has no SPIFFE ID")]
+    Nobody,
+    /// A guest that is more than any guest is.
+    #[error(
+        "the guest's Evidence meets more than {MOST_IDS} packages: have fewer with the same measurements"
+    )]
+    TooMany,
 }
 
 impl SvidFault {
@@ -34,9 +45,17 @@ impl SvidFault {
             Self::Csr(CsrFault::Key) => "CSR_KEY_REFUSED",
             Self::Csr(CsrFault::Signature) => "CSR_SIGNATURE_INVALID",
             Self::Audiences => "AUDIENCES_REFUSED",
+            Self::Over => "ATTESTATION_OVER",
+            Self::Nobody => "PACKAGE_NOT_PROVEN",
+            Self::TooMany => "PACKAGES_TOO_MANY",
         }
     }
 }
+
+/// How many IDs one holder has, at most.
+const MOST_IDS: usize = 64;
+/// How long after its appraisal what a guest was issued may last.
+const GUEST_LIFETIME: i64 = 60 * 60;
 
 /// Who has SPIFFE identities, as it was proven: the only way to SVIDs.
 #[derive(Debug, Clone)]
@@ -64,6 +83,31 @@ impl Holder {
             kind: "marble",
             emulated: identity.emulated,
             until: UnixTime(parsed.validity().not_after.timestamp()),
+        })
+    }
+
+    /// A guest, by the packages that its Evidence meets, in their order; what it is issued ends within an hour of its
+    /// appraisal. CoCo's sample proves no package, whatever policies let it pass as.
+    pub fn guest(state: &State, guest: &Guest, now: UnixTime) -> Result<Self, Refusal> {
+        let mesh = state.running()?;
+        let in_force = guest.epoch() == mesh.epoch() && *guest.manifest() == mesh.manifest().digest();
+        if !in_force || now >= guest.expires() {
+            return Err(Refusal::Svid(SvidFault::Over));
+        }
+        if guest.platform().is_none() || guest.packages().is_empty() {
+            return Err(Refusal::Svid(SvidFault::Nobody));
+        }
+        if guest.packages().len() > MOST_IDS {
+            return Err(Refusal::Svid(SvidFault::TooMany));
+        }
+        let domain = domain(state)?;
+        let id =
+            |package: &manifest::PackageName| SpiffeId::new(domain.clone(), &["guest", package.as_str()]);
+        Ok(Self {
+            ids: guest.packages().iter().map(id).collect::<Result<_, _>>().map_err(internal)?,
+            kind: "guest",
+            emulated: guest.emulated(),
+            until: UnixTime(guest.attested_at().0.saturating_add(GUEST_LIFETIME)),
         })
     }
 

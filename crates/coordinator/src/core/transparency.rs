@@ -472,6 +472,18 @@ fn facts(event: &Event, before: &State) -> (i64, Vec<Fact>) {
             let resources = log.commitments([path.uri().as_str()]);
             (*at, vec![Fact::ResourcesRead { user: user.clone(), resources }])
         }
+        Event::ReferenceAdded { user, statement, at, signers, series: _ } => {
+            let added = Fact::ReferenceAdded {
+                user: user.clone(),
+                statement: Digest::of(statement),
+                signers: signers.iter().collect(),
+            };
+            (*at, vec![added])
+        }
+        Event::ReferenceRemoved { user, id, at } => {
+            let statement = Digest(id.into_array());
+            (*at, vec![Fact::ReferenceRemoved { user: user.clone(), statement }])
+        }
     }
 }
 

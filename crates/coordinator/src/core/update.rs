@@ -17,7 +17,7 @@ use super::{
     broker::policies,
     event,
     keys::{Need, NewKeys, Undecided},
-    recovery, secrets,
+    recovery, references, secrets,
     state::Pending,
 };
 
@@ -61,6 +61,11 @@ pub fn update(
     if choices.no_way_back {
         return Err(Refusal::NoWayBack.into());
     }
+    if !choices.trust_roots.is_empty() {
+        let signers = choices.trust_roots.iter().map(ToString::to_string).collect();
+        return Err(Refusal::TrustRootRolledBack { signers }.into());
+    }
+    references::signers(&manifest)?;
     let pending = Pending {
         digest: manifest.digest(),
         bytes: Arc::new(bytes.to_vec()),

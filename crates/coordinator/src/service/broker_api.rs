@@ -9,6 +9,7 @@ mod failure;
 mod keys;
 mod resource;
 mod sessions;
+mod svid;
 mod unwrap;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
@@ -53,6 +54,9 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
         .route("/kbs/v0/resource/{*path}", get(resource::read))
         .merge(keys::routes())
         .route("/kbs/v0/unwrap-key", post(unwrap::packet))
+        .route("/kbs/v0/svid/x509", post(svid::x509))
+        .route("/kbs/v0/svid/jwt", post(svid::jwt))
+        .route("/kbs/v0/svid/bundle", get(svid::bundle))
         .fallback(|| async { Failure::path() })
         .method_not_allowed_fallback(|| async { Failure::method() })
         .with_state(coordinator)

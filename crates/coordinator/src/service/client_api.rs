@@ -8,6 +8,7 @@ mod plan;
 mod policies;
 mod reads;
 mod recovery;
+mod references;
 mod rehearsal;
 mod resources;
 mod secrets;
@@ -105,6 +106,8 @@ fn router(coordinator: Arc<Coordinator>) -> Router {
         .route("/api/v3/svid/jwt", post(svid::jwt))
         .route("/api/v3/svid/bundle", get(svid::bundle))
         .route("/api/v3/broker/wrap", post(wrap::wrap))
+        .route("/api/v3/references", get(references::list).post(references::add))
+        .route("/api/v3/references/{id}", get(references::statement).delete(references::remove))
         .route("/livez", get(reads::live))
         .route("/readyz", get(reads::ready))
         .fallback(|| async {
@@ -184,6 +187,7 @@ fn caller(coordinator: &Coordinator, request: &axum::extract::Request) -> Result
 fn is_decision(method: &str, path: &str, refused: bool) -> bool {
     let health = matches!(path, "/livez" | "/readyz");
     let named = path.ends_with("/secrets") || path.ends_with("/instances") || path.contains("/broker/");
+    let named = named || path.contains("/references");
     let open = method == "GET" && !named;
     !health && (refused || !open)
 }

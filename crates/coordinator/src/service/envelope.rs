@@ -100,6 +100,13 @@ impl IntoResponse for Refusal {
             Refusal::ResourceChanged { .. } | Refusal::ResourceWithoutValue => StatusCode::CONFLICT,
             Refusal::ResourceRefused { .. } | Refusal::ImageKey(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Refusal::ResourcePath | Refusal::RecordMalformed { .. } => StatusCode::BAD_REQUEST,
+            Refusal::Statement(_)
+            | Refusal::ReferenceSigner { .. }
+            | Refusal::TrustRootRolledBack { .. }
+            | Refusal::ReferenceRolledBack { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Refusal::ReferenceKnown { .. } | Refusal::TooManyReferences { .. } => StatusCode::CONFLICT,
+            Refusal::UnknownReference { .. } => StatusCode::NOT_FOUND,
+            Refusal::NoReferences { .. } => StatusCode::FORBIDDEN,
         };
         failure(status, self.code(), &self.to_string(), self.details())
     }

@@ -231,8 +231,9 @@ fn appraise(
     let evidence = Evidence::parse(without_header(&request.quote)).map_err(|error| {
         NotActivated::new(denied(&format_args!("invalid quote: {error}")), "EVIDENCE_MALFORMED")
     })?;
-    let expectations = core::native_expectations(state, evidence.platform(), &request.marble_type)
-        .map_err(|refusal| NotActivated::new(denied(&refusal), refusal.code()))?;
+    let expectations =
+        core::native_expectations(state, evidence.platform(), &request.marble_type, (coordinator.clock)())
+            .map_err(|refusal| NotActivated::new(denied(&refusal), refusal.code()))?;
     let mut covered = [0; 64];
     covered[..32].copy_from_slice(&sha256(certificate));
     let reference =

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use appraisal::binding::Role;
+use appraisal::{UnixTime, binding::Role};
 use attested_tls::{
     channel::{self, Attested, AttestedPeer, ChannelError, ClaimsRefused, Expectations, Party, PeerPolicy},
     claims::{Claims, KeepClaims},
@@ -83,7 +83,8 @@ async fn connection(
         }
     };
     let epoch = open.as_ref().and_then(|state| state.mesh()).map_or(0, core::Mesh::epoch);
-    let keeps = open.clone().map(|state| Policy { state, claimed: OnceLock::new() });
+    let keeps =
+        open.clone().map(|state| Policy { state, claimed: OnceLock::new(), now: (coordinator.clock)() });
     let replicas = coordinator.replicas.is_some().then(|| ReplicaPolicy {
         coordinator: coordinator.clone(),
         state: open,
@@ -123,6 +124,7 @@ struct Policy {
     state: Arc<State>,
     /// The Marble that the peer says it is, before anything of it is verified.
     claimed: OnceLock<String>,
+    now: UnixTime,
 }
 
 impl PeerPolicy for Policy {
@@ -134,7 +136,7 @@ impl PeerPolicy for Policy {
         if let Ok(claims) = KeepClaims::from_bytes(claims) {
             let _ = self.claimed.set(claims.marble);
         }
-        core::expectations(&self.state, platform, claims)
+        core::expectations(&self.state, platform, claims, self.now)
             .map_err(|refusal| ClaimsRefused { code: refusal.code(), reason: refusal.to_string() })
     }
 }

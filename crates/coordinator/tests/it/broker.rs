@@ -49,7 +49,38 @@ impl Answer {
     }
 }
 
-/// One request to the broker on a connection of its own.
+pub type Sender = hyper::client::conn::http1::SendRequest<Full<Bytes>>;
+
+/// A connection to the broker.
+pub async fn connect(running: &Running) -> Sender {
+    let config = unverified_client(None, clock::fixed(NOW)).unwrap();
+    let stream = TcpStream::connect(running.broker).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let stream = TlsConnector::from(config).connect("localhost".try_into().unwrap(), stream).await.unwrap();
+    let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+/// One request on a connection that is there.
+pub async fn ask(
+    sender: &mut Sender,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Bytes>,
+) -> Result<Answer, hyper::Error> {
+    let mut request = Request::builder().method(method).uri(path).header("host", "localhost");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    sender.ready().await?;
+    let response = sender.send_request(request.body(Full::new(body.into())).unwrap()).await?;
+    let (status, headers) = (response.status(), response.headers().clone());
+    Ok(Answer { status, headers, body: response.into_body().collect().await?.to_bytes().to_vec() })
+}
+
+/// One request on a connection of its own.
 pub async fn call(
     running: &Running,
     method: Method,
@@ -57,18 +88,7 @@ pub async fn call(
     headers: &[(&str, &str)],
     body: impl Into<Bytes>,
 ) -> Answer {
-    let config = unverified_client(None, clock::fixed(NOW)).unwrap();
-    let stream = TcpStream::connect(running.broker).await.unwrap();
-    let stream = TlsConnector::from(config).connect("localhost".try_into().unwrap(), stream).await.unwrap();
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-    tokio::spawn(connection);
-    let mut request = Request::builder().method(method).uri(path).header("host", "localhost");
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    let response = sender.send_request(request.body(Full::new(body.into())).unwrap()).await.unwrap();
-    let (status, headers) = (response.status(), response.headers().clone());
-    Answer { status, headers, body: response.into_body().collect().await.unwrap().to_bytes().to_vec() }
+    ask(&mut connect(running).await, method, path, headers, body).await.unwrap()
 }
 
 pub async fn auth(running: &Running, version: &str, tee: Tee) -> Answer {

@@ -64,7 +64,7 @@ fn nothing_happens_without_a_manifest() {
     assert_eq!(code(write_secrets(&state, &caller, upload("question", "YQ=="), NOW)), "MANIFEST_NOT_SET");
     assert_eq!(code(read_secrets(&state, &caller, &["question".into()], NOW)), "MANIFEST_NOT_SET");
     let peer = peer(&with, "tally", TALLY);
-    assert_eq!(code(expectations(&state, Platform::Snp, &peer.claims)), "MANIFEST_NOT_SET");
+    assert_eq!(code(expectations(&state, Platform::Snp, &peer.claims, NOW)), "MANIFEST_NOT_SET");
     assert_eq!(code(activate(&state, &peer, 0, NOW)), "MANIFEST_NOT_SET");
     assert_eq!(code(renew(&state, &peer, 0, NOW)), "MANIFEST_NOT_SET");
 }
@@ -76,7 +76,7 @@ fn claims(peer: &AttestedPeer) -> &[u8] {
 #[test]
 fn claims_must_parse_and_name_a_marble() {
     let state = running();
-    assert_eq!(code(expectations(&state, Platform::Snp, b"nonsense")), "CLAIMS_MALFORMED");
+    assert_eq!(code(expectations(&state, Platform::Snp, b"nonsense", NOW)), "CLAIMS_MALFORMED");
     let mut peer = peer(&state, "tally", TALLY);
     let refused = attest(&state, &keep_on(Platform::Snp), &people().stranger, "nobody", TALLY);
     assert_eq!(code(refused), "MARBLE_UNKNOWN");
@@ -84,7 +84,7 @@ fn claims_must_parse_and_name_a_marble() {
     let refused = attest(&state, &keep_on(Platform::Snp), &people().stranger, "Tally", TALLY);
     assert_eq!(code(refused), "MARBLE_UNKNOWN");
     peer.claims.push(0);
-    assert_eq!(code(expectations(&state, Platform::Snp, claims(&peer))), "CLAIMS_MALFORMED");
+    assert_eq!(code(expectations(&state, Platform::Snp, claims(&peer), NOW)), "CLAIMS_MALFORMED");
     assert_eq!(code(activate(&state, &peer, 1, NOW)), "CLAIMS_MALFORMED");
 }
 
@@ -103,7 +103,7 @@ fn platform_must_be_one_that_the_manifest_lists() {
 fn expectations_are_the_manifests() {
     let state = running();
     let peer = peer(&state, "tally", TALLY);
-    let expected = expectations(&state, Platform::Snp, &peer.claims).unwrap();
+    let expected = expectations(&state, Platform::Snp, &peer.claims, NOW).unwrap();
     assert_eq!(expected.measurements.len(), 1);
     assert_eq!(expected.measurements[0].measurement.as_ref(), Some(keep_on(Platform::Snp).measurement()));
     assert_eq!(expected.policy.emulated_roots.len(), 1, "of this platform only");
@@ -112,7 +112,7 @@ fn expectations_are_the_manifests() {
     strict["Platforms"]["Snp"] = json!({});
     let state = founded();
     let event = set(&state, &strict).unwrap();
-    let expected = expectations(&step(state, event), Platform::Snp, &peer.claims).unwrap();
+    let expected = expectations(&step(state, event), Platform::Snp, &peer.claims, NOW).unwrap();
     assert!(expected.policy.emulated_roots.is_empty());
 }
 

@@ -3,6 +3,7 @@
 use std::{
     io,
     net::SocketAddr,
+    path::PathBuf,
     sync::{Arc, Mutex, OnceLock},
 };
 
@@ -127,17 +128,23 @@ impl Running {
 
     /// A coordinator that tells its host what happens.
     pub async fn start_telling(code: &[u8], directory: TempDir, telemetry: TelemetryHints) -> Self {
-        Self::start_with(code, directory, telemetry, None, None).await
+        Self::start_with(code, directory, telemetry, None, None, None).await
     }
 
     /// A coordinator that shares its state with others.
     pub async fn replica(code: &[u8], directory: TempDir, etcd: EtcdHints) -> Self {
-        Self::start_with(code, directory, TelemetryHints::default(), Some(etcd), None).await
+        Self::start_with(code, directory, TelemetryHints::default(), Some(etcd), None, None).await
     }
 
     /// A coordinator whose state a TPM anchors.
     pub async fn start_anchored(code: &[u8], directory: TempDir, tpm: tpm_anchor::Address) -> Self {
-        Self::start_with(code, directory, TelemetryHints::default(), None, Some(tpm)).await
+        Self::start_with(code, directory, TelemetryHints::default(), None, Some(tpm), None).await
+    }
+
+    /// A coordinator whose host has a library for PKCS #11.
+    pub async fn start_with_tokens(library: PathBuf) -> Self {
+        let (code, folder) = (b"bailey-coordinator", tempfile::tempdir().unwrap());
+        Self::start_with(code, folder, TelemetryHints::default(), None, None, Some(library)).await
     }
 
     async fn start_with(
@@ -146,6 +153,7 @@ impl Running {
         telemetry: TelemetryHints,
         etcd: Option<EtcdHints>,
         tpm: Option<tpm_anchor::Address>,
+        pkcs11_library: Option<PathBuf>,
     ) -> Self {
         logs();
         let configuration = CoordinatorConfiguration {
@@ -163,12 +171,16 @@ impl Running {
         std::fs::create_dir_all(&endorsements).unwrap();
         let sgx = testkit::tee::machine().endorsements(Platform::Sgx).to_bytes();
         std::fs::write(endorsements.join("sgx.cbor"), sgx).unwrap();
+        // Of the machines that guests of the broker run on.
+        let snp = testkit::tee::machine().endorsements(Platform::Snp).to_bytes();
+        std::fs::write(endorsements.join("snp.cbor"), snp).unwrap();
         let hints = HostHints {
             state: directory.path().into(),
             endorsements: vec![endorsements],
             telemetry,
             etcd,
             tpm,
+            pkcs11_library,
             ..HostHints::default()
         };
         let coordinator = Coordinator::open(tee.clone(), configuration, &hints, clock::fixed(NOW)).unwrap();

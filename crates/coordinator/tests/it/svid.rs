@@ -2,7 +2,6 @@
 
 use appraisal::UnixTime;
 use attested_tls::{
-    clock,
     key::TeeKey,
     marble::{IDENTITY_OID, MarbleIdentity},
 };
@@ -27,7 +26,7 @@ use rustls::{
 use serde_json::{Value, json};
 use spiffe::WorkloadApiClient;
 use spiffe_workload::{
-    Listener, MarbleSource, Peers, SvidSource,
+    Listener, MarbleSource, Peers, SvidSource, clock,
     jwt::{JwtFault, JwtKeys, Unverified},
     serve,
     wire::{X509Answer, X509Request},
@@ -53,7 +52,7 @@ fn tally(state: State) -> (State, Caller, [u8; 32]) {
     (state, Caller::by_certificate(activation.certified.chain[0].to_vec()), peer.key.0)
 }
 
-fn csr(params: CertificateParams) -> (Vec<u8>, Vec<u8>) {
+pub fn csr(params: CertificateParams) -> (Vec<u8>, Vec<u8>) {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
     (params.serialize_request(&key).unwrap().der().to_vec(), key.subject_public_key_info())
 }
@@ -68,7 +67,7 @@ fn chain(answer: &X509Answer) -> Vec<CertificateDer<'static>> {
 }
 
 /// Whether a client with this chain is let in by who trusts `root` and nothing else, as MarbleRun's Marbles do.
-fn admitted(chain: &[CertificateDer<'_>], root: &[u8], now: UnixTime) -> bool {
+pub fn admitted(chain: &[CertificateDer<'_>], root: &[u8], now: UnixTime) -> bool {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from(root.to_vec())).unwrap();
     let provider = rustls::crypto::aws_lc_rs::default_provider().into();
@@ -292,14 +291,14 @@ async fn a_native_program_serves_its_identity_to_a_public_spiffe_client() {
             &env["MARBLE_PREDEFINED_MARBLE_CERTIFICATE_CHAIN"],
             &env["MARBLE_PREDEFINED_PRIVATE_KEY"],
             &env["MARBLE_PREDEFINED_COORDINATOR_ROOT_CA"],
-            clock::fixed(NOW),
+            clock::fixed(NOW.0),
         )
         .unwrap()
     };
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("api.sock");
     let listener = Listener::unix(&path, Peers::SameUser).unwrap();
-    tokio::spawn(serve(source(), listener, clock::fixed(NOW), std::future::pending()));
+    tokio::spawn(serve(source(), listener, clock::fixed(NOW.0), std::future::pending()));
 
     let domain = source().bundle().await.unwrap().trust_domain;
     let id = format!("spiffe://{domain}/marble/native");

@@ -156,7 +156,7 @@ pub fn attest(
         configuration: ByteArray::new([0; 32]),
     };
     let claims = claims.to_bytes();
-    let expectations = core::expectations(state, attester::Tee::platform(tee), &claims)?;
+    let expectations = core::expectations(state, attester::Tee::platform(tee), &claims, NOW)?;
     let nonce = [5; 32];
     let statement = Statement::issue(tee, Role::Keep, key.digest(), &nonce, claims).unwrap();
     let appraised = statement

@@ -24,7 +24,7 @@ use crate::eventlog::EventLog;
 use crate::tpm::Blob;
 use crate::{Evidence, MAX_EVIDENCE, Malformed, Platform};
 
-pub(crate) use snp::recognises as recognises_snp;
+pub(crate) use snp::{read as read_snp, recognises as recognises_snp};
 
 const FORMAT: &str = "CoCo evidence";
 
@@ -37,7 +37,7 @@ pub fn read(platform: Platform, json: &[u8]) -> Result<Conveyed, Malformed> {
         return Err(Malformed::too_long(FORMAT, "length", 0, 2 * MAX_EVIDENCE, json.len()));
     }
     let conveyed = match platform {
-        Platform::Snp => read_snp(json)?,
+        Platform::Snp => snp::read(json)?,
         Platform::Sgx | Platform::Tdx => wire::<WireQuote>(json)?.read()?,
         Platform::Cca => wire::<WireToken>(json)?.read()?,
         Platform::AzureSnp | Platform::AzureTdx | Platform::Tpm | Platform::Nvidia => {
@@ -81,7 +81,7 @@ pub fn write_with_log(evidence: &[u8], endorsements: &[u8], log: Option<&[u8]>) 
         },
     };
     match parsed {
-        Evidence::Snp(report) => json(&snp::Wire::of(&report, evidence, endorsements)?),
+        Evidence::Snp(report) => snp::write(&report, evidence, endorsements),
         Evidence::Tdx(_) => {
             json(&WireQuote { quote: text(evidence), cc_eventlog: log.map(text), endorsements })
         }
@@ -114,18 +114,6 @@ fn wire<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<T, Malformed> {
 
 fn alone(evidence: Evidence) -> Conveyed {
     Conveyed { evidence: vec![(String::new(), evidence)], ..Conveyed::default() }
-}
-
-/// The report by its members, or as it is in base64 or as an array.
-pub(crate) fn read_snp(json: &[u8]) -> Result<Conveyed, Malformed> {
-    match wire::<snp::Either>(json)?.attestation_report {
-        snp::Given::Members(_) => wire::<snp::Wire>(json)?.read(),
-        snp::Given::Whole(report) => {
-            let mut conveyed = alone(Evidence::parse(&report.base64("attestation_report")?)?);
-            conveyed.stapled = wire::<snp::Stapled>(json)?.read()?;
-            Ok(conveyed)
-        }
-    }
 }
 
 #[derive(Serialize, Deserialize)]

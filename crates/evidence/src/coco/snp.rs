@@ -4,8 +4,9 @@
 //! Bytes that AMD reserves have no member. They are zero in all real reports; where they were not, the bytes built
 //! here are others than those signed, and an appraisal finds the signature wrong.
 
-use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 
 use super::{FORMAT, alone};
 use crate::conveyed::{Conveyed, certificate_entries};
@@ -16,43 +17,49 @@ use crate::{Evidence, Malformed};
 /// A certificate table has the certificates of one chain, and some other entries.
 const MAX_CERTIFICATES: usize = 16;
 
-/// Whether JSON looks like a report by its members: cheap, and no promise that it can be parsed.
+/// Whether JSON looks like a report by its members, or as an array: cheap, and no promise that it can be parsed.
 pub(crate) fn recognises(bytes: &[u8]) -> bool {
-    matches!(
-        serde_json::from_slice(bytes),
-        Ok(Either { attestation_report: Given::Members(_) | Given::Whole(Blob::Bytes(_)) })
-    )
+    #[derive(Deserialize)]
+    struct Outer<'a> {
+        #[serde(borrow)]
+        attestation_report: &'a RawValue,
+    }
+    bytes.first() == Some(&b'{')
+        && serde_json::from_slice::<Outer<'_>>(bytes)
+            .is_ok_and(|outer| outer.attestation_report.get().starts_with(['{', '[']))
 }
 
-/// Which of the forms it is.
-#[derive(Deserialize)]
-pub(super) struct Either {
-    pub(super) attestation_report: Given,
+pub(crate) fn read(json: &[u8]) -> Result<Conveyed, Malformed> {
+    let wire: Wire<&RawValue> = super::wire(json)?;
+    let report = wire.attestation_report.get().as_bytes();
+    let bytes = match report.first() {
+        Some(b'{') => super::wire::<Members>(report)?.bytes()?,
+        _ => super::wire::<Blob>(report)?.base64("attestation_report")?,
+    };
+    let mut conveyed = alone(Evidence::Snp(Box::new(Report::parse(&bytes)?)));
+    conveyed.stapled = wire.stapled()?;
+    Ok(conveyed)
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-pub(super) enum Given {
-    Members(Version),
-    Whole(Blob),
-}
-
-/// Enough to tell a report by its members.
-#[derive(Deserialize)]
-pub(super) struct Version {
-    #[serde(rename = "version")]
-    _version: IgnoredAny,
+/// As the crate writes it today. `bytes` are those that the report came in: certificates may follow it.
+pub(super) fn write(report: &Report, bytes: &[u8], endorsements: Option<Blob>) -> Result<String, Malformed> {
+    let table = bytes.get(REPORT_LENGTH..).filter(|table| !table.is_empty()).and_then(certificate_entries);
+    let chain = table.map(|table| {
+        let entry = |(guid, data)| Certificate { cert_type: CertType::of(guid), data: Blob::Bytes(data) };
+        table.into_iter().map(entry).collect()
+    });
+    let bytes = bytes.get(..REPORT_LENGTH).unwrap_or_default();
+    let members = Members::of(report, bytes)?;
+    if members.bytes()? != bytes {
+        let expected = "zeros in what AMD reserves, for which the JSON has no member";
+        return Err(Malformed::unsupported(FORMAT, "attestation_report", 0, expected, "others"));
+    }
+    super::json(&Wire { attestation_report: members, cert_chain: chain, endorsements })
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct Wire {
-    attestation_report: Members,
-    #[serde(flatten)]
-    stapled: Stapled,
-}
-
-#[derive(Serialize, Deserialize)]
-pub(super) struct Stapled {
+struct Wire<R> {
+    attestation_report: R,
     #[serde(default)]
     cert_chain: Option<Vec<Certificate>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -128,32 +135,29 @@ struct Members {
     cpuid_step: Option<u8>,
     chip_id: Array<64>,
     committed_tcb: Tcb,
-    #[serde(flatten)]
-    firmware: Firmware,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    current: Option<FirmwareVersion>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    committed: Option<FirmwareVersion>,
+    // Before version 5 of the crate, each number by itself.
+    #[serde(default, skip_serializing)]
+    current_build: Option<u8>,
+    #[serde(default, skip_serializing)]
+    current_minor: Option<u8>,
+    #[serde(default, skip_serializing)]
+    current_major: Option<u8>,
+    #[serde(default, skip_serializing)]
+    committed_build: Option<u8>,
+    #[serde(default, skip_serializing)]
+    committed_minor: Option<u8>,
+    #[serde(default, skip_serializing)]
+    committed_major: Option<u8>,
     launch_tcb: Tcb,
     #[serde(default)]
     launch_mit_vector: Option<u64>,
     #[serde(default)]
     current_mit_vector: Option<u64>,
     signature: Signature,
-}
-
-/// As members of their own, or, before version 5 of the crate, each number by itself.
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum Firmware {
-    Versions {
-        current: FirmwareVersion,
-        committed: FirmwareVersion,
-    },
-    Numbers {
-        current_build: u8,
-        current_minor: u8,
-        current_major: u8,
-        committed_build: u8,
-        committed_minor: u8,
-        committed_major: u8,
-    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -231,34 +235,8 @@ impl<'de, const N: usize> Deserialize<'de> for Array<N> {
     }
 }
 
-impl Wire {
-    pub(super) fn read(self) -> Result<Conveyed, Malformed> {
-        let report = Report::parse(&self.attestation_report.bytes())?;
-        let mut conveyed = alone(Evidence::Snp(Box::new(report)));
-        conveyed.stapled = self.stapled.read()?;
-        Ok(conveyed)
-    }
-
-    /// As the crate writes it today. `bytes` are those that the report came in: certificates may follow it.
-    pub(super) fn of(report: &Report, bytes: &[u8], endorsements: Option<Blob>) -> Result<Self, Malformed> {
-        let table =
-            bytes.get(REPORT_LENGTH..).filter(|table| !table.is_empty()).and_then(certificate_entries);
-        let chain = table.map(|table| {
-            let entry = |(guid, data)| Certificate { cert_type: CertType::of(guid), data: Blob::Bytes(data) };
-            table.into_iter().map(entry).collect()
-        });
-        let bytes = bytes.get(..REPORT_LENGTH).unwrap_or_default();
-        let members = Members::of(report, bytes)?;
-        if members.bytes() != bytes {
-            let expected = "zeros in what AMD reserves, for which the JSON has no member";
-            return Err(Malformed::unsupported(FORMAT, "attestation_report", 0, expected, "others"));
-        }
-        Ok(Self { attestation_report: members, stapled: Stapled { cert_chain: chain, endorsements } })
-    }
-}
-
-impl Stapled {
-    pub(super) fn read(self) -> Result<Vec<Vec<u8>>, Malformed> {
+impl<R> Wire<R> {
+    fn stapled(self) -> Result<Vec<Vec<u8>>, Malformed> {
         let chain = self.cert_chain.unwrap_or_default();
         if chain.len() > MAX_CERTIFICATES {
             let seen = format!("{} entries", chain.len());
@@ -275,7 +253,11 @@ impl Stapled {
 
 impl Members {
     /// The report as the firmware gave it (AMD 56860, table "ATTESTATION_REPORT").
-    fn bytes(&self) -> Vec<u8> {
+    fn bytes(&self) -> Result<Vec<u8>, Malformed> {
+        let numbers = [self.current_build, self.current_minor, self.current_major];
+        let current = firmware(self.current.as_ref(), numbers)?;
+        let numbers = [self.committed_build, self.committed_minor, self.committed_major];
+        let committed = firmware(self.committed.as_ref(), numbers)?;
         let mut bytes = Vec::with_capacity(REPORT_LENGTH);
         let mut put = |part: &[u8]| bytes.extend_from_slice(part);
         put(&self.version.to_le_bytes());
@@ -302,7 +284,6 @@ impl Members {
         put(&[0; 21]);
         put(&self.chip_id.0);
         put(&self.committed_tcb.bytes());
-        let [current, committed] = self.firmware.bytes();
         put(&current);
         put(&[0]);
         put(&committed);
@@ -314,7 +295,7 @@ impl Members {
         put(&self.signature.r.0);
         put(&self.signature.s.0);
         put(&[0; 368]);
-        bytes
+        Ok(bytes)
     }
 
     fn of(report: &Report, bytes: &[u8]) -> Result<Self, Malformed> {
@@ -353,10 +334,14 @@ impl Members {
             cpuid_step: body.cpuid.map(|cpuid| cpuid.stepping),
             chip_id: Array(body.chip_id),
             committed_tcb: Tcb::of(body.committed_tcb, is_turin),
-            firmware: Firmware::Versions {
-                current: version(body.current_firmware),
-                committed: version(body.committed_firmware),
-            },
+            current: Some(version(body.current_firmware)),
+            committed: Some(version(body.committed_firmware)),
+            current_build: None,
+            current_minor: None,
+            current_major: None,
+            committed_build: None,
+            committed_minor: None,
+            committed_major: None,
             launch_tcb: Tcb::of(body.launch_tcb, is_turin),
             launch_mit_vector: body.launch_mitigations,
             current_mit_vector: body.current_mitigations,
@@ -365,24 +350,14 @@ impl Members {
     }
 }
 
-impl Firmware {
-    /// Current and committed: build, minor, major.
-    fn bytes(&self) -> [[u8; 3]; 2] {
-        match self {
-            Self::Versions { current, committed } => {
-                [current, committed].map(|version| [version.build, version.minor, version.major])
-            }
-            Self::Numbers {
-                current_build,
-                current_minor,
-                current_major,
-                committed_build,
-                committed_minor,
-                committed_major,
-            } => [
-                [*current_build, *current_minor, *current_major],
-                [*committed_build, *committed_minor, *committed_major],
-            ],
+/// Build, minor, major, given in one of the ways.
+fn firmware(version: Option<&FirmwareVersion>, numbers: [Option<u8>; 3]) -> Result<[u8; 3], Malformed> {
+    match (version, numbers) {
+        (Some(version), [None, None, None]) => Ok([version.build, version.minor, version.major]),
+        (None, [Some(build), Some(minor), Some(major)]) => Ok([build, minor, major]),
+        _ => {
+            let expected = "current and committed, or their numbers";
+            Err(Malformed::value(FORMAT, "current, committed", 0, expected, "neither, or both"))
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::{error::Error, fmt::Display, io, net::SocketAddr, path::Path};
 
 use attester::AttesterError;
+use image_keys::grpc::ListenError;
 
 use crate::{
     GuestError,
@@ -81,6 +82,31 @@ impl Failure {
     pub(super) fn not_loopback(address: SocketAddr) -> Self {
         let remedy = "choose an address like 127.0.0.1:8006: whoever reaches it gets this guest's secrets";
         Self::said(format!("{address} is not an address of loopback"), remedy)
+    }
+
+    pub(super) fn key_provider(error: ListenError) -> Self {
+        let remedy = "choose an address of loopback that nobody listens on, such as 127.0.0.1:50000";
+        Self { remedy: Some(remedy.into()), ..Self::new(&error) }
+    }
+
+    pub(super) fn workload_api(error: spiffe_workload::ListenError) -> Self {
+        let remedy = "choose a socket in a folder of your own, such as /run/bailey/spiffe.sock, or an address of loopback";
+        Self { remedy: Some(remedy.into()), ..Self::new(&error) }
+    }
+
+    pub(super) fn no_place() -> Self {
+        Self { exit_code: 2, ..Self::said("nothing says where to listen", "give --socket or --listen") }
+    }
+
+    pub(super) fn no_marble(variable: &str) -> Self {
+        let remedy =
+            "start it from a program that was activated by the coordinator, and leave it those variables";
+        Self::said(format!("this is no Marble: {variable} is not in the environment"), remedy)
+    }
+
+    pub(super) fn marble(error: spiffe_workload::MarbleSourceError) -> Self {
+        let remedy = "give the coordinator's client API as HOST:PORT, and the Marble's credentials as they were delivered";
+        Self { remedy: Some(remedy.into()), ..Self::new(&error) }
     }
 
     pub(super) fn file(path: &Path, error: io::Error) -> Self {

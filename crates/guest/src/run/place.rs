@@ -52,7 +52,7 @@ impl Place {
     pub fn create() -> Result<Self, PlaceError> {
         let mut random = [0; 16];
         rand::fill(&mut random).map_err(|_| PlaceError::NoMemory)?;
-        let name = format!("bailey-secrets-{:032x}", u128::from_be_bytes(random));
+        let name = format!("bailey-secrets-{:032x}-{}", u128::from_be_bytes(random), std::process::id());
         for parent in IN_MEMORY {
             let folder = Path::new(parent).join(&name);
             if in_memory(Path::new(parent)) && fs::DirBuilder::new().mode(0o700).create(&folder).is_ok() {

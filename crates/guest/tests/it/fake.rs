@@ -57,6 +57,8 @@ pub struct State {
     pub attestations: Vec<Attestation>,
     sessions: BTreeMap<String, Session>,
     pub resources: BTreeMap<String, Vec<u8>>,
+    /// What it unwraps of any packet.
+    unwrapped: Option<Vec<u8>>,
     /// For requests whose path contains the text: the next of their faults.
     faults: Vec<(&'static str, VecDeque<Fault>)>,
 }
@@ -111,6 +113,11 @@ impl Fake {
 
     pub fn put(&self, path: &str, value: &[u8]) {
         self.state(|state| state.resources.insert(path.to_owned(), value.to_vec()));
+    }
+
+    /// From now on it unwraps packets, and this is in them.
+    pub fn unwraps(&self, options: &[u8]) {
+        self.state(|state| state.unwrapped = Some(options.to_vec()));
     }
 
     /// The next answers to requests for what contains `path` go wrong so.
@@ -210,6 +217,10 @@ impl Fake {
         match path.strip_prefix("/kbs/v0/") {
             Some("auth") => self.challenge(body),
             Some("attest") => self.appraise(headers, body),
+            Some("unwrap-key") => {
+                let unwrapped = self.state(|state| state.unwrapped.clone());
+                self.released(unwrapped.as_ref(), headers)
+            }
             Some(rest) => {
                 self.release(instead.or(rest.strip_prefix("resource/")).unwrap_or_default(), headers)
             }
@@ -260,6 +271,11 @@ impl Fake {
     }
 
     fn release(&self, path: &str, headers: &hyper::HeaderMap) -> Response<Full<Bytes>> {
+        let value = self.state(|state| state.resources.get(path).cloned());
+        self.released(value.as_ref(), headers)
+    }
+
+    fn released(&self, value: Option<&Vec<u8>>, headers: &hyper::HeaderMap) -> Response<Full<Bytes>> {
         self.state(|state| {
             let bearer = headers.get("authorization").and_then(|value| value.to_str().ok());
             let of_token = bearer.and_then(|value| {
@@ -269,7 +285,7 @@ impl Fake {
             let Some(key) = session.and_then(|session| session.key.as_ref()) else {
                 return error(401, "TokenNotFound");
             };
-            match state.resources.get(path) {
+            match value {
                 None => error(404, "PolicyDeny"),
                 Some(value) => {
                     let jwe = key.encrypt(value).expect("encrypted");

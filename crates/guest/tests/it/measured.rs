@@ -33,6 +33,11 @@ impl Switched {
         Self { stop, directory, serving }
     }
 
+    /// The same machine, for what runs in this process.
+    pub fn machine(&self) -> vendor::Platform {
+        vendor::Platform::open(self.directory.path(), time::OffsetDateTime::now_utc()).expect("the platform")
+    }
+
     pub fn socket(&self) -> PathBuf {
         control::socket_path(self.directory.path())
     }
@@ -70,7 +75,7 @@ impl Drop for Switched {
     }
 }
 
-fn program() -> &'static Path {
+pub fn program() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_bailey-guest"))
 }
 

@@ -141,6 +141,35 @@ async fn signals_are_passed_on_and_told() {
 }
 
 #[tokio::test]
+async fn a_signal_before_the_command_runs_leaves_no_file_behind() {
+    let site = Site::new().await;
+    site.fake.faults("none", [crate::fake::Fault::Silence]);
+    let folders = || {
+        std::fs::read_dir("/dev/shm")
+            .into_iter()
+            .flatten()
+            .chain(std::fs::read_dir("/run").into_iter().flatten())
+    };
+    let ours = |pid: u32| {
+        let secrets = folders()
+            .filter_map(Result::ok)
+            .filter(|entry| entry.file_name().to_string_lossy().ends_with(&format!("-{pid}")));
+        secrets.count()
+    };
+    let files = ["--file", "a=kbs:///default/password/db", "--file", "b=kbs:///default/password/none"];
+    let mut child = site.start("run", &[&files[..], &["--", "/bin/true"]].concat());
+    let number = child.id().expect("running");
+    while site.fake.asked("none") == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(ours(number), 1, "the first secret is there");
+    let pid = rustix::process::Pid::from_raw(number as i32).expect("a number");
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("sent");
+    assert_eq!(child.wait().await.expect("ended").code(), Some(128 + 15));
+    assert_eq!(ours(number), 0, "and is gone");
+}
+
+#[tokio::test]
 async fn s24_dangerous_names_and_failures_before_the_start_have_codes_of_their_own() {
     let site = Site::new().await;
     for name in ["LD_PRELOAD", "PATH", "BASH_ENV"] {

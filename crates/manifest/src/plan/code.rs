@@ -79,6 +79,8 @@ fn codes(package: &Package) -> BTreeSet<(evidence::Platform, String)> {
             AcceptedCode::Signer(Signer { id, product, security_version: _ }) => {
                 vec![format!("product {product} of signer {id}")]
             }
+            AcceptedCode::Values(tuples) => tuples.iter().map(|tuple| format!("code with {tuple}")).collect(),
+            AcceptedCode::References(stated) => vec![super::references::words(stated)],
         };
         let platform = *platform;
         codes.into_iter().map(move |code| (platform, code))
@@ -94,6 +96,9 @@ fn policy(before: &PlatformPolicy, after: &PlatformPolicy) -> Vec<(Effect, Strin
         minimum_tcb_evaluation_number,
         denied_families,
         emulated_roots,
+        trust_anchors,
+        registers,
+        paravisors,
     } = after;
     let mut found = Vec::new();
     for (is_new, status) in differences(&before.accepted_tcb_statuses, accepted_tcb_statuses) {
@@ -127,6 +132,21 @@ fn policy(before: &PlatformPolicy, after: &PlatformPolicy) -> Vec<(Effect, Strin
         found.push((opens_if(is_new), format!("an emulated platform is {now}")));
     }
     debug_assert_eq!(hashes(after).len(), emulated_roots.len(), "no root is named twice");
+    let anchors = |anchors: &[String]| anchors.iter().cloned().collect::<BTreeSet<_>>();
+    for (is_new, _) in differences(&anchors(&before.trust_anchors), &anchors(trust_anchors)) {
+        let now = if is_new { "now" } else { "no longer" };
+        found.push((opens_if(is_new), format!("a trust anchor is {now} accepted")));
+    }
+    // None means the strict default, 0 to 7.
+    let quoted = |registers: &Option<BTreeSet<u8>>| registers.clone().unwrap_or_else(|| (0..=7).collect());
+    for (is_new, register) in differences(&quoted(&before.registers), &quoted(registers)) {
+        let need = if is_new { "must be quoted" } else { "need not be quoted" };
+        found.push((opens_if(!is_new), format!("register {register} {need} now")));
+    }
+    for (is_new, paravisor) in differences(&before.paravisors, paravisors) {
+        let now = if is_new { "now" } else { "no longer" };
+        found.push((opens_if(is_new), format!("paravisor {paravisor} is {now} believed")));
+    }
     found
 }
 

@@ -273,6 +273,18 @@ fn roles_name_repositories_and_what_may_be_done_there() {
     refused("/Roles/statements", references, &["Roles.statements.ResourceNames NOT_APPLICABLE"]);
 }
 
+#[test]
+fn the_page_about_resources_has_a_manifest() {
+    let page = include_str!("../../../../docs/broker-resources.md");
+    let example = page.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next());
+    let example =
+        example.expect("an example").replace("<measurement>", &long()).replace("<digest>", &"ab".repeat(48));
+    let manifest = Manifest::parse(example.as_bytes()).unwrap_or_else(|faults| panic!("{faults}\n{example}"));
+    let broker = manifest.broker().expect("a broker");
+    assert_eq!(broker.declared(&path("default/image/app")).expect("a resource").usage, Use::Unwrap);
+    assert_eq!(broker.declared(&path("default/key/db")).expect("a resource").policy.name.as_str(), "pods");
+}
+
 /// Mark and words of what a change of the broker's section does.
 fn told(old: &Value, new: &Value) -> Vec<String> {
     let plan = plan(&good(old), &good(new), |_| true);

@@ -142,7 +142,8 @@ fn platform_policies_fit_their_vendor() {
             json!(4_294_967_296_u64),
             "Platforms.Tdx.MinimumTcbEvaluationNumber INVALID_VALUE",
         ),
-        ("/Platforms/Cca", json!({}), "Platforms.Cca UNKNOWN_FIELD"),
+        ("/Platforms/Cca", json!({}), "Platforms.Cca.TrustAnchors MISSING"),
+        ("/Platforms/Nitro", json!({}), "Platforms.Nitro UNKNOWN_FIELD"),
     ] {
         refused(keeps(), pointer, value, &[expected]);
     }

@@ -113,7 +113,10 @@ pub(crate) fn encrypt(to: &PublicKey, version: Version, plaintext: &[u8]) -> Res
     rand::fill(&mut *content_key).map_err(|_| Invalid::Key("no randomness"))?;
     let (header, encrypted_key) = wrap_to(&to.kind, &content_key)?;
     let (protected, aad) = match form {
-        Form::Standard => (encode(&header), encode(&header)),
+        Form::Standard => {
+            let protected = encode(header);
+            (protected.clone(), protected)
+        }
         Form::Old => (header, String::new()),
     };
     let mut iv = [0; IV];

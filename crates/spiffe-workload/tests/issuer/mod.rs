@@ -5,7 +5,6 @@ use std::sync::{
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-use attested_tls::clock;
 use aws_lc_rs::{
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _},
@@ -20,7 +19,7 @@ use rcgen::{
 };
 use serde_json::json;
 use spiffe_workload::{
-    SourceError, SvidSource,
+    SourceError, SvidSource, clock,
     jwt::{JwtKey, JwtKeys},
     wire::{BundleWire, JwtAnswer, JwtWire, X509Answer, X509Wire},
 };
@@ -108,7 +107,7 @@ impl SvidSource for Issuer {
         let last = self.0.lifetimes.last().unwrap();
         let lifetime = *self.0.lifetimes.get(asked).unwrap_or(last);
         let svid = |id: String| {
-            let now = OffsetDateTime::from_unix_timestamp((clock::system())().0).unwrap();
+            let now = OffsetDateTime::from_unix_timestamp((clock::system())()).unwrap();
             let mut params = CertificateParams::default();
             (params.not_before, params.not_after) =
                 (now - Duration::MINUTE, now + Duration::seconds(lifetime));
@@ -133,7 +132,7 @@ impl SvidSource for Issuer {
 
     async fn jwt(&self, audiences: &[String]) -> Result<JwtAnswer, SourceError> {
         self.admitted()?;
-        let expires = (clock::system())().0 + 300;
+        let expires = (clock::system())() + 300;
         let svid = |id: String| JwtWire { token: self.token(&id, audiences, expires), id };
         Ok(JwtAnswer { svids: self.ids().into_iter().map(svid).collect() })
     }

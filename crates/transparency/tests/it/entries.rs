@@ -168,9 +168,11 @@ fn a_whole_story_holds() {
         Fact::RecoveryRehearsed { holders: names(&["h"]) },
         Fact::ReplicaJoined { replica: digest(7), platform: "tdx".into(), machine: None },
         Fact::AnchorReset { holders: names(&["h"]), records: 7 },
+        Fact::ReferenceAdded { user: "ann".into(), statement: digest(8), signers: names(&["release"]) },
+        Fact::ReferenceRemoved { user: "ann".into(), statement: digest(8) },
     ];
     let history = replay(&facts).unwrap();
-    assert_eq!((history.size, history.epoch), (14, 3));
+    assert_eq!((history.size, history.epoch), (16, 3));
     assert_eq!((history.key, history.root), (Some(digest(12)), Some(digest(11))));
     assert_eq!(history.manifest, Some(digest(5)));
     assert!(history.origin.ends_with(&digest(1).to_string()));

@@ -101,7 +101,7 @@ pub fn admit(
     }
     let mut admitted: Option<Admitted> = None;
     let mut refused: Vec<(usize, NotAdmitted)> = Vec::new();
-    for (package, expectations) in candidates(mesh, &here, &primary.evidence)? {
+    for (package, expectations) in candidates(mesh, &here, &primary.evidence, now)? {
         match be(mesh, verifier, package, expectations, (primary, devices), now) {
             Ok(one) => match &mut admitted {
                 None => admitted = Some(one),
@@ -119,11 +119,21 @@ fn candidates<'m>(
     mesh: &Mesh,
     packages: &[&'m Package],
     evidence: &Evidence,
+    now: UnixTime,
 ) -> Result<Vec<(&'m Package, Expectations)>, NotAdmitted> {
     let seen = evidence.measurement();
     let mut expected = Vec::new();
+    let mut unstated = None;
     for package in packages {
-        expected.push((*package, expectations(mesh, package, evidence.platform())?));
+        match expectations(mesh, package, evidence.platform(), now) {
+            Ok(expectations) => expected.push((*package, expectations)),
+            // Nobody states now what this package is: a guest may be another all the same.
+            Err(refusal @ Refusal::NoReferences { .. }) => unstated = Some(refusal),
+            Err(refusal) => return Err(refusal.into()),
+        }
+    }
+    if let Some(refusal) = unstated.filter(|_| expected.is_empty()) {
+        return Err(refusal.into());
     }
     let may_be = |(_, expectations): &(&Package, Expectations)| {
         let mut values = expectations.measurements.iter();
@@ -135,9 +145,14 @@ fn candidates<'m>(
     Ok(expected)
 }
 
-fn expectations(mesh: &Mesh, package: &Package, platform: Platform) -> Result<Expectations, Refusal> {
+fn expectations(
+    mesh: &Mesh,
+    package: &Package,
+    platform: Platform,
+    now: UnixTime,
+) -> Result<Expectations, Refusal> {
     let label = format!("Guest of package {}, epoch {}", package.name, mesh.epoch());
-    activation::accepted_as(package, label, platform, package.name.as_str())
+    activation::accepted_as(mesh.known_references(now), package, label, platform, package.name.as_str())
 }
 
 /// Of several refusals all verdicts, and the words of the one that came closest.
@@ -169,7 +184,7 @@ fn be(
     activation::infrastructure_of(mesh.manifest(), package.name.as_str(), &appraised)
         .map_err(|refusal| on(package, primary, &appraised, refusal))?;
     let devices = devices.iter().map(|device| {
-        let expected = expectations(mesh, package, device.evidence.platform());
+        let expected = expectations(mesh, package, device.evidence.platform(), now);
         meets(verifier, package, device, expected.map_err(|refusal| (1, refusal.into()))?, now)
     });
     let devices = devices.collect::<Result<_, _>>()?;

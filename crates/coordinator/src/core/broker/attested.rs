@@ -58,6 +58,7 @@ pub fn attested(
             init_data: init_data.map(proven).transpose()?,
             claims: Arc::new(claims),
             key: attestation.runtime_data.tee_pubkey.clone(),
+            version: attestation.version(),
             epoch: mesh.epoch(),
             manifest: mesh.manifest().digest(),
             attested: now,

@@ -110,8 +110,7 @@ pub fn check(
 }
 
 fn given(mesh: &Mesh, policy: &Value) -> Result<ReleasePolicy, Faults> {
-    let check = |text: &str| policies::compile(text).map(drop);
-    ReleasePolicy::parse(policy.to_string().as_bytes(), mesh.manifest(), &check)
+    ReleasePolicy::parse(policy.to_string().as_bytes(), mesh.manifest(), &policy_rego::Release::check)
 }
 
 /// The policies of the manifest in force, for anybody whom it names: the manifest is public.

@@ -78,6 +78,8 @@ pub struct Particulars {
     pub claims: Arc<Value>,
     /// The key that its Evidence covers.
     pub key: rcar::PublicKey,
+    /// The protocol's version that it speaks: old clients read another JWE.
+    pub version: rcar::Version,
     /// By whose manifest it was appraised.
     pub epoch: u64,
     /// That manifest.
@@ -112,6 +114,7 @@ impl Guest {
             init_data: self.of.init_data.clone(),
             claims: Cow::Borrowed(&self.of.claims),
             key: Cow::Borrowed(self.of.key.to_json()),
+            version: self.of.version.to_string(),
             epoch: self.of.epoch,
             manifest: self.of.manifest,
             attested: self.of.attested.0,
@@ -135,6 +138,7 @@ impl Guest {
             init_data: kept.init_data,
             claims: Arc::new(kept.claims.into_owned()),
             key: rcar::PublicKey::from_value(kept.key.into_owned()).ok()?,
+            version: kept.version.parse().ok()?,
             epoch: kept.epoch,
             manifest: kept.manifest,
             attested: UnixTime(kept.attested),
@@ -155,6 +159,8 @@ impl Guest {
             init_data: about.init_data.as_ref().map(|digest| digest.parse()).transpose().ok()?,
             claims: Arc::new(token.claims().clone()),
             key: rcar::PublicKey::from_value(Value::Object(token.key().clone())).ok()?,
+            // Those who show tokens are not as old as the first clients, which have cookies alone.
+            version: rcar::Version::NEWEST,
             epoch: mesh.epoch,
             manifest: mesh.manifest.parse().ok()?,
             attested: about.attested,
@@ -203,6 +209,14 @@ impl Guest {
         &self.of.key
     }
 
+    /// Encrypts to the key that its Evidence covers, in the form that clients of its version read.
+    ///
+    /// # Errors
+    /// [`rcar::Invalid`], which does not happen: the key was checked when it came.
+    pub fn encrypt(&self, plaintext: &[u8]) -> Result<rcar::Jwe, rcar::Invalid> {
+        self.of.key.encrypt_for(self.of.version, plaintext)
+    }
+
     /// By whose manifest it was appraised.
     pub fn epoch(&self) -> u64 {
         self.of.epoch
@@ -235,6 +249,7 @@ struct Kept<'a> {
     init_data: Option<InitDataDigest>,
     claims: Cow<'a, Value>,
     key: Cow<'a, Value>,
+    version: String,
     epoch: u64,
     manifest: ManifestDigest,
     attested: i64,

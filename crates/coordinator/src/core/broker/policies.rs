@@ -7,18 +7,11 @@ use std::{
 };
 
 use manifest::{Broker, Faults, Manifest, PolicyName};
-use policy_rego::{Limits, Release};
-
-/// What a policy may cost for each answer. It is asked with each release, so it has less time than one about a verdict;
-/// the claims of a guest with eight GPUs have 170 KiB.
-pub const LIMITS: Limits =
-    Limits { steps: 50_000, text: 32 * 1024, nodes: 2000, input: 512 * 1024, messages: 32, message: 512 };
+use policy_rego::Release;
 
 /// A manifest that is to come into force: whatever else is wrong with it, also its policies in Rego can be run.
 pub fn parse(bytes: &[u8]) -> Result<Manifest, Faults> {
-    Manifest::parse_checking(bytes, &|text| {
-        Release::new(text, LIMITS).map(drop).map_err(|error| error.to_string())
-    })
+    Manifest::parse_checking(bytes, &Release::check)
 }
 
 /// The policies in Rego of one manifest, compiled when the first is asked for. A copy costs nothing.
@@ -42,7 +35,7 @@ impl Policies {
 
 /// Compiles one policy.
 pub fn compile(text: &str) -> Compiled {
-    Release::new(text, LIMITS).map_err(|error| error.to_string())
+    Release::new(text, Release::LIMITS).map_err(|error| error.to_string())
 }
 
 impl fmt::Debug for Policies {

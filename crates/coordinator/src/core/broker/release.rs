@@ -9,16 +9,13 @@ use evidence::Platform;
 use manifest::{
     Broker, DeclaredResource, InitDataDigest, PackageName, ReleasePolicy, ResourcePath, SecretName, Use,
 };
-use policy_rego::{Answer, Claims, Fault, Request};
+use policy_rego::{Answer, Claims, Fault, Release, Request};
 use serde::Serialize;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::{
-    guest::Guest,
-    policies::{Compiled, LIMITS},
-};
-use crate::core::{Mesh, Refusal, State, Stored, resources, stored_at};
+use super::{guest::Guest, policies::Compiled};
+use crate::core::{Mesh, Refusal, State, Stored, references, resources, stored_at};
 
 /// One rule of a policy, and whether it holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -174,6 +171,7 @@ pub fn release(
     };
     let policy = found.policy();
     let mut checks = vec![in_force(mesh, guest), in_time(guest, now), usage(&found, wanted)];
+    checks.push(stated(mesh, guest, policy, now));
     if checks.iter().all(|check| check.holds) {
         let rego = mesh.policies().of(broker, &policy.name);
         checks.extend(examine(state, policy, rego.as_ref(), &Subject::from(guest), path));
@@ -293,6 +291,26 @@ fn in_time(guest: &Guest, now: UnixTime) -> Check {
     }
 }
 
+/// Code that is known by what others sign is that code only while they say so.
+fn stated(mesh: &Mesh, guest: &Guest, policy: &ReleasePolicy, now: UnixTime) -> Check {
+    let stands = |package: &&PackageName| match guest.platform() {
+        Some(platform) => references::stands(mesh, package, platform, guest.attested_at(), now),
+        // Sample Evidence proves no code.
+        None => true,
+    };
+    let named: Vec<_> = policy.packages.intersection(guest.packages()).collect();
+    let standing: Vec<_> = named.iter().copied().filter(stands).collect();
+    let both = ("reference values that still hold".to_owned(), list(&standing));
+    match named.is_empty() || !standing.is_empty() {
+        true => held("references", both),
+        false => {
+            let mend =
+                "a statement ended, was removed or replaced since the guest attested: it attests again";
+            broken("references", "REFERENCES_ENDED", both, mend)
+        }
+    }
+}
+
 fn usage(found: &Found<'_>, wanted: Use) -> Check {
     let granted = match found {
         Found::Declared(declared) => declared.usage,
@@ -404,7 +422,8 @@ pub(super) fn claims_of(rego: Option<&Compiled>, subject: &Subject<'_>, path: &R
         None => return invalid("the policy was not compiled".to_owned()),
     };
     let request = Request::resource([path.repository().as_str(), path.kind().as_str(), path.tag().as_str()]);
-    let asked = Claims::new(subject.claims, &LIMITS).and_then(|claims| policy.ask(&claims, &request));
+    let asked =
+        Claims::new(subject.claims, &Release::LIMITS).and_then(|claims| policy.ask(&claims, &request));
     match asked {
         Ok(Answer::Allowed) => held("rego", (expected(), "true".to_owned())),
         Ok(Answer::Denied { reasons }) => {

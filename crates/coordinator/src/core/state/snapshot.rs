@@ -24,7 +24,7 @@ use crate::core::{
     epoch,
     event::{Epoch, SealedAuthority},
     history::Entry,
-    instances,
+    instances, references,
     resources::{ResourceVersion, Resources},
     revocation::{self, Readers},
     rollback::Undo,
@@ -74,6 +74,7 @@ struct MeshRecord {
     resources: ResourcesRecord,
     /// What signed tokens in earlier epochs.
     past_signers: Vec<PastSigner>,
+    references: references::Record,
 }
 
 /// Paths with their versions, and the last number that was given.
@@ -167,6 +168,7 @@ fn mesh_record(mesh: &Mesh, identity: &IdentityKey) -> Result<MeshRecord, Refusa
         // Compiled anew from the manifest.
         policies: _,
         signers,
+        references,
     } = mesh;
     let optional = |secret: &Option<Zeroizing<[u8; 32]>>| secret.as_ref().map(|it| ByteArray::new(**it));
     Ok(MeshRecord {
@@ -207,6 +209,7 @@ fn mesh_record(mesh: &Mesh, identity: &IdentityKey) -> Result<MeshRecord, Refusa
         readers: readers.record(),
         resources: resources_record(resources),
         past_signers: signers.past().to_vec(),
+        references: references.record(),
     })
 }
 
@@ -253,6 +256,7 @@ fn mesh_of(record: MeshRecord, identity: &IdentityKey) -> Result<Mesh, String> {
         resources: Resources::new(record.resources.0, record.resources.1),
         policies: Policies::default(),
         signers: Signers::resume(signer, record.past_signers),
+        references: record.references.into(),
     })
 }
 

@@ -33,7 +33,7 @@ pub(super) enum Unread {
 /// What was read, and its share of the room.
 pub(super) struct Read {
     pub(super) bytes: Vec<u8>,
-    _room: Option<SemaphorePermit<'static>>,
+    room: Option<SemaphorePermit<'static>>,
 }
 
 pub(super) async fn read(body: Body) -> Result<Read, Unread> {
@@ -45,7 +45,7 @@ async fn within(patience: Duration, body: Body) -> Result<Read, Unread> {
 }
 
 async fn collect(mut body: Body) -> Result<Read, Unread> {
-    let mut read = Read { bytes: Vec::new(), _room: None };
+    let mut read = Read { bytes: Vec::new(), room: None };
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Unread::Broken)?;
         let Ok(data) = frame.into_data() else { continue };
@@ -57,7 +57,7 @@ async fn collect(mut body: Body) -> Result<Read, Unread> {
         if more > 0 {
             let more = u32::try_from(more).map_err(|_| Unread::TooLong)?;
             let room = ROOM.try_acquire_many(more).map_err(|_| Unread::Busy)?;
-            match &mut read._room {
+            match &mut read.room {
                 Some(held) => held.merge(room),
                 none => *none = Some(room),
             }

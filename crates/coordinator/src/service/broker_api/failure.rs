@@ -13,6 +13,7 @@ use crate::{
     core::{
         Refusal,
         broker::{guest::SessionId, session::BadTicket},
+        svid::SvidFault,
     },
     service::decision::RefusedWith,
 };
@@ -111,6 +112,23 @@ impl Failure {
     pub(super) fn denied(session: SessionId) -> Self {
         let detail = format!("access denied by policy (session {session}: the operator can see why)");
         Self::new(403, ErrorType::PolicyDeny, "RELEASE_REFUSED", detail)
+    }
+
+    /// A request for an SVID that is none, or from a guest that has no SPIFFE ID.
+    pub(super) fn svid(fault: SvidFault, session: SessionId) -> Self {
+        match fault {
+            SvidFault::Over => Self::session_over(),
+            SvidFault::Nobody | SvidFault::TooMany => Self { code: fault.code(), ..Self::denied(session) },
+            SvidFault::Csr(_) | SvidFault::Audiences => {
+                Self::new(400, ErrorType::SerdeError, fault.code(), fault.to_string())
+            }
+        }
+    }
+
+    /// A body that is not the object that is expected.
+    pub(super) fn object() -> Self {
+        let detail = "the body is not the JSON object that is expected here";
+        Self::new(400, ErrorType::SerdeError, "BODY_MALFORMED", detail)
     }
 
     /// A key that nothing can be encrypted to.

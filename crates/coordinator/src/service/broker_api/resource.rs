@@ -162,6 +162,6 @@ fn encrypted(
 ) -> Result<Response, Failure> {
     let mesh = state.mesh().ok_or_else(Failure::not_configured)?;
     let value = releasable.value(mesh, stored)?;
-    let jwe = guest.key().encrypt(&value).map_err(|_| Failure::jwe())?;
+    let jwe = guest.encrypt(&value).map_err(|_| Failure::jwe())?;
     Ok(Json(jwe.to_json()).into_response())
 }

@@ -102,7 +102,7 @@ impl Coordinator {
         };
         let guest = guest.clone();
         let answer = blocking(move || {
-            let jwe = guest.key().encrypt(&options).map_err(|_| Failure::jwe())?;
+            let jwe = guest.encrypt(&options).map_err(|_| Failure::jwe())?;
             Ok(Json(jwe.to_json()).into_response())
         });
         Ok(answer.await?)

@@ -247,11 +247,6 @@ impl Client {
         self.request(Method::PUT, path, Some(serde_json::to_vec(body)?)).await
     }
 
-    /// `DELETE`, and the data of the answer's envelope.
-    pub async fn delete(&self, path: &str) -> anyhow::Result<Value> {
-        self.request(Method::DELETE, path, None).await
-    }
-
     /// `POST` of what is no JSON, and the data of the answer's envelope.
     pub async fn post_text(&self, path: &str, body: Vec<u8>) -> anyhow::Result<Value> {
         self.request(Method::POST, path, Some(body)).await

@@ -305,7 +305,7 @@ async fn a_verifier_alone_is_believed_by_who_has_its_root_and_nothing_else() {
     let owner = &crate::world::people().owner;
     let answer = running.set_manifest(Some(owner), &passport().to_string()).await;
     assert_eq!(answer.status, 200, "{:?}", answer.json());
-    for platform in [Platform::Snp, Platform::Tdx, Platform::Sgx] {
+    for platform in [Platform::Tdx, Platform::Sgx] {
         let pod = Pod::on(platform);
         let token = token_of(&pod.attest(&running).await.1);
         let verified = relying_party(&root(&running).await, DATABASE).verify(&token, later(1)).unwrap();
@@ -321,7 +321,7 @@ async fn a_verifier_alone_is_believed_by_who_has_its_root_and_nothing_else() {
         assert_eq!(verified.claims()["submods"]["cpu0"]["ear.status"], "warning", "emulated");
     }
     // A guest that is no package gets none.
-    let (_, answer) = Pod { code: b"other code", ..Pod::on(Platform::Snp) }.attest(&running).await;
+    let (_, answer) = Pod { code: b"other code", ..Pod::on(Platform::Tdx) }.attest(&running).await;
     assert_eq!(answer.error(), (401, "AttestationError".into()));
     assert!(answer.json()["token"].is_null());
 }
@@ -373,7 +373,7 @@ async fn keys_are_published_where_openid_says() {
     let issuer = configuration["issuer"].as_str().unwrap();
     assert_eq!(issuer, coco::issuer_of(&root(&running).await));
 
-    let token = token_of(&Pod::on(Platform::Snp).attest(&running).await.1);
+    let token = token_of(&Pod::on(Platform::Tdx).attest(&running).await.1);
     let verifier = Verifier::with_jwks(&jwks.body, issuer, issuer).unwrap().emulation(Emulation::Accepted);
     assert!(verifier.verify(&token, later(1)).is_ok());
     // The private half is not among them.

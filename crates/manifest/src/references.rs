@@ -324,7 +324,7 @@ fn tuple(wire: &wire::ReferenceTuple, at: &Path<'_>, faults: &mut Collector<'_>)
     }
     let list = at.field("Registers");
     for (name, value) in &wire.registers {
-        let plain = value.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'a'..=b'z'));
+        let plain = value.bytes().all(|byte| byte.is_ascii_digit() || byte.is_ascii_lowercase());
         if !is_register(name) || value.is_empty() || value.len() > 256 || !plain {
             let message = format!("`{}` could never be equal", shown(value));
             let hint = "write digests in lower-case hexadecimal, under the names that verdicts show: `rtmr1`, `pcr7.sha256`";

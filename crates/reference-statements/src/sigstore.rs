@@ -130,7 +130,7 @@ impl Bundled {
             return None;
         }
         let first = entries.first()?;
-        let index = serde_json::to_value(&first.log_index).ok()?;
+        let index = serde_json::to_value(first.log_index).ok()?;
         let index = index.as_u64().or_else(|| index.as_str().and_then(|text| text.parse().ok()))?;
         Some(LogEntry { log: hex::encode(first.log_id.key_id.as_bytes()), index })
     }

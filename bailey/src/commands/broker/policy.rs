@@ -1,6 +1,6 @@
 //! `bailey broker policy`: which guests are given what, and dry runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args, Subcommand};
 use manifest::ResourcePath;
@@ -133,7 +133,7 @@ impl Show {
     }
 }
 
-fn document(file: &PathBuf) -> Outcome<Value> {
+fn document(file: &Path) -> Outcome<Value> {
     serde_json::from_slice(&read(file)?).malformed(format!("{} is not JSON", file.display()))
 }
 

@@ -243,7 +243,7 @@ fn snapshots_keep_the_keys_of_tokens() {
     let Event::ManifestSet { epoch, .. } = &set else { panic!() };
     let sealed = epoch.signer.as_ref().unwrap();
     assert!(SigningKey::from_pkcs8(&sealed.key).is_err());
-    assert!(!sealed.key.windows(8).any(|window| window == &[0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce]));
+    assert!(!sealed.key.windows(8).any(|window| window == [0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce]));
 }
 
 #[test]

@@ -181,7 +181,6 @@ impl Running {
             etcd,
             tpm,
             pkcs11_library,
-            ..HostHints::default()
         };
         let coordinator = Coordinator::open(tee.clone(), configuration, &hints, clock::fixed(NOW)).unwrap();
         let stop = CancellationToken::new();

@@ -117,7 +117,7 @@ async fn the_command_form_fails_in_words() {
         ("ann", wrap("kbs:///default/image/absent"), "RESOURCE_UNKNOWN"),
         ("ann", wrap("a-key"), "kbs:///REPOSITORY/TYPE/TAG"),
         ("ann", wrap("sample=true"), "everybody knows"),
-        ("ann", wrap("keypath=/nonexistent::keyid=kbs:///a/b/c"), "cannot be read"),
+        ("ann", wrap("keypath=/no-such-folder/key::keyid=kbs:///a/b/c"), "cannot be read"),
         ("ann", "{}".to_owned(), "`op`"),
         ("ann", String::new(), "JSON"),
         (

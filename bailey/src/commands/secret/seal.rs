@@ -97,7 +97,11 @@ impl Signer {
         let what = format!("{} is no key that seals", self.signing_key.display());
         let key = SigningKey::from_pkcs8(&file.pkcs8).malformed(what)?;
         if let Some(path) = &self.jwk {
-            identity::write(path, 0o644, &key.verifying_key().to_jwk())?;
+            let jwk = key.verifying_key().to_jwk();
+            // There already, where this is not the first secret of the key.
+            if !std::fs::read(path).is_ok_and(|seen| seen == jwk.as_bytes()) {
+                identity::write(path, 0o644, &jwk)?;
+            }
         }
         Ok(key)
     }

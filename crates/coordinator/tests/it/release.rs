@@ -57,7 +57,7 @@ pub fn under(manifest: &Value) -> State {
 pub fn kept(state: &State) -> Value {
     let mesh = state.mesh().unwrap();
     json!({
-        "platform": "snp", "emulated": false, "session": "0".repeat(32), "tee": "snp",
+        "platform": "snp", "emulated": false, "session": "0".repeat(32), "tee": "snp", "version": "0.4.0",
         "packages": ["kata"], "init_data": digest("ab"),
         "claims": {"submods": {"cpu0": {"ear.status": "affirming"}}},
         "key": PrivateKey::generate(KeyAlgorithm::EcdhP256).unwrap().public().to_json(),

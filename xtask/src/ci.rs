@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Seconds for each fuzz target in CI.
-const FUZZ_SECONDS: u32 = 4;
+const FUZZ_SECONDS: u32 = 2;
 
 /// Everything.
 pub fn all() -> Result<()> {

@@ -26,6 +26,16 @@ pub fn coordinator() -> Result<()> {
     run(cargo().current_dir(root()).args(["bench", "--locked", "-p", "coordinator", "--bench", "mesh"]))
 }
 
+/// `cargo xtask bench broker`: the protocol's keys, release policies, handshakes and reads.
+pub fn broker() -> Result<()> {
+    step("building for release and measuring the key broker");
+    let benches = [("rcar", "protocol"), ("policy-rego", "release"), ("coordinator", "broker")];
+    for (package, bench) in benches {
+        run(cargo().current_dir(root()).args(["bench", "--locked", "-p", package, "--bench", bench]))?;
+    }
+    Ok(())
+}
+
 /// Whether OpenSSL can be linked; installs it where that needs nobody's permission.
 fn openssl() -> bool {
     let present = || {

@@ -26,6 +26,7 @@ struct Arguments {
 enum Bench {
     Verify,
     Coordinator,
+    Broker,
 }
 
 #[derive(Subcommand)]
@@ -91,5 +92,6 @@ fn main() -> Result<()> {
         Command::Bench { which: None } => build::bench(),
         Command::Bench { which: Some(Bench::Verify) } => bench::verify(),
         Command::Bench { which: Some(Bench::Coordinator) } => bench::coordinator(),
+        Command::Bench { which: Some(Bench::Broker) } => bench::broker(),
     }
 }

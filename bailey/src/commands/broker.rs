@@ -81,7 +81,7 @@ impl Look {
             crate::say!("sample Evidence is accepted, which proves nothing");
         }
         crate::say!(
-            "{} release policies; tokens are valid for {} seconds; {} sessions are held",
+            "release policies: {}; tokens are valid for {} seconds; sessions held: {}",
             data["policies"],
             data["tokenSeconds"],
             data["sessions"]["held"]

@@ -83,6 +83,10 @@ pub fn addresses(up: &Running) -> Table {
         up.verified.verdict.platform().to_string(),
         up.mesh.endpoint().to_string(),
     ]);
+    if let Some(broker) = up.broker {
+        let address = format!("https://localhost:{}", broker.port());
+        table.add_row(["its key broker".to_owned(), up.verified.verdict.platform().to_string(), address]);
+    }
     for keep in &up.keeps {
         let address = format!("https://localhost:{}", keep.serving.address.port());
         table.add_row([format!("Marble {}", keep.marble), keep.platform.to_string(), address]);
@@ -102,7 +106,7 @@ fn addresses_json(up: &Running, root: &std::path::Path) -> serde_json::Value {
         })
         .collect();
     serde_json::json!({
-        "emulated": true, "coordinator": up.mesh.endpoint().to_string(), "root": root, "keeps": keeps,
+        "emulated": true, "coordinator": up.mesh.endpoint().to_string(), "broker": up.broker, "root": root, "keeps": keeps,
         "folder": up.machine.folder(), "host_agent_pid": up.machine.agent_pid(),
     })
 }

@@ -30,6 +30,7 @@ use aws_lc_rs::{
     rand::SystemRandom,
     signature::{self, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair},
 };
+use base64::{Engine, engine::general_purpose::STANDARD};
 use broker::{Pod, SECRET, ask, brokered, brokering, connect};
 use coordinator::core::{
     State, Stored,
@@ -76,7 +77,7 @@ fn brokering_state() -> State {
     let state = founded();
     let event = set(&state, &brokered()).unwrap();
     let state = step(state, event);
-    let uploads = upload("db", SECRET);
+    let uploads = upload("db", &STANDARD.encode(SECRET));
     let event = coordinator::core::write_secrets(&state, &caller(&people().writer), uploads, NOW).unwrap();
     step(state, event)
 }

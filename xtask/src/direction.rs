@@ -79,18 +79,7 @@ const ABSENCES: &[(&str, &[&str])] = &[
         &["endorsements", "coordinator", "keep", "host", "emulator", "bailey", "wasmtime", "axum", "redb"],
     ),
     ("keep", &["endorsements", "coordinator", "manifest", "host", "emulator", "bailey", "redb", "cryptoki"]),
-    (
-        "host",
-        &[
-            "endorsements",
-            "appraisal",
-            "attested-tls",
-            "coordinator",
-            "keep",
-            "manifest",
-            "wasmtime",
-        ],
-    ),
+    ("host", &["endorsements", "appraisal", "attested-tls", "coordinator", "keep", "manifest", "wasmtime"]),
     ("emulator", &["endorsements", "appraisal", "attested-tls", "coordinator", "keep", "host", "manifest"]),
     (
         "guest",

@@ -10,6 +10,7 @@ mod commit;
 mod connections;
 mod decision;
 mod envelope;
+mod https;
 mod log;
 mod making;
 mod marble_api;

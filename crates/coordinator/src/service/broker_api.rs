@@ -12,40 +12,22 @@ mod sessions;
 mod svid;
 mod unwrap;
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     Router,
-    body::Body,
     extract::State as Extracted,
-    http::{HeaderMap, Request, header},
+    http::{HeaderMap, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
-    service::TowerToHyperService,
-};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::watch,
-};
-use tokio_rustls::TlsAcceptor;
+use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
-use tower::Service;
 
 use self::failure::Failure;
 pub(super) use self::sessions::Broker;
-use super::{Coordinator, StartError, certificate::Tls, connections};
+use super::{Coordinator, StartError, certificate::Tls, https};
 use crate::core::{Refusal, State};
-
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Tokens of guests with many devices are long: Trustee's own limit.
-const HEADERS: u32 = 128 * 1024;
-/// A request's head and a piece of its body.
-const BUFFER: usize = 192 * 1024;
 
 fn router(coordinator: Arc<Coordinator>) -> Router {
     Router::new()
@@ -68,47 +50,9 @@ pub(super) async fn serve(
     tls: watch::Receiver<Tls>,
     shutdown: CancellationToken,
 ) -> Result<(), StartError> {
-    let router = router(coordinator);
-    let serve = |stream, place| {
-        let acceptor = TlsAcceptor::from(tls.borrow().client_api.clone());
-        let served = connection(stream, acceptor, router.clone(), shutdown.clone());
-        async move {
-            let _place = place;
-            served.await;
-        }
-    };
-    connections::each(listener, shutdown.clone(), serve).await;
+    // Guests are known by what they attest, never by a certificate.
+    https::serve(router(coordinator), listener, tls, shutdown, |_| ()).await;
     Ok(())
-}
-
-async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router, shutdown: CancellationToken) {
-    let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await else {
-        return;
-    };
-    let service = tower::service_fn(move |request: Request<hyper::body::Incoming>| {
-        let mut router = router.clone();
-        async move { Ok::<_, Infallible>(router.call(request.map(Body::new)).await.into_response()) }
-    });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(BUFFER);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(Duration::from_secs(20))
-        .max_header_list_size(HEADERS)
-        .max_concurrent_streams(32);
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
-    tokio::pin!(connection);
-    let finished = tokio::select! {
-        finished = connection.as_mut() => finished,
-        () = shutdown.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = finished {
-        tracing::debug!(error = %error, "a guest's connection ended with an error");
-    }
 }
 
 type Shared = Extracted<Arc<Coordinator>>;

@@ -20,45 +20,37 @@ mod witness;
 mod wrap;
 mod writes;
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     Router,
-    body::{Body, Bytes},
+    body::Bytes,
     extract::{DefaultBodyLimit, MatchedPath, State, rejection::BytesRejection},
-    http::{Method, Request, StatusCode, header},
+    http::{Method, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
-    service::TowerToHyperService,
-};
+use rustls::pki_types::CertificateDer;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     sync::{Semaphore, watch},
 };
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tower::Service;
 
 use super::{
     Coordinator, StartError,
     certificate::Tls,
-    connections,
     decision::{Decision, Kind, RefusedWith},
     envelope::{failure, success},
+    https,
     telemetry::Traced,
 };
 use crate::core::{Caller, Proof, Refusal, token::TokenFault};
 
 /// A manifest of 1 MiB in base64, with room for the JSON around it.
 const MAX_BODY: usize = 1536 * 1024;
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 type Shared = State<Arc<Coordinator>>;
 
@@ -212,46 +204,11 @@ pub(super) async fn serve(
     tls: watch::Receiver<Tls>,
     shutdown: CancellationToken,
 ) -> Result<(), StartError> {
-    let router = router(coordinator);
-    let serve = |stream, place| {
-        let acceptor = TlsAcceptor::from(tls.borrow().client_api.clone());
-        let served = connection(stream, acceptor, router.clone(), shutdown.clone());
-        async move {
-            let _place = place;
-            served.await;
-        }
+    let caller = |leaf: Option<&CertificateDer<'_>>| {
+        leaf.map_or_else(Caller::default, |certificate| Caller::by_certificate(certificate.to_vec()))
     };
-    connections::each(listener, shutdown.clone(), serve).await;
+    https::serve(router(coordinator), listener, tls, shutdown, caller).await;
     Ok(())
-}
-
-async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router, shutdown: CancellationToken) {
-    let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await else {
-        return;
-    };
-    let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let caller =
-        leaf.map_or_else(Caller::default, |certificate| Caller::by_certificate(certificate.to_vec()));
-    let service = tower::service_fn(move |mut request: Request<hyper::body::Incoming>| {
-        request.extensions_mut().insert(caller.clone());
-        let mut router = router.clone();
-        async move { Ok::<_, Infallible>(router.call(request.map(Body::new)).await.into_response()) }
-    });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    builder.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(20));
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
-    tokio::pin!(connection);
-    let finished = tokio::select! {
-        finished = connection.as_mut() => finished,
-        () = shutdown.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = finished {
-        tracing::debug!(error = %error, "a client API connection ended with an error");
-    }
 }
 
 fn parse<T: for<'de> Deserialize<'de>>(body: Result<Bytes, BytesRejection>) -> Result<T, Box<Response>> {

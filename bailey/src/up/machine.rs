@@ -173,6 +173,8 @@ impl Machine {
         let process = ProcessSpec {
             name: name.parse()?,
             platform,
+            backend: None,
+            limits: host::Limits::default(),
             executable: program.to_owned(),
             configuration: host::Configuration::Hex(hex::encode(configuration)),
             arguments,

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::process::{ProcessName, ProcessSpec};
+use crate::names::ProcessName;
+use crate::process::ProcessSpec;
 use crate::status::Status;
 
 /// A request. On the socket it is one line of JSON: `{"action":"stop","name":"tally"}`.

@@ -13,12 +13,14 @@ use emulator::socket::{PrivateListener, SocketError};
 
 use crate::Shutdown;
 use crate::action::{Action, ActionError, Reply};
+use crate::backends::Backends;
 use crate::backoff::BackoffPolicy;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::launcher::{EmulatorLauncher, Launcher};
+use crate::launcher::{Launcher, Life};
 use crate::logs::LogLine;
-use crate::process::{Process, ProcessName};
+use crate::names::ProcessName;
+use crate::process::Process;
 use crate::status::{State, Status};
 use crate::supervisor::Supervisor;
 use crate::surface;
@@ -62,7 +64,10 @@ pub enum HostError {
 
 /// What all supervisors share.
 pub(crate) struct Surroundings {
-    pub(crate) launcher: Arc<dyn Launcher>,
+    pub(crate) backends: Backends,
+    /// Where the sites of processes are.
+    pub(crate) sites: PathBuf,
+    pub(crate) life: Life,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) backoff: BackoffPolicy,
     pub(crate) logs: PathBuf,
@@ -114,32 +119,42 @@ pub(crate) struct Office {
 }
 
 impl Agent {
-    /// Starts an agent on the emulated platform of `config`.
+    /// Starts an agent with the back ends of `config`.
     ///
     /// # Errors
     /// When its directory or its socket cannot be had. That a process cannot be launched is no error: it is
     /// tried again.
     pub fn start(config: Config, shutdown: &Shutdown) -> Result<Self, HostError> {
-        let launcher = Arc::new(EmulatorLauncher::new(config.platform_socket.clone()));
-        Self::start_with(config, shutdown, launcher, Arc::new(SystemClock))
+        let backends = Backends::of(&config);
+        Self::begin(config, shutdown, backends, Arc::new(SystemClock))
     }
 
-    /// Starts an agent with another back end and another clock.
+    /// Starts an agent with other back ends and another clock.
     ///
     /// # Errors
     /// As [`Agent::start`].
     pub fn start_with(
         config: Config,
         shutdown: &Shutdown,
-        launcher: Arc<dyn Launcher>,
+        launchers: Vec<Arc<dyn Launcher>>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, HostError> {
-        let logs = config.directory.join("logs");
+        Self::begin(config, shutdown, Backends::new(launchers), clock)
+    }
+
+    fn begin(
+        config: Config,
+        shutdown: &Shutdown,
+        backends: Backends,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, HostError> {
+        let (logs, sites) = (config.directory.join("logs"), config.directory.join("sites"));
         make_private(&logs)?;
+        make_private(&sites)?;
         let listener = PrivateListener::open(&config.directory, surface::SOCKET_NAME)?;
-        let Config { backoff, log_limit, processes, .. } = config;
+        let Config { backoff, log_limit, processes, life, .. } = config;
         let watchers = Watchers::default();
-        let around = Surroundings { launcher, clock, backoff, logs, log_limit, watchers };
+        let around = Surroundings { backends, sites, life, clock, backoff, logs, log_limit, watchers };
         let office = Arc::new(Office {
             around: Arc::new(around),
             processes: Mutex::new(Some(BTreeMap::new())),

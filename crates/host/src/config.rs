@@ -1,5 +1,8 @@
 //! The agent's configuration: a JSON file, read whole and checked whole before anything is started.
 
+mod api;
+mod backends;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -7,7 +10,11 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::backoff::BackoffPolicy;
+use crate::launcher::Life;
 use crate::process::{self, Process, ProcessSpec};
+
+pub use api::{Api, Keeps, Quota, Tenant};
+pub use backends::{Backend, BackendSettings, Isolation, KeepProgram, Network, ProcessBackend, Users, Walls};
 
 /// The largest configuration file, in bytes.
 const MAX_FILE: usize = 4 << 20;
@@ -17,14 +24,18 @@ const MAX_FILE: usize = 4 << 20;
 pub struct Config {
     /// The agent's directory: its socket and its logs. Made (mode 0700) if it does not exist.
     pub directory: PathBuf,
-    /// The control socket of the emulated platform.
-    pub platform_socket: PathBuf,
+    /// What launches.
+    pub backends: Vec<Backend>,
     /// What to launch.
     pub processes: Vec<Process>,
     /// How to wait between launches.
     pub backoff: BackoffPolicy,
     /// The size in bytes at which a log file is set aside.
     pub log_limit: u64,
+    /// Whether processes go on when the agent does not.
+    pub life: Life,
+    /// The HTTPS API, if there is one.
+    pub api: Option<Api>,
 }
 
 /// The size at which a log file is set aside if nothing else is said: 8 MiB.
@@ -35,13 +46,23 @@ pub(crate) const DEFAULT_LOG_LIMIT: u64 = 8 << 20;
 #[serde(deny_unknown_fields)]
 struct Wire {
     directory: PathBuf,
-    /// The directory of the emulated platform.
-    platform: PathBuf,
+    /// The directory of the emulated platform: short for one back end without isolation.
+    platform: Option<PathBuf>,
+    #[serde(default)]
+    backends: Vec<backends::Wire>,
+    #[serde(default)]
     processes: Vec<ProcessSpec>,
     #[serde(default)]
     backoff: BackoffPolicy,
     #[serde(default = "default_log_limit")]
     log_limit: u64,
+    /// With an API: beyond the agent, if nothing else is said.
+    life: Option<Life>,
+    api: Option<api::Wire>,
+    #[serde(default)]
+    tenants: Vec<api::WireTenant>,
+    #[serde(default)]
+    keeps: Keeps,
 }
 
 fn default_log_limit() -> u64 {
@@ -91,10 +112,12 @@ impl Config {
     pub fn new(directory: &Path, platform_socket: &Path) -> Self {
         Self {
             directory: directory.to_owned(),
-            platform_socket: platform_socket.to_owned(),
+            backends: vec![Backend::emulated(platform_socket)],
             processes: Vec::new(),
             backoff: BackoffPolicy::default(),
             log_limit: DEFAULT_LOG_LIMIT,
+            life: Life::WithAgent,
+            api: None,
         }
     }
 
@@ -127,15 +150,48 @@ impl Config {
             }
             processes.extend(spec.resolve(base, &path, &mut faults));
         }
+        let socket = wire.platform.map(|platform| emulator::control::socket_path(&base.join(platform)));
+        let mut backends: Vec<Backend> = socket.iter().map(|socket| Backend::emulated(socket)).collect();
+        for (index, wire) in wire.backends.into_iter().enumerate() {
+            let path = format!("backends[{index}]");
+            let Some(backend) = wire.resolve(base, &path, &mut faults) else { continue };
+            if backends.iter().any(|other| other.name == backend.name) {
+                let problem = format!("there is a back end {} already", backend.name);
+                faults.push(Fault { path, problem });
+            }
+            backends.push(backend);
+        }
+        if backends.is_empty() {
+            let problem = "there is no back end, and no platform".to_owned();
+            faults.push(Fault { path: "backends".to_owned(), problem });
+        }
+        for (index, process) in processes.iter().enumerate() {
+            let known = |name: &crate::names::BackendName| {
+                backends.iter().any(|backend: &Backend| backend.name == *name)
+            };
+            if let Some(name) = process.backend.as_ref().filter(|name| !known(*name)) {
+                let path = format!("processes[{index}].backend");
+                faults.push(Fault { path, problem: format!("there is no back end {name}") });
+            }
+        }
+        let (tenants, keeps) = (wire.tenants, wire.keeps);
+        let api = wire.api.map(|api| api.resolve(base, tenants, keeps, &mut faults));
+        if api.is_some() && backends.iter().all(|backend| backend.keep.is_none()) {
+            let problem = "the API has no back end that launches Keeps: give one a `keep`".to_owned();
+            faults.push(Fault { path: "api".to_owned(), problem });
+        }
         if !faults.is_empty() {
             return Err(ConfigError::Faults(faults));
         }
+        let life = wire.life.unwrap_or(if api.is_some() { Life::BeyondAgent } else { Life::WithAgent });
         Ok(Self {
             directory: base.join(wire.directory),
-            platform_socket: emulator::control::socket_path(&base.join(wire.platform)),
+            backends,
             processes,
             backoff: wire.backoff,
             log_limit: wire.log_limit,
+            life,
+            api,
         })
     }
 }
@@ -158,7 +214,8 @@ mod tests {
         )
         .unwrap();
         assert_eq!(config.directory, Path::new("/base/host"));
-        assert_eq!(config.platform_socket, Path::new("/platform/control.sock"));
+        let BackendSettings::Process(backend) = &config.backends[0].settings;
+        assert_eq!(backend.socket, Path::new("/platform/control.sock"));
         let tally = &config.processes[0];
         assert_eq!(tally.executable, Path::new("/base/bin/keep"));
         assert_eq!(tally.configuration, [0, 0xff]);
@@ -188,6 +245,9 @@ mod tests {
             r#"{"directory": "d", "platform": "p", "processes": [
                 {"name": "../a", "platform": "snp", "executable": "x"}]}"#,
             r#"{"directory": "d", "platform": "p", "processes": [], "backoff": {"first_ms": 1}}"#,
+            r#"{"directory": "d", "backends": [{"process": {"name": "p", "platform": "p", "debug": 1}}]}"#,
+            r#"{"directory": "d", "platform": "p", "api": {"listen": "127.0.0.1:1", "trust": "all"}}"#,
+            r#"{"directory": "d", "platform": "p", "keeps": {"warmth": 1}}"#,
         ] {
             assert!(matches!(parse(json), Err(ConfigError::Malformed(_))), "{json}");
         }

@@ -23,11 +23,13 @@
 
 mod action;
 mod agent;
+mod backends;
 mod backoff;
 mod clock;
 mod config;
 mod launcher;
 mod logs;
+mod names;
 mod process;
 mod status;
 mod supervisor;
@@ -37,11 +39,18 @@ pub use action::{Action, ActionError, Reply};
 pub use agent::{Agent, HostError, Notice, Watch, run};
 pub use backoff::{Backoff, BackoffPolicy};
 pub use clock::{Clock, SystemClock};
-pub use config::{Config, ConfigError, Fault};
+pub use config::{
+    Api, Backend, BackendSettings, Config, ConfigError, Fault, Isolation, KeepProgram, Keeps, Network,
+    ProcessBackend, Quota, Tenant, Users, Walls,
+};
 pub use emulator::control::{Exit, Stream};
 pub use emulator::socket::Stop as Shutdown;
-pub use launcher::{EmulatorLauncher, Event, LaunchError, Launcher, Running, Stopper};
+pub use launcher::{
+    About, BackendKind, EmulatorLauncher, Event, LaunchError, Launcher, Life, Reach, Running, Site,
+    SiteError, Stopper,
+};
 pub use logs::LogLine;
-pub use process::{Configuration, LogDestination, Process, ProcessName, ProcessSpec, Restart};
+pub use names::{BackendName, InvalidName, ProcessName, TenantName};
+pub use process::{Channel, Configuration, Limits, LogDestination, Process, ProcessSpec, Restart};
 pub use status::{Ending, LastExit, State, Status};
 pub use surface::{AskError, SOCKET_NAME, ask};

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use emulator::control::Stream;
 use serde::Serialize;
 
-use crate::process::ProcessName;
+use crate::names::ProcessName;
 
 /// The longest line, in bytes; what is longer becomes several.
 const MAX_LINE: usize = 16 * 1024;

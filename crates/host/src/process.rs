@@ -1,10 +1,8 @@
 //! What the agent keeps running: the description of one process, as it is written ([`ProcessSpec`]) and as
 //! it is used ([`Process`]), with nothing left to be checked.
 
-use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use emulator::control::MAX_CONFIGURATION;
 use evidence::Platform;
@@ -12,54 +10,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Fault;
-
-/// The name of a process on this host: 1 to 63 of `a`–`z`, `0`–`9` and `-`, a letter or digit first. It
-/// becomes the name of a file.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct ProcessName(String);
-
-/// What is no [`ProcessName`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no process name: 1 to 63 of a-z, 0-9 and '-', a letter or digit first")]
-pub struct InvalidName(String);
-
-impl ProcessName {
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for ProcessName {
-    type Error = InvalidName;
-
-    fn try_from(name: String) -> Result<Self, InvalidName> {
-        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        let valid = (1..=63).contains(&name.len()) && name.bytes().all(allowed) && !name.starts_with('-');
-        if valid { Ok(Self(name)) } else { Err(InvalidName(name)) }
-    }
-}
-
-impl FromStr for ProcessName {
-    type Err = InvalidName;
-
-    fn from_str(name: &str) -> Result<Self, InvalidName> {
-        name.to_owned().try_into()
-    }
-}
-
-impl From<ProcessName> for String {
-    fn from(name: ProcessName) -> Self {
-        name.0
-    }
-}
-
-impl fmt::Display for ProcessName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+use crate::names::{BackendName, ProcessName};
 
 /// A process that can be launched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +19,10 @@ pub struct Process {
     pub name: ProcessName,
     /// As what kind of TEE.
     pub platform: Platform,
-    /// The program: an absolute path, no symbolic link.
+    /// On which back end; the first that launches this kind of TEE, if none is named.
+    pub backend: Option<BackendName>,
+    /// The program, an absolute path, no symbolic link; or what else the back end launches, such as the folder
+    /// of a guest image.
     pub executable: PathBuf,
     /// The measured launch configuration.
     pub configuration: Vec<u8>,
@@ -78,6 +32,32 @@ pub struct Process {
     pub log: LogDestination,
     /// When it is launched again.
     pub restart: Restart,
+    /// Whether clients are to be connected to it: then the back end says where ([`crate::Reach`]).
+    pub channel: Channel,
+    /// What it may use of this machine.
+    pub limits: Limits,
+}
+
+/// Whether a process listens for clients that the agent connects to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Channel {
+    /// It finds its clients, or they find it, without the agent.
+    #[default]
+    None,
+    /// It listens where only the agent connects.
+    Relayed,
+}
+
+/// What a process may use of this machine. What is not said is not limited; what the back end cannot enforce
+/// is refused or reported by it, never passed over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Memory, in MiB.
+    pub memory_mib: Option<u64>,
+    /// Processor time, in thousandths of one processor.
+    pub cpu_milli: Option<u32>,
 }
 
 /// Where the output of a process is kept.
@@ -110,8 +90,11 @@ pub enum Restart {
 pub struct ProcessSpec {
     /// Its name.
     pub name: ProcessName,
-    /// `sgx`, `tdx` or `snp`.
+    /// As what kind of TEE.
     pub platform: Platform,
+    /// On which back end; the first that launches this kind of TEE, if none is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<BackendName>,
     /// Its program.
     pub executable: PathBuf,
     /// Its measured launch configuration; empty if missing.
@@ -126,6 +109,9 @@ pub struct ProcessSpec {
     /// When it is launched again.
     #[serde(default)]
     pub restart: Restart,
+    /// What it may use of this machine.
+    #[serde(default)]
+    pub limits: Limits,
 }
 
 /// Where the bytes of a launch configuration come from.
@@ -160,11 +146,14 @@ impl ProcessSpec {
             Ok(configuration) => Some(Process {
                 name: self.name,
                 platform: self.platform,
+                backend: self.backend,
                 executable,
                 configuration,
                 arguments: self.arguments,
                 log: self.log,
                 restart: self.restart,
+                channel: Channel::None,
+                limits: self.limits,
             }),
             Err(problem) => {
                 fault("configuration", problem);
@@ -175,7 +164,7 @@ impl ProcessSpec {
 }
 
 impl Configuration {
-    fn read(&self, base: &Path) -> Result<Vec<u8>, String> {
+    pub(crate) fn read(&self, base: &Path) -> Result<Vec<u8>, String> {
         let bytes = match self {
             Self::Text(text) => text.clone().into_bytes(),
             Self::Hex(text) => hex::decode(text).map_err(|error| format!("no hexadecimal: {error}"))?,
@@ -211,16 +200,6 @@ pub(crate) fn read_regular(path: &Path, limit: usize) -> std::io::Result<Vec<u8>
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn s43_a_name_cannot_leave_its_directory() {
-        for name in ["tally", "tally-2", "0", &"x".repeat(63)] {
-            assert_eq!(name.parse::<ProcessName>().unwrap().as_str(), name);
-        }
-        for name in ["", ".", "..", "a/b", "../x", "-x", "Tally", "a.log", "a\0", &"x".repeat(64)] {
-            assert!(name.parse::<ProcessName>().is_err(), "{name:?}");
-        }
-    }
 
     #[test]
     fn s27_a_configuration_is_read_without_following_links() {

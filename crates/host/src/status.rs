@@ -3,7 +3,7 @@
 use evidence::{Measurement, Platform};
 use serde::{Deserialize, Serialize};
 
-use crate::process::ProcessName;
+use crate::names::ProcessName;
 use emulator::control::Exit;
 
 /// One process at one moment.

@@ -9,7 +9,7 @@ use emulator::control::Stream;
 
 use crate::agent::{Notice, Surroundings};
 use crate::backoff::Backoff;
-use crate::launcher::{Event, LaunchError, Running, Stopper};
+use crate::launcher::{Event, LaunchError, Running, Site, Stopper};
 use crate::logs::{Lines, LogFile, LogLine};
 use crate::process::{LogDestination, Process, Restart};
 use crate::status::{Ending, LastExit, State, Status};
@@ -176,10 +176,14 @@ impl Worker {
 
     /// One life of the process.
     fn run(&mut self) -> Ending {
-        match self.around.launcher.launch(&self.process).and_then(|running| {
+        let site = Site::new(self.around.sites.join(self.process.name.as_str()), self.around.life);
+        let launched = self.around.backends.launcher(&self.process).and_then(|launcher| {
+            site.prepare()?;
+            let running = launcher.launch(&self.process, &site)?;
             let stopper = running.stopper()?;
             Ok((running, stopper))
-        }) {
+        });
+        match launched {
             Ok((running, stopper)) => {
                 self.announce(&*running, stopper);
                 let ending = self.follow(running);

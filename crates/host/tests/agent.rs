@@ -14,9 +14,9 @@ use emulator::daemon::Daemon;
 use emulator::{measure, vendor};
 use evidence::{Measurement, Platform};
 use host::{
-    Action, ActionError, Agent, BackoffPolicy, Config, Ending, Event, Exit, LaunchError, Launcher,
-    LogDestination, Notice, Process, Reply, Restart, Running, Shutdown, State, Status, Stopper, Stream,
-    SystemClock,
+    About, Action, ActionError, Agent, BackendKind, BackoffPolicy, Channel, Config, Ending, Event, Exit,
+    LaunchError, Launcher, Limits, LogDestination, Notice, Process, Reach, Reply, Restart, Running, Shutdown,
+    State, Status, Stopper, Stream, SystemClock,
 };
 use tempfile::TempDir;
 
@@ -75,6 +75,9 @@ fn shell(name: &str, script: &str) -> Process {
         arguments: vec!["-c".into(), script.into()],
         log: LogDestination::File,
         restart: Restart::Always,
+        backend: None,
+        channel: Channel::None,
+        limits: Limits::default(),
     }
 }
 
@@ -371,7 +374,20 @@ struct ScriptedRun {
 struct ScriptedStop(Sender<()>);
 
 impl Launcher for Scripted {
-    fn launch(&self, _: &Process) -> Result<Box<dyn Running>, LaunchError> {
+    fn about(&self) -> About {
+        About {
+            name: "scripted".parse().unwrap(),
+            kind: BackendKind::Process,
+            platforms: vec![Platform::Snp],
+            capacity: 1,
+        }
+    }
+
+    fn adopt(&self, _: &Process, _: &host::Site) -> Result<Box<dyn Running>, LaunchError> {
+        Err(LaunchError::NothingToAdopt)
+    }
+
+    fn launch(&self, _: &Process, _: &host::Site) -> Result<Box<dyn Running>, LaunchError> {
         let _ = self.launched.send(Instant::now());
         let (stop, stopped) = mpsc::channel();
         match self.runs.lock().unwrap().pop_front() {
@@ -391,6 +407,14 @@ impl Running for ScriptedRun {
         Measurement::from([7; 48])
     }
 
+    fn reach(&self) -> Option<Reach> {
+        None
+    }
+
+    fn walls(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     fn next_event(&mut self) -> Result<Event, LaunchError> {
         let exit = self.exit.unwrap_or_else(|| {
             let _ = self.stopped.recv();
@@ -408,6 +432,8 @@ impl Stopper for ScriptedStop {
     fn stop(&self) {
         let _ = self.0.send(());
     }
+
+    fn release(&self) {}
 }
 
 fn scripted(runs: &[Result<Exit, ()>], backoff: BackoffPolicy) -> (TempDir, Agent, Receiver<Instant>) {
@@ -417,7 +443,8 @@ fn scripted(runs: &[Result<Exit, ()>], backoff: BackoffPolicy) -> (TempDir, Agen
     let mut config = Config::new(directory.path(), Path::new("/nowhere"));
     config.backoff = backoff;
     let shutdown = Shutdown::new().unwrap();
-    let agent = Agent::start_with(config, &shutdown, Arc::new(launcher), Arc::new(SystemClock)).unwrap();
+    let agent =
+        Agent::start_with(config, &shutdown, vec![Arc::new(launcher)], Arc::new(SystemClock)).unwrap();
     (directory, agent, launched)
 }
 

@@ -1,0 +1,48 @@
+//! The back ends of this host, and which of them launches what.
+
+use std::sync::Arc;
+
+use evidence::Platform;
+
+use crate::config::Config;
+use crate::launcher::{About, LaunchError, Launcher};
+use crate::names::BackendName;
+use crate::process::Process;
+
+/// The back ends, in the order of the configuration: the first that fits is taken.
+#[derive(Clone)]
+pub(crate) struct Backends(Vec<Arc<dyn Launcher>>);
+
+impl Backends {
+    pub(crate) fn new(launchers: Vec<Arc<dyn Launcher>>) -> Self {
+        Self(launchers)
+    }
+
+    /// Those of a configuration.
+    pub(crate) fn of(config: &Config) -> Self {
+        Self(config.backends.iter().map(|backend| backend.launcher()).collect())
+    }
+
+    /// What they are.
+    pub(crate) fn about(&self) -> Vec<About> {
+        self.0.iter().map(|launcher| launcher.about()).collect()
+    }
+
+    /// Which one launches `process`.
+    pub(crate) fn launcher(&self, process: &Process) -> Result<&dyn Launcher, LaunchError> {
+        let fits = |about: &About, name: Option<&BackendName>, platform: Platform| {
+            name.is_none_or(|name| *name == about.name) && about.platforms.contains(&platform)
+        };
+        let name = process.backend.as_ref();
+        self.0
+            .iter()
+            .find(|launcher| fits(&launcher.about(), name, process.platform))
+            .map(|launcher| &**launcher)
+            .ok_or_else(|| {
+                LaunchError::NoBackend(match name {
+                    Some(name) => format!("is named {name} and launches {}", process.platform),
+                    None => format!("launches {}", process.platform),
+                })
+            })
+    }
+}

@@ -99,6 +99,7 @@ const ABSENCES: &[(&str, &[&str])] = &[
         ],
     ),
     ("keep-config", &["evidence", "appraisal", "attested-tls", "manifest", "tokio", "rustls", "wasmtime"]),
+    ("keep-protocol", &["evidence", "appraisal", "attested-tls", "aws-lc-rs", "tokio", "rustls", "keep", "host"]),
     ("sealed-secret", &["appraisal", "attester", "tokio", "rustls", "hyper"]),
     ("mesh-api", &["endorsements", "evidence", "appraisal", "attested-tls"]),
     ("bailey", &["wasmtime"]),

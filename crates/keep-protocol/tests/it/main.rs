@@ -1,0 +1,6 @@
+//! The messages, from outside.
+
+mod bounds;
+mod cddl;
+mod messages;
+mod sequence;

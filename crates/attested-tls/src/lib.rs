@@ -44,5 +44,6 @@ pub mod launch;
 pub mod marble;
 pub mod service;
 pub mod statement;
+pub mod unattested;
 
 pub use claims;

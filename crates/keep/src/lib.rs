@@ -35,6 +35,7 @@ pub mod admission;
 pub mod cache;
 pub mod http;
 pub mod keyvalue;
+pub mod net;
 pub mod runtime;
 
 mod bindings;

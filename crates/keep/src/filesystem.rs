@@ -1,27 +1,36 @@
-//! `wasi:filesystem` over the tree of [`crate::files`]: reading works, whatever would write is refused with
-//! `read-only`. There is one preopened directory, `/`.
+//! `wasi:filesystem` 0.2 over the tree of [`crate::vfs`]. There is one preopened directory, `/`.
 
-use std::sync::Arc;
+use std::{sync::Arc, vec};
 
+use volume::tree::{Time, Times};
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable, ResourceTableError};
-use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, pipe::MemoryInputPipe};
+use wasmtime_wasi::p2::{DynInputStream, DynOutputStream};
 
+use self::streams::{Position, Reader, Writer};
 use crate::{
-    bindings::filesystem::{
-        preopens,
-        types::{
-            self, Advice, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry, ErrorCode,
-            Filesize, MetadataHashValue, NewTimestamp, OpenFlags, PathFlags,
+    bindings::{
+        filesystem::{
+            preopens,
+            types::{
+                self, Advice, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry, ErrorCode,
+                Filesize, MetadataHashValue, NewTimestamp, OpenFlags, PathFlags,
+            },
         },
+        wasi::clocks::wall_clock::Datetime,
     },
-    files::{self, Content, Lookup, Node},
+    vfs::{self, Handle, Kind, Open, Stat, Vfs},
 };
 
+mod streams;
+
+/// Most bytes that one call reads.
+const MAX_READ: usize = 1 << 20;
+
 /// An open file or directory.
-pub struct Descriptor(Arc<Node>);
+pub struct Descriptor(Handle);
 
 /// A directory being listed.
-pub struct Entries(std::vec::IntoIter<DirectoryEntry>);
+pub struct Entries(vec::IntoIter<DirectoryEntry>);
 
 /// Why an operation fails.
 #[derive(Debug, thiserror::Error)]
@@ -42,20 +51,15 @@ impl From<ErrorCode> for FsError {
     }
 }
 
-impl From<Lookup> for FsError {
-    fn from(fault: Lookup) -> Self {
-        Self::Code(match fault {
-            Lookup::Absent => ErrorCode::NoEntry,
-            Lookup::NotADirectory => ErrorCode::NotDirectory,
-            Lookup::Outside => ErrorCode::NotPermitted,
-            Lookup::Malformed => ErrorCode::Invalid,
-        })
+impl From<vfs::Error> for FsError {
+    fn from(error: vfs::Error) -> Self {
+        Self::Code(error.into())
     }
 }
 
 /// One instance's view of the tree.
 pub struct Filesystem<'a> {
-    pub(crate) root: &'a Arc<Node>,
+    pub(crate) files: &'a Arc<Vfs>,
     pub(crate) table: &'a mut ResourceTable,
 }
 
@@ -73,62 +77,95 @@ pub(crate) fn add_to_linker<T: Send + 'static>(
     preopens::add_to_linker::<T, HasFilesystem>(linker, view)
 }
 
-impl Node {
-    fn kind(&self) -> DescriptorType {
-        match self.content {
-            Content::Directory(_) => DescriptorType::Directory,
-            Content::File(_) => DescriptorType::RegularFile,
-        }
+impl Filesystem<'_> {
+    fn handle(&self, descriptor: &Resource<Descriptor>) -> FsResult<Handle> {
+        Ok(self.table.get(descriptor)?.0.clone())
     }
 
-    fn size(&self) -> u64 {
-        match &self.content {
-            Content::Directory(_) => 0,
-            Content::File(bytes) => bytes.len() as u64,
-        }
+    /// Runs an operation on a descriptor.
+    async fn run<T: Send + 'static>(
+        &mut self,
+        descriptor: &Resource<Descriptor>,
+        operation: impl FnOnce(&Handle) -> Result<T, vfs::Error> + Send + 'static,
+    ) -> FsResult<T> {
+        Ok(self.handle(descriptor)?.run(operation).await?)
     }
 
-    fn stat(&self) -> DescriptorStat {
-        DescriptorStat {
-            type_: self.kind(),
-            link_count: 1,
-            size: self.size(),
-            data_access_timestamp: None,
-            data_modification_timestamp: None,
-            status_change_timestamp: None,
-        }
+    fn refuse<T>(&self, descriptor: &Resource<Descriptor>, code: ErrorCode) -> FsResult<T> {
+        self.handle(descriptor)?;
+        Err(code.into())
     }
 
-    fn metadata_hash(&self) -> MetadataHashValue {
-        MetadataHashValue { lower: self.id, upper: self.size() }
+    fn reader(&mut self, descriptor: &Resource<Descriptor>) -> FsResult<Handle> {
+        let handle = self.handle(descriptor)?;
+        if handle.access().read { Ok(handle) } else { Err(vfs::Error::BadDescriptor.into()) }
+    }
+
+    fn writer(
+        &mut self,
+        descriptor: &Resource<Descriptor>,
+        position: Position,
+    ) -> FsResult<Resource<DynOutputStream>> {
+        let handle = self.handle(descriptor)?;
+        if handle.is_read_only() {
+            return Err(vfs::Error::ReadOnly.into());
+        }
+        if !handle.access().write {
+            return Err(vfs::Error::BadDescriptor.into());
+        }
+        let stream: DynOutputStream = Box::new(Writer::new(handle, position));
+        Ok(self.table.push(stream)?)
     }
 }
 
-impl Filesystem<'_> {
-    fn node(&self, descriptor: &Resource<Descriptor>) -> FsResult<Arc<Node>> {
-        Ok(Arc::clone(&self.table.get(descriptor)?.0))
+fn kind(kind: Kind) -> DescriptorType {
+    match kind {
+        Kind::Directory => DescriptorType::Directory,
+        Kind::File => DescriptorType::RegularFile,
     }
+}
 
-    fn at(&self, descriptor: &Resource<Descriptor>, path: &str) -> FsResult<Arc<Node>> {
-        Ok(files::resolve(&self.node(descriptor)?, path)?)
+fn datetime(time: Time) -> Datetime {
+    const SECOND: u64 = 1_000_000_000;
+    let nanoseconds = u32::try_from(time.0 % SECOND).unwrap_or_default();
+    Datetime { seconds: time.0 / SECOND, nanoseconds }
+}
+
+fn described(stat: Stat) -> DescriptorStat {
+    let time = |of: fn(Times) -> Time| stat.times.map(|times| datetime(of(times)));
+    DescriptorStat {
+        type_: kind(stat.kind),
+        link_count: 1,
+        size: stat.size,
+        data_access_timestamp: time(|times| times.accessed),
+        data_modification_timestamp: time(|times| times.modified),
+        status_change_timestamp: time(|times| times.changed),
     }
+}
 
-    fn bytes(&self, descriptor: &Resource<Descriptor>) -> FsResult<bytes::Bytes> {
-        match &self.node(descriptor)?.content {
-            Content::File(bytes) => Ok(bytes.clone()),
-            Content::Directory(_) => Err(ErrorCode::IsDirectory.into()),
-        }
-    }
+/// Differs for two nodes, and for one node whose content was altered in size or time.
+fn metadata_hash(stat: Stat) -> MetadataHashValue {
+    let modified = stat.times.map_or(0, |times| times.modified.0);
+    MetadataHashValue { lower: stat.node << 8 | (stat.device & 0xff), upper: modified ^ stat.size }
+}
 
-    fn read_only<T>(&self, descriptor: &Resource<Descriptor>) -> FsResult<T> {
-        self.node(descriptor)?;
-        Err(ErrorCode::ReadOnly.into())
+/// The time that is meant; `None`: as it is.
+fn time(new: NewTimestamp) -> FsResult<Option<Time>> {
+    match new {
+        NewTimestamp::NoChange => Ok(None),
+        NewTimestamp::Now => Ok(Some(vfs::now())),
+        NewTimestamp::Timestamp(at) => at
+            .seconds
+            .checked_mul(1_000_000_000)
+            .and_then(|seconds| seconds.checked_add(u64::from(at.nanoseconds)))
+            .map(|nanoseconds| Some(Time(nanoseconds)))
+            .ok_or(FsError::Code(ErrorCode::Overflow)),
     }
 }
 
 impl preopens::Host for Filesystem<'_> {
     fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
-        let root = self.table.push(Descriptor(Arc::clone(self.root)))?;
+        let root = self.table.push(Descriptor(self.files.root()?))?;
         Ok(vec![(root, "/".to_owned())])
     }
 }
@@ -143,9 +180,9 @@ impl types::Host for Filesystem<'_> {
 
     fn filesystem_error_code(
         &mut self,
-        _error: Resource<wasmtime::Error>,
+        error: Resource<wasmtime::Error>,
     ) -> wasmtime::Result<Option<ErrorCode>> {
-        Ok(None)
+        Ok(self.table.get(&error)?.downcast_ref::<vfs::Error>().map(|error| (*error).into()))
     }
 }
 
@@ -166,26 +203,52 @@ impl types::HostDescriptor for Filesystem<'_> {
         descriptor: Resource<Descriptor>,
         offset: Filesize,
     ) -> FsResult<Resource<DynInputStream>> {
-        let bytes = self.bytes(&descriptor)?;
-        let from = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-        let stream: DynInputStream = Box::new(MemoryInputPipe::new(bytes.slice(from..)));
+        let stream: DynInputStream = Box::new(Reader::new(self.reader(&descriptor)?, offset));
         Ok(self.table.push(stream)?)
     }
 
-    fn read(
+    fn write_via_stream(
+        &mut self,
+        descriptor: Resource<Descriptor>,
+        offset: Filesize,
+    ) -> FsResult<Resource<DynOutputStream>> {
+        self.writer(&descriptor, Position::At(offset))
+    }
+
+    fn append_via_stream(&mut self, descriptor: Resource<Descriptor>) -> FsResult<Resource<DynOutputStream>> {
+        self.writer(&descriptor, Position::End)
+    }
+
+    async fn read(
         &mut self,
         descriptor: Resource<Descriptor>,
         length: Filesize,
         offset: Filesize,
     ) -> FsResult<(Vec<u8>, bool)> {
-        let bytes = self.bytes(&descriptor)?;
-        let from = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-        let rest = &bytes[from..];
-        let read = &rest[..usize::try_from(length).unwrap_or(usize::MAX).min(rest.len())];
-        Ok((read.to_vec(), read.len() == rest.len()))
+        let length = usize::try_from(length).unwrap_or(usize::MAX).min(MAX_READ);
+        self.run(&descriptor, move |handle| {
+            let size = handle.stat()?.size;
+            let left = usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX);
+            let mut buffer = vec![0; length.min(left)];
+            let read = handle.read_at(offset, &mut buffer)?;
+            buffer.truncate(read);
+            Ok((buffer, read >= left))
+        })
+        .await
     }
 
-    fn open_at(
+    async fn write(
+        &mut self,
+        descriptor: Resource<Descriptor>,
+        bytes: Vec<u8>,
+        offset: Filesize,
+    ) -> FsResult<Filesize> {
+        let length = bytes.len() as u64;
+        self.run(&descriptor, move |handle| handle.write_at(offset, &bytes)).await?;
+        Ok(length)
+    }
+
+    async fn open_at(
         &mut self,
         directory: Resource<Descriptor>,
         _path_flags: PathFlags,
@@ -193,66 +256,136 @@ impl types::HostDescriptor for Filesystem<'_> {
         open: OpenFlags,
         flags: DescriptorFlags,
     ) -> FsResult<Resource<Descriptor>> {
-        let writes = DescriptorFlags::WRITE | DescriptorFlags::MUTATE_DIRECTORY;
-        if flags.intersects(writes) || open.intersects(OpenFlags::CREATE | OpenFlags::TRUNCATE) {
-            return Err(ErrorCode::ReadOnly.into());
-        }
-        let node = self.at(&directory, &path)?;
-        if open.contains(OpenFlags::DIRECTORY) && !matches!(node.content, Content::Directory(_)) {
-            return Err(ErrorCode::NotDirectory.into());
-        }
-        Ok(self.table.push(Descriptor(node))?)
+        let open = Open {
+            create: open.contains(OpenFlags::CREATE),
+            exclusive: open.contains(OpenFlags::EXCLUSIVE),
+            truncate: open.contains(OpenFlags::TRUNCATE),
+            directory: open.contains(OpenFlags::DIRECTORY),
+            read: flags.contains(DescriptorFlags::READ),
+            write: flags.intersects(DescriptorFlags::WRITE | DescriptorFlags::MUTATE_DIRECTORY),
+        };
+        let handle = self.run(&directory, move |handle| handle.open_at(&path, open)).await?;
+        Ok(self.table.push(Descriptor(handle))?)
     }
 
-    fn read_directory(&mut self, directory: Resource<Descriptor>) -> FsResult<Resource<Entries>> {
-        let node = self.node(&directory)?;
-        let Content::Directory(entries) = &node.content else {
-            return Err(ErrorCode::NotDirectory.into());
-        };
-        let entries: Vec<_> = entries
-            .iter()
-            .map(|(name, node)| DirectoryEntry { type_: node.kind(), name: name.clone() })
+    async fn read_directory(&mut self, directory: Resource<Descriptor>) -> FsResult<Resource<Entries>> {
+        let entries: Vec<_> = self
+            .run(&directory, Handle::entries)
+            .await?
+            .into_iter()
+            .map(|entry| DirectoryEntry { type_: kind(entry.kind), name: entry.name })
             .collect();
         Ok(self.table.push(Entries(entries.into_iter()))?)
     }
 
     fn get_flags(&mut self, descriptor: Resource<Descriptor>) -> FsResult<DescriptorFlags> {
-        self.node(&descriptor)?;
-        Ok(DescriptorFlags::READ)
+        let handle = self.handle(&descriptor)?;
+        let access = handle.access();
+        let read = if access.read { DescriptorFlags::READ } else { DescriptorFlags::empty() };
+        Ok(match handle.kind() {
+            Kind::File if access.write => read | DescriptorFlags::WRITE,
+            Kind::Directory if access.write && !self.files.is_read_only() => {
+                read | DescriptorFlags::MUTATE_DIRECTORY
+            }
+            _ => read,
+        })
     }
 
     fn get_type(&mut self, descriptor: Resource<Descriptor>) -> FsResult<DescriptorType> {
-        Ok(self.node(&descriptor)?.kind())
+        Ok(kind(self.handle(&descriptor)?.kind()))
     }
 
-    fn stat(&mut self, descriptor: Resource<Descriptor>) -> FsResult<DescriptorStat> {
-        Ok(self.node(&descriptor)?.stat())
+    async fn stat(&mut self, descriptor: Resource<Descriptor>) -> FsResult<DescriptorStat> {
+        Ok(described(self.run(&descriptor, Handle::stat).await?))
     }
 
-    fn stat_at(
+    async fn stat_at(
         &mut self,
         directory: Resource<Descriptor>,
         _path_flags: PathFlags,
         path: String,
     ) -> FsResult<DescriptorStat> {
-        Ok(self.at(&directory, &path)?.stat())
+        Ok(described(self.run(&directory, move |handle| handle.stat_at(&path)).await?))
     }
 
-    fn is_same_object(&mut self, a: Resource<Descriptor>, b: Resource<Descriptor>) -> wasmtime::Result<bool> {
-        Ok(self.table.get(&a)?.0.id == self.table.get(&b)?.0.id)
+    async fn set_size(&mut self, descriptor: Resource<Descriptor>, size: Filesize) -> FsResult<()> {
+        self.run(&descriptor, move |handle| handle.set_size(size)).await
     }
 
-    fn metadata_hash(&mut self, descriptor: Resource<Descriptor>) -> FsResult<MetadataHashValue> {
-        Ok(self.node(&descriptor)?.metadata_hash())
+    async fn set_times(
+        &mut self,
+        descriptor: Resource<Descriptor>,
+        accessed: NewTimestamp,
+        modified: NewTimestamp,
+    ) -> FsResult<()> {
+        let (accessed, modified) = (time(accessed)?, time(modified)?);
+        self.run(&descriptor, move |handle| handle.set_times(accessed, modified)).await
     }
 
-    fn metadata_hash_at(
+    async fn set_times_at(
+        &mut self,
+        directory: Resource<Descriptor>,
+        _path_flags: PathFlags,
+        path: String,
+        accessed: NewTimestamp,
+        modified: NewTimestamp,
+    ) -> FsResult<()> {
+        let (accessed, modified) = (time(accessed)?, time(modified)?);
+        self.run(&directory, move |handle| handle.set_times_at(&path, accessed, modified)).await
+    }
+
+    async fn sync(&mut self, descriptor: Resource<Descriptor>) -> FsResult<()> {
+        self.run(&descriptor, Handle::sync).await
+    }
+
+    async fn sync_data(&mut self, descriptor: Resource<Descriptor>) -> FsResult<()> {
+        self.run(&descriptor, Handle::sync).await
+    }
+
+    async fn create_directory_at(&mut self, directory: Resource<Descriptor>, path: String) -> FsResult<()> {
+        self.run(&directory, move |handle| handle.create_directory_at(&path)).await
+    }
+
+    async fn remove_directory_at(&mut self, directory: Resource<Descriptor>, path: String) -> FsResult<()> {
+        self.run(&directory, move |handle| handle.remove_directory_at(&path)).await
+    }
+
+    async fn unlink_file_at(&mut self, directory: Resource<Descriptor>, path: String) -> FsResult<()> {
+        self.run(&directory, move |handle| handle.unlink_at(&path)).await
+    }
+
+    async fn rename_at(
+        &mut self,
+        directory: Resource<Descriptor>,
+        path: String,
+        new_directory: Resource<Descriptor>,
+        new_path: String,
+    ) -> FsResult<()> {
+        let target = self.handle(&new_directory)?;
+        self.run(&directory, move |handle| handle.rename_at(&path, &target, &new_path)).await
+    }
+
+    async fn metadata_hash(&mut self, descriptor: Resource<Descriptor>) -> FsResult<MetadataHashValue> {
+        Ok(metadata_hash(self.run(&descriptor, Handle::stat).await?))
+    }
+
+    async fn metadata_hash_at(
         &mut self,
         directory: Resource<Descriptor>,
         _path_flags: PathFlags,
         path: String,
     ) -> FsResult<MetadataHashValue> {
-        Ok(self.at(&directory, &path)?.metadata_hash())
+        Ok(metadata_hash(self.run(&directory, move |handle| handle.stat_at(&path)).await?))
+    }
+
+    async fn readlink_at(&mut self, directory: Resource<Descriptor>, path: String) -> FsResult<String> {
+        self.run(&directory, move |handle| handle.stat_at(&path)).await?;
+        // What POSIX says of a name that is no link.
+        Err(ErrorCode::Invalid.into())
+    }
+
+    fn is_same_object(&mut self, a: Resource<Descriptor>, b: Resource<Descriptor>) -> wasmtime::Result<bool> {
+        Ok(self.table.get(&a)?.0.is_same(&self.table.get(&b)?.0))
     }
 
     fn advise(
@@ -262,69 +395,7 @@ impl types::HostDescriptor for Filesystem<'_> {
         _length: Filesize,
         _advice: Advice,
     ) -> FsResult<()> {
-        self.node(&descriptor).map(drop)
-    }
-
-    fn sync(&mut self, descriptor: Resource<Descriptor>) -> FsResult<()> {
-        self.node(&descriptor).map(drop)
-    }
-
-    fn sync_data(&mut self, descriptor: Resource<Descriptor>) -> FsResult<()> {
-        self.node(&descriptor).map(drop)
-    }
-
-    fn readlink_at(&mut self, directory: Resource<Descriptor>, path: String) -> FsResult<String> {
-        self.at(&directory, &path)?;
-        Err(ErrorCode::Invalid.into())
-    }
-
-    fn write_via_stream(
-        &mut self,
-        descriptor: Resource<Descriptor>,
-        _offset: Filesize,
-    ) -> FsResult<Resource<DynOutputStream>> {
-        self.read_only(&descriptor)
-    }
-
-    fn append_via_stream(&mut self, descriptor: Resource<Descriptor>) -> FsResult<Resource<DynOutputStream>> {
-        self.read_only(&descriptor)
-    }
-
-    fn write(
-        &mut self,
-        descriptor: Resource<Descriptor>,
-        _bytes: Vec<u8>,
-        _offset: Filesize,
-    ) -> FsResult<Filesize> {
-        self.read_only(&descriptor)
-    }
-
-    fn set_size(&mut self, descriptor: Resource<Descriptor>, _size: Filesize) -> FsResult<()> {
-        self.read_only(&descriptor)
-    }
-
-    fn set_times(
-        &mut self,
-        descriptor: Resource<Descriptor>,
-        _accessed: NewTimestamp,
-        _modified: NewTimestamp,
-    ) -> FsResult<()> {
-        self.read_only(&descriptor)
-    }
-
-    fn set_times_at(
-        &mut self,
-        directory: Resource<Descriptor>,
-        _path_flags: PathFlags,
-        _path: String,
-        _accessed: NewTimestamp,
-        _modified: NewTimestamp,
-    ) -> FsResult<()> {
-        self.read_only(&directory)
-    }
-
-    fn create_directory_at(&mut self, directory: Resource<Descriptor>, _path: String) -> FsResult<()> {
-        self.read_only(&directory)
+        self.handle(&descriptor).map(drop)
     }
 
     fn link_at(
@@ -335,29 +406,11 @@ impl types::HostDescriptor for Filesystem<'_> {
         _new_directory: Resource<Descriptor>,
         _new: String,
     ) -> FsResult<()> {
-        self.read_only(&directory)
+        self.refuse(&directory, ErrorCode::Unsupported)
     }
 
     fn symlink_at(&mut self, directory: Resource<Descriptor>, _old: String, _new: String) -> FsResult<()> {
-        self.read_only(&directory)
-    }
-
-    fn rename_at(
-        &mut self,
-        directory: Resource<Descriptor>,
-        _old: String,
-        _new_directory: Resource<Descriptor>,
-        _new: String,
-    ) -> FsResult<()> {
-        self.read_only(&directory)
-    }
-
-    fn remove_directory_at(&mut self, directory: Resource<Descriptor>, _path: String) -> FsResult<()> {
-        self.read_only(&directory)
-    }
-
-    fn unlink_file_at(&mut self, directory: Resource<Descriptor>, _path: String) -> FsResult<()> {
-        self.read_only(&directory)
+        self.refuse(&directory, ErrorCode::Unsupported)
     }
 
     fn drop(&mut self, descriptor: Resource<Descriptor>) -> wasmtime::Result<()> {

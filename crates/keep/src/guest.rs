@@ -17,11 +17,11 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::{
     admission::Limits,
-    files::Node,
     filesystem::{self, Filesystem},
     http::outgoing::{Outgoing, Peers},
     keyvalue::{self, KeyValue, KeyValueView},
     output::{Output, Stdio},
+    vfs::Vfs,
 };
 
 const MAX_HANDLES: usize = 10_000;
@@ -39,7 +39,7 @@ pub(crate) const MAX_TABLE_ELEMENTS: usize = 65_536;
 pub(crate) struct World {
     pub(crate) args: Vec<String>,
     pub(crate) env: BTreeMap<String, String>,
-    pub(crate) root: Arc<Node>,
+    pub(crate) files: Arc<Vfs>,
     pub(crate) keyvalue: KeyValue,
     pub(crate) output: Arc<Output>,
     pub(crate) peers: Arc<Peers>,
@@ -201,7 +201,7 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
     sockets::udp_create_socket::add_to_linker::<Guest, WasiSockets>(l, Guest::sockets)?;
 
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(l)?;
-    filesystem::add_to_linker(l, |guest| Filesystem { root: &guest.world.root, table: &mut guest.table })?;
+    filesystem::add_to_linker(l, |guest| Filesystem { files: &guest.world.files, table: &mut guest.table })?;
     keyvalue::add_to_linker(l, |guest| KeyValueView {
         store: &guest.world.keyvalue,
         table: &mut guest.table,

@@ -25,11 +25,11 @@ use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 use self::{answer::Answerer, outgoing::Peers};
 use crate::{
     admission::Admission,
-    files::{self, BadFile},
     guest::World,
     keyvalue::KeyValue,
     output::Output,
     runtime::Workload,
+    vfs::{BadFile, Vfs},
 };
 
 mod activity;
@@ -51,6 +51,8 @@ const MAX_HEAD: usize = 64 << 10;
 const MAX_STREAMS: u32 = 128;
 /// How long requests in work have at the end of the Keep, or of a certificate, before they are cut off.
 const DRAIN: Duration = Duration::from_secs(10);
+/// Over all instances.
+const MAX_OPEN_FILES: u32 = 4096;
 const AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(50);
 
 /// Why serving could not begin.
@@ -80,7 +82,7 @@ pub async fn serve(
     let world = World {
         args,
         env,
-        root: files::tree(files)?,
+        files: Vfs::new(files, Vec::new(), MAX_OPEN_FILES)?,
         keyvalue: KeyValue::new(limits.keyvalue_bytes),
         output: Arc::clone(&output),
         peers: Arc::clone(&peers),

@@ -9,7 +9,7 @@
 //!            rustls::ServerConfig                         PeerTls
 //!                    │                                       │
 //!  TCP ─▶ TLS ─▶ hyper ─▶ fresh instance of the component ─▶ hyper ─▶ TLS ─▶ TCP, named peers only
-//!                            │  wasi:filesystem, read-only, in memory
+//!                            │  wasi:filesystem: read-only files, memory, encrypted volumes
 //!                            │  wasi:keyvalue, in memory, shared by all instances of this Keep
 //!                            └  environment, arguments; no host files, no sockets, no standard input
 //! ```
@@ -40,12 +40,12 @@ pub mod runtime;
 
 mod bindings;
 mod cpu;
-mod files;
 mod filesystem;
 mod guest;
 mod output;
+mod vfs;
 
 pub use crate::{
-    files::{BadFile, FileFault},
     http::{ServeError, serve},
+    vfs::{BadFile, FileFault},
 };

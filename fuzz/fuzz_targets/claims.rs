@@ -1,10 +1,13 @@
-//! Claims of a Keep and of a coordinator: what decodes encodes and decodes to the same.
+//! Claims of Keeps and of a coordinator: what decodes encodes and decodes to the same.
 #![no_main]
-use attested_tls::claims::{Claims, CoordinatorClaims, KeepClaims};
+use attested_tls::claims::{Claims, CoordinatorClaims, DirectClaims, KeepClaims};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     if let Ok(claims) = KeepClaims::from_bytes(bytes) {
         assert_eq!(KeepClaims::from_bytes(&claims.to_bytes()).as_ref(), Ok(&claims));
+    }
+    if let Ok(claims) = DirectClaims::from_bytes(bytes) {
+        assert_eq!(DirectClaims::from_bytes(&claims.to_bytes()).as_ref(), Ok(&claims));
     }
     if let Ok(claims) = CoordinatorClaims::from_bytes(bytes) {
         assert_eq!(CoordinatorClaims::from_bytes(&claims.to_bytes()).as_ref(), Ok(&claims));

@@ -25,6 +25,8 @@ pub enum Role {
     Database,
     /// A coordinator that asks another one of its mesh for what coordinators share.
     Replica,
+    /// A TEE instance that waits for one deployment of one client. Never a Marble.
+    DirectKeep,
 }
 
 impl Role {
@@ -35,6 +37,7 @@ impl Role {
             Self::Keep => "keep",
             Self::Database => "database",
             Self::Replica => "replica",
+            Self::DirectKeep => "direct-keep",
         }
     }
 }
@@ -47,14 +50,14 @@ impl fmt::Display for Role {
 
 /// A word that names no role.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown role {0:?}: expected coordinator, keep, database or replica")]
+#[error("unknown role {0:?}: expected coordinator, keep, database, replica or direct-keep")]
 pub struct UnknownRole(pub String);
 
 impl FromStr for Role {
     type Err = UnknownRole;
 
     fn from_str(text: &str) -> Result<Self, UnknownRole> {
-        [Self::Coordinator, Self::Keep, Self::Database, Self::Replica]
+        [Self::Coordinator, Self::Keep, Self::Database, Self::Replica, Self::DirectKeep]
             .into_iter()
             .find(|role| role.as_str() == text)
             .ok_or_else(|| UnknownRole(text.to_owned()))

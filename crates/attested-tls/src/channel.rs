@@ -31,7 +31,7 @@ use crate::{
     statement::{Expected, MAX_STATEMENT, Presented, Statement, StatementError},
 };
 
-mod tls;
+pub(crate) mod tls;
 
 /// The application protocol (RFC 7301) of an attested connection.
 pub const ALPN: &[u8] = b"bailey-attested/1";
@@ -40,13 +40,13 @@ pub const ALPN: &[u8] = b"bailey-attested/1";
 const EXPORTER_LABEL: &[u8] = b"EXPORTER-bailey-attested-1";
 
 /// Handshake and both appraisals together; an honest peer needs milliseconds.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a peer that was refused may take to hear so.
 const REFUSED_TIMEOUT: Duration = Duration::from_secs(2);
 
-const MAX_HELLO: usize = 256;
-const MAX_OUTCOME: usize = 64 * 1024;
+pub(crate) const MAX_HELLO: usize = 256;
+pub(crate) const MAX_OUTCOME: usize = 64 * 1024;
 
 /// One side of attested connections: who we are.
 pub struct Party {
@@ -105,7 +105,7 @@ pub struct AttestedPeer {
     pub presented: Presented,
 }
 
-/// A stream whose peer was appraised. Made by [`connect`] and [`accept`] only.
+/// A stream whose peer was appraised. Made by [`connect`], [`accept`] and [`crate::direct::connect`] only.
 pub struct Attested<S> {
     stream: TlsStream<S>,
     peer: Arc<AttestedPeer>,
@@ -115,6 +115,10 @@ impl<S> Attested<S> {
     /// Who is at the other end.
     pub fn peer(&self) -> &Arc<AttestedPeer> {
         &self.peer
+    }
+
+    pub(crate) fn new(stream: TlsStream<S>, peer: AttestedPeer) -> Self {
+        Self { stream, peer: Arc::new(peer) }
     }
 }
 
@@ -130,13 +134,13 @@ const VERSION: u8 = 1;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-enum Outcome {
+pub(crate) enum Outcome {
     Accepted,
     Refused { codes: Vec<String>, reason: String },
 }
 
 #[derive(Clone, Copy)]
-enum Direction {
+pub(crate) enum Direction {
     ClientToServer,
     ServerToClient,
 }
@@ -168,7 +172,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     within_time(async {
-        let config = tls::client_config(&party.key, party.clock.clone())?;
+        let config = tls::client_config(&party.key, party.clock.clone(), ALPN)?;
         let stream = TlsConnector::from(config)
             .connect(tls::server_name(), stream)
             .await
@@ -204,14 +208,16 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     within_time(async {
-        let config = tls::server_config(&party.key, party.clock.clone())?;
+        let config = tls::server_config(&party.key, party.clock.clone(), ALPN)?;
         let stream = TlsAcceptor::from(config).accept(stream).await.map_err(ChannelError::Tls)?;
         attest(TlsStream::Server(stream), Direction::ServerToClient, party, claims, policies).await
     })
     .await
 }
 
-async fn within_time<T>(exchange: impl Future<Output = Result<T, ChannelError>>) -> Result<T, ChannelError> {
+pub(crate) async fn within_time<T>(
+    exchange: impl Future<Output = Result<T, ChannelError>>,
+) -> Result<T, ChannelError> {
     tokio::time::timeout(HANDSHAKE_TIMEOUT, exchange).await.unwrap_or(Err(ChannelError::Timeout))
 }
 
@@ -225,7 +231,7 @@ async fn attest<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let (exporter, peer_certificate) = connection_facts(&stream)?;
+    let (exporter, peer_certificate) = connection_facts(&stream, ALPN, EXPORTER_LABEL)?;
     let peer_key =
         SpkiDigest::of_certificate(&peer_certificate).map_err(|_| ChannelError::PeerCertificate)?;
 
@@ -243,7 +249,7 @@ where
 
     let our_nonce =
         connection_nonce(&theirs.nonce, &exporter, party.key.digest(), &peer_key, party.role, ours);
-    let statement = issue(party, our_nonce, claims).await?;
+    let statement = issue(party.tee.clone(), party.role, *party.key.digest(), our_nonce, claims).await?;
     let presented: Statement = {
         // At once, in both directions: a statement may be larger than what the transport takes without being read.
         let (mut reader, mut writer) = tokio::io::split(&mut stream);
@@ -253,7 +259,7 @@ where
 
     let their_nonce =
         connection_nonce(&nonce, &exporter, &peer_key, party.key.digest(), policy.role(), ours.reversed());
-    let appraisal = appraise(&presented, peer_key, &their_nonce, party, policy);
+    let appraisal = appraise(&presented, peer_key, &their_nonce, (&party.verifier, &party.clock), policy);
     let (told, heard) = exchange_outcomes(&mut stream, &appraisal).await;
     let appraised = appraisal?;
     told?;
@@ -263,8 +269,8 @@ where
 
     let public_key = public_key_of(&peer_certificate)?;
     let (presented, claims) = presented.kept(policy.role(), &peer_key, &their_nonce);
-    let peer = Arc::new(AttestedPeer { appraised, claims, key: peer_key, public_key, presented });
-    Ok((Attested { stream, peer }, policy.role()))
+    let peer = AttestedPeer { appraised, claims, key: peer_key, public_key, presented };
+    Ok((Attested::new(stream, peer), policy.role()))
 }
 
 /// Both sides always tell and always hear, also when they refuse: a connection that is closed over unread bytes
@@ -287,25 +293,25 @@ where
 }
 
 /// The exporter and the peer's certificate; anything but a full TLS 1.3 handshake with both is a failure.
-fn connection_facts<S>(stream: &TlsStream<S>) -> Result<([u8; 32], Vec<u8>), ChannelError> {
+pub(crate) fn connection_facts<S>(
+    stream: &TlsStream<S>,
+    alpn: &[u8],
+    label: &[u8],
+) -> Result<([u8; 32], Vec<u8>), ChannelError> {
     let (_, connection) = stream.get_ref();
     if connection.protocol_version() != Some(ProtocolVersion::TLSv1_3)
         || !matches!(
             connection.handshake_kind(),
             Some(HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest)
         )
-        || connection.alpn_protocol() != Some(ALPN)
+        || connection.alpn_protocol() != Some(alpn)
     {
         return Err(ChannelError::NotAttestable);
     }
     let mut exporter = [0; 32];
     match stream {
-        TlsStream::Client(stream) => {
-            stream.get_ref().1.export_keying_material(&mut exporter, EXPORTER_LABEL, None)
-        }
-        TlsStream::Server(stream) => {
-            stream.get_ref().1.export_keying_material(&mut exporter, EXPORTER_LABEL, None)
-        }
+        TlsStream::Client(stream) => stream.get_ref().1.export_keying_material(&mut exporter, label, None),
+        TlsStream::Server(stream) => stream.get_ref().1.export_keying_material(&mut exporter, label, None),
     }
     .map_err(ChannelError::Exporter)?;
     // Only the first certificate identifies the peer: it is the one whose key signed this handshake.
@@ -319,7 +325,7 @@ fn connection_facts<S>(stream: &TlsStream<S>) -> Result<([u8; 32], Vec<u8>), Cha
 /// What stands in the place of the nonce in the transcript: the verifier's nonce bound to the connection.
 /// SHA-256 over the deterministic CBOR array
 /// `["bailey/channel/1", nonce, exporter, attester key, verifier key, role, direction]`.
-fn connection_nonce(
+pub(crate) fn connection_nonce(
     nonce: &[u8; 32],
     exporter: &[u8; 32],
     attester_key: &SpkiDigest,
@@ -341,25 +347,30 @@ fn connection_nonce(
     sha256(&bytes)
 }
 
-fn fresh_nonce() -> Result<[u8; 32], ChannelError> {
+pub(crate) fn fresh_nonce() -> Result<[u8; 32], ChannelError> {
     let mut nonce = [0; 32];
     SystemRandom::new().fill(&mut nonce).map_err(|_| ChannelError::Randomness)?;
     Ok(nonce)
 }
 
-async fn issue(party: &Party, nonce: [u8; 32], claims: Vec<u8>) -> Result<Statement, ChannelError> {
-    let (tee, role, key) = (party.tee.clone(), party.role, *party.key.digest());
+pub(crate) async fn issue(
+    tee: Arc<dyn Tee>,
+    role: Role,
+    key: SpkiDigest,
+    nonce: [u8; 32],
+    claims: Vec<u8>,
+) -> Result<Statement, ChannelError> {
     tokio::task::spawn_blocking(move || Statement::issue(tee.as_ref(), role, &key, &nonce, claims))
         .await
         .map_err(|_| ChannelError::Cancelled)?
         .map_err(ChannelError::Attester)
 }
 
-fn appraise(
+pub(crate) fn appraise(
     presented: &Statement,
     key: SpkiDigest,
     nonce: &[u8; 32],
-    party: &Party,
+    (verifier, clock): (&Verifier, &Clock),
     policy: &dyn PeerPolicy,
 ) -> Result<Appraised, ChannelError> {
     presented.within_limits()?;
@@ -371,20 +382,20 @@ fn appraise(
         nonce,
         measurements: &expectations.measurements,
         policy: &expectations.policy,
-        now: (party.clock)(),
+        now: clock(),
     };
-    presented.appraise(&expected, &party.verifier).map_err(ChannelError::from)
+    presented.appraise(&expected, verifier).map_err(ChannelError::from)
 }
 
 /// What the peer is told: codes and one sentence. The whole tree stays on this side.
-fn outcome(appraisal: &Result<Appraised, ChannelError>) -> Outcome {
+pub(crate) fn outcome(appraisal: &Result<Appraised, ChannelError>) -> Outcome {
     match appraisal {
         Ok(_) => Outcome::Accepted,
         Err(error) => Outcome::Refused { codes: error.codes(), reason: error.to_string() },
     }
 }
 
-fn public_key_of(certificate: &[u8]) -> Result<Vec<u8>, ChannelError> {
+pub(crate) fn public_key_of(certificate: &[u8]) -> Result<Vec<u8>, ChannelError> {
     use x509_parser::prelude::{FromDer, X509Certificate};
     let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| ChannelError::PeerCertificate)?;
     Ok(parsed.tbs_certificate.subject_pki.raw.to_vec())
@@ -406,9 +417,7 @@ pub enum ChannelError {
     #[error("the peer did not finish attestation within {} s", HANDSHAKE_TIMEOUT.as_secs())]
     Timeout,
     /// Not a full TLS 1.3 handshake of our protocol (S-05).
-    #[error(
-        "the connection cannot carry attestation: it must be a full TLS 1.3 handshake with ALPN bailey-attested/1"
-    )]
+    #[error("the connection cannot carry attestation: it must be a full TLS 1.3 handshake of our protocol")]
     NotAttestable,
     /// No exporter, no binding (S-05).
     #[error("the connection has no keying material to bind Evidence to")]
@@ -456,6 +465,9 @@ pub enum ChannelError {
     /// The peer's Evidence is malformed or refused.
     #[error("the peer is refused: {0}")]
     Statement(#[from] StatementError),
+    /// A Keep of one deployment had its client.
+    #[error("this Keep had its client")]
+    Taken,
     /// The peer refused us.
     #[error("the peer refused this side: {reason}")]
     RefusedByPeer {
@@ -481,6 +493,7 @@ impl ChannelError {
                 vec!["CHANNEL_MALFORMED".into()]
             }
             Self::Role { .. } => vec!["CHANNEL_WRONG_ROLE".into()],
+            Self::Taken => vec!["KEEP_TAKEN".into()],
             Self::Timeout => vec!["CHANNEL_TIMEOUT".into()],
             Self::Tls(_) | Self::Transport(_) | Self::PeerCertificate => vec!["CHANNEL_BROKEN".into()],
             Self::Configuration(_) | Self::Attester(_) | Self::Randomness | Self::Cancelled => {

@@ -104,6 +104,52 @@ pub struct CoordinatorRequirements {
     pub measurements: Vec<ReferenceValue>,
 }
 
+/// What a Keep of direct deployments is launched with: that it is one, and of which version. It waits for one client,
+/// who then decides everything else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DirectConfiguration {
+    /// The version of the protocol that it speaks.
+    pub version: u16,
+}
+
+/// What a Keep was launched for. Its launch configuration says so, and so does its Evidence.
+#[derive(Debug, Clone)]
+pub enum Purpose {
+    /// To become a Marble: `{"marble": …, "coordinator": …}`.
+    Marble(Box<KeepConfiguration>),
+    /// For one direct deployment: `{"direct": {"version": 1}}`.
+    Direct(DirectConfiguration),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DirectWire {
+    direct: DirectConfiguration,
+}
+
+impl Purpose {
+    /// Reads the JSON object strictly.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, LaunchError> {
+        /// Whether there is such a key, whatever else there is.
+        #[derive(Deserialize)]
+        struct Key {
+            direct: Option<serde::de::IgnoredAny>,
+        }
+        match read::<Key>(bytes)?.direct {
+            Some(_) => read(bytes).map(|DirectWire { direct }| Self::Direct(direct)),
+            None => KeepConfiguration::from_json(bytes).map(|marble| Self::Marble(Box::new(marble))),
+        }
+    }
+}
+
+impl DirectConfiguration {
+    /// The bytes to launch with.
+    pub fn to_json(self) -> Vec<u8> {
+        serde_json::to_vec(&DirectWire { direct: self }).expect("plain data always serialises")
+    }
+}
+
 impl KeepConfiguration {
     /// Reads the JSON object strictly.
     pub fn from_json(bytes: &[u8]) -> Result<Self, LaunchError> {
@@ -198,6 +244,24 @@ mod tests {
             let text = format!(r#"{{"Owner":"{owner}","Names":["localhost"]}}"#);
             let refused = CoordinatorConfiguration::from_json(text.as_bytes());
             assert!(matches!(refused, Err(LaunchError::Owner)), "{owner}");
+        }
+    }
+
+    #[test]
+    fn a_keep_is_for_one_purpose() {
+        let direct = DirectConfiguration { version: 1 };
+        assert_eq!(direct.to_json(), br#"{"direct":{"version":1}}"#);
+        let read = Purpose::from_json(&direct.to_json());
+        assert!(matches!(read, Ok(Purpose::Direct(read)) if read == direct));
+        let coordinator = CoordinatorRequirements { policy: Policy::production(), measurements: vec![] };
+        let marble = KeepConfiguration { marble: "tally".into(), coordinator }.to_json();
+        assert!(matches!(Purpose::from_json(&marble), Ok(Purpose::Marble(_))));
+        assert!(matches!(KeepConfiguration::from_json(&direct.to_json()), Err(LaunchError::Json(_))));
+        let both = [br#"{"direct":{"version":1},"#, &marble[1..]].concat();
+        for wrong in
+            [both.as_slice(), br#"{"direct":{}}"#, br#"{"direct":{"version":1,"x":1}}"#, b"{}", b"[]"]
+        {
+            assert!(matches!(Purpose::from_json(wrong), Err(LaunchError::Json(_))));
         }
     }
 

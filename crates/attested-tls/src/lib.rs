@@ -1,11 +1,13 @@
 //! Verdicts bound to TLS peers.
 //!
-//! Two kinds of connection carry everything in Bailey, and both are made here:
+//! Three kinds of connection carry everything in Bailey, and all are made here:
 //!
 //! - [`channel`]: an **attested connection** between two TEEs that do not know each other yet. After a
 //!   TLS 1.3 handshake with fresh self-signed keys, each side proves its Evidence over this very
 //!   connection (nonce of the verifier, TLS exporter, both keys, role, direction) before a byte of the
 //!   application passes. The coordinator and a joining Keep speak over one.
+//! - [`direct`]: an attested connection of which **one side is a TEE**, a Keep, and the other a client with a one-use
+//!   key, which the Keep's claims name.
 //! - [`marble`]: mutual TLS between **Marbles** that the coordinator has admitted. A certificate
 //!   carries the Marble's identity; who may connect is decided by that identity and never by a name.
 //!
@@ -36,6 +38,7 @@ pub use claims::anchor;
 pub mod channel;
 pub mod clock;
 mod config;
+pub mod direct;
 mod frame;
 pub mod interop;
 pub mod key;

@@ -2,6 +2,8 @@
 
 #[path = "it/channel.rs"]
 mod channel;
+#[path = "it/direct.rs"]
+mod direct;
 #[path = "it/interop.rs"]
 mod interop;
 #[path = "it/marble.rs"]

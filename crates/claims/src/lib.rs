@@ -27,6 +27,18 @@ pub struct KeepClaims {
     pub configuration: ByteArray<32>,
 }
 
+/// What a Keep says of itself that waits for one deployment, to one client.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DirectClaims {
+    /// SHA-256 of the SubjectPublicKeyInfo of the client's one-use key on this connection.
+    pub client: ByteArray<32>,
+    /// The WebAssembly engine and its version (S-53).
+    pub engine: String,
+    /// SHA-256 of the measured launch configuration.
+    pub configuration: ByteArray<32>,
+}
+
 /// What a coordinator says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -109,6 +121,7 @@ pub trait Claims: Serialize + DeserializeOwned {
 }
 
 impl Claims for KeepClaims {}
+impl Claims for DirectClaims {}
 impl Claims for CoordinatorClaims {}
 
 /// Why claims could not be read.
@@ -159,6 +172,11 @@ mod tests {
     #[test]
     fn claims_of_another_role_are_refused() {
         assert!(matches!(CoordinatorClaims::from_bytes(&keep().to_bytes()), Err(MalformedClaims::Cbor(_))));
+        assert!(matches!(DirectClaims::from_bytes(&keep().to_bytes()), Err(MalformedClaims::Cbor(_))));
+        let (client, configuration) = (ByteArray::new([1; 32]), ByteArray::new([2; 32]));
+        let direct = DirectClaims { client, engine: "wasmtime 48".into(), configuration };
+        assert!(matches!(KeepClaims::from_bytes(&direct.to_bytes()), Err(MalformedClaims::Cbor(_))));
+        assert_eq!(DirectClaims::from_bytes(&direct.to_bytes()), Ok(direct));
     }
 
     #[test]

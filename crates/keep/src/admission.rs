@@ -7,6 +7,8 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::runtime::Pool;
+
 /// The world of one workload.
 #[derive(Clone, Default)]
 pub struct Admission {
@@ -84,12 +86,9 @@ impl Limits {
         Duration::from_millis(self.wall_ms_per_request)
     }
 
-    /// Linear memory in whole WebAssembly pages, as far as this machine can address it.
-    pub(crate) fn memory(&self) -> usize {
-        const PAGE: u64 = 64 << 10;
-        const FOUR_GIB: u64 = 4 << 30;
-        let pages = self.memory_bytes.min(FOUR_GIB) / PAGE * PAGE;
-        usize::try_from(pages).unwrap_or(usize::MAX)
+    /// An engine for workloads with these limits.
+    pub fn pool(&self) -> Pool {
+        Pool { instances: self.max_concurrent_requests, memory: self.memory_bytes }
     }
 }
 

@@ -1,13 +1,13 @@
 //! One instance of the workload: its state, its limits, and the world that it is linked to.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use wasmtime::{
-    Engine, ResourceLimiter, Store, UpdateDeadline,
+    Engine, Store, UpdateDeadline,
     component::{HasData, Linker, ResourceTable},
 };
 use wasmtime_wasi::{
-    WasiCtx, WasiCtxView, WasiView,
+    WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView,
     cli::{WasiCli, WasiCliView as _},
     clocks::{WasiClocks, WasiClocksView as _},
     random::WasiRandom,
@@ -16,37 +16,19 @@ use wasmtime_wasi::{
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::{
-    admission::Limits,
     filesystem::{self, Filesystem},
-    http::outgoing::{Outgoing, Peers},
-    keyvalue::{self, KeyValue, KeyValueView},
-    output::{Output, Stdio},
-    vfs::Vfs,
+    http::outgoing::Outgoing,
+    keyvalue::{self, KeyValueView},
+    limit::{Alarm, MemoryLimit},
+    world::World,
 };
 
 const MAX_HANDLES: usize = 10_000;
 const MAX_RANDOM: u64 = 1 << 20;
 /// What one call may make the host copy out of the instance.
 const MAX_CALL_BYTES: usize = 32 << 20;
-/// As many tables and instances as a component of today's largest toolchains has, with room.
-const MAX_TABLES: usize = 64;
-const MAX_INSTANCES: usize = 128;
-const MAX_MEMORIES: usize = 16;
-/// Elements of one table; the pool's slots have this size.
-pub(crate) const MAX_TABLE_ELEMENTS: usize = 65_536;
 
-/// What all instances of one workload share.
-pub(crate) struct World {
-    pub(crate) args: Vec<String>,
-    pub(crate) env: BTreeMap<String, String>,
-    pub(crate) files: Arc<Vfs>,
-    pub(crate) keyvalue: KeyValue,
-    pub(crate) output: Arc<Output>,
-    pub(crate) peers: Arc<Peers>,
-    pub(crate) limits: Limits,
-}
-
-/// The state of one instance.
+/// The state of one instance of a component.
 pub(crate) struct Guest {
     table: ResourceTable,
     wasi: WasiCtx,
@@ -56,93 +38,33 @@ pub(crate) struct Guest {
     memory: MemoryLimit,
 }
 
-impl Guest {
-    /// Whether the instance asked for more memory than it may have.
-    pub(crate) fn was_refused_memory(&self) -> bool {
-        self.memory.refused
-    }
-}
-
-impl World {
-    /// A store for one instance. Nothing of the host is in it: no directory, variable, standard stream or
-    /// socket is inherited.
-    pub(crate) fn store(self: &Arc<Self>, engine: &Engine) -> Store<Guest> {
-        let mut wasi = WasiCtx::builder();
-        wasi.args(&self.args).max_random_size(MAX_RANDOM).allow_tcp(false).allow_udp(false);
-        for (name, value) in &self.env {
-            wasi.env(name, value);
-        }
-        wasi.stdout(Stdio { output: Arc::clone(&self.output), stream: "stdout" });
-        wasi.stderr(Stdio { output: Arc::clone(&self.output), stream: "stderr" });
-        let mut table = ResourceTable::new();
-        table.set_max_capacity(MAX_HANDLES);
-        let guest = Guest {
-            table,
-            wasi: wasi.build(),
-            http: WasiHttpCtx::new(),
-            outgoing: Outgoing(Arc::clone(&self.peers)),
-            world: Arc::clone(self),
-            memory: MemoryLimit { left: self.limits.memory(), refused: false },
-        };
-        let mut store = Store::new(engine, guest);
-        store.limiter(|guest| &mut guest.memory);
-        store.set_hostcall_fuel(MAX_CALL_BYTES);
-        store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(|_| Ok(UpdateDeadline::Yield(1)));
-        store
-    }
-}
-
-/// Memory of one instance, over all its linear memories.
-struct MemoryLimit {
-    left: usize,
-    refused: bool,
-}
-
-impl ResourceLimiter for MemoryLimit {
-    fn memory_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        if maximum.is_some_and(|maximum| desired > maximum) {
-            // The component's own bound, or the pool's slot, which is as large as the limit.
-            self.refused |= desired > current.saturating_add(self.left);
-            return Ok(false);
-        }
-        match self.left.checked_sub(desired - current) {
-            Some(left) => {
-                self.left = left;
-                Ok(true)
-            }
-            None => {
-                self.refused = true;
-                Ok(false)
-            }
-        }
-    }
-
-    fn table_growing(
-        &mut self,
-        _current: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        Ok(desired <= MAX_TABLE_ELEMENTS && maximum.is_none_or(|maximum| desired <= maximum))
-    }
-
-    fn instances(&self) -> usize {
-        MAX_INSTANCES
-    }
-
-    fn tables(&self) -> usize {
-        MAX_TABLES
-    }
-
-    fn memories(&self) -> usize {
-        MAX_MEMORIES
-    }
+/// A store for one instance. Nothing of the host is in it: no directory, variable, standard stream or
+/// socket is inherited; `wire` connects what standard streams it has.
+pub(crate) fn store(
+    engine: &Engine,
+    world: &Arc<World>,
+    alarm: &Alarm,
+    wire: impl FnOnce(&mut WasiCtxBuilder),
+) -> Store<Guest> {
+    let mut wasi = WasiCtx::builder();
+    wasi.args(&world.args).envs(&world.env).max_random_size(MAX_RANDOM).allow_tcp(false).allow_udp(false);
+    wire(&mut wasi);
+    let mut table = ResourceTable::new();
+    table.set_max_capacity(MAX_HANDLES);
+    let guest = Guest {
+        table,
+        wasi: wasi.build(),
+        http: WasiHttpCtx::new(),
+        outgoing: Outgoing(Arc::clone(&world.peers)),
+        world: Arc::clone(world),
+        memory: MemoryLimit::new(world.limits.memory, alarm.clone()),
+    };
+    let mut store = Store::new(engine, guest);
+    store.limiter(|guest| &mut guest.memory);
+    store.set_hostcall_fuel(MAX_CALL_BYTES);
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(|_| Ok(UpdateDeadline::Yield(1)));
+    store
 }
 
 impl WasiView for Guest {
@@ -206,5 +128,11 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
         store: &guest.world.keyvalue,
         table: &mut guest.table,
     })?;
+    wasmtime_wasi::p3::cli::add_to_linker(l)?;
+    wasmtime_wasi::p3::clocks::add_to_linker(l)?;
+    wasmtime_wasi::p3::random::add_to_linker(l)?;
+    wasmtime_wasi::p3::sockets::add_to_linker(l)?;
+    wasmtime_wasi::p3::filesystem::add_to_linker(l)?;
+    wasmtime_wasi_http::p3::add_to_linker(l)?;
     Ok(linker)
 }

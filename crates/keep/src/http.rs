@@ -22,15 +22,8 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
-use self::{answer::Answerer, outgoing::Peers};
-use crate::{
-    admission::Admission,
-    guest::World,
-    keyvalue::KeyValue,
-    output::Output,
-    runtime::Workload,
-    vfs::{BadFile, Vfs},
-};
+use self::answer::Answerer;
+use crate::{admission::Admission, output::Output, vfs::BadFile, workload::Workload, world::World};
 
 mod activity;
 mod answer;
@@ -39,7 +32,7 @@ pub(crate) mod outgoing;
 mod refusal;
 
 pub use self::{
-    outgoing::{PeerTls, PeerTlsError},
+    outgoing::{PeerTls, PeerTlsError, Peers},
     refusal::{CODE_HEADER, Refusal},
 };
 
@@ -51,8 +44,6 @@ const MAX_HEAD: usize = 64 << 10;
 const MAX_STREAMS: u32 = 128;
 /// How long requests in work have at the end of the Keep, or of a certificate, before they are cut off.
 const DRAIN: Duration = Duration::from_secs(10);
-/// Over all instances.
-const MAX_OPEN_FILES: u32 = 4096;
 const AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(50);
 
 /// Why serving could not begin.
@@ -61,6 +52,9 @@ pub enum ServeError {
     /// The manifest's files do not form a tree.
     #[error("the workload's files cannot be laid out")]
     Files(#[from] BadFile),
+    /// The workload answers no HTTP.
+    #[error("the workload does not answer HTTP")]
+    NotHttp,
 }
 
 /// Serves `workload` on `listener` until `shutdown`, then lets requests in work end.
@@ -76,20 +70,14 @@ pub async fn serve(
     peer_tls: Arc<dyn PeerTls>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ServeError> {
-    let Admission { marble, args, env, files, peers, limits, log } = admission;
-    let output = Output::new(&marble, log);
-    let peers = Peers::new(marble.clone(), log, peers, peer_tls);
-    let world = World {
-        args,
-        env,
-        files: Vfs::new(files, Vec::new(), MAX_OPEN_FILES)?,
-        keyvalue: KeyValue::new(limits.keyvalue_bytes),
-        output: Arc::clone(&output),
-        peers: Arc::clone(&peers),
-        limits,
-    };
-    tracing::info!(code = "SERVING", marble = %marble, workload = %hex::encode(workload.digest()), "the workload is served");
-    let answerer = Answerer::new(workload, marble.clone(), world);
+    let (marble, limits) = (admission.marble.clone(), admission.limits);
+    let output = Output::new(&marble, admission.log);
+    let peers = Peers::new(marble.clone(), admission.log, admission.peers.clone(), peer_tls);
+    let world = World::admitted(admission, Arc::clone(&peers))?;
+    let digest = workload.digest();
+    let answerer = Answerer::new(workload, marble.clone(), world, Arc::clone(&output), limits)
+        .ok_or(ServeError::NotHttp)?;
+    tracing::info!(code = "SERVING", marble = %marble, workload = %hex::encode(digest), "the workload is served");
     let places = Arc::new(Semaphore::new(limits.max_connections.max(1) as usize));
     let (ending, end) = watch::channel(());
     let mut connections = JoinSet::new();

@@ -1,5 +1,6 @@
-//! The WebAssembly runtime inside the TEE: it loads a measured component and serves its HTTP, with files,
-//! environment and peers from the coordinator, and TLS that the component does not see.
+//! The WebAssembly runtime inside the TEE: it loads a measured workload, and runs it once ([`command::run`]) or serves
+//! its HTTP ([`serve`]), with files, environment and peers from the coordinator or the client, and TLS that the
+//! workload does not see.
 //!
 //! It decides nothing about trust. Who may connect, and which certificates count, is in the
 //! [`rustls::ServerConfig`] and the [`http::PeerTls`] that it is given; whom to run, with what, is in the
@@ -22,7 +23,7 @@
 //! #     tls: tokio::sync::watch::Receiver<std::sync::Arc<rustls::ServerConfig>>,
 //! #     peer_tls: std::sync::Arc<dyn keep::http::PeerTls>,
 //! # ) -> Result<(), Box<dyn std::error::Error>> {
-//! let runtime = keep::runtime::Runtime::new(&admission.limits)?;
+//! let runtime = keep::runtime::Runtime::new(admission.limits.pool())?;
 //! let workload = runtime.load(&component, None)?;
 //! let shutdown = async { tokio::signal::ctrl_c().await.unwrap_or(()) };
 //! keep::serve(workload, admission, listener, tls, peer_tls, shutdown).await?;
@@ -33,17 +34,24 @@
 pub mod activation;
 pub mod admission;
 pub mod cache;
+pub mod command;
 pub mod http;
 pub mod keyvalue;
 pub mod net;
 pub mod runtime;
+pub mod world;
 
 mod bindings;
 mod cpu;
 mod filesystem;
 mod guest;
+mod limit;
 mod output;
+mod pipe;
+mod preview1;
+mod stdio;
 mod vfs;
+mod workload;
 
 pub use crate::{
     http::{ServeError, serve},

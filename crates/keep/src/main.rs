@@ -107,7 +107,7 @@ async fn run(hints: Hints) -> Result<()> {
         Some(folder) => Some(Cache::new(folder, Zeroizing::new(*tee.sealing_key(CACHE_CONTEXT)?.as_bytes()))),
         None => None,
     };
-    let engine = Runtime::new(&activated.admission.limits)?;
+    let engine = Runtime::new(activated.admission.limits.pool())?;
     let workload = tokio::task::spawn_blocking(move || engine.load(&component, cache.as_ref())).await??;
 
     let listener = TcpListener::bind(hints.listen)
@@ -184,7 +184,7 @@ fn read_workload(path: &std::path::Path) -> Result<Vec<u8>> {
     use std::io::Read;
     let file = std::fs::File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
     let mut bytes = Vec::new();
-    let limit = keep::runtime::MAX_COMPONENT as u64 + 1;
+    let limit = keep::runtime::MAX_WORKLOAD as u64 + 1;
     file.take(limit).read_to_end(&mut bytes).with_context(|| format!("{} cannot be read", path.display()))?;
     Ok(bytes)
 }

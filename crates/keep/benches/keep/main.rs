@@ -51,8 +51,8 @@ fn loading(component: &[u8]) {
     let directory = tempfile::tempdir().expect("a directory");
     let cache = Cache::new(directory.path(), Zeroizing::new([1; 32]));
     let limits = Limits::default();
-    let engine = median(LOADS, || drop(Runtime::new(&limits)));
-    let runtime = Runtime::new(&limits).expect("an engine");
+    let engine = median(LOADS, || drop(Runtime::new(limits.pool())));
+    let runtime = Runtime::new(limits.pool()).expect("an engine");
     let compile = median(LOADS, || drop(runtime.load(component, None)));
     runtime.load(component, Some(&cache)).expect("a component");
     let cached = median(LOADS, || {
@@ -106,7 +106,7 @@ async fn keep(
     tls: Arc<ServerConfig>,
     root: &Arc<pki::Root>,
 ) -> SocketAddr {
-    let runtime = Runtime::new(&admission.limits).expect("an engine");
+    let runtime = Runtime::new(admission.limits.pool()).expect("an engine");
     let workload = runtime.load(component, None).expect("a component");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");

@@ -15,7 +15,10 @@ use wasmtime_wasi::I32Exit;
 use wasmtime_wasi_http::{
     WasiHttpView,
     p2::{
-        bindings::http::types::{ErrorCode, Scheme},
+        bindings::{
+            ProxyPre,
+            http::types::{ErrorCode, Scheme},
+        },
         body::HyperOutgoingBody,
     },
 };
@@ -25,9 +28,13 @@ use super::{
     refusal::{CODE_HEADER, Refusal},
 };
 use crate::{
+    admission::Limits,
     cpu::{CpuExceeded, Metered},
-    guest::{Guest, World},
-    runtime::Workload,
+    guest::{self, Guest},
+    limit::{Alarm, Exceeded, Which},
+    output::{Output, Stdio},
+    workload::{Program, Workload},
+    world::World,
 };
 
 /// How long a request waits for an instance.
@@ -39,15 +46,27 @@ type Answered = Result<Outgoing, ErrorCode>;
 /// The workload, ready to answer.
 pub(crate) struct Answerer {
     workload: Workload,
+    proxy: ProxyPre<Guest>,
     marble: String,
     world: Arc<World>,
+    output: Arc<Output>,
+    limits: Limits,
     instances: Arc<Semaphore>,
 }
 
 impl Answerer {
-    pub(crate) fn new(workload: Workload, marble: String, world: World) -> Arc<Self> {
-        let instances = Arc::new(Semaphore::new(world.limits.max_concurrent_requests.max(1) as usize));
-        Arc::new(Self { workload, marble, world: Arc::new(world), instances })
+    /// `None` for a workload that does not answer HTTP.
+    pub(crate) fn new(
+        workload: Workload,
+        marble: String,
+        world: World,
+        output: Arc<Output>,
+        limits: Limits,
+    ) -> Option<Arc<Self>> {
+        let Program::Http02(proxy) = &workload.program else { return None };
+        let proxy = proxy.clone();
+        let instances = Arc::new(Semaphore::new(limits.max_concurrent_requests.max(1) as usize));
+        Some(Arc::new(Self { workload, proxy, marble, world: Arc::new(world), output, limits, instances }))
     }
 
     /// Answers `request`; a failure is an answer too.
@@ -59,7 +78,7 @@ impl Answerer {
     }
 
     async fn try_answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Outgoing, Refusal> {
-        let limit = self.world.limits.max_body_bytes;
+        let limit = self.limits.max_body_bytes;
         let announced = request.headers().get(header::CONTENT_LENGTH);
         let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
         if announced.is_some_and(|length| length > limit) {
@@ -94,14 +113,16 @@ impl Answerer {
         instance: OwnedSemaphorePermit,
         failed: Flag,
     ) -> Result<(), Refusal> {
-        let limits = self.world.limits;
         let running = self.workload.ticker.run();
-        let mut store = self.world.store(self.workload.pre.engine());
-        let handled =
-            timeout(limits.wall(), Metered::new(self.handle(&mut store, request, sender), limits.cpu()));
-        let result = match handled.await {
+        let alarm = Alarm::default();
+        let mut store = guest::store(&self.workload.engine, &self.world, &alarm, |wasi| {
+            let printed = |stream| Stdio { output: Arc::clone(&self.output), stream };
+            wasi.stdout(printed("stdout")).stderr(printed("stderr"));
+        });
+        let handled = Metered::new(self.handle(&mut store, request, sender), self.limits.cpu());
+        let result = match timeout(self.limits.wall(), handled).await {
             Ok(Ok(Ok(()))) => Ok(()),
-            Ok(Ok(Err(error))) => Err(self.classify(&error, store.data())),
+            Ok(Ok(Err(error))) => Err(self.classify(&error)),
             Ok(Err(CpuExceeded)) => Err(Refusal::CpuLimit),
             Err(_) => Err(Refusal::TimeLimit),
         };
@@ -128,18 +149,18 @@ impl Answerer {
             .new_incoming_request(Scheme::Https, request)
             .map_err(|error| error.context(Refused(Refusal::Malformed)))?;
         let response = store.data_mut().http().new_response_outparam(sender)?;
-        let proxy = self.workload.pre.instantiate_async(&mut *store).await?;
+        let proxy = self.proxy.instantiate_async(&mut *store).await?;
         proxy.wasi_http_incoming_handler().call_handle(&mut *store, request, response).await
     }
 
-    fn classify(&self, error: &wasmtime::Error, guest: &Guest) -> Refusal {
+    fn classify(&self, error: &wasmtime::Error) -> Refusal {
         if let Some(Refused(refusal)) = error.downcast_ref() {
             return *refusal;
         }
         if error.is::<PoolConcurrencyLimitError>() {
             return Refusal::Busy;
         }
-        if guest.was_refused_memory() {
+        if let Some(Exceeded(Which::Memory)) = error.downcast_ref() {
             return Refusal::MemoryLimit;
         }
         if let Some(I32Exit(0)) = error.downcast_ref() {

@@ -61,7 +61,7 @@ where
 }
 
 /// The peers of one Keep, and its connections to them.
-pub(crate) struct Peers {
+pub struct Peers {
     marble: String,
     log: LogPolicy,
     addresses: BTreeMap<String, String>,
@@ -72,7 +72,14 @@ pub(crate) struct Peers {
 type PeerClient = Client<Connector, Taken>;
 
 impl Peers {
-    pub(crate) fn new(
+    /// No peers at all.
+    pub(crate) fn none() -> Arc<Self> {
+        let tls = |_: &str| Err(PeerTlsError::from("there are no peers"));
+        Self::new(String::new(), LogPolicy::Discard, BTreeMap::new(), Arc::new(tls))
+    }
+
+    /// Marbles by name, with the addresses that the host claims for them.
+    pub fn new(
         marble: String,
         log: LogPolicy,
         addresses: BTreeMap<String, String>,

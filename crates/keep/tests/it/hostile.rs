@@ -3,16 +3,15 @@
 use std::{fs, path::Path};
 
 use keep::{
-    admission::Limits,
     cache::Cache,
-    runtime::{self, Runtime},
+    runtime::{self, Pool, Runtime},
 };
 use zeroize::Zeroizing;
 
 use crate::workloads;
 
 fn runtime() -> Runtime {
-    Runtime::new(&Limits { max_concurrent_requests: 2, ..Limits::default() }).unwrap()
+    Runtime::new(Pool { instances: 2, ..Pool::default() }).unwrap()
 }
 
 fn cache(directory: &Path, key: u8) -> Cache {

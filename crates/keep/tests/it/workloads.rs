@@ -7,12 +7,9 @@ use std::{
     sync::LazyLock,
 };
 
-use keep::{
-    admission::Limits,
-    runtime::{Runtime, Workload},
-};
+use keep::runtime::{Pool, Runtime, Workload};
 
-static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new(&Limits::default()).unwrap());
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new(Pool::default()).unwrap());
 static POLL: LazyLock<PathBuf> = LazyLock::new(|| {
     let source = repository().join("examples/poll");
     build(&source, &source.join("target"))

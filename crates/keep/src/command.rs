@@ -1,0 +1,222 @@
+//! A workload that runs once: its standard streams are the caller's, and how it ended is told in full.
+
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+
+use tokio::time::sleep;
+use wasmtime::{PoolConcurrencyLimitError, Trap};
+use wasmtime_wasi::I32Exit;
+
+use crate::{
+    cpu::{CpuExceeded, Metered},
+    guest,
+    limit::{Alarm, Exceeded},
+    preview1,
+    stdio::Streams,
+    workload::{Program, Workload},
+    world::World,
+};
+
+pub use crate::{limit::Which, stdio::Stdio};
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// By itself, with this exit code.
+    Exit(u8),
+    /// It failed.
+    Trap {
+        /// Stable code: `TRAP_…`.
+        code: &'static str,
+        /// The engine's words, which hold nothing of the workload's memory.
+        message: String,
+    },
+    /// It exceeded a limit.
+    Limit(Which),
+    /// The caller wanted it to end.
+    Cancelled,
+    /// It did not begin.
+    Failed(Failure),
+}
+
+/// Why a run did not begin.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// It answers requests, and is served instead.
+    #[error("the workload is no command: it answers HTTP requests")]
+    NotACommand,
+    /// All instances of this Keep are in use.
+    #[error("all instances of this Keep are in use")]
+    Busy,
+    /// Its memories, tables or instances exceed what a Keep offers.
+    #[error("the workload cannot be instantiated: {0}")]
+    Instantiate(String),
+}
+
+impl Failure {
+    /// Stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotACommand => "WORKLOAD_IS_NO_COMMAND",
+            Self::Busy => "KEEP_BUSY",
+            Self::Instantiate(_) => "WORKLOAD_NOT_INSTANTIATED",
+        }
+    }
+}
+
+impl Ended {
+    /// Stable code; none for a workload that ended by itself.
+    pub fn code(&self) -> Option<&'static str> {
+        match self {
+            Self::Exit(_) => None,
+            Self::Trap { code, .. } => Some(code),
+            Self::Limit(which) => Some(which.code()),
+            Self::Cancelled => Some("CANCELLED"),
+            Self::Failed(failure) => Some(failure.code()),
+        }
+    }
+}
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exit(code) => write!(f, "the workload ended with exit code {code}"),
+            Self::Trap { message, .. } => write!(f, "the workload failed: {message}"),
+            Self::Limit(which) => which.fmt(f),
+            Self::Cancelled => f.write_str("the workload was ended on request"),
+            Self::Failed(failure) => failure.fmt(f),
+        }
+    }
+}
+
+/// Runs `workload` once in `world`, until it ends, exceeds a limit, or `cancel` is done. What it printed until then
+/// has been written to `stdio` when this returns, as far as the caller takes it.
+pub async fn run(
+    workload: &Workload,
+    world: World,
+    stdio: Stdio,
+    cancel: impl Future<Output = ()> + Send,
+) -> Ended {
+    let alarm = Alarm::default();
+    let (streams, drivers) = stdio.start(&world.limits, &alarm);
+    let ended = {
+        let limits = world.limits.clone();
+        let running = instance(workload, Arc::new(world), &alarm, &streams);
+        let _ticking = workload.ticker.run();
+        until(running, &limits, &alarm, cancel).await
+    };
+    drivers.finish(&streams).await;
+    ended
+}
+
+/// The instance's life, within its limits.
+async fn until(
+    running: impl Future<Output = wasmtime::Result<u8>>,
+    limits: &keep_config::Limits,
+    alarm: &Alarm,
+    cancel: impl Future<Output = ()>,
+) -> Ended {
+    let wall = async {
+        match limits.wall {
+            Some(wall) => sleep(wall).await,
+            None => std::future::pending().await,
+        }
+    };
+    let metered = Metered::new(running, limits.cpu.unwrap_or(Duration::MAX));
+    let (cancel, wall) = (pin!(cancel), pin!(wall));
+    tokio::select! {
+        biased;
+        which = alarm.raised() => Ended::Limit(which),
+        () = cancel => Ended::Cancelled,
+        () = wall => Ended::Limit(Which::Wall),
+        ended = metered => match ended {
+            Ok(Ok(code)) => Ended::Exit(code),
+            Ok(Err(error)) => classify(&error),
+            Err(CpuExceeded) => Ended::Limit(Which::Cpu),
+        },
+    }
+}
+
+/// A fresh instance, from its beginning to its end. The exit code of one that returns is what its world says.
+async fn instance(
+    workload: &Workload,
+    world: Arc<World>,
+    alarm: &Alarm,
+    streams: &Streams,
+) -> wasmtime::Result<u8> {
+    let store = || guest::store(&workload.engine, &world, alarm, |wasi| streams.wire(&world, wasi));
+    let status = match &workload.program {
+        Program::Module(pre, entry) => {
+            return preview1::run(&workload.engine, pre, *entry, &world, alarm, streams).await;
+        }
+        Program::Command02(pre) => {
+            let mut store = store();
+            let command = pre.instantiate_async(&mut store).await.map_err(instantiating)?;
+            command.wasi_cli_run().call_run(&mut store).await?
+        }
+        Program::Command03(pre) => {
+            let mut store = store();
+            let command = pre.instantiate_async(&mut store).await.map_err(instantiating)?;
+            store.run_concurrent(async |store| command.wasi_cli_run().call_run(store).await).await??
+        }
+        Program::Http02(_) | Program::Http03(_) => return Err(Failure::NotACommand.into()),
+    };
+    Ok(u8::from(status.is_err()))
+}
+
+/// Marks an error as one that came before the workload's first instruction, unless that was in a start function.
+pub(crate) fn instantiating(error: wasmtime::Error) -> wasmtime::Error {
+    if error.is::<Trap>()
+        || error.is::<Exceeded>()
+        || error.is::<PoolConcurrencyLimitError>()
+        || error.is::<Exit>()
+    {
+        return error;
+    }
+    // The engine's words are about the module's own declarations.
+    Failure::Instantiate(format!("{error:#}")).into()
+}
+
+/// `proc_exit` and `wasi:cli/exit`, on their way to the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("exit code {0}")]
+pub(crate) struct Exit(pub(crate) u32);
+
+fn classify(error: &wasmtime::Error) -> Ended {
+    if let Some(Exceeded(which)) = error.downcast_ref() {
+        return Ended::Limit(*which);
+    }
+    if let Some(Exit(code)) = error.downcast_ref() {
+        // What does not fit is a failure, and must not become a success by being cut off.
+        return Ended::Exit(u8::try_from(*code).unwrap_or(u8::MAX));
+    }
+    if let Some(I32Exit(code)) = error.downcast_ref() {
+        return Ended::Exit(u8::try_from(*code).unwrap_or(u8::MAX));
+    }
+    if let Some(failure) = error.downcast_ref::<Failure>() {
+        return Ended::Failed(failure.clone());
+    }
+    if error.is::<PoolConcurrencyLimitError>() {
+        return Ended::Failed(Failure::Busy);
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(trap) => Ended::Trap { code: trap_code(trap), message: trap.to_string() },
+        // Only our own words: an error of a call may quote what the workload passed, which can be its secret.
+        None => Ended::Trap { code: "TRAP_HOST_CALL", message: "a call to the Keep was refused".into() },
+    }
+}
+
+/// A trap's stable code.
+pub(crate) fn trap_code(trap: &Trap) -> &'static str {
+    match trap {
+        Trap::StackOverflow => "TRAP_STACK_OVERFLOW",
+        Trap::MemoryOutOfBounds | Trap::HeapMisaligned => "TRAP_OUT_OF_BOUNDS",
+        Trap::TableOutOfBounds => "TRAP_TABLE_OUT_OF_BOUNDS",
+        Trap::IndirectCallToNull => "TRAP_NULL_CALL",
+        Trap::BadSignature => "TRAP_BAD_SIGNATURE",
+        Trap::IntegerOverflow => "TRAP_INTEGER_OVERFLOW",
+        Trap::IntegerDivisionByZero => "TRAP_DIVISION_BY_ZERO",
+        Trap::BadConversionToInteger => "TRAP_BAD_CONVERSION",
+        Trap::UnreachableCodeReached => "TRAP_UNREACHABLE",
+        _ => "TRAP_OTHER",
+    }
+}

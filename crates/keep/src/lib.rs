@@ -52,6 +52,7 @@ mod preview1;
 mod stdio;
 mod vfs;
 mod workload;
+mod sockets;
 
 pub use crate::{
     http::{ServeError, serve},

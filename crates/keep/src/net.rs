@@ -27,6 +27,7 @@ mod connection;
 mod fault;
 mod identity;
 mod listener;
+mod names;
 mod roots;
 mod session;
 
@@ -36,6 +37,7 @@ pub use self::{
     fault::{Broken, NetError},
     identity::Identity,
     listener::Listener,
+    session::MAX_TAKEN,
 };
 
 /// Protocols to agree on by ALPN, the preferred one first. Streams have none.

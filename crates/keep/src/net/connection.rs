@@ -127,6 +127,17 @@ impl Connection {
         written
     }
 
+    /// Takes all of `bytes`, at most [`MAX_TAKEN`](super::MAX_TAKEN), or nothing; whether it did. What was taken is sent
+    /// without another call.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn try_take(&self, bytes: &[u8]) -> Result<bool, Broken> {
+        let taken = self.0.session().take(&self.0.io, bytes);
+        self.0.send_the_rest();
+        taken
+    }
+
     /// Whether everything that was taken has left for the network.
     ///
     /// # Errors

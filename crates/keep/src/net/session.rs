@@ -14,8 +14,8 @@ use super::Broken;
 /// Most that is looked at in advance.
 pub(super) const MAX_PEEK: usize = 64 << 10;
 
-/// Plaintext that rustls takes at a time: four records. What has been taken is on its way before more is.
-const MAX_UNSENT: usize = 64 << 10;
+/// Plaintext that is taken at a time, in bytes: four records. What has been taken is on its way before more is.
+pub const MAX_TAKEN: usize = 64 << 10;
 
 pub(super) struct Session {
     /// `None`: plain TCP.
@@ -25,6 +25,8 @@ pub(super) struct Session {
     read_to: usize,
     /// Decrypted, within `tls`.
     decrypted: usize,
+    /// Taken, and not yet within `tls` or the socket.
+    taken: Vec<u8>,
     reading: Reading,
     writing: Writing,
 }
@@ -49,11 +51,11 @@ enum Writing {
 impl Session {
     pub(super) fn new(tls: Option<rustls::Connection>) -> Self {
         let tls = tls.map(|mut tls| {
-            tls.set_buffer_limit(Some(MAX_UNSENT));
+            tls.set_buffer_limit(Some(MAX_TAKEN));
             Box::new(tls)
         });
         let (reading, writing) = (Reading::Open, Writing::Open);
-        Self { tls, peeked: Vec::new(), read_to: 0, decrypted: 0, reading, writing }
+        Self { tls, peeked: Vec::new(), read_to: 0, decrypted: 0, taken: Vec::new(), reading, writing }
     }
 
     pub(super) fn tls(&self) -> Option<&rustls::Connection> {
@@ -219,26 +221,42 @@ impl Session {
 
     /// Takes bytes to send; `None`: what was taken before must go first.
     pub(super) fn write(&mut self, io: &TcpStream, parts: &[IoSlice<'_>]) -> Result<Option<usize>, Broken> {
-        match &self.writing {
-            Writing::Open => {}
-            Writing::Broken(broken) => return Err(broken.clone()),
-            Writing::Closing | Writing::Closed => return Err(Broken::Shut),
-        }
-        if !self.flush(io)? {
+        if !self.has_room(io)? {
             return Ok(None);
         }
-        let taken = match &mut self.tls {
+        let taken = self.write_once(io, parts)?;
+        // What fails now is said by the next write.
+        let _ = self.flush(io);
+        Ok(taken)
+    }
+
+    /// Takes all of `bytes`, at most [`MAX_TAKEN`], or nothing; whether it did.
+    pub(super) fn take(&mut self, io: &TcpStream, bytes: &[u8]) -> Result<bool, Broken> {
+        if bytes.len() > MAX_TAKEN || !self.has_room(io)? {
+            return Ok(false);
+        }
+        self.taken.extend_from_slice(bytes);
+        let _ = self.flush(io);
+        Ok(true)
+    }
+
+    fn has_room(&mut self, io: &TcpStream) -> Result<bool, Broken> {
+        match self.writing {
+            Writing::Closing | Writing::Closed => Err(Broken::Shut),
+            Writing::Open | Writing::Broken(_) => self.flush(io),
+        }
+    }
+
+    fn write_once(&mut self, io: &TcpStream, parts: &[IoSlice<'_>]) -> Result<Option<usize>, Broken> {
+        let written = match &mut self.tls {
             Some(tls) => tls.writer().write_vectored(parts),
             None => io.try_write_vectored(parts),
         };
-        let taken = match taken {
-            Ok(taken) => taken,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-            Err(_) => return Err(self.break_writing()),
-        };
-        // What fails now is said by the next write.
-        let _ = self.flush(io);
-        Ok(Some(taken))
+        match written {
+            Ok(written) => Ok(Some(written)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(_) => Err(self.break_writing()),
+        }
     }
 
     /// Sends what was taken; whether all of it is gone. Then the FIN, if the write side was shut.
@@ -246,19 +264,41 @@ impl Session {
         if let Writing::Broken(broken) = &self.writing {
             return Err(broken.clone());
         }
-        if let Some(tls) = &mut self.tls {
-            while tls.wants_write() {
-                match tls.write_tls(&mut Socket(io)) {
-                    Ok(_) => {}
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                    Err(_) => return Err(self.break_writing()),
-                }
+        if !self.send_records(io)? {
+            return Ok(false);
+        }
+        while !self.taken.is_empty() {
+            let taken = std::mem::take(&mut self.taken);
+            let written = self.write_once(io, &[IoSlice::new(&taken)]);
+            self.taken = taken;
+            self.taken.drain(..written?.unwrap_or(0));
+            if !self.taken.is_empty() && self.tls.is_none() || !self.send_records(io)? {
+                return Ok(false);
             }
         }
         if self.writing == Writing::Closing {
+            if let Some(tls) = &mut self.tls {
+                // Once only: said again, it does nothing.
+                tls.send_close_notify();
+                if !self.send_records(io)? {
+                    return Ok(false);
+                }
+            }
             self.writing = Writing::Closed;
             // A socket that is gone already needs no end.
             let _: Result<(), Errno> = rustix::net::shutdown(io, Shutdown::Write);
+        }
+        Ok(true)
+    }
+
+    fn send_records(&mut self, io: &TcpStream) -> Result<bool, Broken> {
+        let Some(tls) = &mut self.tls else { return Ok(true) };
+        while tls.wants_write() {
+            match tls.write_tls(&mut Socket(io)) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(_) => return Err(self.break_writing()),
+            }
         }
         Ok(true)
     }
@@ -276,7 +316,7 @@ impl Session {
 
     /// Whether there is something that [`flush`](Self::flush) has yet to send.
     pub(super) fn is_unsent(&self) -> bool {
-        let unsent = self.tls.as_ref().is_some_and(|tls| tls.wants_write());
+        let unsent = !self.taken.is_empty() || self.tls.as_ref().is_some_and(|tls| tls.wants_write());
         match self.writing {
             Writing::Open => unsent,
             Writing::Closing => true,
@@ -287,9 +327,6 @@ impl Session {
     /// Ends our side: `close_notify` after what was written, then FIN.
     pub(super) fn shut_write(&mut self, io: &TcpStream) {
         if self.writing == Writing::Open {
-            if let Some(tls) = &mut self.tls {
-                tls.send_close_notify();
-            }
             self.writing = Writing::Closing;
             let _ = self.flush(io);
         }

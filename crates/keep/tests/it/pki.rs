@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use attested_tls::marble::{self, Credential, MarbleIdentity, Revoked};
+use keep::net::Identity;
 use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    BasicConstraints, CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     PKCS_ECDSA_P256_SHA256,
 };
 use rustls::{
@@ -16,6 +18,7 @@ use rustls::{
 pub struct Root {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
+    pem: String,
 }
 
 impl Root {
@@ -23,17 +26,55 @@ impl Root {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = key();
-        let certificate = params.self_signed(&key).unwrap().der().clone();
-        Self { issuer: Issuer::new(params, key), certificate }
+        let certificate = params.self_signed(&key).unwrap();
+        let (pem, certificate) = (certificate.pem(), certificate.der().clone());
+        Self { issuer: Issuer::new(params, key), certificate, pem }
     }
 
     fn leaf(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
-        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        self.leaf_with(None)
+    }
+
+    fn leaf_with(
+        &self,
+        marble: Option<&MarbleIdentity>,
+    ) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+        let mut params = CertificateParams::new(names).unwrap();
+        if let Some(marble) = marble {
+            let extension = CustomExtension::from_oid_content(&marble::IDENTITY_OID, marble.to_extension());
+            params.custom_extensions.push(extension);
+        }
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let key = key();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         (vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+    }
+
+    /// The root itself, as `[roots]` has it.
+    pub fn pem(&self) -> String {
+        self.pem.clone()
+    }
+
+    /// What a Keep shows that has a certificate under this root.
+    pub fn identity(&self) -> Identity {
+        let (chain, key) = self.leaf();
+        Identity::of_chain(chain, key)
+    }
+
+    /// Marble `name`, as a coordinator with this root certifies it, which lets in whom a coordinator with `callers` as
+    /// its root certifies.
+    pub fn credential(&self, name: &str, callers: &Self, revoked: Revoked) -> Credential {
+        let identity = MarbleIdentity {
+            marble: name.to_owned(),
+            epoch: 1,
+            manifest: [7; 32],
+            emulated: true,
+            rollout: None,
+        };
+        let (chain, key) = self.leaf_with(Some(&identity));
+        Credential { chain, key, root: callers.certificate.clone(), identity, revoked }
     }
 
     fn store(&self) -> Arc<RootCertStore> {

@@ -20,6 +20,7 @@ use crate::{
     http::outgoing::Outgoing,
     keyvalue::{self, KeyValueView},
     limit::{Alarm, MemoryLimit},
+    sockets::{self as own_sockets, Sockets},
     world::World,
 };
 
@@ -86,7 +87,7 @@ impl HasData for HasIo {
 }
 
 /// Everything that a workload may import. `wasi:filesystem` and `wasi:keyvalue` are the Keep's own;
-/// `wasi:sockets` is there for programs that import it, and refuses every socket.
+/// `wasi:sockets` is too, as far as a socket can be had by it.
 pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
     use wasmtime_wasi::p2::bindings::{cli, clocks, io, random, sockets};
 
@@ -116,11 +117,11 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
     let network = sockets::network::LinkOptions::default();
     sockets::network::add_to_linker::<Guest, WasiSockets>(l, &network, Guest::sockets)?;
     sockets::instance_network::add_to_linker::<Guest, WasiSockets>(l, Guest::sockets)?;
-    sockets::ip_name_lookup::add_to_linker::<Guest, WasiSockets>(l, Guest::sockets)?;
-    sockets::tcp::add_to_linker::<Guest, WasiSockets>(l, Guest::sockets)?;
-    sockets::tcp_create_socket::add_to_linker::<Guest, WasiSockets>(l, Guest::sockets)?;
     sockets::udp::add_to_linker::<Guest, WasiSockets>(l, Guest::sockets)?;
-    sockets::udp_create_socket::add_to_linker::<Guest, WasiSockets>(l, Guest::sockets)?;
+    own_sockets::add_to_linker(l, |guest| Sockets {
+        net: guest.world.net.as_ref(),
+        table: &mut guest.table,
+    })?;
 
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(l)?;
     filesystem::add_to_linker(l, |guest| Filesystem { files: &guest.world.files, table: &mut guest.table })?;

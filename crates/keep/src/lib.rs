@@ -49,10 +49,10 @@ mod limit;
 mod output;
 mod pipe;
 mod preview1;
+mod sockets;
 mod stdio;
 mod vfs;
 mod workload;
-mod sockets;
 
 pub use crate::{
     http::{ServeError, serve},

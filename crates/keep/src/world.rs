@@ -10,6 +10,7 @@ use crate::{
     admission::Admission,
     http::outgoing::Peers,
     keyvalue::KeyValue,
+    net::Net,
     vfs::{BadFile, FileFault, Source, Vfs},
 };
 
@@ -28,6 +29,8 @@ pub struct Given {
     pub files: BTreeMap<String, Zeroizing<Vec<u8>>>,
     /// The Marbles that the workload may call.
     pub peers: Option<Arc<Peers>>,
+    /// Its network, built from the same configuration; without one no socket can be had.
+    pub net: Option<Net>,
     /// All keys and values of its key-value store, in bytes.
     pub keyvalue_bytes: u64,
 }
@@ -81,6 +84,7 @@ pub struct World {
     pub(crate) files: Arc<Vfs>,
     pub(crate) keyvalue: KeyValue,
     pub(crate) peers: Arc<Peers>,
+    pub(crate) net: Option<Net>,
     pub(crate) limits: keep_config::Limits,
 }
 
@@ -90,7 +94,7 @@ impl World {
     /// # Errors
     /// When what was given is not what the configuration asks for.
     pub fn new(config: &KeepConfig, given: Given) -> Result<Self, WorldError> {
-        let Given { mut secrets, mut files, peers, keyvalue_bytes } = given;
+        let Given { mut secrets, mut files, peers, net, keyvalue_bytes } = given;
         let mut env = config.environment();
         for secret in &config.secrets {
             let name = || secret.name.clone();
@@ -123,6 +127,7 @@ impl World {
             files: Vfs::new(files, mounts, config.limits.open_files)?,
             keyvalue: KeyValue::new(keyvalue_bytes),
             peers: peers.unwrap_or_else(Peers::none),
+            net,
             limits: config.limits.clone(),
         })
     }
@@ -142,6 +147,7 @@ impl World {
             files: Vfs::new(files, Vec::new(), config.open_files)?,
             keyvalue: KeyValue::new(limits.keyvalue_bytes),
             peers,
+            net: None,
             limits: config,
         })
     }

@@ -118,6 +118,40 @@ impl<F> Tree<F> {
         Self { nodes: BTreeMap::from([(ROOT, root)]), next: ROOT.0 + 1, changes: None }
     }
 
+    /// A tree of nodes that were written down; `None` if they do not form one: every node but the root has exactly one
+    /// name, in a directory that has one.
+    pub(crate) fn restore(nodes: BTreeMap<NodeId, (Kind<F>, Times)>, next: u64) -> Option<Self> {
+        let mut tree = Self {
+            nodes: nodes
+                .into_iter()
+                .map(|(id, (kind, times))| (id, Node { kind, times, parent: ROOT, linked: false, open: 0 }))
+                .collect(),
+            next,
+            changes: None,
+        };
+        let (mut directories, mut named) = (vec![ROOT], 1);
+        tree.nodes.get_mut(&ROOT)?.linked = true;
+        while let Some(directory) = directories.pop() {
+            let children: Vec<NodeId> = tree.entries(directory).ok()?.values().copied().collect();
+            for child in children {
+                let node = tree.nodes.get_mut(&child).filter(|node| !node.linked)?;
+                node.linked = true;
+                node.parent = directory;
+                named += 1;
+                if matches!(node.kind, Kind::Directory(_)) {
+                    directories.push(child);
+                }
+            }
+        }
+        let ids_are_old = tree.nodes.last_key_value().is_some_and(|(last, _)| last.0 < next);
+        (named == tree.nodes.len() && ids_are_old && named <= MAX_NODES).then_some(tree)
+    }
+
+    /// The number of the next node.
+    pub(crate) fn next(&self) -> u64 {
+        self.next
+    }
+
     /// A node, linked or still open.
     pub fn node(&self, id: NodeId) -> Result<&Node<F>, TreeError> {
         self.nodes.get(&id).ok_or(TreeError::Absent)

@@ -23,7 +23,13 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
 use self::answer::Answerer;
-use crate::{admission::Admission, output::Output, vfs::BadFile, workload::Workload, world::World};
+use crate::{
+    admission::{Admission, Limits},
+    output::Output,
+    vfs::BadFile,
+    workload::Workload,
+    world::World,
+};
 
 mod activity;
 mod answer;
@@ -73,8 +79,29 @@ pub async fn serve(
     let (marble, limits) = (admission.marble.clone(), admission.limits);
     let output = Output::new(&marble, admission.log);
     let peers = Peers::new(marble.clone(), admission.log, admission.peers.clone(), peer_tls);
-    let world = World::admitted(admission, Arc::clone(&peers))?;
-    let digest = workload.digest();
+    let world = World::admitted(admission, peers)?;
+    serve_in(workload, Surroundings { world, marble, output, limits }, listener, tls, shutdown).await
+}
+
+/// What a workload that serves finds, and what its Keep knows of it.
+pub(crate) struct Surroundings {
+    pub(crate) world: World,
+    /// What it is called in the Keep's log.
+    pub(crate) marble: String,
+    pub(crate) output: Arc<Output>,
+    pub(crate) limits: Limits,
+}
+
+/// Serves `workload` in a world that is there already.
+pub(crate) async fn serve_in(
+    workload: Workload,
+    surroundings: Surroundings,
+    listener: TcpListener,
+    tls: watch::Receiver<Arc<ServerConfig>>,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), ServeError> {
+    let Surroundings { world, marble, output, limits } = surroundings;
+    let (digest, peers) = (workload.digest(), Arc::clone(&world.peers));
     let answerer = Answerer::new(workload, marble.clone(), world, Arc::clone(&output), limits)
         .ok_or(ServeError::NotHttp)?;
     tracing::info!(code = "SERVING", marble = %marble, workload = %hex::encode(digest), "the workload is served");

@@ -35,6 +35,7 @@ pub mod activation;
 pub mod admission;
 pub mod cache;
 pub mod command;
+pub mod direct;
 pub mod http;
 pub mod keyvalue;
 pub mod net;

@@ -1,10 +1,6 @@
-//! `bailey-keep`: the program inside a Keep. It becomes a Marble and serves its workload until it is told to
-//! stop. Arguments are the host's hints (addresses and paths) and decide nothing.
+//! A Keep that becomes a Marble, and serves its workload until it is told to stop.
 
-use std::{
-    collections::BTreeMap, error::Error as StdError, net::SocketAddr, path::PathBuf, process::ExitCode,
-    sync::Arc, time::Duration,
-};
+use std::{collections::BTreeMap, error::Error as StdError, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use attested_tls::{
@@ -12,10 +8,9 @@ use attested_tls::{
     launch::KeepConfiguration,
     marble::{self, Access, Credential, Revoked},
 };
-use clap::Parser;
+use attester::Tee;
 use keep::{
     activation::{ActivationError, Candidate},
-    cache::Cache,
     http::PeerTls,
     runtime::Runtime,
 };
@@ -23,78 +18,26 @@ use tokio::{
     net::TcpListener,
     sync::{oneshot, watch},
 };
-use tracing_subscriber::EnvFilter;
-use zeroize::Zeroizing;
 
-/// The sealing context of the key that authenticates compiled workloads on the host's disk.
-const CACHE_CONTEXT: &str = "keep/compilation-cache/1";
+use crate::{
+    hints::{Hints, required},
+    terminated,
+};
+
 /// How long to wait before asking again which certificates are revoked.
 const REVOCATIONS_RETRY: Duration = Duration::from_secs(5);
 /// How long to wait before another attempt to renew a certificate.
 const RENEWAL_RETRY: Duration = Duration::from_secs(60);
 
-#[derive(Parser)]
-#[command(name = "bailey-keep", about = "Runs one WebAssembly workload inside a TEE", version)]
-struct Hints {
-    /// Where the coordinator's mesh API is
-    #[arg(long, value_name = "HOST:PORT")]
-    coordinator: String,
-    /// The workload: a WebAssembly component
-    #[arg(long, value_name = "FILE")]
-    workload: PathBuf,
-    /// Where to listen
-    #[arg(long, value_name = "IP:PORT")]
-    listen: SocketAddr,
-    /// Where a Marble listens
-    #[arg(long = "peer", value_name = "NAME=HOST:PORT", value_parser = peer)]
-    peers: Vec<(String, String)>,
-    /// Where compiled workloads are kept, authenticated
-    #[arg(long, value_name = "DIR")]
-    cache: Option<PathBuf>,
-}
-
-fn peer(text: &str) -> Result<(String, String), String> {
-    let (name, address) = text.split_once('=').ok_or("expected NAME=HOST:PORT")?;
-    Ok((name.to_owned(), address.to_owned()))
-}
-
-fn main() -> ExitCode {
-    let filter = EnvFilter::new("info");
-    tracing_subscriber::fmt()
-        .json()
-        .flatten_event(true)
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
-    let hints = Hints::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            tracing::error!(%error, "no threads could be had");
-            return ExitCode::FAILURE;
-        }
-    };
-    match runtime.block_on(run(hints)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let codes =
-                error.downcast_ref::<ActivationError>().map(ActivationError::codes).unwrap_or_default();
-            let verdict = verdict(&error);
-            let reason = format!("{error:#}");
-            tracing::error!(codes = codes.join(","), reason, verdict, "the Keep ends");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-async fn run(hints: Hints) -> Result<()> {
-    let tee: Arc<dyn attester::Tee> = Arc::from(attester::detect()?);
-    let configuration = KeepConfiguration::from_json(tee.launch_configuration())?;
+/// Becomes a Marble and serves its workload until it is told to stop, or sent away.
+pub async fn run(hints: Hints, tee: Arc<dyn Tee>, configuration: &KeepConfiguration) -> Result<()> {
     let clock = clock::system();
-    let component = read_workload(&hints.workload)?;
+    let cache = hints.cache(tee.as_ref())?;
+    let coordinator = required(hints.coordinator, "coordinator")?;
+    let listen = required(hints.listen, "listen")?;
+    let component = read_workload(&required(hints.workload, "workload")?)?;
     let digest = keep::runtime::digest(&component);
-    let candidate =
-        Candidate::new(tee.clone(), &configuration, digest, hints.coordinator.clone(), clock.clone())?;
+    let candidate = Candidate::new(tee, configuration, digest, coordinator, clock.clone())?;
     let addresses: BTreeMap<_, _> = hints.peers.iter().cloned().collect();
     let activated = candidate.activate(&addresses).await?;
     tracing::info!(
@@ -103,16 +46,10 @@ async fn run(hints: Hints) -> Result<()> {
         "admitted"
     );
 
-    let cache = match hints.cache {
-        Some(folder) => Some(Cache::new(folder, Zeroizing::new(*tee.sealing_key(CACHE_CONTEXT)?.as_bytes()))),
-        None => None,
-    };
     let engine = Runtime::new(activated.admission.limits.pool())?;
     let workload = tokio::task::spawn_blocking(move || engine.load(&component, cache.as_ref())).await??;
 
-    let listener = TcpListener::bind(hints.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}", hints.listen))?;
+    let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
     let address = listener.local_addr()?;
     let (credentials, current) = watch::channel(activated.credential.clone());
     let tls = marble::server_config(&activated.credential, activated.access.clone(), clock.clone())?;
@@ -268,24 +205,5 @@ impl PeerTls for MarbleTls {
         marble: &str,
     ) -> Result<Arc<rustls::ClientConfig>, Box<dyn StdError + Send + Sync>> {
         Ok(marble::client_config(&self.credential.borrow(), marble, self.clock.clone())?)
-    }
-}
-
-/// The verdict tree, where one side's Evidence was refused by this side.
-fn verdict(error: &anyhow::Error) -> Option<String> {
-    match error.downcast_ref::<ActivationError>() {
-        Some(ActivationError::Channel(channel)) => {
-            channel.refused().map(|refused| refused.verdict().render(false))
-        }
-        _ => None,
-    }
-}
-
-async fn terminated() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
     }
 }

@@ -1,0 +1,201 @@
+//! A deployment: received whole and checked, then run to its end.
+
+use std::{collections::BTreeMap, error::Error, time::Duration};
+
+use hyper::body::Incoming;
+use keep_config::KeepConfig;
+use keep_protocol::keep::{
+    Accepted, Deploy, Ended, FromKeep, Outcome, Refused, RefusedCode, ToKeep, WorkloadKind,
+};
+use serde_bytes::ByteArray;
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use super::{
+    Waiting, command,
+    incoming::Messages,
+    reply::{Gone, Reply},
+    service,
+};
+use crate::runtime::{LoadError, Workload, digest};
+
+/// How long the client may be silent before its deployment is whole.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a workload may take to compile.
+const COMPILATION: Duration = Duration::from_secs(120);
+/// No sentence to the client is longer, in bytes.
+const MAX_SENTENCE: usize = 2048;
+
+/// What the client wants, with nothing left to check but the workload itself.
+pub(super) struct Deployment {
+    pub(super) config: KeepConfig,
+    pub(super) secrets: BTreeMap<String, Zeroizing<Vec<u8>>>,
+}
+
+/// Takes the client's deployment and runs it. Whatever happens is told to the client and to nobody else.
+pub(super) async fn conduct(body: Incoming, reply: Reply, keep: &Waiting) {
+    if reply.begin().await.is_err() {
+        return;
+    }
+    if let Err(refused) = accept_and_run(body, &reply, keep).await {
+        // A client that is gone does not hear it.
+        let _ = reply.tell(&FromKeep::Refused(refused)).await;
+    }
+}
+
+async fn accept_and_run(body: Incoming, reply: &Reply, keep: &Waiting) -> Result<(), Refused> {
+    let mut messages = Messages::open(body, PATIENCE).await?;
+    let deploy = match messages.next_within(PATIENCE).await? {
+        Some(ToKeep::Deploy(deploy)) => deploy,
+        _ => return Err(Refused::new(RefusedCode::OutOfOrder, "a deployment begins with `deploy`")),
+    };
+    let configuration = digest(deploy.config.as_bytes());
+    let deployment = Deployment::check(&deploy)?;
+    let workload = receive(&mut messages, &deploy).await?;
+    drop(deploy);
+
+    let begun = Instant::now();
+    let workload =
+        keep.runtime.load_within(workload, keep.cache.clone(), COMPILATION).await.map_err(invalid)?;
+    let prepared = Prepared::new(&workload, deployment, keep, reply).await?;
+    let accepted = Accepted {
+        kind: if workload.kind().is_command() { WorkloadKind::Command } else { WorkloadKind::Http },
+        load_us: micros(begun),
+        workload: ByteArray::new(workload.digest()),
+        configuration: ByteArray::new(configuration),
+    };
+    let begun = Instant::now();
+    if reply.tell(&FromKeep::Accepted(accepted)).await.is_ok() {
+        let outcome = prepared.run(workload, messages, reply).await;
+        if let Ok(outcome) = outcome {
+            let ended = Ended { outcome, wall_us: micros(begun) };
+            let _ = reply.tell(&FromKeep::Ended(ended)).await;
+        }
+    }
+    Ok(())
+}
+
+fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Either way of running, with everything that can be refused behind it.
+enum Prepared {
+    Command(command::Prepared),
+    Service(service::Prepared),
+}
+
+impl Prepared {
+    async fn new(
+        workload: &Workload,
+        deployment: Deployment,
+        keep: &Waiting,
+        reply: &Reply,
+    ) -> Result<Self, Refused> {
+        if workload.kind().is_command() {
+            command::Prepared::new(deployment, reply).map(Self::Command)
+        } else {
+            service::Prepared::new(deployment, &keep.clock).await.map(Self::Service)
+        }
+    }
+
+    async fn run(self, workload: Workload, messages: Messages, reply: &Reply) -> Result<Outcome, Gone> {
+        match self {
+            Self::Command(command) => Ok(command.run(&workload, messages, reply).await),
+            Self::Service(service) => service.run(workload, messages, reply).await,
+        }
+    }
+}
+
+impl Deployment {
+    fn check(deploy: &Deploy) -> Result<Self, Refused> {
+        let mut config = KeepConfig::parse(&deploy.config).map_err(|error| Refused {
+            faults: sentences(&error),
+            ..Refused::new(RefusedCode::ConfigInvalid, "the configuration is invalid")
+        })?;
+        if let Some(args) = &deploy.args {
+            config.args.clone_from(args);
+        }
+        config.env.extend(deploy.env.iter().cloned());
+        if let Some(what) = unsupported(&config) {
+            return Err(Refused::new(RefusedCode::ConfigUnsupported, what));
+        }
+        if !deploy.volumes.is_empty() {
+            let message = "there are keys for volumes, and the configuration names none";
+            return Err(Refused::new(RefusedCode::VolumesMismatch, message));
+        }
+        let secrets = deploy.secrets.iter();
+        let secrets =
+            secrets.map(|secret| (secret.name.clone(), secret.value.clone().into_inner())).collect();
+        Ok(Self { config, secrets })
+    }
+}
+
+/// What a configuration may ask for, and a direct deployment does not have.
+fn unsupported(config: &KeepConfig) -> Option<&'static str> {
+    if !config.peers.is_empty() {
+        return Some("`peers` are Marbles of a mesh, and a direct deployment is in none");
+    }
+    if config.steward.is_some() {
+        return Some(
+            "`steward`: a direct deployment's certificate is told to its client, and certified by nobody",
+        );
+    }
+    if !config.volumes.is_empty() {
+        return Some("`volumes` are not had by direct deployments");
+    }
+    None
+}
+
+/// The workload's bytes, as many as were announced, with the digest that was announced.
+async fn receive(messages: &mut Messages, deploy: &Deploy) -> Result<Vec<u8>, Refused> {
+    // Bounded by the message's own rule.
+    let size = usize::try_from(deploy.workload.size).unwrap_or(usize::MAX);
+    let mut workload = Vec::new();
+    while workload.len() < size {
+        match messages.next_within(PATIENCE).await? {
+            Some(ToKeep::Chunk(bytes)) if workload.len() + bytes.len() <= size => workload.extend(bytes),
+            Some(ToKeep::Chunk(_)) => {
+                return Err(Refused::new(RefusedCode::OutOfOrder, "the workload is longer than announced"));
+            }
+            _ => return Err(Refused::new(RefusedCode::OutOfOrder, "the workload is shorter than announced")),
+        }
+    }
+    if digest(&workload) != *deploy.workload.digest {
+        return Err(Refused::new(
+            RefusedCode::DigestMismatch,
+            "the workload's bytes do not hash to what was announced",
+        ));
+    }
+    Ok(workload)
+}
+
+fn invalid(error: LoadError) -> Refused {
+    Refused {
+        detail: Some(error.code().into()),
+        faults: error.source().map(sentences).unwrap_or_default(),
+        ..Refused::new(RefusedCode::WorkloadInvalid, error.to_string())
+    }
+}
+
+/// An error and its causes, one line each, none too long. They are about what the client itself sent.
+pub(super) fn sentences(error: &(dyn Error + 'static)) -> Vec<String> {
+    let (mut text, mut cause) = (error.to_string(), error.source());
+    while let Some(error) = cause {
+        text = format!("{text}\n{error}");
+        cause = error.source();
+    }
+    let mut lines: Vec<String> =
+        text.lines().filter(|line| !line.trim().is_empty()).take(64).map(cut).collect();
+    lines.dedup();
+    lines
+}
+
+/// At most [`MAX_SENTENCE`] bytes of it.
+pub(super) fn cut(text: &str) -> String {
+    let mut end = text.len().min(MAX_SENTENCE);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}

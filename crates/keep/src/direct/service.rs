@@ -1,0 +1,126 @@
+//! A workload that answers HTTP until its client cancels or leaves. Clients of the workload find the certificate that
+//! the deploying client is told, whose key is made here and never leaves.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use attested_tls::{clock::Clock, key::TeeKey, unattested};
+use keep_config::{Clients, KeepConfig, Protection};
+use keep_protocol::keep::{self, Exposed, FromKeep, Outcome, Refused, RefusedCode, ToKeep};
+use rustls::ServerConfig;
+use serde_bytes::ByteBuf;
+use tokio::{net::TcpListener, sync::watch};
+
+use super::{
+    command::mismatch,
+    deployment::{Deployment, sentences},
+    incoming::Messages,
+    reply::{Gone, Reply},
+};
+use crate::{
+    admission::{Limits, LogPolicy},
+    http::{Surroundings, serve_in},
+    output::Output,
+    runtime::Workload,
+    world::{Given, World},
+};
+
+/// What the Keep's log calls a workload that has no name.
+const NAMELESS: &str = "direct";
+
+/// A service whose world and port are there.
+pub(super) struct Prepared {
+    surroundings: Surroundings,
+    listener: TcpListener,
+    address: SocketAddr,
+    tls: Arc<ServerConfig>,
+    certificate: Vec<u8>,
+}
+
+impl Prepared {
+    pub(super) async fn new(deployment: Deployment, clock: &Clock) -> Result<Self, Refused> {
+        let Deployment { config, secrets } = deployment;
+        let listen = &config.http.listen;
+        if listen.protection != Protection::Tls(Clients::Anyone) {
+            let message =
+                "[http] of a direct deployment is TLS, for any client: leave `prot` and `client` out";
+            return Err(Refused::new(RefusedCode::ConfigUnsupported, message));
+        }
+        let failed = |error: &(dyn std::error::Error + 'static)| Refused {
+            faults: sentences(error),
+            ..Refused::new(RefusedCode::ListenFailed, "the Keep cannot listen for HTTP")
+        };
+        let address = SocketAddr::new(listen.addr, listen.port);
+        let listener = TcpListener::bind(address).await.map_err(|error| failed(&error))?;
+        let address = listener.local_addr().map_err(|error| failed(&error))?;
+        let key = TeeKey::generate().map_err(|error| failed(&error))?;
+        let chain = vec![key.certificate().clone()];
+        let mut tls = unattested::server_config(chain, key.private_key(), None, clock.clone())
+            .map_err(|error| failed(&error))?;
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let limits = limits(&config);
+        let given = Given { secrets, keyvalue_bytes: limits.keyvalue_bytes, ..Given::default() };
+        let world = World::new(&config, given).map_err(|error| mismatch(&error))?;
+        let output = Output::new(NAMELESS, log(&config));
+        let surroundings = Surroundings { world, marble: NAMELESS.into(), output, limits };
+        let certificate = key.certificate().to_vec();
+        Ok(Self { surroundings, listener, address, tls: Arc::new(tls), certificate })
+    }
+
+    pub(super) async fn run(
+        self,
+        workload: Workload,
+        messages: Messages,
+        reply: &Reply,
+    ) -> Result<Outcome, Gone> {
+        let exposed = Exposed {
+            name: "http".into(),
+            port: self.address.port(),
+            protection: keep::Protection::Tls,
+            certificate: Some(ByteBuf::from(self.certificate)),
+        };
+        reply.tell(&FromKeep::Exposed(exposed)).await?;
+        let (_held, tls) = watch::channel(self.tls);
+        let end = async {
+            tokio::select! {
+                () = cancelled(messages) => {}
+                () = reply.gone() => {}
+            }
+        };
+        match serve_in(workload, self.surroundings, self.listener, tls, end).await {
+            Ok(()) => Ok(Outcome::Cancelled {}),
+            Err(error) => Ok(Outcome::Failed { code: "NOT_SERVED".into(), message: error.to_string() }),
+        }
+    }
+}
+
+/// Returns when the client cancels, breaks off, or says what does not belong here. It has no input to give.
+async fn cancelled(mut messages: Messages) {
+    loop {
+        match messages.next().await {
+            Ok(Some(ToKeep::StdinEnd {})) => {}
+            Ok(None) => std::future::pending().await,
+            Ok(Some(_)) | Err(_) => return,
+        }
+    }
+}
+
+/// What the configuration says, and the Keep's defaults where it says nothing.
+fn limits(config: &KeepConfig) -> Limits {
+    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let given = &config.limits;
+    let default = Limits::default();
+    Limits {
+        memory_bytes: given.memory,
+        cpu_ms_per_request: given.cpu.map_or(default.cpu_ms_per_request, ms),
+        wall_ms_per_request: given.wall.map_or(default.wall_ms_per_request, ms),
+        max_connections: given.connections,
+        ..default
+    }
+}
+
+fn log(config: &KeepConfig) -> LogPolicy {
+    match config.log {
+        keep_config::Log::Host => LogPolicy::Host,
+        keep_config::Log::Nobody | keep_config::Log::Owner(_) => LogPolicy::Discard,
+    }
+}

@@ -68,6 +68,7 @@ const ABSENCES: &[(&str, &[&str])] = &[
             "rustls",
         ],
     ),
+    ("package", &["evidence", "appraisal", "attested-tls", "manifest", "aws-lc-rs", "tokio", "rustls", "hyper"]),
     ("attester", &["endorsements", "appraisal", "emulator", "tokio", "rustls"]),
     (
         "attested-tls",

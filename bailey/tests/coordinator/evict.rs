@@ -53,7 +53,8 @@ async fn join(serving: &Serving) {
     let claims = KeepClaims {
         marble: "tally".into(),
         engine: "test".into(),
-        workload: ByteArray::new(TALLY),
+        workload: Some(ByteArray::new(TALLY)),
+        package: None,
         configuration: ByteArray::new([0; 32]),
     };
     let stream = TcpStream::connect(serving.mesh).await.unwrap();

@@ -21,8 +21,11 @@ pub struct KeepClaims {
     pub marble: String,
     /// The WebAssembly engine and its version (S-53).
     pub engine: String,
-    /// SHA-256 of the workload's exact bytes.
-    pub workload: ByteArray<32>,
+    /// SHA-256 of the workload's exact bytes; nothing while it asks what it may load.
+    pub workload: Option<ByteArray<32>>,
+    /// Which package the workload came in, if it came in one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub package: Option<PackageClaim>,
     /// SHA-256 of the measured launch configuration.
     pub configuration: ByteArray<32>,
 }
@@ -37,6 +40,29 @@ pub struct DirectClaims {
     pub engine: String,
     /// SHA-256 of the measured launch configuration.
     pub configuration: ByteArray<32>,
+}
+
+/// The package that a Keep has loaded and verified.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PackageClaim {
+    /// SHA-256 of the package's manifest.
+    pub digest: ByteArray<32>,
+    /// Who signed it, and what as; nothing where the digest alone was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<ReleaseClaim>,
+}
+
+/// What a signature says of a package.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseClaim {
+    /// The package's name, `registry/repository`.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Who signed it, by the manifest's name.
+    pub signer: String,
 }
 
 /// What a coordinator says of itself.
@@ -152,7 +178,8 @@ mod tests {
         KeepClaims {
             marble: "tally".into(),
             engine: "wasmtime 48".into(),
-            workload: ByteArray::new([1; 32]),
+            workload: Some(ByteArray::new([1; 32])),
+            package: None,
             configuration: ByteArray::new([2; 32]),
         }
     }

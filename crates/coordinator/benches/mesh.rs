@@ -82,7 +82,8 @@ fn claims() -> Vec<u8> {
     KeepClaims {
         marble: "tally".into(),
         engine: "bench".into(),
-        workload: ByteArray::new(TALLY),
+        workload: Some(ByteArray::new(TALLY)),
+        package: None,
         configuration: ByteArray::new([0; 32]),
     }
     .to_bytes()
@@ -200,6 +201,7 @@ fn growth() {
                     marble: "tally".into(),
                     instance,
                     epoch: 1,
+                      release: None,
                     seat: core::Seat {
                         platform: Platform::Snp,
                         machine: Some("snp:01".into()),

@@ -17,6 +17,7 @@ mod identity;
 mod instances;
 mod inventory;
 mod keys;
+mod locating;
 mod machine;
 mod native;
 mod plan;
@@ -40,6 +41,7 @@ mod transparency;
 mod update;
 mod value;
 mod versions;
+mod workloads;
 
 pub use activation::{Activation, Certified};
 pub use event::{Delivery, Event, EvictedInstance, Issued, Seat};
@@ -48,6 +50,7 @@ pub use history::Entry;
 pub use identity::IdentityKey;
 pub use inventory::{InstanceLine, SecretLine, instances, secrets as secret_lines};
 pub use keys::{Need, NewKeys, Undecided};
+pub use locating::{locate, stored_for_workload, unwrap_workload_key, workload_packet};
 pub use native::{NativeActivation, NativePeer, activate_native, native_expectations, raise_counter};
 pub use plan::{Fleet, Proposed, Recorded, RefusedInstances, plan};
 pub use refusal::Refusal;
@@ -63,6 +66,7 @@ pub use stored::{
 pub use transparency::{EntriesDamaged, Log, SealedLogKey, download_secrets, openings};
 pub use update::{Progress, acknowledge, cancel, lapse, update};
 pub use value::SecretValue;
+pub use workloads::{PackageRefusal, Release};
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -160,6 +164,7 @@ pub fn set_manifest(
     }
     let manifest = Arc::new(broker::policies::parse(bytes)?);
     references::signers(&manifest)?;
+    references::workload_signers(&manifest)?;
     let secrets = manifest.secrets().keys().cloned().collect();
     let keys = keys::Need::epoch(state, manifest, secrets).and(false, true).met_by(keys)?;
     let event = Event::ManifestSet {

@@ -70,7 +70,8 @@ impl Candidate {
         let claims = KeepClaims {
             marble: configuration.marble.clone(),
             engine: ENGINE_VERSION.to_owned(),
-            workload: ByteArray::new(workload),
+            workload: Some(ByteArray::new(workload)),
+            package: None,
             configuration: ByteArray::new(sha256(tee.launch_configuration())),
         };
         let key = Arc::new(TeeKey::generate().map_err(|error| ActivationError::Internal(error.to_string()))?);
@@ -88,7 +89,7 @@ impl Candidate {
         let certificate = response.certificate.clone().ok_or(ActivationError::Incomplete("certificate"))?;
         let not_after = certificate.not_after;
         let credential = Arc::new(self.credential(certificate, &peer)?);
-        if response.workload_digest != self.claims.workload.as_slice() {
+        if self.claims.workload.is_none_or(|own| response.workload_digest != own.as_slice()) {
             return Err(ActivationError::Workload);
         }
         let access = access(&response)?;

@@ -1,7 +1,7 @@
 //! What an update from one manifest to another makes anew, and what stands in its way: decided once, for whoever
 //! plans an update and whoever applies it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::manifest::Manifest;
 use crate::names::{PackageName, SecretName, SignerName};
@@ -30,7 +30,7 @@ pub struct Choices {
     /// Whether it should be rolled back by itself and could not be, as holders of recovery keys get new shares: such an
     /// update is refused.
     pub no_way_back: bool,
-    /// Signers of reference values whose trust root is replaced by an older one, or by another of the same version
+    /// Signers of reference values or workloads whose trust root is replaced by an older one, or by another of the same version
     /// (S-63): such an update is refused.
     pub trust_roots: BTreeSet<SignerName>,
 }
@@ -98,11 +98,20 @@ fn falls(old: &Manifest, new: &Manifest) -> Vec<Fall> {
 
 /// A later end alone is no other root.
 fn older_roots(old: &Manifest, new: &Manifest) -> BTreeSet<SignerName> {
+    let mut names = older_roots_of(old.reference_signers(), new.reference_signers());
+    names.extend(older_roots_of(old.workload_signers(), new.workload_signers()));
+    names
+}
+
+fn older_roots_of(
+    old: &BTreeMap<SignerName, ReferenceSigner>,
+    new: &BTreeMap<SignerName, ReferenceSigner>,
+) -> BTreeSet<SignerName> {
     let older = |(name, signer): &(&SignerName, &ReferenceSigner)| {
-        let before = old.reference_signers().get(*name).and_then(ReferenceSigner::root);
+        let before = old.get(*name).and_then(ReferenceSigner::root);
         before.zip(signer.root()).is_some_and(|(before, after)| {
             after.version < before.version || (after.version == before.version && after.json != before.json)
         })
     };
-    new.reference_signers().iter().filter(older).map(|(name, _)| name.clone()).collect()
+    new.iter().filter(older).map(|(name, _)| name.clone()).collect()
 }

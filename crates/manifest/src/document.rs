@@ -22,6 +22,8 @@ wire! {
         transparency: Transparency = "Transparency",
         secret_stores: Map<SecretStore> = "SecretStores",
         broker: Option<Broker> = "Broker",
+        workload_signers: Map<ReferenceSigner> = "WorkloadSigners",
+        registries: Map<Registry> = "Registries",
     }
 
     struct Transparency {
@@ -106,7 +108,21 @@ wire! {
     }
 
     struct Workload {
-        digest: String = "Digest",
+        digest: Option<String> = "Digest",
+        package: Option<String> = "Package",
+        repository: Option<String> = "Repository",
+        name: Option<String> = "Name",
+        signers: Vec<String> = "Signers",
+        minimum_version: Option<String> = "MinimumVersion",
+        older_versions: bool = "OlderVersions",
+        keys: Vec<String> = "Keys",
+    }
+
+    struct Registry {
+        username: Option<String> = "Username",
+        password: Option<String> = "Password",
+        root_ca: OneOrMore = "RootCA",
+        plain: bool = "Plain",
     }
 
     struct Limits {

@@ -67,6 +67,7 @@ mod update;
 mod user;
 mod wire;
 mod witness;
+mod workload;
 mod yaml;
 
 pub use broker::{
@@ -100,3 +101,4 @@ pub use tls::{Incoming, Outgoing, TlsTag};
 pub use update::PackageUpdate;
 pub use user::{Action, Grant, InstanceAction, Proof, ResourceAction, Role, User};
 pub use witness::Witnesses;
+pub use workload::{Registry, SignedPackages, WorkloadCode};

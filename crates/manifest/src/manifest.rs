@@ -25,6 +25,7 @@ use crate::tls;
 use crate::tree::Node;
 use crate::user::{self, Action, Grant, Proof, Role, User};
 use crate::wire::Wire;
+use crate::workload::{self, Registry};
 
 /// A manifest without faults. [`Manifest::parse`] is its only origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub struct Manifest {
     stores: BTreeMap<StoreName, SecretStore>,
     broker: Option<Broker>,
     reference_signers: BTreeMap<SignerName, ReferenceSigner>,
+    workload_signers: BTreeMap<SignerName, ReferenceSigner>,
+    registries: BTreeMap<String, Registry>,
 }
 
 impl Manifest {
@@ -98,12 +101,22 @@ impl Manifest {
         let stores = store::resolve(document, &at.field("SecretStores"), faults);
         let secrets = secret::resolve(document, &at.field("Secrets"), faults);
         let shapes = secret::shapes(&document.secrets);
-        let marbles = marble::resolve(document, &packages, (&shapes, &tags), &at.field("Marbles"), faults);
+        let workload_signers = workload::signers(document, &at.field("WorkloadSigners"), faults);
+        let registries = workload::registries(document, &at.field("Registries"), faults);
+        let marbles = marble::resolve(
+            document,
+            &packages,
+            (&shapes, &tags),
+            &workload_signers,
+            &at.field("Marbles"),
+            faults,
+        );
         store::previous(&marbles, &secrets, &at.field("Marbles"), faults);
         store::held(&marbles, &secrets, &at.field("Marbles"), faults);
         let roles = user::resolve_roles(&document.roles, document, &at.field("Roles"), faults);
         let users = user::resolve_users(&document.users, &document.roles, &roles, &at.field("Users"), faults);
         let broker = broker::resolve(document, (&packages, &secrets), rego, &at.field("Broker"), faults);
+        workload::keys_exist(&marbles, broker.as_ref(), &at.field("Marbles"), faults);
         Self {
             digest,
             platforms,
@@ -116,6 +129,8 @@ impl Manifest {
             stores,
             broker,
             reference_signers,
+            workload_signers,
+            registries,
         }
     }
 
@@ -192,6 +207,18 @@ impl Manifest {
         &self.reference_signers
     }
 
+    /// Who may sign workloads.
+    #[must_use]
+    pub fn workload_signers(&self) -> &BTreeMap<SignerName, ReferenceSigner> {
+        &self.workload_signers
+    }
+
+    /// How registries are known, by `HOST` or `HOST:PORT`.
+    #[must_use]
+    pub fn registries(&self) -> &BTreeMap<String, Registry> {
+        &self.registries
+    }
+
     /// The users who take part in updates of the manifest.
     pub fn updaters(&self) -> impl Iterator<Item = &User> {
         self.users.values().filter(|user| user.may_update())
@@ -218,6 +245,8 @@ impl Manifest {
             names.extend(marble.readable_secrets());
         }
         names.extend(self.stores.values().map(|store| store.credential().clone()));
+        let passwords = self.registries.values().filter_map(|registry| registry.credentials.as_ref());
+        names.extend(passwords.map(|(_, secret)| secret.clone()));
         for role in self.roles.values() {
             if let Grant::Secrets { secrets, .. } = &role.grant {
                 names.extend(secrets.iter().cloned());

@@ -7,16 +7,19 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::broker::ResourcePath;
 use crate::document as wire;
 use crate::encoding;
 use crate::fault::{Code, Collector, nearest, shown, suggestion};
-use crate::names::{MarbleName, PackageName, SecretName, is_dns_name};
+use crate::names::{MarbleName, PackageName, SecretName, SignerName, is_dns_name};
 use crate::package::Package;
 use crate::parameters::{self, Parameters};
 use crate::path::Path;
+use crate::references::ReferenceSigner;
 use crate::template::{Reference, Shape};
 use crate::tls::TlsTag;
 use crate::user::exists;
+use crate::workload::{self, WorkloadCode};
 
 /// A named service of the mesh.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,12 +73,14 @@ impl fmt::Display for SubjectName {
     }
 }
 
-/// A WebAssembly component that a Keep runs, and the terms on which it does.
+/// A WebAssembly program that a Keep runs, and the terms on which it does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Workload {
-    /// SHA-256 of the component.
-    pub digest: WorkloadDigest,
+    /// Which code it may be.
+    pub code: WorkloadCode,
+    /// Resources of the broker whose keys open it where it is encrypted.
+    pub keys: BTreeSet<ResourcePath>,
     /// What it may use.
     pub limits: Limits,
     /// Who may open connections to it.
@@ -139,12 +144,14 @@ pub enum Log {
 }
 
 type Shapes = BTreeMap<SecretName, Option<Shape>>;
+type Signers = BTreeMap<SignerName, ReferenceSigner>;
 
 /// Resolves the Marbles; only those whose package was resolved are in the result.
 pub(crate) fn resolve(
     document: &wire::Document,
     packages: &BTreeMap<PackageName, Arc<Package>>,
     (secrets, tags): (&Shapes, &BTreeMap<String, Arc<TlsTag>>),
+    signers: &Signers,
     at: &Path<'_>,
     faults: &mut Collector<'_>,
 ) -> BTreeMap<MarbleName, Marble> {
@@ -162,7 +169,7 @@ pub(crate) fn resolve(
         unsafe_or_unknown(wire, document, &here, faults);
         let parameters = parameters::resolve(&wire.parameters, secrets, &here.field("Parameters"), faults);
         let names = names(text, &wire.names, &document.marbles, &here.field("Names"), faults);
-        let workload = workload(wire, &document.marbles, &here, faults);
+        let workload = self::workload(wire, (&document.marbles, signers), &here, faults);
         let package = package(wire, document, packages, &here, faults);
         let Ok(name) = name else { continue };
         if workload.is_some() && !name.is_host_name() {
@@ -251,7 +258,7 @@ fn names(
 
 fn workload(
     wire: &wire::Marble,
-    marbles: &BTreeMap<String, wire::Marble>,
+    (marbles, signers): (&BTreeMap<String, wire::Marble>, &Signers),
     at: &Path<'_>,
     faults: &mut Collector<'_>,
 ) -> Option<Workload> {
@@ -268,7 +275,8 @@ fn workload(
         }
         return None;
     };
-    let digest = digest(&workload.digest, &at.field("Workload").field("Digest"), faults);
+    let code = workload::code(workload, signers, &at.field("Workload"), faults);
+    let keys = workload::keys(workload, &at.field("Workload").field("Keys"), faults);
     let limits = limits(wire.limits.as_ref(), &at.field("Limits"), faults);
     let access = access(wire, marbles, at, faults);
     let log = match wire.log.as_deref() {
@@ -282,24 +290,7 @@ fn workload(
             Log::Discard
         }
     };
-    Some(Workload { digest: digest?, limits, access, log })
-}
-
-fn digest(text: &str, at: &Path<'_>, faults: &mut Collector<'_>) -> Option<WorkloadDigest> {
-    let digits =
-        text.strip_prefix("sha256:").filter(|digits| !digits.bytes().any(|b| b.is_ascii_uppercase()));
-    let digest = digits.and_then(encoding::hex).and_then(|bytes| bytes.try_into().ok());
-    if digest.is_none() {
-        // S-29: a reference without a digest, such as a tag, could come to mean other code.
-        let message = format!("`{}` is not a digest", shown(text));
-        faults.hint(
-            at,
-            Code::InvalidValue,
-            message,
-            "write `sha256:` and 64 hexadecimal digits in lower case",
-        );
-    }
-    digest.map(WorkloadDigest)
+    Some(Workload { code: code?, keys, limits, access, log })
 }
 
 fn limits(wire: Option<&wire::Limits>, at: &Path<'_>, faults: &mut Collector<'_>) -> Limits {

@@ -106,6 +106,8 @@ pub enum Kind {
     UserResources,
     UserReferences,
     ReferenceSigner,
+    WorkloadSigner,
+    Registry,
     Tokens,
     UserReads,
     UserWrites,

@@ -112,10 +112,19 @@ type Signers = BTreeMap<SignerName, ReferenceSigner>;
 
 /// Resolves `Broker.ReferenceSigners`.
 pub(crate) fn signers(broker: Option<&wire::Broker>, at: &Path<'_>, faults: &mut Collector<'_>) -> Signers {
-    let mut signers = Signers::new();
     let list = at.field("ReferenceSigners");
-    for (name, wire) in broker.into_iter().flat_map(|broker| &broker.reference_signers) {
-        let here = list.key(name);
+    broker.map_or_else(Signers::new, |broker| named(&broker.reference_signers, &list, faults))
+}
+
+/// Resolves signers under their names.
+pub(crate) fn named(
+    list: &BTreeMap<String, wire::ReferenceSigner>,
+    at: &Path<'_>,
+    faults: &mut Collector<'_>,
+) -> Signers {
+    let mut signers = Signers::new();
+    for (name, wire) in list {
+        let here = at.key(name);
         match name.parse::<SignerName>() {
             Err(error) => faults.add(&here, Code::InvalidName, error.to_string()),
             Ok(name) => {

@@ -10,7 +10,7 @@ use evidence::CertificateDer;
 
 use crate::names::{SecretName, StoreName};
 
-pub(crate) use resolve::{held, place, previous, resolve};
+pub(crate) use resolve::{held, place, previous, resolve, uploaded};
 
 /// A secret store outside the mesh.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -25,6 +25,7 @@ use super::{
     references::Known,
     render,
     stored::Stored,
+    workloads::{self, Release},
 };
 
 /// What an admitted Keep is given. Its existence says that the Evidence of the peer was appraised.
@@ -56,6 +57,8 @@ pub(super) struct Admission {
     seat: Seat,
     delivered: Delivered,
     certificates: Vec<Issued>,
+    /// The signed package that it runs, if it runs one.
+    release: Option<Release>,
     /// What the parameters were filled in from: the current version of each secret, and how often anyone was evicted.
     from: (Vec<(String, u64)>, u64),
 }
@@ -288,7 +291,7 @@ pub(super) fn could_activate<'s>(
     peer: &AttestedPeer,
     appraised_in: u64,
 ) -> Result<(&'s Mesh, &'s Marble), Refusal> {
-    let (mesh, marble, _) = admissible(state, peer, appraised_in)?;
+    let (mesh, marble, ..) = admissible(state, peer, appraised_in)?;
     exhausted(mesh, marble)?;
     Ok((mesh, marble))
 }
@@ -301,8 +304,8 @@ pub fn activate(
     stored: &Stored,
     now: UnixTime,
 ) -> Result<Activation, Refusal> {
-    let (mesh, marble, workload) = admissible(state, peer, appraised_in)?;
-    let digest = workload.digest.0;
+    let (mesh, marble, workload, claims) = admissible(state, peer, appraised_in)?;
+    let digest = claims.workload.map(ByteArray::into_array).unwrap_or_default();
     let seat = seat(&peer.appraised, false);
     let certified = certify(state, mesh, marble, peer, now)?;
     let own = render::Own {
@@ -313,8 +316,9 @@ pub fn activate(
         private_key: None,
     };
     let rendered = render::render(state, mesh, marble, &own, stored, now)?;
-    let admission =
-        Admission::new(mesh, (marble.name.as_str(), peer.key.0), seat.clone(), certified.issued, &rendered);
+    let release = workloads::release(workload, &claims);
+    let own = (marble.name.as_str(), peer.key.0);
+    let admission = Admission::new(mesh, own, seat.clone(), certified.issued, &rendered).running(release);
     let parameters = parameters(marble, rendered)?;
     let limits = workload.limits;
     Ok(Activation {
@@ -360,7 +364,13 @@ impl Admission {
             certificates: [&[own], rendered.issued.as_slice()].concat(),
             from: (delivered.keys().filter_map(current).collect(), mesh.revocations().changes()),
             delivered,
+            release: None,
         }
+    }
+
+    /// Of a Keep that runs this signed package.
+    fn running(self, release: Option<Release>) -> Self {
+        Self { release, ..self }
     }
 
     pub(super) fn admit(&self, state: &State, now: UnixTime) -> Result<Event, Refusal> {
@@ -369,6 +379,9 @@ impl Admission {
         let marble = marble(mesh.manifest(), &self.marble)?;
         mesh.revocations().admit(&self.instance, &self.seat)?;
         exhausted(mesh, marble)?;
+        if let Some((workload, release)) = marble.workload.as_ref().zip(self.release.as_ref()) {
+            mesh.releases().admit(&self.marble, workload, release)?;
+        }
         let (versions, evictions) = &self.from;
         let same = |(name, version): &(String, u64)| {
             mesh.kept(name).is_some_and(|kept| kept.current.number == *version)
@@ -383,6 +396,7 @@ impl Admission {
             seat: self.seat.clone(),
             delivered: self.delivered.clone(),
             certificates: self.certificates.clone(),
+            release: self.release.clone(),
             at: event::seconds(now),
         })
     }
@@ -410,7 +424,7 @@ pub fn renew(
     appraised_in: u64,
     now: UnixTime,
 ) -> Result<(Event, Certified), Refusal> {
-    let (mesh, marble, _) = admissible(state, peer, appraised_in)?;
+    let (mesh, marble, ..) = admissible(state, peer, appraised_in)?;
     if !mesh.is_instance(&peer.key.0, marble.name.as_str(), now) {
         return Err(Refusal::NotActivated { marble: marble.name.to_string() });
     }
@@ -429,16 +443,32 @@ fn admissible<'s>(
     state: &'s State,
     peer: &AttestedPeer,
     appraised_in: u64,
+) -> Result<(&'s Mesh, &'s Marble, &'s Workload, KeepClaims), Refusal> {
+    let mesh = state.running()?;
+    current(mesh, appraised_in)?;
+    let claims = KeepClaims::from_bytes(&peer.claims)?;
+    may_stay(mesh, peer)?;
+    let (marble, workload) = meets(mesh.manifest(), &claims, &peer.appraised)?;
+    workloads::allowed(marble.name.as_str(), workload, &claims)?;
+    Ok((mesh, marble, workload, claims))
+}
+
+/// The Marble that a Keep is to be, before it has a workload: what holds for admission holds here too, but for that.
+pub(super) fn unloaded<'s>(
+    state: &'s State,
+    peer: &AttestedPeer,
+    appraised_in: u64,
 ) -> Result<(&'s Mesh, &'s Marble, &'s Workload), Refusal> {
     let mesh = state.running()?;
     current(mesh, appraised_in)?;
     let claims = KeepClaims::from_bytes(&peer.claims)?;
     may_stay(mesh, peer)?;
     let (marble, workload) = meets(mesh.manifest(), &claims, &peer.appraised)?;
+    exhausted(mesh, marble)?;
     Ok((mesh, marble, workload))
 }
 
-/// A Keep's Marble, if the manifest lets one with these claims and this Evidence be it.
+/// A Keep's Marble, if the manifest lets one with this Evidence be it. Which workload it may run is another question.
 pub(super) fn meets<'m>(
     manifest: &'m Manifest,
     claims: &KeepClaims,
@@ -447,13 +477,10 @@ pub(super) fn meets<'m>(
     let marble = marble(manifest, &claims.marble)?;
     advisories(marble, appraised)?;
     infrastructure(manifest, marble, appraised)?;
-    let seen = claims.workload.into_array();
-    let name = claims.marble.clone();
     match &marble.workload {
-        Some(workload) if workload.digest.0 == seen => Ok((marble, workload)),
-        Some(workload) => Err(Refusal::Workload { marble: name, expected: workload.digest.0, seen }),
+        Some(workload) => Ok((marble, workload)),
         None => Err(Refusal::Parameters {
-            marble: name,
+            marble: claims.marble.clone(),
             reason: "the manifest names no workload for it, so no Keep may run it".into(),
         }),
     }

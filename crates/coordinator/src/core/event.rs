@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteArray, ByteBuf};
 use zeroize::Zeroizing;
 
-use super::{SealedLogKey, SecretValue, anchor::TpmPin};
+use super::{SealedLogKey, SecretValue, anchor::TpmPin, workloads::Release};
 use crate::store::StoreError;
 
 /// One decided fact. `at` is seconds since 1970.
@@ -64,6 +64,9 @@ pub enum Event {
         delivered: BTreeMap<String, Delivery>,
         /// Its own certificate first, then those of secrets that were made for it alone.
         certificates: Vec<Issued>,
+        /// The signed package that it runs, if it runs one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        release: Option<Release>,
         at: i64,
     },
     /// An instance got a new certificate.

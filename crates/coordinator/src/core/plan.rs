@@ -13,7 +13,9 @@ use evidence::Evidence;
 use manifest::{Manifest, PackageUpdate, Plan, User};
 use serde::Serialize;
 
-use super::{Caller, Mesh, Refusal, State, activation, broker::policies, native, references::Known, secrets};
+use super::{
+    Caller, Mesh, Refusal, State, activation, broker::policies, native, references::Known, secrets, workloads,
+};
 
 /// What an instance presented when it last activated or renewed.
 #[derive(Clone)]
@@ -139,7 +141,8 @@ impl Proposed {
             _ => malformed(),
         })?;
         match &claims {
-            Some(claims) => activation::meets(&self.manifest, claims, &appraised).map(|_| ()),
+            Some(claims) => activation::meets(&self.manifest, claims, &appraised)
+                .and_then(|(marble, workload)| workloads::allowed(marble.name.as_str(), workload, claims)),
             None => native::meets(&self.manifest, marble, &appraised).map(|_| ()),
         }
         .map_err(refusal)

@@ -23,7 +23,7 @@ use serde_bytes::{ByteArray, ByteBuf};
 pub(super) use kept::Record;
 pub use kept::{Kept, References};
 pub use lines::{Line, lines};
-pub use signers::signers;
+pub use signers::{signers, workload_signers};
 
 use super::{Caller, Event, Mesh, Refusal, State, event, secrets};
 

@@ -7,7 +7,7 @@ use manifest::{Faults, ManifestDigest};
 use secret_store::StoreError;
 use serde_json::{Value, json};
 
-use super::{svid::SvidFault, token::TokenFault};
+use super::{svid::SvidFault, token::TokenFault, workloads::PackageRefusal};
 use crate::authority::AuthorityError;
 
 /// A request that was refused; nothing was changed.
@@ -203,6 +203,14 @@ pub enum Refusal {
         expected: [u8; 32],
         /// By the attested claims.
         seen: [u8; 32],
+    },
+    /// The Keep's package is not one that may run.
+    #[error("the workload of Marble {marble:?} may not run: {package}")]
+    Package {
+        /// Which Marble.
+        marble: String,
+        /// Why.
+        package: PackageRefusal,
     },
     /// The manifest changed between appraisal and request.
     #[error(
@@ -526,6 +534,7 @@ impl Refusal {
             Self::Advisories { .. } => "ADVISORIES_NOT_ACCEPTED",
             Self::ClaimsMalformed(_) => "CLAIMS_MALFORMED",
             Self::Workload { .. } => "WORKLOAD_MISMATCH",
+            Self::Package { package, .. } => package.code(),
             Self::StaleAppraisal { .. } => "APPRAISAL_STALE",
             Self::ActivationsExhausted { .. } => "ACTIVATIONS_EXHAUSTED",
             Self::NotActivated { .. } => "NOT_ACTIVATED",

@@ -28,6 +28,7 @@ use super::{
     signers::{Signer, Signers},
     transparency::{self, Log},
     versions::{Kept, Secrets},
+    workloads::Releases,
 };
 use crate::{
     authority::Authority,
@@ -77,6 +78,7 @@ pub struct Mesh {
     /// What signs attestation tokens, and what signed those that may still be good.
     signers: Signers,
     references: References,
+    releases: Releases,
 }
 
 /// Marble, instance, name.
@@ -242,6 +244,7 @@ impl State {
                     policies: Policies::default(),
                     signers: Signers::new(signer),
                     references: References::default(),
+                    releases: Releases::default(),
                 };
                 mesh.replace(generated, at, |_| true);
                 self.mesh = Some(mesh);
@@ -447,12 +450,15 @@ impl Mesh {
                     self.secrets.put(name, value, (at, until), true);
                 }
             }
-            Event::Activated { marble, instance, epoch, seat, delivered, certificates, at } => {
+            Event::Activated { marble, instance, epoch, seat, delivered, certificates, release, at } => {
                 let known = self.activations.get_key_value(marble.as_str());
                 let (marble, before) =
                     known.map_or_else(|| (marble.into(), 0), |(marble, count)| (marble.clone(), *count));
                 self.activations.insert_mut(Arc::clone(&marble), before + 1);
                 self.undo = self.undo.take().and_then(|undo| Undo::without(undo, &marble));
+                if let Some(release) = release {
+                    self.releases.ran(&marble, release);
+                }
                 if let Some(machine) = &seat.machine {
                     let secrets = &self.secrets;
                     let in_use = |name: &str, version| {
@@ -651,6 +657,11 @@ impl Mesh {
     /// What signs attestation tokens.
     pub fn signers(&self) -> &Signers {
         &self.signers
+    }
+
+    /// The newest versions of signed packages that ran.
+    pub(super) fn releases(&self) -> &Releases {
+        &self.releases
     }
 
     /// Statements about reference values.

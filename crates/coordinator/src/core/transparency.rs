@@ -394,7 +394,7 @@ fn facts(event: &Event, before: &State) -> (i64, Vec<Fact>) {
             let read = |secrets| Fact::SecretsRead { user: user.clone(), secrets };
             (*at, few(log.commitments(names.iter().map(String::as_str)), read))
         }
-        Event::Activated { marble, instance, epoch, seat, delivered, at, certificates: _ } => {
+        Event::Activated { marble, instance, epoch, seat, delivered, at, certificates: _, release: _ } => {
             let (epoch, instance) = (*epoch, Digest(instance.into_array()));
             let activated = Fact::Activated {
                 marble: marble.clone(),

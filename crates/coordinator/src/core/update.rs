@@ -66,6 +66,7 @@ pub fn update(
         return Err(Refusal::TrustRootRolledBack { signers }.into());
     }
     references::signers(&manifest)?;
+    references::workload_signers(&manifest)?;
     let pending = Pending {
         digest: manifest.digest(),
         bytes: Arc::new(bytes.to_vec()),

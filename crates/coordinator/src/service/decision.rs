@@ -23,6 +23,8 @@ const LONGEST_RECORD: usize = 64 * 1024;
 pub(super) enum Kind {
     /// To become an instance of a Marble.
     Activation,
+    /// Where the workload of a Marble is, or what opens it.
+    Location,
     /// A new certificate for an instance.
     Renewal,
     /// Something of the client API.
@@ -136,6 +138,10 @@ impl<'a> Decision<'a> {
             (Kind::Renewal, false) => {
                 tracing::warn!(decision, codes, marble = name, "a certificate was not renewed");
             }
+            (Kind::Location, true) => tracing::debug!(decision, marble = name, "a workload was located"),
+            (Kind::Location, false) => {
+                tracing::warn!(decision, codes, reason, marble = name, "a workload was not located");
+            }
             (Kind::Guest, true) => tracing::info!(decision, verdict, "a guest attested"),
             (Kind::Guest, false) => {
                 tracing::warn!(decision, codes, reason, verdict, "a guest was refused");
@@ -170,7 +176,7 @@ impl Coordinator {
         match decision.kind {
             Kind::Guest => self.metrics.guest(decision.codes.is_empty()),
             Kind::Release => self.metrics.release(decision.codes.is_empty()),
-            Kind::Activation | Kind::Renewal | Kind::ClientRequest => {}
+            Kind::Activation | Kind::Location | Kind::Renewal | Kind::ClientRequest => {}
         }
         if let Some(stream) = &self.decisions {
             stream.offer(decision.record(&(self.clock)().to_string()));

@@ -53,6 +53,7 @@ impl IntoResponse for Refusal {
             | Refusal::Infrastructure { .. }
             | Refusal::ClaimsMalformed(_)
             | Refusal::Workload { .. }
+            | Refusal::Package { .. }
             | Refusal::StaleAppraisal { .. }
             | Refusal::ActivationsExhausted { .. }
             | Refusal::NotActivated { .. } => StatusCode::FORBIDDEN,

@@ -18,7 +18,8 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use mesh_api::{
-    ActivateRequest, ActivateResponse, Certificate, RenewRequest, RenewResponse, WatchRevocationsRequest,
+    ActivateRequest, ActivateResponse, Certificate, LocateRequest, LocateResponse, RenewRequest,
+    RenewResponse, UnwrapWorkloadKeyRequest, UnwrapWorkloadKeyResponse, WatchRevocationsRequest,
     mesh_server::{Mesh, MeshServer},
     replicas_server::ReplicasServer,
 };
@@ -203,6 +204,36 @@ impl Mesh for MeshService {
         self.decide(Kind::Activation, &peer, work).await
     }
 
+    async fn locate(&self, request: Request<LocateRequest>) -> Result<Response<LocateResponse>, Status> {
+        let admitted = admitted(&request)?;
+        let (coordinator, peer) = (self.coordinator.clone(), admitted.peer.clone());
+        let work = async move {
+            coordinator.confirmed().await?;
+            let state = coordinator.snapshot()?.state;
+            core::locate(&state, &admitted.peer, admitted.epoch)
+        };
+        self.decide(Kind::Location, &peer, work).await
+    }
+
+    async fn unwrap_workload_key(
+        &self,
+        request: Request<UnwrapWorkloadKeyRequest>,
+    ) -> Result<Response<UnwrapWorkloadKeyResponse>, Status> {
+        let admitted = admitted(&request)?;
+        let (coordinator, peer) = (self.coordinator.clone(), admitted.peer.clone());
+        let work = async move {
+            let packet = core::workload_packet(&admitted.peer, &request.get_ref().packet)?;
+            coordinator.confirmed().await?;
+            let state = coordinator.snapshot()?.state;
+            let stored = core::stored_for_workload(&state, &admitted.peer, admitted.epoch, &packet)?;
+            let stored = coordinator.fetch(&state, stored).await?;
+            let (who, now) = ((&*admitted.peer, admitted.epoch), (coordinator.clock)());
+            let options = core::unwrap_workload_key(&state, who, &packet, &stored, now)?;
+            Ok(UnwrapWorkloadKeyResponse { options: options.to_vec() })
+        };
+        self.decide(Kind::Location, &peer, work).await
+    }
+
     type WatchRevocationsStream = revocation::Lists;
 
     async fn watch_revocations(
@@ -238,7 +269,11 @@ impl MeshService {
         peer: &AttestedPeer,
         work: impl Future<Output = Result<T, Refusal>>,
     ) -> Result<Response<T>, Status> {
-        let name = if kind == Kind::Renewal { "renewal" } else { "activation" };
+        let name = match kind {
+            Kind::Renewal => "renewal",
+            Kind::Location => "location",
+            _ => "activation",
+        };
         let traced = Traced::start(self.coordinator.telemetry.as_ref(), name);
         let result = work.await.and_then(|answer| self.coordinator.serving().map(|()| answer));
         let claims = KeepClaims::from_bytes(&peer.claims);

@@ -324,7 +324,8 @@ fn a_keep_of_such_a_package_is_what_statements_say() {
     let claims = KeepClaims {
         marble: "tally".into(),
         engine: "test".into(),
-        workload: ByteArray::new(TALLY),
+        workload: Some(ByteArray::new(TALLY)),
+        package: None,
         configuration: ByteArray::new([0; 32]),
     };
     let expected = |state: &State| core::expectations(state, Platform::Snp, &claims.to_bytes(), NOW);

@@ -218,7 +218,13 @@ pub async fn join_as(
     workload: [u8; 32],
 ) -> Result<tonic::transport::Channel, ChannelError> {
     let (configuration, workload) = (ByteArray::new([0; 32]), ByteArray::new(workload));
-    let claims = KeepClaims { marble: marble.into(), engine: "test".into(), workload, configuration };
+    let claims = KeepClaims {
+        marble: marble.into(),
+        engine: "test".into(),
+        workload: Some(workload),
+        package: None,
+        configuration,
+    };
     attest(running, tee, Role::Keep, claims.to_bytes()).await
 }
 

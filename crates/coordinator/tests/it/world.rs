@@ -152,7 +152,8 @@ pub fn attest(
     let claims = KeepClaims {
         marble: marble.into(),
         engine: "test".into(),
-        workload: ByteArray::new(workload),
+        workload: Some(ByteArray::new(workload)),
+        package: None,
         configuration: ByteArray::new([0; 32]),
     };
     let claims = claims.to_bytes();

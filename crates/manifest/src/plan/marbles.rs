@@ -8,6 +8,7 @@ use crate::marble::{Access, Limits, Log, Marble, Workload};
 use crate::names::MarbleName;
 use crate::parameters::Parameters;
 use crate::template::Template;
+use crate::workload::{SignedPackages, WorkloadCode};
 
 pub(super) fn compare(old: &Manifest, new: &Manifest, changes: &mut Changes) {
     for (name, before, after) in pairs(old.marbles(), new.marbles()) {
@@ -100,19 +101,21 @@ fn workload(name: &MarbleName, before: Option<&Workload>, after: Option<&Workloa
     let (before, after) = match (before, after) {
         (None, None) => return,
         (None, Some(after)) => {
-            let words = format!("a Keep runs {} as {name} now (it was a native program)", after.digest);
+            let words = format!("a Keep runs {} as {name} now (it was a native program)", after.code);
             return changes.add(Effect::Opens, Kind::MarbleWorkload, name, words);
         }
         (Some(before), None) => {
-            let words = format!("{name} is a native program now (a Keep ran {})", before.digest);
+            let words = format!("{name} is a native program now (a Keep ran {})", before.code);
             return changes.add(Effect::Opens, Kind::MarbleWorkload, name, words);
         }
         (Some(before), Some(after)) => (before, after),
     };
-    let Workload { digest, limits: new, access: _, log } = after;
-    if before.digest != *digest {
-        let words = format!("{name} runs other code: {digest} (was {})", before.digest);
-        changes.add(Effect::Opens, Kind::MarbleWorkload, name, words);
+    let Workload { code, keys, limits: new, access: _, log } = after;
+    self::code(name, &before.code, code, changes);
+    for (is_new, key) in differences(&before.keys, keys) {
+        let may = if is_new { "may now" } else { "may no longer" };
+        let words = format!("the workload of {name} {may} be one that is encrypted by {key}");
+        changes.about(opens_if(is_new), Kind::MarbleWorkload, (name, key), words);
     }
     if before.log != *log {
         let words = match log {
@@ -133,6 +136,36 @@ fn workload(name: &MarbleName, before: Option<&Workload>, after: Option<&Workloa
             let words = format!("the limit of {name} on {what} is {after} {unit} (was {before})");
             changes.about(Effect::Changes, Kind::MarbleLimit, (name, what), words);
         }
+    }
+}
+
+/// Which code it may be. Of what is signed, more may run where more sign it or older versions may.
+fn code(name: &MarbleName, before: &WorkloadCode, after: &WorkloadCode, changes: &mut Changes) {
+    let (WorkloadCode::Signed(old), WorkloadCode::Signed(new)) = (before, after) else {
+        if before != after {
+            let words = format!("{name} runs other code: {after} (was {before})");
+            changes.add(Effect::Opens, Kind::MarbleWorkload, name, words);
+        }
+        return;
+    };
+    let SignedPackages { repository, name: signed_as, signers, minimum, older } = new;
+    if (&old.repository, &old.name) != (repository, signed_as) {
+        let words = format!("{name} runs other code: {after} (was {before})");
+        return changes.add(Effect::Opens, Kind::MarbleWorkload, name, words);
+    }
+    for (is_new, signer) in differences(&old.signers, signers) {
+        let may = if is_new { "may now" } else { "may no longer" };
+        let words = format!("{name} {may} run what {signer} signs");
+        changes.about(opens_if(is_new), Kind::MarbleWorkload, (name, signer), words);
+    }
+    if old.minimum != *minimum {
+        let words = format!("{name} runs version {minimum} or later (was {})", old.minimum);
+        changes.about(opens_if(*minimum < old.minimum), Kind::MarbleWorkload, (name, "version"), words);
+    }
+    if old.older != *older {
+        let may = if *older { "may now" } else { "may no longer" };
+        let words = format!("{name} {may} run a version that is older than one that ran");
+        changes.about(opens_if(*older), Kind::MarbleWorkload, (name, "older"), words);
     }
 }
 

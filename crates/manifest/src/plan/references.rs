@@ -1,25 +1,36 @@
-//! Who may sign reference values.
+//! Who may sign reference values, and who workloads.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Changes, Effect, Kind, pairs};
 use crate::manifest::Manifest;
+use crate::names::SignerName;
 use crate::references::{ReferenceSigner, TrustedRoot};
 
 pub(super) fn compare(old: &Manifest, new: &Manifest, changes: &mut Changes) {
-    for (name, before, after) in pairs(old.reference_signers(), new.reference_signers()) {
+    let (before, after) = (old.reference_signers(), new.reference_signers());
+    signers(before, after, (Kind::ReferenceSigner, "reference values"), changes);
+    let (before, after) = (old.workload_signers(), new.workload_signers());
+    signers(before, after, (Kind::WorkloadSigner, "workloads"), changes);
+}
+
+fn signers(
+    before: &BTreeMap<SignerName, ReferenceSigner>,
+    after: &BTreeMap<SignerName, ReferenceSigner>,
+    (kind, what): (Kind, &str),
+    changes: &mut Changes,
+) {
+    for (name, before, after) in pairs(before, after) {
         match (before, after) {
             (None, Some(_)) => {
-                let words = format!("{name} may sign reference values");
-                changes.add(Effect::Opens, Kind::ReferenceSigner, name, words);
+                changes.add(Effect::Opens, kind, name, format!("{name} may sign {what}"));
             }
             (Some(_), None) => {
-                let words = format!("{name} may no longer sign reference values");
-                changes.add(Effect::Closes, Kind::ReferenceSigner, name, words);
+                changes.add(Effect::Closes, kind, name, format!("{name} may no longer sign {what}"));
             }
             (Some(before), Some(after)) => {
                 for (effect, words) in signer(before, after) {
-                    changes.add(effect, Kind::ReferenceSigner, name, format!("signer {name} {words}"));
+                    changes.add(effect, kind, name, format!("signer {name} of {what} {words}"));
                 }
             }
             (None, None) => {}

@@ -41,6 +41,15 @@ pub(super) fn compare(old: &Manifest, new: &Manifest, choices: &Choices, changes
         };
         changes.add(effect, Kind::SecretStore, name, words);
     }
+    for (name, before, after) in pairs(old.registries(), new.registries()) {
+        let words = match (before, after) {
+            (None, _) => format!("how registry {name} is known is said"),
+            (_, None) => format!("how registry {name} is known is no longer said"),
+            (before, after) if before == after => continue,
+            _ => format!("registry {name} is known otherwise, or gets other credentials"),
+        };
+        changes.add(Effect::Changes, Kind::Registry, name, words);
+    }
     for name in &choices.generated {
         value(name, old, choices, changes);
     }

@@ -178,7 +178,7 @@ fn pkcs11(
 
 /// The name of a plain, user-defined secret: what authenticates the coordinator must come from a person, and not from
 /// a store.
-fn uploaded(
+pub(crate) fn uploaded(
     name: &str,
     secrets: &BTreeMap<String, wire::Secret>,
     at: &Path<'_>,

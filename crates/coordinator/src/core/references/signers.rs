@@ -1,7 +1,9 @@
 //! The manifest's signers as those who verify know them.
 
+use std::collections::BTreeMap;
+
 use appraisal::{TrustAnchor, UnixTime};
-use manifest::{Manifest, ReferenceSigner, TrustedRoot};
+use manifest::{Manifest, ReferenceSigner, SignerName, TrustedRoot};
 use reference_statements::{InvalidTrustRoot, PublicKey, Signer, Signers, TrustRoot};
 
 use crate::core::Refusal;
@@ -11,13 +13,26 @@ use crate::core::Refusal;
 /// # Errors
 /// [`Refusal::ReferenceSigner`] for one whose key or trust root nothing could be verified with.
 pub fn signers(manifest: &Manifest) -> Result<Signers, Refusal> {
-    let one = |(name, signer): (&manifest::SignerName, &ReferenceSigner)| {
+    known(manifest.reference_signers())
+}
+
+/// As [`signers`], those of workloads: the Keep verifies by them, and a manifest by whose signers nothing could be
+/// verified is refused here.
+///
+/// # Errors
+/// [`Refusal::ReferenceSigner`].
+pub fn workload_signers(manifest: &Manifest) -> Result<Signers, Refusal> {
+    known(manifest.workload_signers())
+}
+
+fn known(signers: &BTreeMap<SignerName, ReferenceSigner>) -> Result<Signers, Refusal> {
+    let one = |(name, signer): (&SignerName, &ReferenceSigner)| {
         let signer = self::signer(name.as_str(), signer);
         let signer =
             signer.map_err(|reason| Refusal::ReferenceSigner { signer: name.to_string(), reason })?;
         Ok((name.to_string(), signer))
     };
-    manifest.reference_signers().iter().map(one).collect()
+    signers.iter().map(one).collect()
 }
 
 fn signer(name: &str, signer: &ReferenceSigner) -> Result<Signer, String> {

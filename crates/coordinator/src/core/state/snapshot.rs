@@ -31,6 +31,7 @@ use crate::core::{
     signers::{PastSigner, Signer, Signers},
     transparency::{Log, LogRecord},
     versions::{Kept, Secrets},
+    workloads,
 };
 
 const VERSION: u16 = 1;
@@ -75,6 +76,8 @@ struct MeshRecord {
     /// What signed tokens in earlier epochs.
     past_signers: Vec<PastSigner>,
     references: references::Record,
+    #[serde(default)]
+    releases: workloads::Record,
 }
 
 /// Paths with their versions, and the last number that was given.
@@ -169,6 +172,7 @@ fn mesh_record(mesh: &Mesh, identity: &IdentityKey) -> Result<MeshRecord, Refusa
         policies: _,
         signers,
         references,
+        releases,
     } = mesh;
     let optional = |secret: &Option<Zeroizing<[u8; 32]>>| secret.as_ref().map(|it| ByteArray::new(**it));
     Ok(MeshRecord {
@@ -210,6 +214,7 @@ fn mesh_record(mesh: &Mesh, identity: &IdentityKey) -> Result<MeshRecord, Refusa
         resources: resources_record(resources),
         past_signers: signers.past().to_vec(),
         references: references.record(),
+        releases: releases.record(),
     })
 }
 
@@ -257,6 +262,7 @@ fn mesh_of(record: MeshRecord, identity: &IdentityKey) -> Result<Mesh, String> {
         policies: Policies::default(),
         signers: Signers::resume(signer, record.past_signers),
         references: record.references.into(),
+        releases: record.releases.into(),
     })
 }
 

@@ -82,6 +82,7 @@ fn activate(state: &State, instance: u64) -> Result<Decided<()>, Refusal> {
             serial: ByteArray::new(key[..16].try_into().unwrap()),
             until: NOW.0 + 60,
         }],
+        release: None,
         at: NOW.0,
     };
     Ok(Decided::one(event, ()))

@@ -201,7 +201,7 @@ fn growth() {
                     marble: "tally".into(),
                     instance,
                     epoch: 1,
-                      release: None,
+                    release: None,
                     seat: core::Seat {
                         platform: Platform::Snp,
                         machine: Some("snp:01".into()),

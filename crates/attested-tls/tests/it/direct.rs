@@ -249,7 +249,13 @@ async fn claims_for_another_client_are_refused() {
 
 fn marble_claims() -> Vec<u8> {
     let zeros = ByteArray::new([0; 32]);
-    KeepClaims { marble: "tally".into(), engine: "x".into(), workload: zeros, configuration: zeros }
+    KeepClaims {
+        marble: "tally".into(),
+        engine: "x".into(),
+        workload: Some(zeros),
+        package: None,
+        configuration: zeros,
+    }
         .to_bytes()
 }
 

@@ -5,7 +5,10 @@ use std::{fs, path::Path, process::Command};
 use anyhow::{Context, Result, bail};
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-use crate::shell::{available, cargo, root, run, step};
+use crate::{
+    examples, languages,
+    shell::{available, cargo, root, run, step},
+};
 
 /// The target of the example workloads.
 const GUEST_TARGET: &str = "wasm32-wasip2";
@@ -85,6 +88,7 @@ pub fn installed() {
     if let Err(error) = crate::skopeo::provide() {
         eprintln!("{error:#}");
     }
+    languages::provide();
 }
 
 fn packages() {
@@ -109,6 +113,7 @@ pub fn test() -> Result<()> {
     installed();
     programs()?;
     guests()?;
+    examples::build(None)?;
     page()?;
     step("running the tests");
     run(cargo().args(["test", "--workspace", "--locked"]))?;

@@ -5,12 +5,15 @@ mod build;
 mod ci;
 mod corpus;
 mod direction;
+mod examples;
 mod fuzz;
 mod guest;
+mod languages;
 mod shell;
 mod skopeo;
 #[cfg(test)]
 mod specification;
+mod trixie;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -44,6 +47,11 @@ enum Command {
     Test,
     /// Install what tests start, as far as that needs nobody's permission; `test` does it too
     Tools,
+    /// Build the example workloads of all languages into target/examples
+    Examples {
+        /// Only those whose name contains this
+        name: Option<String>,
+    },
     /// Run the tests that take long: losing replicas and members of etcd again and again (BAILEY_SOAK_ROUNDS, 10)
     Soak,
     /// All that CI checks: formatting, lints, licences, dependency direction, wasm builds, tests, fuzzing
@@ -82,6 +90,7 @@ fn main() -> Result<()> {
             build::installed();
             Ok(())
         }
+        Command::Examples { name } => examples::build(name.as_deref()),
         Command::Soak => build::soak(),
         Command::Ci => ci::all(),
         Command::Direction => direction::check(),

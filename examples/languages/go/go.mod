@@ -1,0 +1,3 @@
+module bailey.example/totals
+
+go 1.21

@@ -162,5 +162,7 @@ fn npm(folder: &Path) -> Result<()> {
         fs::copy(wanted().join(file), folder.join(file))?;
     }
     let quiet = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel", "error"];
-    run(Command::new("npm").arg("ci").args(quiet).current_dir(folder))
+    // Not `npm ci`: it refuses the lock file for want of other systems' optional packages, which are not installed here.
+    // What is installed has the versions and digests of the lock file.
+    run(Command::new("npm").arg("install").args(quiet).current_dir(folder))
 }

@@ -1,8 +1,10 @@
 //! The Keep from outside: real components, real TLS, real sockets on this machine.
 
 mod client;
+mod examples;
 mod hostile;
 mod isolation;
+mod languages;
 mod limits;
 mod logs;
 mod net;

@@ -100,7 +100,10 @@ const ABSENCES: &[(&str, &[&str])] = &[
         ],
     ),
     ("keep-config", &["evidence", "appraisal", "attested-tls", "manifest", "tokio", "rustls", "wasmtime"]),
-    ("keep-protocol", &["evidence", "appraisal", "attested-tls", "aws-lc-rs", "tokio", "rustls", "keep", "host"]),
+    (
+        "keep-protocol",
+        &["evidence", "appraisal", "attested-tls", "aws-lc-rs", "tokio", "rustls", "keep", "host"],
+    ),
     (
         "volume",
         &["evidence", "appraisal", "attested-tls", "manifest", "keep-config", "tokio", "rustls", "wasmtime"],

@@ -79,9 +79,9 @@ async fn javascript_says_how_documents_differ() {
     assert_eq!(answer.status.as_u16(), 200, "{answer:?}");
     let expected = json!([
         { "op": "remove", "path": "/gone" },
-        { "op": "replace", "path": "/title", "value": "Bailey" },
-        { "op": "remove", "path": "/tags/1" },
         { "op": "add", "path": "/new~1one", "value": true },
+        { "op": "remove", "path": "/tags/1" },
+        { "op": "replace", "path": "/title", "value": "Bailey" },
     ]);
     assert_eq!(value(&answer), expected);
     assert_eq!(client.post("/", "no JSON").await.status.as_u16(), 400);

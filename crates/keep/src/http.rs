@@ -1,30 +1,22 @@
-//! HTTP of the workload: a TLS listener whose configuration can be replaced while it runs, and a connection
-//! task for each client. A client that is slow, silent or hostile costs its own connection only.
+//! HTTP of the workload: a task for each connection that its listener hands over. A client that is slow, silent or
+//! hostile costs its own connection only.
 
-use std::{convert::Infallible, future::Future, io, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::Future, pin::pin, sync::Arc, time::Duration};
 
-use attested_tls::marble;
-use http::{Request, Response};
+use http::{Request, Response, uri::Scheme};
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustls::ServerConfig;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
-    task::JoinSet,
-    time::{sleep, timeout},
-};
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio::{sync::watch, task::JoinSet, time::timeout};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
 use self::answer::Answerer;
 use crate::{
     admission::{Admission, Limits},
+    net::{self, Identity, Listener, Net},
     output::Output,
     vfs::BadFile,
     workload::Workload,
@@ -37,12 +29,8 @@ mod body;
 pub(crate) mod outgoing;
 mod refusal;
 
-pub use self::{
-    outgoing::{PeerTls, PeerTlsError, Peers},
-    refusal::{CODE_HEADER, Refusal},
-};
+pub use self::refusal::{CODE_HEADER, Refusal};
 
-const HANDSHAKE: Duration = Duration::from_secs(10);
 /// For a request's head, and for the silence between requests.
 const HEAD: Duration = Duration::from_secs(30);
 const PING: Duration = Duration::from_secs(20);
@@ -50,7 +38,6 @@ const MAX_HEAD: usize = 64 << 10;
 const MAX_STREAMS: u32 = 128;
 /// How long requests in work have at the end of the Keep, or of a certificate, before they are cut off.
 const DRAIN: Duration = Duration::from_secs(10);
-const AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(50);
 
 /// Why serving could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -58,29 +45,32 @@ pub enum ServeError {
     /// The manifest's files do not form a tree.
     #[error("the workload's files cannot be laid out")]
     Files(#[from] BadFile),
+    /// The world has no network.
+    #[error("the workload's world has no network")]
+    NoNetwork,
     /// The workload answers no HTTP.
     #[error("the workload does not answer HTTP")]
     NotHttp,
 }
 
-/// Serves `workload` on `listener` until `shutdown`, then lets requests in work end.
+/// Serves an admitted Marble's `workload` on `listener` until `shutdown`, then lets requests in work end.
 ///
-/// `tls` may be replaced at any time, after what `peer_tls` answers with: connections that are open, in either
-/// direction, then finish their requests and close, so that no peer outlives the certificates and the manifest
-/// that let it in.
+/// When the identity of `net` is replaced, connections that are open, in either direction, finish their requests and
+/// close, so that no peer outlives the certificates and the manifest that let it in.
+///
+/// # Errors
+/// When the workload answers no HTTP, or its files are no tree.
 pub async fn serve(
     workload: Workload,
     admission: Admission,
-    listener: TcpListener,
-    tls: watch::Receiver<Arc<ServerConfig>>,
-    peer_tls: Arc<dyn PeerTls>,
+    net: Net,
+    listener: Listener,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ServeError> {
     let (marble, limits) = (admission.marble.clone(), admission.limits);
     let output = Output::new(&marble, admission.log);
-    let peers = Peers::new(marble.clone(), admission.log, admission.peers.clone(), peer_tls);
-    let world = World::admitted(admission, peers)?;
-    serve_in(workload, Surroundings { world, marble, output, limits }, listener, tls, shutdown).await
+    let world = World::admitted(admission, net)?;
+    serve_in(workload, Surroundings { world, marble, output, limits }, listener, shutdown).await
 }
 
 /// What a workload that serves finds, and what its Keep knows of it.
@@ -96,19 +86,17 @@ pub(crate) struct Surroundings {
 pub(crate) async fn serve_in(
     workload: Workload,
     surroundings: Surroundings,
-    listener: TcpListener,
-    tls: watch::Receiver<Arc<ServerConfig>>,
+    listener: Listener,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ServeError> {
     let Surroundings { world, marble, output, limits } = surroundings;
     let (digest, peers) = (workload.digest(), Arc::clone(&world.peers));
+    let mut renewed = world.net.as_ref().ok_or(ServeError::NoNetwork)?.identity();
     let answerer = Answerer::new(workload, marble.clone(), world, Arc::clone(&output), limits)
         .ok_or(ServeError::NotHttp)?;
     tracing::info!(code = "SERVING", marble = %marble, workload = %hex::encode(digest), "the workload is served");
-    let places = Arc::new(Semaphore::new(limits.max_connections.max(1) as usize));
     let (ending, end) = watch::channel(());
     let mut connections = JoinSet::new();
-    let mut renewed = tls.clone();
     let mut shutdown = pin!(shutdown);
     loop {
         tokio::select! {
@@ -116,20 +104,11 @@ pub(crate) async fn serve_in(
             () = &mut shutdown => break,
             Ok(()) = renewed.changed() => peers.forget_connections(),
             Some(_) = connections.join_next() => {}
-            (stream, place) = accept(&listener, &places) => {
-                let mut tls = tls.clone();
-                let acceptor = TlsAcceptor::from(Arc::clone(&tls.borrow_and_update()));
-                let connection = Connection {
-                    acceptor,
-                    renewed: tls,
-                    end: end.clone(),
-                    answerer: Arc::clone(&answerer),
-                    marble: marble.clone(),
-                };
-                connections.spawn(async move {
-                    connection.run(stream).await;
-                    drop(place);
-                });
+            stream = listener.accept() => {
+                let mut renewed = renewed.clone();
+                renewed.mark_unchanged();
+                let connection = Connection { renewed, end: end.clone(), answerer: Arc::clone(&answerer) };
+                connections.spawn(connection.serve(stream));
             }
         }
     }
@@ -149,58 +128,23 @@ pub(crate) async fn serve_in(
     Ok(())
 }
 
-/// The next connection, once there is a place for it. A failure to accept concerns one client, or passes.
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> (TcpStream, Option<OwnedSemaphorePermit>) {
-    // The semaphore is never closed, so there always is a permit in the end.
-    let place = Arc::clone(places).acquire_owned().await.ok();
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => return (stream, place),
-            Err(error) => {
-                tracing::warn!(code = "ACCEPT_FAILED", reason = %error, "a connection was not accepted");
-                sleep(AFTER_ACCEPT_ERROR).await;
-            }
-        }
-    }
-}
-
 struct Connection {
-    acceptor: TlsAcceptor,
-    renewed: watch::Receiver<Arc<ServerConfig>>,
+    renewed: watch::Receiver<Arc<Identity>>,
     end: watch::Receiver<()>,
     answerer: Arc<Answerer>,
-    marble: String,
 }
 
 impl Connection {
-    async fn run(self, stream: TcpStream) {
-        // Without it, answers wait for acknowledgements; a socket that refuses it is broken anyway.
-        let _ = stream.set_nodelay(true);
-        match timeout(HANDSHAKE, self.acceptor.accept(stream).into_fallible()).await {
-            Ok(Ok(stream)) => self.serve(stream).await,
-            Ok(Err((error, stream))) => {
-                let (code, reason) = marble::handshake_refusal(&error);
-                tracing::info!(code, marble = %self.marble, reason, "a connection was refused");
-                let_the_alert_arrive(stream).await;
-            }
-            Err(_) => {
-                tracing::info!(code = "HANDSHAKE_TIMEOUT", marble = %self.marble, "a connection was refused");
-            }
-        }
-    }
-
-    async fn serve(self, stream: TlsStream<TcpStream>) {
-        let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        let Self { mut renewed, mut end, answerer, .. } = self;
+    async fn serve(self, stream: net::Connection) {
+        let is_h2 = stream.protocol().is_some_and(|protocol| protocol == b"h2");
+        let scheme = if stream.is_tls() { Scheme::HTTPS } else { Scheme::HTTP };
+        let Self { mut renewed, mut end, answerer } = self;
         let activity = activity::Activity::new();
         let observed = activity.clone();
         let service = service_fn(move |request: Request<Incoming>| {
-            let (answerer, busy) = (Arc::clone(&answerer), observed.begin());
+            let (answerer, busy, scheme) = (Arc::clone(&answerer), observed.begin(), scheme.clone());
             async move {
-                let response: Response<HyperOutgoingBody> = answerer.answer(request).await?;
+                let response: Response<HyperOutgoingBody> = answerer.answer(request, scheme).await?;
                 Ok::<_, Infallible>(response.map(|body| busy.until_end_of(body)))
             }
         });
@@ -243,17 +187,4 @@ impl Connection {
             let _ = timeout(DRAIN, connection).await;
         }
     }
-}
-
-/// Closing a socket that has unread data resets the connection, and the client would see that instead of the
-/// alert that says why.
-async fn let_the_alert_arrive(mut stream: TcpStream) {
-    const PATIENCE: Duration = Duration::from_secs(1);
-    const MOST: u64 = 64 << 10;
-    let drained = async {
-        stream.shutdown().await?;
-        tokio::io::copy(&mut stream.take(MOST), &mut tokio::io::sink()).await
-    };
-    // Whether it arrived is not known here, and changes nothing.
-    let _: Result<io::Result<u64>, _> = timeout(PATIENCE, drained).await;
 }

@@ -2,31 +2,31 @@
 //! its HTTP ([`serve`]), with files, environment and peers from the coordinator or the client, and TLS that the
 //! workload does not see.
 //!
-//! It decides nothing about trust. Who may connect, and which certificates count, is in the
-//! [`rustls::ServerConfig`] and the [`http::PeerTls`] that it is given; whom to run, with what, is in the
-//! [`admission::Admission`].
+//! It decides nothing about trust. Who may connect, which certificates count, and what the workload may reach is in the
+//! [`net::Net`] that it is given; whom to run, with what, is in the [`admission::Admission`].
 //!
 //! ```text
-//!            rustls::ServerConfig                         PeerTls
+//!            net::Listener                                net::Net
 //!                    │                                       │
-//!  TCP ─▶ TLS ─▶ hyper ─▶ fresh instance of the component ─▶ hyper ─▶ TLS ─▶ TCP, named peers only
+//!  TCP ─▶ TLS ─▶ hyper ─▶ fresh instance of the component ─▶ hyper ─▶ TLS ─▶ TCP, peers and what is listed only
 //!                            │  wasi:filesystem: read-only files, memory, encrypted volumes
 //!                            │  wasi:keyvalue, in memory, shared by all instances of this Keep
-//!                            └  environment, arguments; no host files, no sockets, no standard input
+//!                            │  wasi:sockets over the same Net
+//!                            └  environment, arguments; no host files, no standard input
 //! ```
 //!
 //! ```no_run
 //! # async fn example(
 //! #     component: Vec<u8>,
 //! #     admission: keep::admission::Admission,
-//! #     listener: tokio::net::TcpListener,
-//! #     tls: tokio::sync::watch::Receiver<std::sync::Arc<rustls::ServerConfig>>,
-//! #     peer_tls: std::sync::Arc<dyn keep::http::PeerTls>,
+//! #     net: keep::net::Net,
+//! #     listen: keep_config::Listen,
 //! # ) -> Result<(), Box<dyn std::error::Error>> {
 //! let runtime = keep::runtime::Runtime::new(admission.limits.pool())?;
 //! let workload = runtime.load(&component, None)?;
+//! let listener = net.listen(&listen, keep::net::HTTP)?;
 //! let shutdown = async { tokio::signal::ctrl_c().await.unwrap_or(()) };
-//! keep::serve(workload, admission, listener, tls, peer_tls, shutdown).await?;
+//! keep::serve(workload, admission, net, listener, shutdown).await?;
 //! # Ok(())
 //! # }
 //! ```

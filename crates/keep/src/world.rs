@@ -3,11 +3,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use keep_config::{KeepConfig, SecretPlace};
+use keep_config::{KeepConfig, Log, SecretPlace};
 use zeroize::Zeroizing;
 
 use crate::{
-    admission::Admission,
+    admission::{Admission, LogPolicy},
     http::outgoing::Peers,
     keyvalue::KeyValue,
     net::Net,
@@ -27,8 +27,6 @@ pub struct Given {
     pub secrets: BTreeMap<String, Zeroizing<Vec<u8>>>,
     /// Absolute path → content.
     pub files: BTreeMap<String, Zeroizing<Vec<u8>>>,
-    /// The Marbles that the workload may call.
-    pub peers: Option<Arc<Peers>>,
     /// Its network, built from the same configuration; without one no socket can be had.
     pub net: Option<Net>,
     /// All keys and values of its key-value store, in bytes.
@@ -94,7 +92,7 @@ impl World {
     /// # Errors
     /// When what was given is not what the configuration asks for.
     pub fn new(config: &KeepConfig, given: Given) -> Result<Self, WorldError> {
-        let Given { mut secrets, mut files, peers, net, keyvalue_bytes } = given;
+        let Given { mut secrets, mut files, net, keyvalue_bytes } = given;
         let mut env = config.environment();
         for secret in &config.secrets {
             let name = || secret.name.clone();
@@ -119,6 +117,7 @@ impl World {
         }
         let mounts =
             config.tmpfs.iter().map(|tmpfs| (tmpfs.path.clone(), Source::Tmpfs(tmpfs.size))).collect();
+        let log = if config.log == Log::Host { LogPolicy::Host } else { LogPolicy::Discard };
         let args = std::iter::once(WORKLOAD_NAME.to_owned()).chain(config.args.iter().cloned()).collect();
         Ok(Self {
             args,
@@ -126,15 +125,15 @@ impl World {
             descriptors: config.files.clone(),
             files: Vfs::new(files, mounts, config.limits.open_files)?,
             keyvalue: KeyValue::new(keyvalue_bytes),
-            peers: peers.unwrap_or_else(Peers::none),
+            peers: Peers::new(WORKLOAD_NAME.to_owned(), log, net.clone()),
             net,
             limits: config.limits.clone(),
         })
     }
 
     /// The world that a coordinator gives to one that serves HTTP.
-    pub(crate) fn admitted(admission: Admission, peers: Arc<Peers>) -> Result<Self, BadFile> {
-        let Admission { args, env, files, limits, .. } = admission;
+    pub(crate) fn admitted(admission: Admission, net: Net) -> Result<Self, BadFile> {
+        let Admission { marble, args, env, files, limits, log, .. } = admission;
         let config = keep_config::Limits {
             memory: limits.memory_bytes,
             open_files: MAX_OPEN_FILES,
@@ -146,8 +145,8 @@ impl World {
             descriptors: Vec::new(),
             files: Vfs::new(files, Vec::new(), config.open_files)?,
             keyvalue: KeyValue::new(limits.keyvalue_bytes),
-            peers,
-            net: None,
+            peers: Peers::new(marble, log, Some(net.clone())),
+            net: Some(net),
             limits: config,
         })
     }

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use attested_tls::clock;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Empty};
@@ -15,18 +16,17 @@ use hyper_util::rt::TokioIo;
 use keep::{
     admission::{Admission, Limits},
     cache::Cache,
-    http::{PeerTls, PeerTlsError},
+    net::{HTTP, Identity, Net},
     runtime::Runtime,
 };
-use rustls::{ServerConfig, pki_types::ServerName};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::watch,
-};
+use keep_config::KeepConfig;
+use rustls::pki_types::ServerName;
+use tokio::{net::TcpStream, sync::watch};
 use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
 #[path = "../../tests/it/pki.rs"]
+#[expect(dead_code, reason = "the tests' other identities are not measured")]
 mod pki;
 mod plain;
 #[path = "../../tests/it/workloads.rs"]
@@ -65,9 +65,9 @@ fn loading(component: &[u8]) {
 
 async fn requests(frontend: &[u8], tally: &[u8]) {
     let root = Arc::new(pki::Root::new());
-    let keep_tally = keep(tally, admission("tally", &[]), root.mutual(&root), &root).await;
+    let keep_tally = keep(tally, admission("tally", &[]), root.mutual("tally", &root)).await;
     let keep_frontend =
-        keep(frontend, admission("frontend", &[("tally", keep_tally)]), root.public(), &root).await;
+        keep(frontend, admission("frontend", &[("tally", keep_tally)]), root.public("frontend")).await;
     let plain_tally = plain::serve(tally, admission("tally", &[])).await;
     let plain_frontend = plain::serve(frontend, admission("frontend", &[("tally", plain_tally)])).await;
 
@@ -100,21 +100,18 @@ fn admission(marble: &str, peers: &[(&str, SocketAddr)]) -> Admission {
     admission
 }
 
-async fn keep(
-    component: &[u8],
-    admission: Admission,
-    tls: Arc<ServerConfig>,
-    root: &Arc<pki::Root>,
-) -> SocketAddr {
+async fn keep(component: &[u8], admission: Admission, identity: Identity) -> SocketAddr {
     let runtime = Runtime::new(admission.limits.pool()).expect("an engine");
     let workload = runtime.load(component, None).expect("a component");
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("an address");
-    let client = root.client(root, &[b"h2"]);
-    let peers: Arc<dyn PeerTls> = Arc::new(move |_: &str| Ok::<_, PeerTlsError>(Arc::clone(&client)));
+    let (identities, identity) = watch::channel(Arc::new(identity));
+    let config =
+        KeepConfig::parse("[http]\nprot = \"tls\"\naddr = \"127.0.0.1\"\nport = 0").expect("a configuration");
+    let net = Net::new(&config, admission.peers.clone(), identity, clock::system()).expect("a network");
+    let listener = net.listen(&config.http.listen, HTTP).expect("a port");
+    let address = listener.local_addr();
     tokio::spawn(async move {
-        let (_renewals, tls) = watch::channel(tls);
-        keep::serve(workload, admission, listener, tls, peers, std::future::pending()).await
+        let _identities = identities;
+        keep::serve(workload, admission, net, listener, std::future::pending()).await
     });
     address
 }

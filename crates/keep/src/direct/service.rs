@@ -1,14 +1,13 @@
 //! A workload that answers HTTP until its client cancels or leaves. Clients of the workload find the certificate that
 //! the deploying client is told, whose key is made here and never leaves.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use attested_tls::{clock::Clock, key::TeeKey, unattested};
+use attested_tls::{clock::Clock, key::TeeKey};
 use keep_config::{Clients, KeepConfig, Protection};
 use keep_protocol::keep::{self, Exposed, FromKeep, Outcome, Refused, RefusedCode, ToKeep};
-use rustls::ServerConfig;
 use serde_bytes::ByteBuf;
-use tokio::{net::TcpListener, sync::watch};
+use tokio::sync::watch;
 
 use super::{
     command::mismatch,
@@ -19,6 +18,7 @@ use super::{
 use crate::{
     admission::{Limits, LogPolicy},
     http::{Surroundings, serve_in},
+    net::{HTTP, Identity, Listener, Net},
     output::Output,
     runtime::Workload,
     world::{Given, World},
@@ -30,9 +30,8 @@ const NAMELESS: &str = "direct";
 /// A service whose world and port are there.
 pub(super) struct Prepared {
     surroundings: Surroundings,
-    listener: TcpListener,
-    address: SocketAddr,
-    tls: Arc<ServerConfig>,
+    listener: Listener,
+    _identity: watch::Sender<Arc<Identity>>,
     certificate: Vec<u8>,
 }
 
@@ -49,21 +48,19 @@ impl Prepared {
             faults: sentences(error),
             ..Refused::new(RefusedCode::ListenFailed, "the Keep cannot listen for HTTP")
         };
-        let address = SocketAddr::new(listen.addr, listen.port);
-        let listener = TcpListener::bind(address).await.map_err(|error| failed(&error))?;
-        let address = listener.local_addr().map_err(|error| failed(&error))?;
         let key = TeeKey::generate().map_err(|error| failed(&error))?;
-        let chain = vec![key.certificate().clone()];
-        let mut tls = unattested::server_config(chain, key.private_key(), None, clock.clone())
-            .map_err(|error| failed(&error))?;
-        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let (held, identity) = watch::channel(Arc::new(Identity::self_signed(&key)));
+        let net = Net::new(&config, BTreeMap::new(), identity, clock.clone());
+        let net = net.map_err(|error| failed(&error))?;
+        let listener = net.listen(listen, HTTP).map_err(|error| failed(&error))?;
         let limits = limits(&config);
-        let given = Given { secrets, keyvalue_bytes: limits.keyvalue_bytes, ..Given::default() };
+        let keyvalue_bytes = limits.keyvalue_bytes;
+        let given = Given { secrets, keyvalue_bytes, net: Some(net), ..Given::default() };
         let world = World::new(&config, given).map_err(|error| mismatch(&error))?;
         let output = Output::new(NAMELESS, log(&config));
         let surroundings = Surroundings { world, marble: NAMELESS.into(), output, limits };
         let certificate = key.certificate().to_vec();
-        Ok(Self { surroundings, listener, address, tls: Arc::new(tls), certificate })
+        Ok(Self { surroundings, listener, _identity: held, certificate })
     }
 
     pub(super) async fn run(
@@ -74,19 +71,18 @@ impl Prepared {
     ) -> Result<Outcome, Gone> {
         let exposed = Exposed {
             name: "http".into(),
-            port: self.address.port(),
+            port: self.listener.local_addr().port(),
             protection: keep::Protection::Tls,
             certificate: Some(ByteBuf::from(self.certificate)),
         };
         reply.tell(&FromKeep::Exposed(exposed)).await?;
-        let (_held, tls) = watch::channel(self.tls);
         let end = async {
             tokio::select! {
                 () = cancelled(messages) => {}
                 () = reply.gone() => {}
             }
         };
-        match serve_in(workload, self.surroundings, self.listener, tls, end).await {
+        match serve_in(workload, self.surroundings, self.listener, end).await {
             Ok(()) => Ok(Outcome::Cancelled {}),
             Err(error) => Ok(Outcome::Failed { code: "NOT_SERVED".into(), message: error.to_string() }),
         }

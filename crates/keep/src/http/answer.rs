@@ -1,30 +1,37 @@
 //! One request: a fresh instance of the workload answers it, within its limits. Whatever the instance does, it
 //! ends with its own request.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::poll_fn, sync::Arc, time::Duration};
 
-use http::{Request, Response, header};
+use http::{
+    Request, Response, Uri, header,
+    uri::{Authority, PathAndQuery, Scheme},
+};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::timeout,
 };
-use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap, component::Accessor};
 use wasmtime_wasi::I32Exit;
 use wasmtime_wasi_http::{
     WasiHttpView,
     p2::{
         bindings::{
             ProxyPre,
-            http::types::{ErrorCode, Scheme},
+            http::types::{ErrorCode, Scheme as Scheme02},
         },
         body::HyperOutgoingBody,
+    },
+    p3::{
+        Request as Request03,
+        bindings::{Service, ServicePre},
     },
 };
 
 use super::{
-    body::{Answer, Bounded, Flag},
+    body::{Answer, Bounded, Flag, Held},
     refusal::{CODE_HEADER, Refusal},
 };
 use crate::{
@@ -43,10 +50,16 @@ const QUEUE: Duration = Duration::from_secs(5);
 type Outgoing = Response<HyperOutgoingBody>;
 type Answered = Result<Outgoing, ErrorCode>;
 
+/// What is called for a request.
+enum Handler {
+    Wasi02(ProxyPre<Guest>),
+    Wasi03(ServicePre<Guest>),
+}
+
 /// The workload, ready to answer.
 pub(crate) struct Answerer {
     workload: Workload,
-    proxy: ProxyPre<Guest>,
+    handler: Handler,
     marble: String,
     world: Arc<World>,
     output: Arc<Output>,
@@ -63,21 +76,32 @@ impl Answerer {
         output: Arc<Output>,
         limits: Limits,
     ) -> Option<Arc<Self>> {
-        let Program::Http02(proxy) = &workload.program else { return None };
-        let proxy = proxy.clone();
+        let handler = match &workload.program {
+            Program::Http02(proxy) => Handler::Wasi02(proxy.clone()),
+            Program::Http03(service) => Handler::Wasi03(service.clone()),
+            _ => return None,
+        };
         let instances = Arc::new(Semaphore::new(limits.max_concurrent_requests.max(1) as usize));
-        Some(Arc::new(Self { workload, proxy, marble, world: Arc::new(world), output, limits, instances }))
+        Some(Arc::new(Self { workload, handler, marble, world: Arc::new(world), output, limits, instances }))
     }
 
     /// Answers `request`; a failure is an answer too.
-    pub(crate) async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Outgoing, Infallible> {
-        Ok(Arc::clone(&self).try_answer(request).await.unwrap_or_else(|refusal| {
+    pub(crate) async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        scheme: Scheme,
+    ) -> Result<Outgoing, Infallible> {
+        Ok(Arc::clone(&self).try_answer(request, scheme).await.unwrap_or_else(|refusal| {
             tracing::warn!(code = refusal.code(), marble = %self.marble, "a request was ended");
             refusal.response()
         }))
     }
 
-    async fn try_answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Outgoing, Refusal> {
+    async fn try_answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        scheme: Scheme,
+    ) -> Result<Outgoing, Refusal> {
         let limit = self.limits.max_body_bytes;
         let announced = request.headers().get(header::CONTENT_LENGTH);
         let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
@@ -93,7 +117,7 @@ impl Answerer {
         let request = request.map(|body| Bounded { body, left: limit, exceeded: too_long.clone() });
         let (sender, receiver) = oneshot::channel();
         // A task of its own: a client that leaves does not stop the workload in the middle of its work.
-        let task = tokio::spawn(Arc::clone(&self).run(request, sender, instance, failed.clone()));
+        let task = tokio::spawn(Arc::clone(&self).run(request, scheme, sender, instance, failed.clone()));
 
         let refusal = match receiver.await {
             Ok(Ok(mut response)) => {
@@ -109,6 +133,7 @@ impl Answerer {
     async fn run(
         self: Arc<Self>,
         request: Request<Bounded>,
+        scheme: Scheme,
         sender: oneshot::Sender<Answered>,
         instance: OwnedSemaphorePermit,
         failed: Flag,
@@ -119,7 +144,7 @@ impl Answerer {
             let printed = |stream| Stdio { output: Arc::clone(&self.output), stream };
             wasi.stdout(printed("stdout")).stderr(printed("stderr"));
         });
-        let handled = Metered::new(self.handle(&mut store, request, sender), self.limits.cpu());
+        let handled = Metered::new(self.handle(&mut store, request, scheme, sender), self.limits.cpu());
         let result = match timeout(self.limits.wall(), handled).await {
             Ok(Ok(Ok(()))) => Ok(()),
             Ok(Ok(Err(error))) => Err(self.classify(&error)),
@@ -141,16 +166,27 @@ impl Answerer {
         &self,
         store: &mut Store<Guest>,
         request: Request<Bounded>,
+        scheme: Scheme,
         sender: oneshot::Sender<Answered>,
     ) -> wasmtime::Result<()> {
-        let request = store
-            .data_mut()
-            .http()
-            .new_incoming_request(Scheme::Https, request)
-            .map_err(|error| error.context(Refused(Refusal::Malformed)))?;
-        let response = store.data_mut().http().new_response_outparam(sender)?;
-        let proxy = self.proxy.instantiate_async(&mut *store).await?;
-        proxy.wasi_http_incoming_handler().call_handle(&mut *store, request, response).await
+        match &self.handler {
+            Handler::Wasi02(pre) => {
+                let scheme = if scheme == Scheme::HTTPS { Scheme02::Https } else { Scheme02::Http };
+                let request = store
+                    .data_mut()
+                    .http()
+                    .new_incoming_request(scheme, request)
+                    .map_err(|error| error.context(Refused(Refusal::Malformed)))?;
+                let response = store.data_mut().http().new_response_outparam(sender)?;
+                let proxy = pre.instantiate_async(&mut *store).await?;
+                proxy.wasi_http_incoming_handler().call_handle(&mut *store, request, response).await
+            }
+            Handler::Wasi03(pre) => {
+                let request = requested(store, request, scheme)?;
+                let service = pre.instantiate_async(&mut *store).await?;
+                store.run_concurrent(async |store| respond(store, &service, request, sender).await).await?
+            }
+        }
     }
 
     fn classify(&self, error: &wasmtime::Error) -> Refusal {
@@ -174,6 +210,50 @@ impl Answerer {
     }
 }
 
+/// The request as a handler of WASI 0.3 takes it. It names a host, or is refused, as with 0.2.
+fn requested(
+    store: &mut Store<Guest>,
+    mut request: Request<Bounded>,
+    scheme: Scheme,
+) -> wasmtime::Result<Request03> {
+    let refused = || wasmtime::Error::new(Refused(Refusal::Malformed));
+    let named = request.uri().authority().cloned();
+    let header = || request.headers().get(header::HOST)?.to_str().ok()?.parse::<Authority>().ok();
+    let authority = named.or_else(header).ok_or_else(refused)?;
+    let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(path).build();
+    *request.uri_mut() = uri.map_err(|_| refused())?;
+    request.headers_mut().remove(header::HOST);
+    // How the request's body ended is the client's affair.
+    let (request, _ended) = Request03::from_http(store.data_mut().http().hooks, request);
+    Ok(request)
+}
+
+/// Calls the handler, hands its answer on, and stays until the body is through and the instance has nothing left to do.
+async fn respond(
+    store: &Accessor<Guest>,
+    service: &Service,
+    request: Request03,
+    sender: oneshot::Sender<Answered>,
+) -> wasmtime::Result<()> {
+    let answered = match service.handle(store, request).await? {
+        Ok(response) => response,
+        Err(_) => {
+            // Nobody waits for it when the client left.
+            let _ = sender.send(Err(ErrorCode::InternalError(None)));
+            return Ok(());
+        }
+    };
+    let (through, ended) = oneshot::channel::<()>();
+    let response = store.with(|store| answered.into_http(store, async { Ok(()) }))?;
+    let response = response.map(|body| Held { body, _through: through }.boxed_unsync());
+    let _ = sender.send(Ok(response));
+    // The other half is dropped, never used.
+    let _ = ended.await;
+    poll_fn(|cx| store.poll_no_interesting_tasks(cx)).await;
+    Ok(())
+}
+
 #[derive(Debug)]
 struct Refused(Refusal);
 
@@ -182,3 +262,5 @@ impl std::fmt::Display for Refused {
         f.write_str(self.0.code())
     }
 }
+
+impl std::error::Error for Refused {}

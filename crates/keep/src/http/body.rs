@@ -17,6 +17,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::{
     runtime::Handle,
+    sync::oneshot,
     time::{Instant, Sleep, sleep},
 };
 use wasmtime_wasi_http::{Error, WasiBody, p2::body::HyperOutgoingBody};
@@ -98,6 +99,33 @@ impl Body for Answer {
             None if self.failed.is_raised() => Poll::Ready(Some(Err(Error::HttpResponseIncomplete))),
             other => Poll::Ready(other),
         }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The answer of a workload of WASI 0.3, whose instance must live until it is through.
+pub(crate) struct Held {
+    pub(crate) body: WasiBody,
+    /// Dropped with the body: then the instance may end.
+    pub(crate) _through: oneshot::Sender<()>,
+}
+
+impl Body for Held {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {

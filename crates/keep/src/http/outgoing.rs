@@ -1,8 +1,9 @@
 //! Requests of the workload. `http://NAME/` reaches the Marble NAME, if the manifest names it as a peer, over
-//! mutual TLS that the workload does not see; anything else is denied.
+//! mutual TLS that the workload does not see; what `[[connect]]` lists is reached by its name and port, protected as it
+//! says there; anything else is denied.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     error::Error as StdError,
     future::Future,
     io,
@@ -23,14 +24,16 @@ use hyper_util::{
     },
     rt::{TokioExecutor, TokioIo, TokioTimer},
 };
-use rustls::ClientConfig;
-use tokio::{net::TcpStream, time::timeout};
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use keep_config::{Connect, Protection, Roots};
+use tokio::time::timeout;
 use tower_service::Service;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::body::{Taken, Timed};
-use crate::admission::LogPolicy;
+use crate::{
+    admission::LogPolicy,
+    net::{self, Broken, Net, NetError},
+};
 
 const CONNECT: Duration = Duration::from_secs(10);
 const FIRST_BYTE: Duration = Duration::from_secs(60);
@@ -39,89 +42,59 @@ const BETWEEN_BYTES: Duration = Duration::from_secs(60);
 const IDLE: Duration = Duration::from_secs(20);
 const MAX_IDLE: usize = 32;
 
-/// What went wrong in a [`PeerTls`].
-pub type PeerTlsError = Box<dyn StdError + Send + Sync>;
-
-/// How to speak TLS with a peer.
-pub trait PeerTls: Send + Sync + 'static {
-    /// The configuration for a new connection to the Marble `peer`, and to no other.
-    ///
-    /// # Errors
-    /// When this Keep's credential cannot be used.
-    fn client_config(&self, peer: &str) -> Result<Arc<ClientConfig>, PeerTlsError>;
-}
-
-impl<F> PeerTls for F
-where
-    F: Fn(&str) -> Result<Arc<ClientConfig>, PeerTlsError> + Send + Sync + 'static,
-{
-    fn client_config(&self, peer: &str) -> Result<Arc<ClientConfig>, PeerTlsError> {
-        self(peer)
-    }
-}
-
-/// The peers of one Keep, and its connections to them.
-pub struct Peers {
+/// The destinations of one Keep's requests, and its connections to them.
+pub(crate) struct Peers {
     marble: String,
     log: LogPolicy,
-    addresses: BTreeMap<String, String>,
-    tls: Arc<dyn PeerTls>,
-    open: Mutex<HashMap<String, PeerClient>>,
+    net: Option<Net>,
+    open: Mutex<HashMap<(String, u16), PeerClient>>,
 }
 
 type PeerClient = Client<Connector, Taken>;
 
 impl Peers {
-    /// No peers at all.
-    pub(crate) fn none() -> Arc<Self> {
-        let tls = |_: &str| Err(PeerTlsError::from("there are no peers"));
-        Self::new(String::new(), LogPolicy::Discard, BTreeMap::new(), Arc::new(tls))
+    /// Without a network nothing is reached.
+    pub(crate) fn new(marble: String, log: LogPolicy, net: Option<Net>) -> Arc<Self> {
+        Arc::new(Self { marble, log, net, open: Mutex::default() })
     }
 
-    /// Marbles by name, with the addresses that the host claims for them.
-    pub fn new(
-        marble: String,
-        log: LogPolicy,
-        addresses: BTreeMap<String, String>,
-        tls: Arc<dyn PeerTls>,
-    ) -> Arc<Self> {
-        Arc::new(Self { marble, log, addresses, tls, open: Mutex::default() })
-    }
-
-    /// The peer that `uri` names. Names are compared as the manifest has them; where a URL library has made
-    /// them lower case, a single peer that differs in case only is meant.
-    fn peer(&self, uri: &Uri) -> Option<(&str, &str)> {
-        if uri.scheme() != Some(&Scheme::HTTP) || !matches!(uri.port_u16(), None | Some(80)) {
-            return None;
-        }
-        let authority = uri.authority()?;
-        if authority.as_str().contains('@') {
-            return None;
-        }
+    /// Whom `uri` names. A workload that asks for `https` gets TLS or nothing; one that asks for `http` gets what the
+    /// configuration says.
+    fn destination(&self, uri: &Uri) -> Option<(&Net, Connect)> {
+        let net = self.net.as_ref()?;
+        let authority = uri.authority().filter(|authority| !authority.as_str().contains('@'))?;
+        let is_https = match uri.scheme() {
+            Some(scheme) if *scheme == Scheme::HTTP => false,
+            Some(scheme) if *scheme == Scheme::HTTPS => true,
+            _ => return None,
+        };
+        let port = uri.port_u16().unwrap_or(if is_https { 443 } else { 80 });
         let host = authority.host();
-        let exact = self.addresses.get_key_value(host);
-        let found = exact.or_else(|| {
-            let mut alike = self.addresses.iter().filter(|(name, _)| name.eq_ignore_ascii_case(host));
-            alike.next().filter(|_| alike.next().is_none())
-        });
-        found.map(|(name, address)| (name.as_str(), address.as_str()))
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let to = net.destination(host, port)?;
+        let may = match &to.protection {
+            Protection::Tls(Roots::Marbles) => !is_https,
+            Protection::Tls(_) => true,
+            Protection::Tcp => !is_https,
+        };
+        may.then_some((net, to))
     }
 
-    /// The connections to `peer`.
-    fn client(&self, peer: &str, address: &str) -> PeerClient {
+    /// The connections to it.
+    fn client(&self, net: &Net, to: &Connect) -> PeerClient {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = open.get(peer) {
+        let key = (to.host.clone(), to.port);
+        if let Some(client) = open.get(&key) {
             return client.clone();
         }
-        let connector = Connector { peer: peer.into(), address: address.into(), tls: Arc::clone(&self.tls) };
         let client = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(MAX_IDLE)
             .set_host(false)
-            .build(connector);
-        open.insert(peer.to_owned(), client.clone());
+            .build(Connector { net: net.clone(), to: to.clone() });
+        open.insert(key, client.clone());
         client
     }
 
@@ -135,7 +108,7 @@ impl Peers {
         request: Request<Taken>,
         options: RequestOptions,
     ) -> Result<Response<WasiBody>, Error> {
-        let Some((peer, address)) = self.peer(request.uri()) else {
+        let Some((net, to)) = self.destination(request.uri()) else {
             // The workload chose the destination; it reaches the log only where its words may.
             let destination = match self.log {
                 LogPolicy::Host => request.uri().authority().map(ToString::to_string),
@@ -145,13 +118,14 @@ impl Peers {
                 code = "DESTINATION_NOT_ALLOWED",
                 marble = %self.marble,
                 destination,
-                "the workload may reach its named peers only"
+                "the workload may reach its peers and what [[connect]] lists only"
             );
             return Err(Error::HttpRequestDenied);
         };
         let patience = options.first_byte_timeout.unwrap_or(FIRST_BYTE);
         let patience = options.connect_timeout.map_or(patience, |connect| connect.min(CONNECT) + patience);
-        match timeout(patience, self.client(peer, address).request(request)).await {
+        let peer = to.host.as_str();
+        match timeout(patience, self.client(net, &to).request(request)).await {
             Ok(Ok(response)) => {
                 let silence = options.between_bytes_timeout.unwrap_or(BETWEEN_BYTES);
                 Ok(response.map(|body| Timed::new(body, silence).boxed_unsync()))
@@ -184,26 +158,28 @@ impl Peers {
 fn explain(error: &(dyn StdError + 'static)) -> (&'static str, String, Error) {
     let mut cause = Some(error);
     while let Some(current) = cause {
-        match current.downcast_ref::<ConnectError>() {
-            Some(ConnectError::Unreachable(error)) => {
-                return ("PEER_UNREACHABLE", error.to_string(), Error::ConnectionRefused);
-            }
-            Some(ConnectError::TimedOut) => {
-                return ("PEER_UNREACHABLE", "no connection in time".to_owned(), Error::ConnectionTimeout);
-            }
-            Some(ConnectError::Tls(error)) => {
-                return ("PEER_TLS_UNUSABLE", error.to_string(), Error::ConfigurationError);
-            }
-            Some(ConnectError::Handshake(error)) => {
-                let (code, reason) = marble::handshake_refusal(error);
-                return (code, reason, Error::TlsCertificateError);
-            }
+        match current.downcast_ref::<NetError>() {
+            Some(error) => return told(error),
             None => cause = current.source(),
         }
     }
     let causes = std::iter::successors(Some(error), |&cause| cause.source());
     let reason = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
     ("PEER_UNREACHABLE", reason, Error::ConnectionTerminated)
+}
+
+fn told(error: &NetError) -> (&'static str, String, Error) {
+    let because = |source: &dyn StdError| format!("{error}: {source}");
+    match error {
+        NetError::Unreachable { source, .. } => (error.code(), because(source), Error::ConnectionRefused),
+        NetError::TimedOut { .. } => (error.code(), error.to_string(), Error::ConnectionTimeout),
+        NetError::Handshake { source, .. } => {
+            let (code, reason) = marble::handshake_refusal(source);
+            (code, reason, Error::TlsCertificateError)
+        }
+        NetError::TooMany(_) => (error.code(), error.to_string(), Error::ConnectionLimitReached),
+        _ => (error.code(), error.to_string(), Error::ConfigurationError),
+    }
 }
 
 /// The hooks that wasmtime's `wasi:http` calls.
@@ -228,51 +204,28 @@ impl WasiHttpHooks for Outgoing {
     }
 }
 
-#[derive(Debug, thiserror::Error)]
-enum ConnectError {
-    #[error("the peer's address cannot be reached")]
-    Unreachable(#[source] io::Error),
-    #[error("the peer did not take the connection in time")]
-    TimedOut,
-    #[error("this Keep has no TLS for the peer")]
-    Tls(#[source] PeerTlsError),
-    #[error("the handshake failed")]
-    Handshake(#[source] io::Error),
-}
-
-/// Opens connections to one peer, whatever the URI says: the name was resolved before.
+/// Opens connections to one destination, whatever the URI says: the name was looked up before.
 #[derive(Clone)]
 struct Connector {
-    peer: Arc<str>,
-    address: Arc<str>,
-    tls: Arc<dyn PeerTls>,
+    net: Net,
+    to: Connect,
 }
 
 impl Service<Uri> for Connector {
     type Response = PeerStream;
-    type Error = ConnectError;
-    type Future = Pin<Box<dyn Future<Output = Result<PeerStream, ConnectError>> + Send>>;
+    type Error = NetError;
+    type Future = Pin<Box<dyn Future<Output = Result<PeerStream, NetError>> + Send>>;
 
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), NetError>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, _uri: Uri) -> Self::Future {
-        let connector = self.clone();
-        Box::pin(
-            async move { timeout(CONNECT, connector.connect()).await.unwrap_or(Err(ConnectError::TimedOut)) },
-        )
-    }
-}
-
-impl Connector {
-    async fn connect(self) -> Result<PeerStream, ConnectError> {
-        let config = self.tls.client_config(&self.peer).map_err(ConnectError::Tls)?;
-        let tcp = TcpStream::connect(&*self.address).await.map_err(ConnectError::Unreachable)?;
-        tcp.set_nodelay(true).map_err(ConnectError::Unreachable)?;
-        let stream = TlsConnector::from(config).connect(marble::server_name(), tcp).await;
-        let stream = TokioIo::new(stream.map_err(ConnectError::Handshake)?);
-        Ok(PeerStream { stream, remembered: Remembered::default() })
+        let Self { net, to } = self.clone();
+        Box::pin(async move {
+            let stream = TokioIo::new(net.connect(&to, net::HTTP).await?);
+            Ok(PeerStream { stream, remembered: Remembered::default() })
+        })
     }
 }
 
@@ -283,16 +236,17 @@ struct Remembered(Arc<OnceLock<(&'static str, String)>>);
 
 /// A connection to a peer.
 struct PeerStream {
-    stream: TokioIo<TlsStream<TcpStream>>,
+    stream: TokioIo<net::Connection>,
     remembered: Remembered,
 }
 
 impl Connection for PeerStream {
     fn connected(&self) -> Connected {
         let connected = Connected::new().extra(self.remembered.clone());
-        match self.stream.inner().get_ref().1.alpn_protocol() {
-            Some(b"h2") => connected.negotiated_h2(),
-            _ => connected,
+        if self.stream.inner().protocol().is_some_and(|protocol| protocol == b"h2") {
+            connected.negotiated_h2()
+        } else {
+            connected
         }
     }
 }
@@ -305,10 +259,10 @@ impl Read for PeerStream {
     ) -> Poll<io::Result<()>> {
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if let Poll::Ready(Err(error)) = &read
-            && let alert @ ("PEER_REFUSED_US", _) = marble::handshake_refusal(error)
+            && let Some(Broken::Tls { code, reason }) = error.get_ref().and_then(|error| error.downcast_ref())
         {
             // Only the first reason counts; that there is one already is no error.
-            let _ = self.remembered.0.set(alert);
+            let _ = self.remembered.0.set((code, reason.clone()));
         }
         read
     }
@@ -342,18 +296,30 @@ impl Write for PeerStream {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use attested_tls::{clock, key::TeeKey};
+    use keep_config::KeepConfig;
+    use tokio::sync::watch;
 
-    fn peers(names: &[&str]) -> Arc<Peers> {
-        let addresses = names.iter().map(|name| ((*name).to_owned(), "127.0.0.1:1".to_owned())).collect();
-        let none = |_: &str| Err("unused".into());
-        Peers::new("frontend".into(), LogPolicy::Discard, addresses, Arc::new(none))
+    use super::*;
+    use crate::net::Identity;
+
+    fn peers(names: &[&str], config: &str) -> Arc<Peers> {
+        let marbles = names.iter().map(|name| ((*name).to_owned(), "127.0.0.1:1".to_owned())).collect();
+        let identity = Arc::new(Identity::self_signed(&TeeKey::generate().unwrap()));
+        let (_, identity) = watch::channel(identity);
+        let config = KeepConfig::parse(config).unwrap();
+        let net = Net::new(&config, marbles, identity, clock::system()).unwrap();
+        Peers::new("frontend".into(), LogPolicy::Discard, Some(net))
     }
 
-    #[test]
-    fn only_named_peers_are_reached() {
-        let peers = peers(&["tally", "Ledger", "twin", "Twin"]);
-        let found = |uri: &str| peers.peer(&uri.parse().unwrap()).map(|(name, _)| name.to_owned());
+    fn found(peers: &Peers, uri: &str) -> Option<String> {
+        peers.destination(&uri.parse().unwrap()).map(|(_, to)| to.host)
+    }
+
+    #[tokio::test]
+    async fn only_named_peers_are_reached() {
+        let peers = peers(&["tally", "Ledger", "twin", "Twin"], "");
+        let found = |uri: &str| found(&peers, uri);
         assert_eq!(found("http://tally/votes").as_deref(), Some("tally"));
         assert_eq!(found("http://tally:80/").as_deref(), Some("tally"));
         assert_eq!(found("http://ledger/").as_deref(), Some("Ledger"));
@@ -361,12 +327,42 @@ mod tests {
         assert_eq!(found("http://TWIN/"), None);
         for uri in [
             "https://tally/",
+            "https://tally:80/",
             "http://tally:8080/",
             "http://a@tally/",
             "http://tally.example/",
             "http://127.0.0.1/",
         ] {
             assert_eq!(found(uri), None, "{uri}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_configuration_lists_is_reached_as_it_says() {
+        let config = "[[connect]]\nprot = \"tls\"\nhost = \"api.example\"\n\
+                      [[connect]]\nprot = \"tcp\"\nhost = \"old.example\"\nport = 8080\n\
+                      [[connect]]\nprot = \"tls\"\nhost = \"::1\"\nport = 8443";
+        let peers = peers(&[], config);
+        for uri in [
+            "https://api.example/",
+            "https://API.example:443/x",
+            "http://api.example:443/",
+            "http://old.example:8080/",
+            "https://[::1]:8443/",
+        ] {
+            assert!(found(&peers, uri).is_some(), "{uri}");
+        }
+        for uri in [
+            "http://api.example/",
+            "https://api.example:8443/",
+            // Who asks for TLS does not get less.
+            "https://old.example:8080/",
+            "http://old.example/",
+            "ftp://api.example:443/",
+            "https://a@api.example/",
+            "https://[::2]:8443/",
+        ] {
+            assert_eq!(found(&peers, uri), None, "{uri}");
         }
     }
 }

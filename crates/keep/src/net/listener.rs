@@ -15,13 +15,13 @@ use rustls::ServerConfig;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
     task::{AbortHandle, JoinSet},
     time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{Alpn, Connection, Inner, Net, NetError, STREAM};
+use super::{Alpn, Connection, Identity, Inner, Net, NetError, STREAM};
 
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Handshakes at a time. When more begin, the oldest of them is ended: who is slow makes room for who is not.
@@ -165,7 +165,7 @@ struct Accepting {
     protection: Protection<Clients>,
     alpn: Alpn<'static>,
     tls: Option<Arc<ServerConfig>>,
-    identity: tokio::sync::watch::Receiver<Arc<super::Identity>>,
+    identity: watch::Receiver<Arc<Identity>>,
     queue: Arc<Queue>,
     handshakes: JoinSet<Option<Shaken>>,
     oldest: VecDeque<AbortHandle>,
@@ -175,6 +175,8 @@ struct Accepting {
 struct Shaken {
     io: TcpStream,
     tls: Option<rustls::Connection>,
+    /// Under which it was made.
+    identity: Arc<Identity>,
 }
 
 impl Accepting {
@@ -204,7 +206,8 @@ impl Accepting {
         if self.identity.has_changed().unwrap_or(false) {
             self.renew();
         }
-        let Some(tls) = &self.tls else { return self.hand_over(Shaken { io, tls: None }).await };
+        let identity = Arc::clone(&self.identity.borrow());
+        let Some(tls) = &self.tls else { return self.hand_over(Shaken { io, tls: None, identity }).await };
         self.oldest.retain(|handshake| !handshake.is_finished());
         if self.oldest.len() >= MAX_HANDSHAKES
             && let Some(slow) = self.oldest.pop_front()
@@ -212,7 +215,7 @@ impl Accepting {
             slow.abort();
             tracing::info!(code = "HANDSHAKE_DISPLACED", "a slow handshake made room for another");
         }
-        let handshake = shake(TlsAcceptor::from(Arc::clone(tls)), io);
+        let handshake = shake(TlsAcceptor::from(Arc::clone(tls)), io, identity);
         self.oldest.push_back(self.handshakes.spawn(handshake));
     }
 
@@ -243,6 +246,10 @@ impl Accepting {
             }
         };
         let Ok(room) = Arc::clone(&self.queue.room).acquire_owned().await else { return };
+        // Who was let in under another manifest is not let in under this one.
+        if !shaken.identity.same_mesh(&self.identity.borrow()) {
+            return;
+        }
         let marbles = self.alpn == STREAM && Inner::takes_marbles(&self.identity.borrow(), &self.protection);
         // One that is gone already needs no place.
         let Ok(connection) = Connection::new(shaken.io, shaken.tls, place) else { return };
@@ -254,11 +261,11 @@ impl Accepting {
     }
 }
 
-async fn shake(acceptor: TlsAcceptor, io: TcpStream) -> Option<Shaken> {
+async fn shake(acceptor: TlsAcceptor, io: TcpStream, identity: Arc<Identity>) -> Option<Shaken> {
     match timeout(HANDSHAKE, acceptor.accept(io).into_fallible()).await {
         Ok(Ok(stream)) => {
             let (io, tls) = stream.into_inner();
-            Some(Shaken { io, tls: Some(tls.into()) })
+            Some(Shaken { io, tls: Some(tls.into()), identity })
         }
         Ok(Err((error, io))) => {
             let (code, reason) = marble::handshake_refusal(&error);

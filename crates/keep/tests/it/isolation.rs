@@ -3,16 +3,11 @@
 use keep::admission::Admission;
 use zeroize::Zeroizing;
 
-use crate::{
-    client::Client,
-    pki::Root,
-    running::{Running, no_peers},
-    workloads,
-};
+use crate::{client::Client, pki::Root, running::Running, workloads};
 
 async fn ask(admission: Admission, paths: &[&str]) -> Vec<String> {
     let root = Root::new();
-    let keep = Running::start(workloads::probe(), admission, root.public(), no_peers()).await;
+    let keep = Running::start(workloads::probe(), admission, root.public("probe")).await;
     let mut client = Client::to(&keep, &root).await;
     let mut answers = Vec::new();
     for path in paths {
@@ -108,9 +103,8 @@ async fn files_are_read_only() {
 async fn a_bad_file_path_is_refused_before_anything_is_served() {
     let mut admission = Admission::default();
     admission.files.insert("/a/../../etc/passwd".into(), file(""));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (_tls, receiver) = tokio::sync::watch::channel(Root::new().public());
-    let served =
-        keep::serve(workloads::probe(), admission, listener, receiver, no_peers(), std::future::pending());
+    let network = crate::net::network("", &Root::new());
+    let listener = crate::net::listen(&network, crate::net::TLS);
+    let served = keep::serve(workloads::probe(), admission, network.net, listener, std::future::pending());
     assert!(matches!(served.await, Err(keep::ServeError::Files(_))));
 }

@@ -7,7 +7,7 @@ use crate::{
     client::{Answer, Client, request},
     examples::example,
     pki::Root,
-    running::{Running, no_peers},
+    running::Running,
 };
 
 const LIMITS: Limits = Limits {
@@ -26,7 +26,7 @@ async fn serving(name: &str, env: &[(&str, &str)]) -> Option<(Running, Root)> {
     let root = Root::new();
     let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let admission = Admission { marble: name.into(), env, limits: LIMITS, ..Admission::default() };
-    let keep = Running::start(workload, admission, root.public(), no_peers()).await;
+    let keep = Running::start(workload, admission, root.public("probe")).await;
     Some((keep, root))
 }
 

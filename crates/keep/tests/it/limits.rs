@@ -10,14 +10,14 @@ use keep::admission::{Admission, Limits};
 use crate::{
     client::{Body, Client, request},
     pki::Root,
-    running::{Running, no_peers},
+    running::Running,
     workloads,
 };
 
 async fn keep(limits: Limits) -> (Running, Client, Root) {
     let root = Root::new();
     let admission = Admission { marble: "probe".into(), limits, ..Admission::default() };
-    let keep = Running::start(workloads::probe(), admission, root.public(), no_peers()).await;
+    let keep = Running::start(workloads::probe(), admission, root.public("probe")).await;
     let client = Client::to(&keep, &root).await;
     (keep, client, root)
 }

@@ -9,13 +9,7 @@ use keep::admission::{Admission, Limits, LogPolicy};
 use tracing_subscriber::fmt::MakeWriter;
 use zeroize::Zeroizing;
 
-use crate::{
-    client::Client,
-    pki::Root,
-    poll,
-    running::{Running, no_peers},
-    workloads,
-};
+use crate::{client::Client, pki::Root, poll, running::Running, workloads};
 
 static LINES: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 static CAPTURED: LazyLock<()> = LazyLock::new(|| {
@@ -55,8 +49,7 @@ fn lines_of(marble: &str) -> String {
 async fn run(admission: Admission, paths: &[&str]) -> Running {
     LazyLock::force(&CAPTURED);
     let root = Root::new();
-    let tls = poll::peer_tls(&root, &root);
-    let keep = Running::start(workloads::probe(), admission, root.public(), tls).await;
+    let keep = Running::start(workloads::probe(), admission, root.public("probe")).await;
     for path in paths {
         Client::to(&keep, &root).await.get(path).await;
     }
@@ -100,16 +93,16 @@ async fn the_workloads_lines_go_to_the_host_where_the_manifest_says_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_failure_towards_a_peer_has_its_code() {
     let (root, other) = (Root::new(), Root::new());
-    let tally = |tls| Running::start(workloads::tally(), poll::tally(None), tls, no_peers());
-    let (strict, stranger) = (tally(root.mutual(&other)).await, tally(other.mutual(&root)).await);
+    let tally = |identity| Running::start(workloads::tally(), poll::tally(None), identity);
+    let (strict, stranger) =
+        (tally(root.mutual("strict", &other)).await, tally(other.mutual("stranger", &root)).await);
     let away = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut admission = Admission { marble: "caller".into(), ..Admission::default() };
     for (name, address) in [("strict", strict.address), ("stranger", stranger.address), ("away", away)] {
         admission.peers.insert(name.into(), address.to_string());
     }
     LazyLock::force(&CAPTURED);
-    let keep =
-        Running::start(workloads::probe(), admission, root.public(), poll::peer_tls(&root, &root)).await;
+    let keep = Running::start(workloads::probe(), admission, root.public("probe")).await;
     let mut client = Client::to(&keep, &root).await;
     for peer in ["strict", "stranger", "away"] {
         client.get(&format!("/fetch?url=http://{peer}/")).await;

@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
-use attested_tls::marble::{self, Credential, MarbleIdentity, Revoked};
+use attested_tls::marble::{self, Access, Credential, MarbleIdentity, Revoked};
 use keep::net::Identity;
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     PKCS_ECDSA_P256_SHA256,
 };
 use rustls::{
-    ClientConfig, RootCertStore, ServerConfig,
+    ClientConfig, RootCertStore,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer},
-    server::WebPkiClientVerifier,
 };
 
 pub struct Root {
@@ -83,34 +82,15 @@ impl Root {
         Arc::new(store)
     }
 
-    /// A server that anyone may connect to.
-    pub fn public(&self) -> Arc<ServerConfig> {
-        let (chain, key) = self.leaf();
-        let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .unwrap();
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Arc::new(config)
+    /// Marble `name`, which anyone may call.
+    pub fn public(&self, name: &str) -> Identity {
+        Identity::marble(Arc::new(self.credential(name, self, Revoked::default())), Access::Public)
     }
 
-    /// A server that asks its clients for a certificate under `clients`.
-    pub fn mutual(&self, clients: &Self) -> Arc<ServerConfig> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let verifier = WebPkiClientVerifier::builder_with_provider(clients.store(), Arc::clone(&provider))
-            .build()
-            .unwrap();
-        let (chain, key) = self.leaf();
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .with_client_cert_verifier(verifier)
-            .with_single_cert(chain, key)
-            .unwrap();
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        Arc::new(config)
+    /// Marble `name`, which frontend and probe may call, if their certificates are under `callers`.
+    pub fn mutual(&self, name: &str, callers: &Self) -> Identity {
+        let access = Access::Peers(["frontend", "probe"].map(str::to_owned).into());
+        Identity::marble(Arc::new(self.credential(name, callers, Revoked::default())), access)
     }
 
     /// A client with a certificate under this root, that accepts servers under `servers`.

@@ -1,17 +1,12 @@
 //! The poll, end to end: frontend and tally in two Keeps, mutual TLS between them.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
 
 use http::StatusCode;
-use keep::{admission::Admission, http::PeerTls};
+use keep::admission::Admission;
 use zeroize::Zeroizing;
 
-use crate::{
-    client::Client,
-    pki::Root,
-    running::{Running, no_peers},
-    workloads,
-};
+use crate::{client::Client, pki::Root, running::Running, workloads};
 
 const OPTIONS: &str = "tea:Tea,coffee:Coffee & <cream>";
 const SALT: &str = "a-secret-of-the-manifest";
@@ -32,11 +27,6 @@ pub fn frontend(tally: SocketAddr) -> Admission {
     admission
 }
 
-pub fn peer_tls(root: &Root, servers: &Root) -> Arc<dyn PeerTls> {
-    let config = root.client(servers, &[b"h2"]);
-    Arc::new(move |_: &str| Ok(Arc::clone(&config)))
-}
-
 struct Poll {
     root: Root,
     tally: Running,
@@ -45,11 +35,10 @@ struct Poll {
 
 async fn poll() -> Poll {
     let root = Root::new();
-    let tls = root.mutual(&root);
-    let tally = Running::start(workloads::tally(), tally(Some(SALT)), tls, no_peers()).await;
+    let identity = root.mutual("tally", &root);
+    let tally = Running::start(workloads::tally(), tally(Some(SALT)), identity).await;
     let admission = frontend(tally.address);
-    let frontend =
-        Running::start(workloads::frontend(), admission, root.public(), peer_tls(&root, &root)).await;
+    let frontend = Running::start(workloads::frontend(), admission, root.public("frontend")).await;
     Poll { root, tally, frontend }
 }
 
@@ -144,13 +133,13 @@ async fn what_is_no_vote_is_refused() {
 async fn tally_knows_its_ballot_and_needs_its_secret() {
     let root = Root::new();
     let (with, without) = (tally(Some(SALT)), tally(None));
-    let with = Running::start(workloads::tally(), with, root.public(), no_peers()).await;
+    let with = Running::start(workloads::tally(), with, root.public("tally")).await;
     let mut client = Client::to(&with, &root).await;
     assert_eq!(client.post("/votes/water", "").await.status, StatusCode::NOT_FOUND);
     assert_eq!(client.post("/votes/tea", "").await.status, StatusCode::CREATED);
     assert_eq!(client.get("/votes/tea").await.status, StatusCode::METHOD_NOT_ALLOWED);
 
-    let without = Running::start(workloads::tally(), without, root.public(), no_peers()).await;
+    let without = Running::start(workloads::tally(), without, root.public("tally")).await;
     let mut client = Client::to(&without, &root).await;
     let answer = client.post("/votes/tea", "").await;
     assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);

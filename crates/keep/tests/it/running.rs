@@ -1,19 +1,15 @@
 //! A Keep that serves, in this process.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use attested_tls::clock;
 use keep::{
     admission::Admission,
-    http::{PeerTls, PeerTlsError},
+    net::{HTTP, Identity, Net},
     runtime::Workload,
 };
-use rustls::ServerConfig;
+use keep_config::KeepConfig;
 use tokio::{
-    net::TcpListener,
     sync::{oneshot, watch},
     task::JoinHandle,
     time::timeout,
@@ -21,32 +17,41 @@ use tokio::{
 
 pub struct Running {
     pub address: SocketAddr,
-    pub tls: watch::Sender<Arc<ServerConfig>>,
+    pub identity: watch::Sender<Arc<Identity>>,
     stop: oneshot::Sender<()>,
     served: JoinHandle<()>,
 }
 
-/// TLS for Keeps that have no peers.
-pub fn no_peers() -> Arc<dyn PeerTls> {
-    Arc::new(|peer: &str| Err(PeerTlsError::from(format!("no peer {peer} in this test"))))
-}
-
 impl Running {
-    pub async fn start(
+    pub async fn start(workload: Workload, admission: Admission, identity: Identity) -> Self {
+        Self::configured("", workload, admission, identity)
+    }
+
+    /// With a configuration beside what the manifest gives.
+    pub fn configured(config: &str, workload: Workload, admission: Admission, identity: Identity) -> Self {
+        let config =
+            KeepConfig::parse(&format!("{config}\n[http]\nprot = \"tls\"\naddr = \"127.0.0.1\"\nport = 0"));
+        Self::begin(config.unwrap(), workload, admission, identity)
+    }
+
+    /// As the configuration says.
+    pub fn begin(
+        mut config: KeepConfig,
         workload: Workload,
         admission: Admission,
-        tls: Arc<ServerConfig>,
-        peers: Arc<dyn PeerTls>,
+        identity: Identity,
     ) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (tls, receiver) = watch::channel(tls);
+        config.limits.connections = admission.limits.max_connections;
+        let (identity, current) = watch::channel(Arc::new(identity));
+        let net = Net::new(&config, admission.peers.clone(), current, clock::system()).unwrap();
+        let listener = net.listen(&config.http.listen, HTTP).unwrap();
+        let address = listener.local_addr();
         let (stop, stopped) = oneshot::channel();
         let served = tokio::spawn(async move {
             let shutdown = async { stopped.await.unwrap_or(()) };
-            keep::serve(workload, admission, listener, receiver, peers, shutdown).await.unwrap();
+            keep::serve(workload, admission, net, listener, shutdown).await.unwrap();
         });
-        Self { address, tls, stop, served }
+        Self { address, identity, stop, served }
     }
 
     /// Stops the Keep, and waits for its end.

@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -15,13 +16,13 @@ use tokio::{
 use crate::{
     client::{Client, handshake},
     pki::Root,
-    running::{Running, no_peers},
+    running::Running,
     workloads,
 };
 
 async fn keep(root: &Root, limits: Limits) -> Running {
     let admission = Admission { marble: "probe".into(), limits, ..Admission::default() };
-    Running::start(workloads::probe(), admission, root.public(), no_peers()).await
+    Running::start(workloads::probe(), admission, root.public("probe")).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -70,11 +71,12 @@ async fn connections_are_limited_and_places_come_back() {
     let tls = root.client(&root, &[b"http/1.1"]);
     let first = handshake(keep.address, tls.clone()).await.unwrap();
     let second = handshake(keep.address, tls.clone()).await.unwrap();
-    let third = tokio::spawn(handshake(keep.address, tls));
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let address = keep.address;
+    let third = tokio::spawn(async move { Client::connect(address, tls).await.unwrap().get("/").await.text });
+    tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(!third.is_finished(), "there was a third place");
     drop(first);
-    timeout(Duration::from_secs(5), third).await.unwrap().unwrap().unwrap();
+    assert_eq!(timeout(Duration::from_secs(5), third).await.unwrap().unwrap(), "hello");
     drop(second);
 }
 
@@ -90,7 +92,7 @@ async fn a_renewed_certificate_is_used_at_once_and_old_connections_end() {
         // A request in work is answered over the old connection.
         let long = tokio::spawn(async move { (before.get("/sleep?ms=500").await, before) });
         tokio::time::sleep(Duration::from_millis(100)).await;
-        keep.tls.send_replace(root.public());
+        keep.identity.send_replace(Arc::new(root.public("probe")));
         let mut after = Client::connect(keep.address, tls).await.unwrap();
         assert_eq!(after.get("/").await.text, "hello");
         let (answer, before) = long.await.unwrap();
@@ -124,7 +126,7 @@ async fn reached(address: SocketAddr) -> std::io::Result<TcpStream> {
 async fn a_client_without_a_certificate_is_refused_and_told_why() {
     let (root, other) = (Root::new(), Root::new());
     let admission = Admission { marble: "probe".into(), ..Admission::default() };
-    let keep = Running::start(workloads::probe(), admission, root.mutual(&root), no_peers()).await;
+    let keep = Running::start(workloads::probe(), admission, root.mutual("probe", &root)).await;
     // TLS 1.3: the client's handshake ends before the server has seen its certificate.
     let mut stream = handshake(keep.address, other.client(&root, &[b"h2"])).await.unwrap();
     let error = stream.read_u8().await.unwrap_err();

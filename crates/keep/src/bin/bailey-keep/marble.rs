@@ -1,19 +1,20 @@
 //! A Keep that becomes a Marble, and serves its workload until it is told to stop.
 
-use std::{collections::BTreeMap, error::Error as StdError, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use attested_tls::{
     clock::{self, Clock},
     launch::KeepConfiguration,
-    marble::{self, Access, Credential, Revoked},
+    marble::{Access, Credential, Revoked},
 };
 use attester::Tee;
 use keep::{
     activation::{ActivationError, Candidate},
-    http::PeerTls,
+    net::{Identity, Net},
     runtime::Runtime,
 };
+use keep_config::KeepConfig;
 use tokio::{
     net::TcpListener,
     sync::{oneshot, watch},
@@ -49,11 +50,18 @@ pub async fn run(hints: Hints, tee: Arc<dyn Tee>, configuration: &KeepConfigurat
     let engine = Runtime::new(activated.admission.limits.pool())?;
     let workload = tokio::task::spawn_blocking(move || engine.load(&component, cache.as_ref())).await??;
 
+    let identity = Identity::marble(activated.credential.clone(), activated.access.clone());
+    let (identities, identity) = watch::channel(Arc::new(identity));
+    let config = KeepConfig::default();
+    let limits = keep_config::Limits {
+        connections: activated.admission.limits.max_connections,
+        ..config.limits.clone()
+    };
+    let config = KeepConfig { limits, ..config };
+    let net = Net::new(&config, activated.admission.peers.clone(), identity, clock.clone())?;
     let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
-    let address = listener.local_addr()?;
-    let (credentials, current) = watch::channel(activated.credential.clone());
-    let tls = marble::server_config(&activated.credential, activated.access.clone(), clock.clone())?;
-    let (tls_sender, tls) = watch::channel(tls);
+    let listener = net.listen_on(listener, &config.http.listen.protection, keep::net::HTTP)?;
+    let address = listener.local_addr();
     let candidate = Arc::new(candidate);
     let (revoked_sender, revoked) = watch::channel(Revoked::default());
     let (evicted_sender, evicted) = oneshot::channel();
@@ -61,15 +69,14 @@ pub async fn run(hints: Hints, tee: Arc<dyn Tee>, configuration: &KeepConfigurat
     let renewal = Renewal {
         candidate,
         access: activated.access,
-        clock: clock.clone(),
-        credentials,
-        tls: tls_sender,
+        clock,
+        credential: activated.credential,
+        identities,
         revoked,
     };
     tokio::spawn(renewal.run(activated.not_after));
 
     tracing::info!(marble = activated.admission.marble, %address, "serving");
-    let peer_tls = Arc::new(MarbleTls { credential: current, clock });
     let (mut evicted, mut reason) = (evicted, None);
     let ended = async {
         tokio::select! {
@@ -77,7 +84,7 @@ pub async fn run(hints: Hints, tee: Arc<dyn Tee>, configuration: &KeepConfigurat
             Ok(error) = &mut evicted => reason = Some(error),
         }
     };
-    keep::serve(workload, activated.admission, listener, tls, peer_tls, ended).await?;
+    keep::serve(workload, activated.admission, net, listener, ended).await?;
     match reason {
         Some(error) => Err(error.into()),
         None => Ok(()),
@@ -132,8 +139,8 @@ struct Renewal {
     candidate: Arc<Candidate>,
     access: Access,
     clock: Clock,
-    credentials: watch::Sender<Arc<Credential>>,
-    tls: watch::Sender<Arc<rustls::ServerConfig>>,
+    credential: Arc<Credential>,
+    identities: watch::Sender<Arc<Identity>>,
     revoked: watch::Receiver<Revoked>,
 }
 
@@ -155,11 +162,9 @@ impl Renewal {
                     due = self.due(not_after);
                 }
                 Ok(()) = self.revoked.changed() => {
-                    let credential = self.credentials.borrow().clone();
-                    match self.replace(&credential) {
-                        Ok(()) => tracing::info!(code = "PEERS_REVOKED", "certificates of peers were revoked"),
-                        Err(error) => tracing::error!(reason = %format!("{error:#}"), "revocation failed"),
-                    }
+                    let credential = self.credential.clone();
+                    self.replace(&credential);
+                    tracing::info!(code = "PEERS_REVOKED", "certificates of peers were revoked");
                 }
             }
         }
@@ -172,12 +177,12 @@ impl Renewal {
 
     async fn renew(&mut self) -> Result<i64> {
         let (credential, not_after) = self.candidate.renew().await?;
-        self.replace(&credential)?;
+        self.replace(&credential);
         Ok(not_after)
     }
 
     /// From now on with this credential and the newest list.
-    fn replace(&mut self, credential: &Credential) -> Result<()> {
+    fn replace(&mut self, credential: &Credential) {
         let revoked = self.revoked.borrow_and_update().clone();
         let credential = Credential {
             chain: credential.chain.clone(),
@@ -186,24 +191,8 @@ impl Renewal {
             identity: credential.identity.clone(),
             revoked,
         };
-        let tls = marble::server_config(&credential, self.access.clone(), self.clock.clone())?;
-        self.credentials.send_replace(Arc::new(credential));
-        self.tls.send_replace(tls);
-        Ok(())
-    }
-}
-
-/// Connections to other Marbles, always under the newest certificate.
-struct MarbleTls {
-    credential: watch::Receiver<Arc<Credential>>,
-    clock: Clock,
-}
-
-impl PeerTls for MarbleTls {
-    fn client_config(
-        &self,
-        marble: &str,
-    ) -> Result<Arc<rustls::ClientConfig>, Box<dyn StdError + Send + Sync>> {
-        Ok(marble::client_config(&self.credential.borrow(), marble, self.clock.clone())?)
+        self.credential = Arc::new(credential);
+        let identity = Identity::marble(self.credential.clone(), self.access.clone());
+        self.identities.send_replace(Arc::new(identity));
     }
 }

@@ -1,13 +1,19 @@
 //! The control socket: how a host asks the emulated platform to launch a process, and what it hears of it.
 //!
 //! One connection is one launched process. The host sends one [`Request`] and from then on reads
-//! [`Event`]s; it stops the process by closing its half of the connection. Nothing that a process inside
+//! [`Event`]s; it stops the process by closing its half of the connection. A process that is launched with a
+//! [`Handle`] outlives its connection: it ends by [`Request::Stop`], and whoever shows the handle on a new
+//! connection ([`Request::Attach`]) takes the place of the old one. Nothing that a process inside
 //! may ask of the platform (Evidence, sealing keys) exists here: such a request is told apart from garbage
 //! and refused by its own code ([`RefusalCode::OnlyInside`]).
 
 mod client;
+mod handle;
+mod isolation;
 
-pub use client::{ControlError, Running, Stopper, launch};
+pub use client::{ControlError, Running, Stopper, attach, launch};
+pub use handle::Handle;
+pub use isolation::{Isolation, Network};
 
 use std::path::{Path, PathBuf};
 
@@ -33,8 +39,12 @@ pub fn socket_path(directory: &Path) -> PathBuf {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
-    /// Launch a process; the connection is its life.
-    Launch(Launch),
+    /// Launch a process; the connection is its life, unless it is [lasting](Launch::lasting).
+    Launch(Box<Launch>),
+    /// Listen to a process that was launched over another connection.
+    Attach(Handle),
+    /// End the process of this connection.
+    Stop {},
 }
 
 /// A process to launch.
@@ -50,7 +60,27 @@ pub struct Launch {
     pub configuration: Vec<u8>,
     /// Not measured: hints of the host (addresses, absolute paths), which the program must not trust.
     pub arguments: Vec<String>,
+    /// A Unix socket to listen on, at an absolute path where nothing is yet: the process gets it as descriptor
+    /// [`LISTENER_DESCRIPTOR`], bound by the platform, and needs no path to it.
+    pub listener: Option<PathBuf>,
+    /// Lets the process outlive this connection.
+    pub lasting: Option<Lasting>,
+    /// What stands between it and the host; without it, what stands between any two processes of one user.
+    pub isolation: Option<Isolation>,
 }
+
+/// How a process outlives its connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lasting {
+    /// By what it is found again.
+    pub handle: Handle,
+    /// How long it may be without a connection before it is ended, in seconds.
+    pub unattended_s: u32,
+}
+
+/// The descriptor of the socket that a process was launched to listen on.
+pub const LISTENER_DESCRIPTOR: i32 = 4;
 
 /// What a host hears.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +92,8 @@ pub enum Event {
         pid: u32,
         /// The measurement that its Evidence will carry.
         measurement: Measurement,
+        /// Which walls stand around it.
+        walls: Vec<String>,
     },
     /// It wrote something.
     Output {
@@ -148,6 +180,12 @@ pub enum RefusalCode {
     NotYourPlatform,
     /// As many processes run as the platform takes.
     Busy,
+    /// No process of this handle is here (any more).
+    NoSuchProcess,
+    /// A process with this handle is here.
+    HandleInUse,
+    /// A wall that is required cannot be built on this machine.
+    IsolationUnavailable,
     /// The platform is being switched off.
     Stopping,
     /// The platform itself failed.
@@ -165,6 +203,9 @@ impl std::fmt::Display for RefusalCode {
             Self::ExecutableInvalid => "EXECUTABLE_INVALID",
             Self::NotYourPlatform => "NOT_YOUR_PLATFORM",
             Self::Busy => "BUSY",
+            Self::NoSuchProcess => "NO_SUCH_PROCESS",
+            Self::HandleInUse => "HANDLE_IN_USE",
+            Self::IsolationUnavailable => "ISOLATION_UNAVAILABLE",
             Self::Stopping => "STOPPING",
             Self::PlatformFailed => "PLATFORM_FAILED",
         })
@@ -178,7 +219,7 @@ impl Request {
     /// # Errors
     /// The refusal to send back.
     pub fn decode(bytes: &[u8]) -> Result<Self, Refusal> {
-        let Self::Launch(launch) = frame::decode(bytes).map_err(|error| {
+        let request: Self = frame::decode(bytes).map_err(|error| {
             if attester::emulated::Request::decode(bytes).is_ok() {
                 let reason =
                     "Evidence and sealing keys are given to launched processes only, over their own channel";
@@ -187,12 +228,28 @@ impl Request {
                 Refusal::new(RefusalCode::MalformedRequest, error.to_string())
             }
         })?;
-        launch.check()?;
-        Ok(Self::Launch(launch))
+        if let Self::Launch(launch) = &request {
+            launch.check()?;
+        }
+        Ok(request)
     }
 }
 
 impl Launch {
+    /// Of a program on a kind of TEE, with nothing else said.
+    pub fn new(platform: Platform, executable: PathBuf) -> Self {
+        let (configuration, arguments) = (Vec::new(), Vec::new());
+        Self {
+            platform,
+            executable,
+            configuration,
+            arguments,
+            listener: None,
+            lasting: None,
+            isolation: None,
+        }
+    }
+
     fn check(&self) -> Result<(), Refusal> {
         let refuse = |reason: String| Err(Refusal::new(RefusalCode::InvalidArguments, reason));
         if !Platform::KEEPS.contains(&self.platform) {
@@ -217,7 +274,10 @@ impl Launch {
         if self.arguments.iter().any(|argument| argument.contains('\0')) {
             return refuse("an argument contains a NUL".into());
         }
-        Ok(())
+        if self.listener.as_ref().is_some_and(|path| !path.is_absolute()) {
+            return refuse("the path of the listener is not absolute".into());
+        }
+        self.isolation.as_ref().map_or(Ok(()), Isolation::check)
     }
 }
 
@@ -238,21 +298,40 @@ mod tests {
 
     fn launch() -> Launch {
         Launch {
-            platform: Platform::Snp,
-            executable: "/bin/true".into(),
             configuration: b"{}".to_vec(),
             arguments: vec!["--listen".into()],
+            ..Launch::new(Platform::Snp, "/bin/true".into())
+        }
+    }
+
+    fn isolation() -> Isolation {
+        Isolation {
+            cpu_milli: Some(1000),
+            memory_mib: Some(64),
+            network: Network::None,
+            required: true,
+            user: Some(200_000),
+            writable: vec!["/var/lib/bailey/volumes".into()],
         }
     }
 
     fn refused(launch: Launch) -> RefusalCode {
-        Request::decode(&frame::encode(&Request::Launch(launch)).unwrap()).unwrap_err().code
+        Request::decode(&frame::encode(&Request::Launch(Box::new(launch))).unwrap()).unwrap_err().code
     }
 
     #[test]
     fn a_request_survives_the_round_trip() {
-        let request = Request::Launch(launch());
-        assert_eq!(Request::decode(&frame::encode(&request).unwrap()).unwrap(), request);
+        let handle = Handle::generate().unwrap();
+        let launch = Launch {
+            listener: Some("/run/keep.sock".into()),
+            lasting: Some(Lasting { handle: handle.clone(), unattended_s: 60 }),
+            isolation: Some(isolation()),
+            ..launch()
+        };
+        assert!(!format!("{launch:?}").contains(&hex::encode(handle.as_bytes())));
+        for request in [Request::Launch(Box::new(launch)), Request::Attach(handle), Request::Stop {}] {
+            assert_eq!(Request::decode(&frame::encode(&request).unwrap()).unwrap(), request);
+        }
     }
 
     #[test]
@@ -280,5 +359,13 @@ mod tests {
         assert_eq!(refused(Launch { arguments: vec!["x".repeat(MAX_ARGUMENTS.1 + 1)], ..launch() }), invalid);
         assert_eq!(refused(Launch { arguments: vec!["a\0b".into()], ..launch() }), invalid);
         assert_eq!(refused(Launch { platform: Platform::Nitro, ..launch() }), invalid);
+        assert_eq!(refused(Launch { listener: Some("keep.sock".into()), ..launch() }), invalid);
+        let isolated = |isolation| refused(Launch { isolation: Some(isolation), ..launch() });
+        assert_eq!(isolated(Isolation { user: Some(0), ..isolation() }), invalid);
+        assert_eq!(isolated(Isolation { user: Some(999), ..isolation() }), invalid);
+        assert_eq!(isolated(Isolation { memory_mib: Some(0), ..isolation() }), invalid);
+        assert_eq!(isolated(Isolation { cpu_milli: Some(0), ..isolation() }), invalid);
+        assert_eq!(isolated(Isolation { writable: vec!["volumes".into()], ..isolation() }), invalid);
+        assert_eq!(isolated(Isolation { writable: vec!["/x".into(); 17], ..isolation() }), invalid);
     }
 }

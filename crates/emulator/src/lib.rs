@@ -13,10 +13,9 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let daemon = Daemon::start("bailey-emulator".as_ref(), "platform".as_ref(), std::process::Stdio::null())?;
 //! let mut keep = control::launch(&daemon.socket(), &control::Launch {
-//!     platform: evidence::Platform::Snp,
-//!     executable: "/usr/bin/bailey-keep".into(),
 //!     configuration: b"measured".to_vec(),
 //!     arguments: vec!["--listen".into(), "127.0.0.1:8000".into()],
+//!     ..control::Launch::new(evidence::Platform::Snp, "/usr/bin/bailey-keep".into())
 //! })?;
 //! while let control::Event::Output { .. } = keep.next_event()? {}
 //! # Ok(()) }
@@ -24,6 +23,7 @@
 
 pub mod control;
 pub mod daemon;
+pub mod jail;
 pub mod launcher;
 pub mod measure;
 pub mod socket;

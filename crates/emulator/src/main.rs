@@ -24,6 +24,13 @@ struct Arguments {
 enum Command {
     /// Switch the platform in a directory on, creating it if it does not exist.
     Start(Start),
+    /// Build the walls around a process and become its program: for the emulator's own use.
+    #[command(hide = true)]
+    Jail {
+        profile: String,
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
 }
 
 #[derive(Args)]
@@ -43,12 +50,18 @@ struct Start {
 }
 
 fn main() -> ExitCode {
+    let start = match Arguments::parse().command {
+        Command::Start(start) => start,
+        Command::Jail { profile, arguments } => {
+            eprintln!("error: {}", emulator::jail::enter(&profile, &arguments));
+            return ExitCode::FAILURE;
+        }
+    };
     // Before anything else opens descriptors or starts threads.
     if let Err(error) = harden() {
         eprintln!("error: {error:#}");
         return ExitCode::FAILURE;
     }
-    let Command::Start(start) = Arguments::parse().command;
     log_to_stderr(start.json);
     match run(&start) {
         Ok(()) => ExitCode::SUCCESS,

@@ -92,19 +92,14 @@ fn finish(mut running: Running) -> (String, String, Exit) {
 }
 
 fn probe(platform: Platform) -> Launch {
-    Launch {
-        platform,
-        executable: testkit::example("probe"),
-        configuration: b"measured".to_vec(),
-        arguments: vec![],
-    }
+    Launch { configuration: b"measured".to_vec(), ..Launch::new(platform, testkit::example("probe")) }
 }
 
 /// The system's shell as a program: a real file that does what its arguments say.
 fn shell(script: &str) -> Launch {
     let executable = std::fs::canonicalize("/bin/sh").unwrap();
     let arguments = vec!["-c".into(), script.into()];
-    Launch { platform: Platform::Snp, executable, configuration: vec![], arguments }
+    Launch { arguments, ..Launch::new(Platform::Snp, executable) }
 }
 
 /// The first output of a process, with which it says that it is ready.
@@ -257,7 +252,7 @@ fn the_control_socket_gives_no_evidence_and_no_keys() {
     }
 
     // Nor does it over a connection that has a process, whether asked with the launch or after it.
-    let launch = Request::Launch(shell("sleep 600"));
+    let launch = Request::Launch(Box::new(shell("sleep 600")));
     let launch = frame::framed(&frame::encode(&launch).unwrap()).unwrap();
     let mut stream = UnixStream::connect(emulated.daemon.socket()).unwrap();
     stream.write_all(&[launch.as_slice(), &inner[1]].concat()).unwrap();

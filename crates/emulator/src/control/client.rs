@@ -4,12 +4,14 @@ use std::io;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use attester::emulated::{DecodeError, FrameError, frame};
 use evidence::Measurement;
 
-use super::{Event, Launch, Refusal, Request};
+use super::{Event, Handle, Launch, Refusal, Request};
 
 /// How long a launch may take: reading, copying and hashing the executable.
 const LAUNCH_WITHIN: Duration = Duration::from_secs(120);
@@ -42,11 +44,14 @@ pub enum ControlError {
     Connection(#[from] FrameError),
 }
 
-/// A process that the platform runs for us. Dropping it ends the process.
+/// A process that the platform runs for us. Dropping it ends the process, unless it was released.
 pub struct Running {
     stream: UnixStream,
     pid: u32,
     measurement: Measurement,
+    walls: Vec<String>,
+    /// The connection is not its life; true until it is released.
+    lasting: Option<Arc<AtomicBool>>,
 }
 
 /// Asks the platform behind `socket` to launch a process, and waits until it runs.
@@ -54,11 +59,23 @@ pub struct Running {
 /// # Errors
 /// When the platform cannot be reached, refuses, or goes away.
 pub fn launch(socket: &Path, launch: &Launch) -> Result<Running, ControlError> {
+    ask(socket, &Request::Launch(Box::new(launch.clone())), launch.lasting.is_some())
+}
+
+/// Asks the platform behind `socket` for a process that was launched to last. Another connection that it may have
+/// is closed.
+///
+/// # Errors
+/// As [`launch`]: [`RefusalCode::NoSuchProcess`](super::RefusalCode::NoSuchProcess) when it is gone.
+pub fn attach(socket: &Path, handle: &Handle) -> Result<Running, ControlError> {
+    ask(socket, &Request::Attach(handle.clone()), true)
+}
+
+fn ask(socket: &Path, request: &Request, lasting: bool) -> Result<Running, ControlError> {
     let unreachable = |source| ControlError::Unreachable { socket: socket.to_owned(), source };
     let mut stream = UnixStream::connect(socket).map_err(unreachable)?;
     stream.set_read_timeout(Some(LAUNCH_WITHIN)).map_err(FrameError::Io)?;
-    let request = frame::encode(&Request::Launch(launch.clone()))?;
-    match frame::write(&mut stream, &request) {
+    match frame::write(&mut stream, &frame::encode(request)?) {
         // The platform may refuse (too many processes, another user) without reading the request: what it
         // said is still there to be read.
         Err(FrameError::Io(error))
@@ -66,9 +83,10 @@ pub fn launch(socket: &Path, launch: &Launch) -> Result<Running, ControlError> {
         result => result?,
     }
     match read_event(&mut stream)? {
-        Event::Launched { pid, measurement } => {
+        Event::Launched { pid, measurement, walls } => {
             stream.set_read_timeout(None).map_err(FrameError::Io)?;
-            Ok(Running { stream, pid, measurement })
+            let lasting = lasting.then(|| Arc::new(AtomicBool::new(true)));
+            Ok(Running { stream, pid, measurement, walls, lasting })
         }
         Event::Refused(refusal) => Err(ControlError::Refused(refusal)),
         Event::Output { .. } | Event::Exited(_) => Err(ControlError::UnexpectedEvent),
@@ -84,6 +102,11 @@ impl Running {
     /// The measurement that the platform took of it.
     pub fn measurement(&self) -> &Measurement {
         &self.measurement
+    }
+
+    /// Which walls stand around it.
+    pub fn walls(&self) -> &[String] {
+        &self.walls
     }
 
     /// Waits for the next thing that happens. After [`Event::Exited`] there is nothing more.
@@ -102,27 +125,53 @@ impl Running {
     /// # Errors
     /// When the process has no descriptor left.
     pub fn stopper(&self) -> io::Result<Stopper> {
-        self.stream.try_clone().map(Stopper)
+        Ok(Stopper { stream: self.stream.try_clone()?, lasting: self.lasting.clone() })
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
+        if self.lasting.as_ref().is_some_and(|held| held.load(Ordering::Acquire)) {
+            ask_for_the_end(&self.stream);
+        }
         // A `Stopper` may hold the connection open, so that dropping ours would not close it.
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 }
 
 /// Stops a process.
-pub struct Stopper(UnixStream);
+pub struct Stopper {
+    stream: UnixStream,
+    lasting: Option<Arc<AtomicBool>>,
+}
 
 impl Stopper {
     /// Asks the platform to end the process (SIGTERM, after 3 s SIGKILL). Its last output and its exit
     /// still arrive.
     pub fn stop(&self) {
-        // An error means that the connection is closed already, which has the same effect.
-        let _ = self.0.shutdown(Shutdown::Write);
+        if self.lasting.is_some() {
+            ask_for_the_end(&self.stream);
+        } else {
+            // An error means that the connection is closed already, which has the same effect.
+            let _ = self.stream.shutdown(Shutdown::Write);
+        }
     }
+
+    /// Lets a lasting process go on without this connection; another one ends.
+    pub fn release(&self) {
+        if let Some(held) = &self.lasting {
+            held.store(false, Ordering::Release);
+        }
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+}
+
+fn ask_for_the_end(mut stream: &UnixStream) {
+    // An error means that the connection is closed: then the process has ended, or has another host.
+    let _ = frame::encode(&Request::Stop {})
+        .map_err(io::Error::other)
+        .and_then(|payload| frame::framed(&payload).map_err(io::Error::other))
+        .and_then(|bytes| io::Write::write_all(&mut stream, &bytes));
 }
 
 fn read_event(stream: &mut UnixStream) -> Result<Event, ControlError> {

@@ -48,6 +48,11 @@ impl Image {
         &self.measurement
     }
 
+    /// The sealed memory, to be handed to a jail.
+    pub(super) fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.memory.try_clone()
+    }
+
     /// Where a forked child finds it to execute.
     pub(super) fn path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", self.memory.as_raw_fd()))

@@ -2,6 +2,8 @@
 //! to the host until the process is gone. One thread, one `poll`; the host's slowness stops the reading of
 //! the process's output (back-pressure), so that memory stays bounded whatever either side does.
 
+mod host;
+
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
@@ -9,13 +11,15 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use attester::emulated::{FrameBuffer, frame};
+use attester::emulated::FrameBuffer;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::Shared;
+use self::host::{Host, event_frame, is_transient};
+use super::berth::Moored;
 use super::channel::{self, Identity};
 use super::image::{Image, MAX_EXECUTABLE};
 use super::process::{self, Process};
+use super::{Shared, Slot};
 use crate::control::{Event, Exit, Launch, MAX_OUTPUT, Refusal, RefusalCode, Request, Stream};
 use crate::socket::Stop;
 
@@ -28,20 +32,40 @@ const END_WITHIN: Duration = Duration::from_secs(3);
 /// How long a host may take to collect the last output of a process that has ended.
 const COLLECT_WITHIN: Duration = Duration::from_secs(5);
 
+/// How long the end of a process that outlives its connection may wait for somebody to hear of it.
+const HEARD_WITHIN: Duration = Duration::from_secs(600);
+
 /// How long a refusal may wait to be taken.
 const REFUSE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Runs a session from its first byte to the end of its process.
 pub(super) fn run(stream: UnixStream, shared: &Arc<Shared>, stop: &Stop) {
-    match prepare(&stream, shared, stop) {
-        Ok(Some(launched)) => {
+    let wanted = match await_request(&stream, stop) {
+        Ok(wanted) => wanted,
+        Err(refusal) => return refuse(stream, refusal),
+    };
+    let launched = match wanted {
+        None => return,
+        Some((Request::Attach(handle), _)) => {
+            if let Err((stream, refusal)) = shared.berths.bring(&handle, stream) {
+                refuse(stream, refusal);
+            }
+            return;
+        }
+        Some((Request::Stop {}, _)) => {
+            let reason = "this connection has no process";
+            return refuse(stream, Refusal::new(RefusalCode::NoSuchProcess, reason));
+        }
+        Some((Request::Launch(launch), input)) => prepare(*launch, input, shared),
+    };
+    match launched {
+        Ok(launched) => {
             let pid = launched.process.id();
             match launched.carry(stream, stop) {
                 Ok(exit) => tracing::info!(pid, %exit, "ended"),
                 Err(error) => tracing::error!(pid, %error, "a process could not be watched, and was killed"),
             }
         }
-        Ok(None) => {}
         Err(refusal) => refuse(stream, refusal),
     }
 }
@@ -65,44 +89,45 @@ struct Launched {
     ends: process::Ends,
     /// What the host said after its request.
     input: FrameBuffer,
-    shared: Arc<Shared>,
+    /// There if the process outlives its connection.
+    moored: Option<Moored>,
+    slot: Slot,
 }
 
-/// Up to the running process. `None` when the host hung up without a request.
-fn prepare(stream: &UnixStream, shared: &Arc<Shared>, stop: &Stop) -> Result<Option<Launched>, Refusal> {
-    let failed = |error: io::Error| {
-        Refusal::new(RefusalCode::PlatformFailed, format!("the process could not be launched: {error}"))
+/// Up to the running process.
+fn prepare(launch: Launch, input: FrameBuffer, shared: &Arc<Shared>) -> Result<Launched, Refusal> {
+    let Some(slot) = Slot::take(shared) else {
+        let reason = format!("{} processes run already", super::MAX_PROCESSES);
+        return Err(Refusal::new(RefusalCode::Busy, reason));
     };
-    stream.set_nonblocking(true).map_err(failed)?;
-    let Some((launch, input)) = await_request(stream, stop)? else { return Ok(None) };
     let platform = launch.platform;
+    let moored = launch.lasting.as_ref().map(|lasting| shared.berths.take(lasting)).transpose()?;
     let image = Image::load(&launch.executable, platform, MAX_EXECUTABLE)?;
-    let (process, ends) = process::launch(&image, &launch).map_err(|error| {
-        let reason = format!("{} cannot be executed: {error}", launch.executable.display());
-        Refusal::new(RefusalCode::ExecutableInvalid, reason)
-    })?;
+    let (process, ends) = process::launch(&image, &launch)?;
     let measurement = image.measurement().clone();
     tracing::info!(
         pid = process.id(),
         %platform,
         %measurement,
         executable = %launch.executable.display(),
+        walls = process.walls().join(" "),
         "launched"
     );
     let identity = Identity { platform, measurement, configuration: launch.configuration };
-    Ok(Some(Launched { process, identity, ends, input, shared: Arc::clone(shared) }))
+    Ok(Launched { process, identity, ends, input, moored, slot })
 }
 
-fn await_request(mut stream: &UnixStream, stop: &Stop) -> Result<Option<(Launch, FrameBuffer)>, Refusal> {
+/// `None` when the host hung up without a request.
+fn await_request(mut stream: &UnixStream, stop: &Stop) -> Result<Option<(Request, FrameBuffer)>, Refusal> {
     let malformed =
         |error: &dyn std::fmt::Display| Refusal::new(RefusalCode::MalformedRequest, error.to_string());
+    stream.set_nonblocking(true).map_err(|error| malformed(&error))?;
     let deadline = Instant::now() + REQUEST_WITHIN;
     let mut input = FrameBuffer::default();
     let mut buffer = [0; 8192];
     loop {
         if let Some(payload) = input.next_frame().map_err(|error| malformed(&error))? {
-            let Request::Launch(launch) = Request::decode(&payload)?;
-            return Ok(Some((launch, input)));
+            return Ok(Some((Request::decode(&payload)?, input)));
         }
         let mut watched = [
             PollFd::from_borrowed_fd(stream.as_fd(), PollFlags::IN),
@@ -127,15 +152,19 @@ fn await_request(mut stream: &UnixStream, stop: &Stop) -> Result<Option<(Launch,
 impl Launched {
     /// Carries events until the process has ended and the host has heard of it (or is gone itself).
     fn carry(self, stream: UnixStream, stop: &Stop) -> io::Result<Exit> {
-        let Self { process, identity, ends, input, shared } = self;
+        let Self { process, identity, ends, input, moored, slot } = self;
+        let shared = &*slot.0;
         let hang_up = ends.channel.try_clone()?;
-        let mut host = Host { stream, input, hung_up: false, gone: false, pending: Vec::new(), said: 0 };
-        host.say(&Event::Launched { pid: process.id(), measurement: identity.measurement.clone() })?;
-        host.refuse_requests()?;
+        let greeting = Event::Launched {
+            pid: process.id(),
+            measurement: identity.measurement.clone(),
+            walls: process.walls().to_vec(),
+        };
+        let host = Host::new(stream, input, moored, &greeting)?;
         std::thread::scope(|scope| {
             let answering = std::thread::Builder::new()
                 .name("channel".into())
-                .spawn_scoped(scope, || channel::serve(ends.channel, &identity, &shared));
+                .spawn_scoped(scope, || channel::serve(ends.channel, &identity, shared));
             let pipes = [
                 Pipe { stream: Stream::Stdout, file: Some(ends.stdout) },
                 Pipe { stream: Stream::Stderr, file: Some(ends.stderr) },
@@ -168,27 +197,18 @@ struct Pipe {
     file: Option<File>,
 }
 
-/// What a round of waiting has found.
+/// What a round of waiting has found, besides what the host did.
 struct Ready {
     stopping: bool,
     ended: bool,
-    input: bool,
-    hung_up: bool,
-    host_gone: bool,
 }
 
 impl Carrier {
     fn carry(&mut self, stop: &Stop) -> io::Result<Exit> {
         let mut stopping = false;
         let exit = loop {
-            let ready = self.wait(stop, stopping)?;
+            let ready = self.round(stop, stopping)?;
             stopping |= ready.stopping;
-            if ready.input {
-                self.host.listen()?;
-            }
-            self.host.hung_up |= ready.hung_up;
-            self.host.gone |= ready.host_gone;
-            self.host.flush();
             if stopping || self.host.wants_the_end() {
                 self.end();
             }
@@ -202,9 +222,11 @@ impl Carrier {
         self.collect_until = Some(Instant::now() + COLLECT_WITHIN);
         self.collect(stop)?;
         self.host.say(&Event::Exited(exit))?;
-        while !self.host.is_done() && !self.is_over_time() {
-            self.wait(stop, true)?;
-            self.host.flush();
+        while !self.host.is_gone() && !self.host.is_done() && !self.is_over_time() && !stopping {
+            if self.host.is_awaited() {
+                self.collect_until = Some(self.host.unattended_since() + HEARD_WITHIN);
+            }
+            stopping |= self.round(stop, stopping)?.stopping;
         }
         Ok(exit)
     }
@@ -212,17 +234,16 @@ impl Carrier {
     /// After the end: passes on what is still in the pipes. Only what is there: another process may hold
     /// the other ends, and is not waited for.
     fn collect(&mut self, stop: &Stop) -> io::Result<()> {
-        while !self.host.gone && !self.is_over_time() {
-            if self.host.is_done() {
+        while !self.host.is_gone() && !self.is_over_time() {
+            if self.host.has_room() {
                 let before = self.host.said;
                 self.read_pipes()?;
                 if self.host.said == before {
                     break;
                 }
             } else {
-                self.wait(stop, true)?;
+                self.round(stop, true)?;
             }
-            self.host.flush();
         }
         self.pipes.iter_mut().for_each(|pipe| pipe.file = None);
         Ok(())
@@ -245,11 +266,10 @@ impl Carrier {
         }
     }
 
-    /// Waits for whatever can happen next, given what is being waited for.
-    fn wait(&self, stop: &Stop, stopping: bool) -> io::Result<Ready> {
+    /// Waits for whatever can happen next, given what is being waited for, and does what the host asks.
+    fn round(&mut self, stop: &Stop, stopping: bool) -> io::Result<Ready> {
         let nothing = PollFlags::empty();
-        let host_events = self.host.waits_for();
-        let mut watched = Vec::with_capacity(5);
+        let mut watched = Vec::with_capacity(6);
         // A descriptor in the set always reports its hang-up, so that one which is of no more interest has
         // to be left out, lest it wake us for ever. The stop switch fills such gaps, asked for nothing.
         let gap = || PollFd::from_borrowed_fd(stop.descriptor(), nothing);
@@ -259,25 +279,44 @@ impl Carrier {
             Some(process) => PollFd::from_borrowed_fd(process.descriptor(), PollFlags::IN),
             None => gap(),
         });
-        watched.push(if self.host.gone {
-            gap()
-        } else {
-            PollFd::from_borrowed_fd(self.host.stream.as_fd(), host_events)
-        });
+        let bell = self.host.bell();
+        watched.push(bell.map_or_else(gap, |bell| PollFd::from_borrowed_fd(bell, PollFlags::IN)));
+        let host = self.host.waits_for();
+        watched.push(host.map_or_else(gap, |(host, events)| PollFd::from_borrowed_fd(host, events)));
         let reading = self.process.is_some() && self.host.has_room();
         for file in self.pipes.iter().filter_map(|pipe| pipe.file.as_ref()).filter(|_| reading) {
             watched.push(PollFd::from_borrowed_fd(file.as_fd(), PollFlags::IN));
         }
-        let killed = self.kill_at.is_some_and(|at| Instant::now() >= at);
-        wait(&mut watched, if killed { self.collect_until } else { self.kill_at.or(self.collect_until) })?;
-        let host = watched[2].revents();
-        Ok(Ready {
-            stopping: !watched[0].revents().is_empty(),
-            ended: !watched[1].revents().is_empty(),
-            input: host.contains(PollFlags::IN),
-            hung_up: host.contains(PollFlags::RDHUP),
-            host_gone: host.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL),
-        })
+        wait(&mut watched, self.deadline())?;
+        let ready =
+            Ready { stopping: !watched[0].revents().is_empty(), ended: !watched[1].revents().is_empty() };
+        let (another, host) = (!watched[2].revents().is_empty(), watched[3].revents());
+        drop(watched);
+        if host.contains(PollFlags::IN) {
+            self.host.listen()?;
+        }
+        if host.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) {
+            self.host.hang_up(true);
+        } else if host.contains(PollFlags::RDHUP) {
+            self.host.hang_up(false);
+        }
+        if another {
+            self.host.change()?;
+        }
+        self.host.flush();
+        Ok(ready)
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        if self.process.is_none() {
+            return self.collect_until;
+        }
+        match self.kill_at {
+            // Killed: its end is all that is left to wait for.
+            Some(at) if Instant::now() >= at => None,
+            Some(at) => Some(at),
+            None => self.host.patience_ends(),
+        }
     }
 
     fn read_pipes(&mut self) -> io::Result<()> {
@@ -306,113 +345,6 @@ impl Pipe {
         }
         Ok(())
     }
-}
-
-/// The host's connection after the launch.
-struct Host {
-    stream: UnixStream,
-    input: FrameBuffer,
-    /// The host has closed its half: it wants the process to end.
-    hung_up: bool,
-    /// Nobody listens any more.
-    gone: bool,
-    pending: Vec<u8>,
-    /// How many events were said, to see whether there was one more.
-    said: u64,
-}
-
-impl Host {
-    fn wants_the_end(&self) -> bool {
-        self.hung_up || self.gone
-    }
-
-    /// Whether output may be read: one event per pipe at most waits for the host.
-    fn has_room(&self) -> bool {
-        self.pending.len() <= MAX_OUTPUT
-    }
-
-    fn is_done(&self) -> bool {
-        self.pending.is_empty()
-    }
-
-    fn waits_for(&self) -> PollFlags {
-        // Who only asks and never listens is not read from either, but may hang up.
-        let input = match (self.hung_up, self.has_room()) {
-            (true, _) => PollFlags::empty(),
-            (false, false) => PollFlags::RDHUP,
-            (false, true) => PollFlags::RDHUP | PollFlags::IN,
-        };
-        let output = if self.pending.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
-        input | output
-    }
-
-    fn say(&mut self, event: &Event) -> io::Result<()> {
-        self.said += 1;
-        if !self.gone {
-            self.pending.extend_from_slice(&event_frame(event)?);
-            self.flush();
-        }
-        Ok(())
-    }
-
-    fn flush(&mut self) {
-        while !self.pending.is_empty() && !self.gone {
-            match self.stream.write(&self.pending) {
-                Ok(count) => drop(self.pending.drain(..count)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => self.gone = true,
-            }
-        }
-        if self.gone {
-            self.pending.clear();
-        }
-    }
-
-    /// Reads what the host says.
-    fn listen(&mut self) -> io::Result<()> {
-        let mut buffer = [0; 8192];
-        match (&self.stream).read(&mut buffer) {
-            Ok(0) => self.hung_up = true,
-            Ok(count) => self.input.extend(&buffer[..count]),
-            Err(error) if is_transient(&error) => {}
-            Err(_) => self.gone = true,
-        }
-        self.refuse_requests()
-    }
-
-    /// There is nothing left that the host may ask, so every request is refused.
-    fn refuse_requests(&mut self) -> io::Result<()> {
-        loop {
-            match self.input.next_frame() {
-                Ok(None) => return Ok(()),
-                Ok(Some(payload)) => {
-                    let refusal = Request::decode(&payload).map(|_| {
-                        Refusal::new(RefusalCode::AlreadyLaunched, "this connection has its process already")
-                    });
-                    let (Ok(refusal) | Err(refusal)) = refusal;
-                    self.say(&Event::Refused(refusal))?;
-                }
-                Err(error) => {
-                    self.say(&Event::Refused(Refusal::new(
-                        RefusalCode::MalformedRequest,
-                        error.to_string(),
-                    )))?;
-                    self.hung_up = true;
-                    return Ok(());
-                }
-            }
-        }
-    }
-}
-
-fn event_frame(event: &Event) -> io::Result<zeroize::Zeroizing<Vec<u8>>> {
-    let payload = frame::encode(event).map_err(io::Error::other)?;
-    frame::framed(&payload).map_err(io::Error::other)
-}
-
-fn is_transient(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
 fn wait(watched: &mut [PollFd<'_>], deadline: Option<Instant>) -> io::Result<()> {

@@ -1,90 +1,161 @@
 //! `bailey host`: the untrusted agent that launches Keeps on a machine.
 
-use std::{io::Read, path::PathBuf};
+mod show;
+
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, anyhow};
-use clap::Subcommand;
-use comfy_table::{Table, presets};
-use host::{Action, Config, Reply, Shutdown, State};
+use clap::{Args, Subcommand};
+use host::{Action, Arrival, Config, Reply, Shutdown};
 
 use crate::{
     commands::print_json,
     failure::{Failure, Input, Kind, Outcome},
 };
 
+/// How often it is asked how many Keeps are left.
+const LOOK: Duration = Duration::from_millis(200);
+
 /// The host agent.
 #[derive(Subcommand)]
 pub enum Command {
     /// Run the agent until it is told to stop
-    Start {
-        /// The agent's folder: its socket, its logs
-        #[arg(long, value_name = "DIR", required_unless_present = "config")]
-        directory: Option<PathBuf>,
-        /// The emulated platform's folder
-        #[arg(long, value_name = "DIR", required_unless_present = "config")]
-        platform: Option<PathBuf>,
-        /// A configuration file instead, with the processes to launch
-        #[arg(long, value_name = "FILE", conflicts_with_all = ["directory", "platform"])]
-        config: Option<PathBuf>,
-        /// End when standard input does
-        #[arg(long)]
-        supervised: bool,
-    },
-    /// What the agent's processes do
+    Start(Start),
+    /// What the agent's processes and Keeps do
     List {
-        /// The agent's folder
-        #[arg(long, value_name = "DIR")]
-        directory: PathBuf,
+        #[command(flatten)]
+        agent: Agent,
         /// For a program
         #[arg(long)]
         json: bool,
     },
-    /// End a process and leave it ended
-    Stop {
+    /// All that the agent knows of a process or Keep
+    Inspect {
+        /// Which: a name of `bailey host list`
+        name: String,
+        #[command(flatten)]
+        agent: Agent,
+        /// For a program
+        #[arg(long)]
+        json: bool,
+    },
+    /// What a process has printed, where the agent keeps it
+    Logs {
         /// Which
         name: String,
-        /// The agent's folder
-        #[arg(long, value_name = "DIR")]
-        directory: PathBuf,
+        #[command(flatten)]
+        agent: Agent,
+        /// How many of the last lines
+        #[arg(long, value_name = "COUNT", default_value_t = 200)]
+        lines: usize,
+        /// Go on until Ctrl-C
+        #[arg(long)]
+        follow: bool,
+    },
+    /// Take no new Keeps, and wait until those of tenants have ended
+    Drain {
+        #[command(flatten)]
+        agent: Agent,
+        /// End them at once
+        #[arg(long)]
+        now: bool,
+        /// Do not wait
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// End a process and leave it ended; without a name, end the agent with all its processes
+    Stop {
+        /// Which
+        name: Option<String>,
+        #[command(flatten)]
+        agent: Agent,
+        /// End the agent alone: its processes go on, and the next agent adopts them
+        #[arg(long, conflicts_with = "name")]
+        leave: bool,
     },
     /// End a process and launch it again
     Restart {
         /// Which
         name: String,
-        /// The agent's folder
-        #[arg(long, value_name = "DIR")]
-        directory: PathBuf,
+        #[command(flatten)]
+        agent: Agent,
     },
+    /// Make a token for a tenant, and the hash by which the agent's configuration knows it
+    Token,
+}
+
+/// Which agent.
+#[derive(Args)]
+pub struct Agent {
+    /// The agent's folder
+    #[arg(long, value_name = "DIR")]
+    directory: PathBuf,
+}
+
+/// How an agent is started.
+#[derive(Args)]
+pub struct Start {
+    /// The agent's folder: its socket, its logs
+    #[arg(long, value_name = "DIR", required_unless_present = "config")]
+    directory: Option<PathBuf>,
+    /// The emulated platform's folder
+    #[arg(long, value_name = "DIR", required_unless_present = "config")]
+    platform: Option<PathBuf>,
+    /// A configuration file instead: back ends, tenants, the API, processes to launch
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["directory", "platform"])]
+    config: Option<PathBuf>,
+    /// End when standard input does
+    #[arg(long)]
+    supervised: bool,
+    /// If an agent runs in the folder, take its place: its Keeps go on, and no client is refused meanwhile
+    #[arg(long)]
+    take_over: bool,
 }
 
 impl Command {
     /// Runs the command.
     pub async fn run(self) -> Outcome {
         match self {
-            Self::Start { directory, platform, config, supervised } => {
-                let config = match (config, directory, platform) {
-                    (Some(file), _, _) => {
-                        Config::load(&file).malformed("the agent's configuration is refused")?
-                    }
-                    (None, Some(directory), Some(platform)) => {
-                        Config::new(&directory, &emulator::control::socket_path(&platform))
-                    }
-                    _ => {
-                        return Err(Failure::malformed(
-                            "--config, or --directory and --platform, are needed",
-                        ));
-                    }
-                };
-                start(config, supervised).await
+            Self::Start(start) => start.run().await,
+            Self::List { agent, json } => list(&agent.directory, json),
+            Self::Inspect { name, agent, json } => inspect(&agent.directory, &name, json),
+            Self::Logs { name, agent, lines, follow } => {
+                show::log(&agent.directory, &parse(&name)?, lines, follow).await
             }
-            Self::List { directory, json } => list(&directory, json),
-            Self::Stop { name, directory } => act(&directory, |name| Action::Stop { name }, &name),
-            Self::Restart { name, directory } => act(&directory, |name| Action::Restart { name }, &name),
+            Self::Drain { agent, now, no_wait } => drain(&agent.directory, now, !no_wait).await,
+            Self::Stop { name: Some(name), agent, .. } => {
+                act(&agent.directory, &Action::Stop { name: parse(&name)? })
+            }
+            Self::Stop { name: None, agent, leave } => {
+                act(&agent.directory, &if leave { Action::Leave {} } else { Action::Shutdown {} })
+            }
+            Self::Restart { name, agent } => act(&agent.directory, &Action::Restart { name: parse(&name)? }),
+            Self::Token => token(),
         }
     }
 }
 
-async fn start(config: Config, supervised: bool) -> Outcome {
+impl Start {
+    async fn run(self) -> Outcome {
+        let config = match (self.config, self.directory, self.platform) {
+            (Some(file), _, _) => Config::load(&file).malformed("the agent's configuration is refused")?,
+            (None, Some(directory), Some(platform)) => {
+                Config::new(&directory, &emulator::control::socket_path(&platform))
+            }
+            _ => {
+                return Err(Failure::malformed("--config, or --directory and --platform, are needed"));
+            }
+        };
+        let arrival = if self.take_over { Arrival::TakeOver } else { Arrival::Alone };
+        start(config, arrival, self.supervised).await
+    }
+}
+
+async fn start(config: Config, arrival: Arrival, supervised: bool) -> Outcome {
     let filter = tracing_subscriber::EnvFilter::new("info");
     tracing_subscriber::fmt()
         .json()
@@ -110,48 +181,86 @@ async fn start(config: Config, supervised: bool) -> Outcome {
             switch.request();
         });
     }
-    tokio::task::spawn_blocking(move || host::run(config, &shutdown))
+    tokio::task::spawn_blocking(move || host::run(config, arrival, &shutdown))
         .await
         .context("the agent stopped unexpectedly")?
         .map_err(|error| Failure { kind: Kind::Refused, error: error.into(), hint: None })
 }
 
-fn list(directory: &std::path::Path, json: bool) -> Outcome {
-    let Reply::Processes { processes } = ask(directory, &Action::Status {})? else {
-        return Err(Failure::refused("the agent gave an unexpected answer"));
-    };
+fn parse(name: &str) -> Outcome<host::ProcessName> {
+    name.parse().malformed("the name of a process is malformed")
+}
+
+fn list(directory: &Path, json: bool) -> Outcome {
+    let Reply::Processes { processes } = ask(directory, &Action::Status {})? else { return unexpected() };
     if json {
         return print_json(&processes);
     }
-    let mut table = Table::new();
-    table
-        .load_preset(presets::UTF8_BORDERS_ONLY)
-        .set_header(["process", "TEE", "state", "restarts", "last end"]);
-    for process in processes {
-        let state = match &process.state {
-            State::Starting => "starting".to_owned(),
-            State::Running { pid, .. } => format!("running, pid {pid}"),
-            State::BackOff { reason, .. } => format!("waiting to restart: {reason}"),
-            State::Stopped => "stopped".to_owned(),
-        };
-        let last = process.last_exit.map_or_else(String::new, |exit| exit.ending.to_string());
-        let name = process.name.to_string();
-        table.add_row([name, process.platform.to_string(), state, process.restarts.to_string(), last]);
-    }
-    crate::say!("{table}");
+    crate::say!("{}", show::table(&processes));
     Ok(())
 }
 
-fn act(directory: &std::path::Path, action: impl FnOnce(host::ProcessName) -> Action, name: &str) -> Outcome {
-    let name = name.parse().malformed("the name of a process is malformed")?;
-    match ask(directory, &action(name))? {
-        Reply::Refused { code, reason } => Err(Failure::refused(format!("{reason} [{code}]"))),
-        _ => Ok(()),
+fn inspect(directory: &Path, name: &str, json: bool) -> Outcome {
+    let Reply::Process { process } = ask(directory, &Action::Inspect { name: parse(name)? })? else {
+        return unexpected();
+    };
+    if json {
+        return print_json(&process);
+    }
+    crate::say!("{}", show::inspection(&process));
+    Ok(())
+}
+
+async fn drain(directory: &Path, now: bool, wait: bool) -> Outcome {
+    act(directory, &Action::Drain { now })?;
+    let mut before = None;
+    while wait {
+        let Reply::Drain { keeps, .. } = ask(directory, &Action::Draining {})? else { return unexpected() };
+        if keeps == 0 {
+            break;
+        }
+        if before.replace(keeps) != Some(keeps) {
+            eprintln!("{keeps} Keeps are left");
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    crate::say!("{}", if wait { "drained" } else { "the host takes no new Keeps" });
+    Ok(())
+}
+
+fn token() -> Outcome {
+    let mut bytes = [0; 32];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| anyhow!("there is no randomness"))?;
+    let token = hex::encode(bytes);
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
+    crate::say!("token   {token}");
+    crate::say!("sha256  {}", hex::encode(digest));
+    eprintln!("The tenant keeps the token; the hash goes into \"tokens\" of the host's configuration.");
+    Ok(())
+}
+
+fn act(directory: &Path, action: &Action) -> Outcome {
+    match ask(directory, action)? {
+        Reply::Done {} => Ok(()),
+        _ => unexpected(),
     }
 }
 
-fn ask(directory: &std::path::Path, action: &Action) -> Outcome<Reply> {
-    Ok(host::ask(directory, action)
+/// The agent's answer, unless it refuses.
+fn ask(directory: &Path, action: &Action) -> Outcome<Reply> {
+    let reply = host::ask(directory, action)
         .map_err(|error| anyhow!(error))
-        .context("the host agent does not answer")?)
+        .context("the host agent does not answer")
+        .map_err(|error| {
+            Failure::from(error)
+                .hint("is it running? `bailey host start` starts one; --directory is its folder")
+        })?;
+    match reply {
+        Reply::Refused { code, reason } => Err(Failure::refused(format!("{reason} [{code}]"))),
+        reply => Ok(reply),
+    }
+}
+
+fn unexpected<T>() -> Outcome<T> {
+    Err(Failure::refused("the agent gave an unexpected answer; is it of another version?"))
 }

@@ -201,7 +201,7 @@ impl Machine {
         match host::ask(&self.agent_folder(), action)? {
             Reply::Done {} => Ok(()),
             Reply::Refused { code, reason } => Err(anyhow!("the host agent refused: {reason} [{code}]")),
-            Reply::Processes { .. } => Err(anyhow!("the host agent gave an unexpected answer")),
+            _ => Err(anyhow!("the host agent gave an unexpected answer")),
         }
     }
 

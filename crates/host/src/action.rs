@@ -1,9 +1,11 @@
 //! All that can be asked of the agent: one enum, whether it comes over the socket or from the same process.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
-use crate::names::ProcessName;
-use crate::process::ProcessSpec;
+use crate::names::{ProcessName, TenantName};
+use crate::process::{Limits, ProcessSpec, Restart};
 use crate::status::Status;
 
 /// A request. On the socket it is one line of JSON: `{"action":"stop","name":"tally"}`.
@@ -28,8 +30,25 @@ pub enum Action {
         /// Which.
         name: ProcessName,
     },
+    /// All of one process, or of one client's Keep.
+    Inspect {
+        /// Which.
+        name: ProcessName,
+    },
+    /// Take no new Keeps; those that are nobody's end, those of tenants go on unless they are to end now.
+    Drain {
+        /// End all Keeps.
+        now: bool,
+    },
+    /// Is the agent drained?
+    Draining {},
     /// End all processes and the agent.
     Shutdown {},
+    /// End the agent; processes that outlive it go on.
+    Leave {},
+    /// As [`Action::Leave`], to another agent, which is given the sockets of the API with the answer. Connections
+    /// of clients that are there already go on until they end.
+    HandOver {},
 }
 
 /// The answer. On the socket it is one line of JSON.
@@ -41,6 +60,23 @@ pub enum Reply {
         /// Each.
         processes: Vec<Status>,
     },
+    /// To [`Action::Inspect`].
+    Process {
+        /// It.
+        process: Box<Inspection>,
+    },
+    /// To [`Action::Draining`].
+    Drain {
+        /// Whether no new Keeps are taken.
+        draining: bool,
+        /// How many Keeps of clients are left.
+        keeps: u64,
+    },
+    /// To [`Action::HandOver`]: the sockets come with it, in this order.
+    HandedOver {
+        /// What they are for.
+        sockets: Vec<Handed>,
+    },
     /// It is done.
     Done {},
     /// It is not done.
@@ -50,6 +86,36 @@ pub enum Reply {
         /// One sentence.
         reason: String,
     },
+}
+
+/// All that the agent knows of a process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Inspection {
+    /// What it does.
+    pub status: Status,
+    /// Whose it is, if it is a client's Keep.
+    pub tenant: Option<TenantName>,
+    /// What it was launched from.
+    pub executable: PathBuf,
+    /// SHA-256 of its measured launch configuration, in hexadecimal.
+    pub configuration_sha256: String,
+    /// What it may use.
+    pub limits: Limits,
+    /// When it is launched again.
+    pub restart: Restart,
+    /// Where its output is, if it is kept.
+    pub log: Option<PathBuf>,
+}
+
+/// A socket that one agent hands to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Handed {
+    /// Of the HTTPS API.
+    Api,
+    /// Of the metrics.
+    Metrics,
 }
 
 /// Why an action is not done.
@@ -68,6 +134,14 @@ pub enum ActionError {
     /// There is one of this name, and it is not stopped.
     #[error("there is a process {0} already; stop it first")]
     NameInUse(ProcessName),
+    /// There are no Keeps of clients here.
+    #[error("this agent has no API, and no Keeps of clients")]
+    NoApi,
+    /// Processes end with this agent.
+    #[error(
+        "the processes of this agent end with it; \"life\": \"beyond_agent\" in its configuration changes that"
+    )]
+    LivesWithAgent,
     /// The agent is ending.
     #[error("the host agent is shutting down")]
     ShuttingDown,
@@ -84,6 +158,8 @@ impl ActionError {
             Self::InvalidProcess(_) => "INVALID_PROCESS",
             Self::NoSuchProcess(_) => "NO_SUCH_PROCESS",
             Self::NameInUse(_) => "NAME_IN_USE",
+            Self::NoApi => "NO_API",
+            Self::LivesWithAgent => "LIVES_WITH_AGENT",
             Self::ShuttingDown => "SHUTTING_DOWN",
             Self::System(_) => "SYSTEM",
         }

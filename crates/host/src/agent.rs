@@ -1,29 +1,34 @@
 //! The agent: its processes by name, the actions on them, and those who watch.
 
-use std::collections::BTreeMap;
+mod office;
+mod take_over;
+
 use std::fs::DirBuilder;
 use std::io;
+use std::net::TcpListener;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use emulator::socket::{PrivateListener, SocketError};
 
+pub(crate) use self::office::Office;
+use self::office::Way;
 use crate::Shutdown;
-use crate::action::{Action, ActionError, Reply};
-use crate::backends::Backends;
+use crate::action::{Action, ActionError, Handed, Reply};
+use crate::api::{self, ApiError};
+use crate::backends::{Backends, USERS};
 use crate::backoff::BackoffPolicy;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
+use crate::keeps::RECORDS;
 use crate::launcher::{Launcher, Life};
 use crate::logs::LogLine;
-use crate::names::ProcessName;
 use crate::process::Process;
-use crate::status::{State, Status};
-use crate::supervisor::Supervisor;
-use crate::surface;
+use crate::status::Status;
+use crate::surface::{self, AskError};
 
 /// How many notices may wait for a slow watcher; what comes then is lost to that watcher.
 const WATCH_BUFFER: usize = 4096;
@@ -60,6 +65,20 @@ pub enum HostError {
     /// One of the first processes cannot be taken care of.
     #[error("a process of the configuration cannot be started")]
     Process(#[from] ActionError),
+    /// The API cannot be served.
+    #[error("the API cannot be served")]
+    Api(#[from] ApiError),
+    /// The agent that is to be replaced does not give way.
+    #[error("the running agent does not hand over")]
+    TakeOver(#[from] AskError),
+    /// It refuses to.
+    #[error("the running agent refuses to hand over: {reason} [{code}]")]
+    NotHandedOver {
+        /// Its code.
+        code: String,
+        /// Its reason.
+        reason: String,
+    },
 }
 
 /// What all supervisors share.
@@ -73,6 +92,8 @@ pub(crate) struct Surroundings {
     pub(crate) logs: PathBuf,
     pub(crate) log_limit: u64,
     pub(crate) watchers: Watchers,
+    /// Rung when a process does something else.
+    pub(crate) bell: SyncSender<()>,
 }
 
 #[derive(Default)]
@@ -93,40 +114,52 @@ impl Watchers {
     }
 }
 
-/// Runs the agent until `shutdown` is requested, by its holder or over the socket; nothing is left behind.
+/// How an agent comes to its directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// It is the only one; processes that outlived the last one are adopted.
+    Alone,
+    /// If another one runs there, it hands over its sockets and processes, and ends.
+    TakeOver,
+}
+
+/// Runs the agent until `shutdown` is requested, by its holder or over the socket. Processes that live with their
+/// agent are ended then; those that do not go on, unless the socket said otherwise.
 ///
 /// # Errors
 /// When it cannot be started.
-pub fn run(config: Config, shutdown: &Shutdown) -> Result<(), HostError> {
-    let agent = Agent::start(config, shutdown)?;
+pub fn run(config: Config, arrival: Arrival, shutdown: &Shutdown) -> Result<(), HostError> {
+    let agent = Agent::arrive(config, arrival, shutdown)?;
     shutdown.wait()?;
-    agent.stop();
+    drop(agent);
     Ok(())
 }
 
-/// A running agent. Dropping it stops it.
+/// A running agent. Dropping it ends it as [`run`] does.
 pub struct Agent {
     office: Arc<Office>,
     listening: Option<JoinHandle<()>>,
-}
-
-/// The agent as its socket and its owner share it.
-pub(crate) struct Office {
-    around: Arc<Surroundings>,
-    /// `None` once the agent is shutting down.
-    processes: Mutex<Option<BTreeMap<ProcessName, Supervisor>>>,
-    shutdown: Shutdown,
+    working: Option<JoinHandle<()>>,
+    api: Option<api::Server>,
 }
 
 impl Agent {
     /// Starts an agent with the back ends of `config`.
     ///
     /// # Errors
-    /// When its directory or its socket cannot be had. That a process cannot be launched is no error: it is
+    /// When its directory or its sockets cannot be had. That a process cannot be launched is no error: it is
     /// tried again.
     pub fn start(config: Config, shutdown: &Shutdown) -> Result<Self, HostError> {
+        Self::arrive(config, Arrival::Alone, shutdown)
+    }
+
+    /// Starts an agent, perhaps in the place of another.
+    ///
+    /// # Errors
+    /// As [`Agent::start`], and when another agent does not give way.
+    pub fn arrive(config: Config, arrival: Arrival, shutdown: &Shutdown) -> Result<Self, HostError> {
         let backends = Backends::of(&config);
-        Self::begin(config, shutdown, backends, Arc::new(SystemClock))
+        Self::begin(config, arrival, shutdown, backends, Arc::new(SystemClock))
     }
 
     /// Starts an agent with other back ends and another clock.
@@ -139,33 +172,45 @@ impl Agent {
         launchers: Vec<Arc<dyn Launcher>>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, HostError> {
-        Self::begin(config, shutdown, Backends::new(launchers), clock)
+        Self::begin(config, Arrival::Alone, shutdown, Backends::new(launchers), clock)
     }
 
     fn begin(
         config: Config,
+        arrival: Arrival,
         shutdown: &Shutdown,
         backends: Backends,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, HostError> {
-        let (logs, sites) = (config.directory.join("logs"), config.directory.join("sites"));
-        make_private(&logs)?;
-        make_private(&sites)?;
-        let listener = PrivateListener::open(&config.directory, surface::SOCKET_NAME)?;
-        let Config { backoff, log_limit, processes, life, .. } = config;
-        let watchers = Watchers::default();
-        let around = Surroundings { backends, sites, life, clock, backoff, logs, log_limit, watchers };
-        let office = Arc::new(Office {
-            around: Arc::new(around),
-            processes: Mutex::new(Some(BTreeMap::new())),
-            shutdown: shutdown.clone(),
-        });
-        let mut agent = Self { office: Arc::clone(&office), listening: None };
+        let directory = config.directory.clone();
+        let [logs, sites] = ["logs", "sites"].map(|name| directory.join(name));
+        for path in
+            [&logs, &sites, &directory.join(USERS), &directory.join(RECORDS), &directory.join(office::SPECS)]
+        {
+            make_private(path)?;
+        }
+        let (listener, handed) = match arrival {
+            Arrival::Alone => (PrivateListener::open(&directory, surface::SOCKET_NAME)?, Vec::new()),
+            Arrival::TakeOver => take_over::take_over(&directory)?,
+        };
+        let about = backends.about();
+        let Config { backoff, log_limit, life, .. } = config;
+        let (watchers, (bell, rung)) = (Watchers::default(), mpsc::sync_channel(1));
+        let around =
+            Arc::new(Surroundings { backends, sites, life, clock, backoff, logs, log_limit, watchers, bell });
+        let sockets = Sockets::open(&config, handed)?;
+        let office = Office::new(&config, around, &about, sockets.as_ref(), shutdown)?;
+        let mut agent = Self { office: Arc::clone(&office), listening: None, working: None, api: None };
+        office.adopt_all(&config.processes)?;
+        if let Some(keeps) = office.keeps() {
+            let work = move || keeps.work(&rung);
+            agent.working = Some(std::thread::Builder::new().name("host-keeps".into()).spawn(work)?);
+        }
+        if let (Some(api), Some(sockets)) = (&config.api, sockets) {
+            agent.api = Some(api::Server::start(api, &directory, sockets, Arc::clone(&office))?);
+        }
         let serve = move || surface::serve(&listener, &office);
         agent.listening = Some(std::thread::Builder::new().name("host-socket".into()).spawn(serve)?);
-        for process in processes {
-            agent.launch(process)?;
-        }
         Ok(agent)
     }
 
@@ -190,26 +235,41 @@ impl Agent {
         self.office.status()
     }
 
+    /// Where the API listens.
+    pub fn api_address(&self) -> Option<std::net::SocketAddr> {
+        self.api.as_ref().map(api::Server::address)
+    }
+
+    /// Where the metrics are.
+    pub fn metrics_address(&self) -> Option<std::net::SocketAddr> {
+        self.api.as_ref().and_then(api::Server::metrics_address)
+    }
+
     /// What happens from now on. A watcher that does not keep up loses notices, and holds up nobody.
     pub fn watch(&self) -> Watch {
-        self.office.around.watchers.add()
+        self.office.around().watchers.add()
     }
 
     /// Ends all processes and the agent; returns when they are gone.
-    pub fn stop(mut self) {
-        self.end();
+    pub fn stop(self) {
+        self.office.go(Way::EndAll);
+    }
+
+    /// Ends the agent; processes that outlive it go on.
+    pub fn leave(self) {
+        self.office.go(Way::Leave);
     }
 
     fn end(&mut self) {
-        self.office.shutdown.request();
-        let Some(processes) = self.office.processes().take() else { return };
-        // All at once, so that the slowest alone determines how long it takes.
-        processes.values().for_each(Supervisor::dismiss);
-        processes.into_values().for_each(Supervisor::join);
-        if let Some(listening) = self.listening.take()
-            && listening.join().is_err()
-        {
-            tracing::error!("the thread of the host socket panicked");
+        let way = self.office.go(Way::ByLife);
+        self.office.close(way);
+        if let Some(api) = self.api.take() {
+            api.stop(way == Way::HandOver);
+        }
+        for thread in [self.listening.take(), self.working.take()].into_iter().flatten() {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the agent panicked");
+            }
         }
     }
 }
@@ -220,63 +280,43 @@ impl Drop for Agent {
     }
 }
 
-impl Office {
-    pub(crate) fn shutdown(&self) -> &Shutdown {
-        &self.shutdown
-    }
+/// The sockets of the API.
+pub(crate) struct Sockets {
+    pub(crate) api: TcpListener,
+    pub(crate) metrics: Option<TcpListener>,
+}
 
-    pub(crate) fn act(&self, action: Action) -> Result<Reply, ActionError> {
-        match action {
-            Action::Status {} => return Ok(Reply::Processes { processes: self.status() }),
-            Action::Launch { process } => {
-                let mut faults = Vec::new();
-                let process = process.resolve(Path::new(""), "process.", &mut faults).ok_or_else(|| {
-                    ActionError::InvalidProcess(
-                        faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
-                    )
-                })?;
-                self.launch(process)?;
+impl Sockets {
+    /// Those that were handed over, if they are where they should be; others are opened.
+    fn open(config: &Config, handed: Vec<(Handed, TcpListener)>) -> io::Result<Option<Self>> {
+        let Some(api) = &config.api else { return Ok(None) };
+        let mut handed: Vec<_> = handed.into_iter().collect();
+        let mut take = |wanted: Handed, address: std::net::SocketAddr| -> io::Result<TcpListener> {
+            let fits = |(kind, listener): &(Handed, TcpListener)| {
+                let same = |at: std::net::SocketAddr| {
+                    at.ip() == address.ip() && (address.port() == 0 || at.port() == address.port())
+                };
+                *kind == wanted && listener.local_addr().is_ok_and(same)
+            };
+            match handed.iter().position(fits) {
+                Some(index) => Ok(handed.swap_remove(index).1),
+                None => TcpListener::bind(address),
             }
-            Action::Stop { name } => self.find(name, Supervisor::stop)?.wait(),
-            Action::Restart { name } => self.find(name, Supervisor::restart)?,
-            Action::Shutdown {} => self.shutdown.request(),
+        };
+        let metrics = api.metrics.map(|address| take(Handed::Metrics, address)).transpose()?;
+        let api = take(Handed::Api, api.listen)?;
+        for listener in std::iter::once(&api).chain(&metrics) {
+            listener.set_nonblocking(true)?;
         }
-        Ok(Reply::Done {})
+        Ok(Some(Self { api, metrics }))
     }
 
-    fn status(&self) -> Vec<Status> {
-        self.processes().iter().flat_map(BTreeMap::values).map(Supervisor::status).collect()
-    }
-
-    fn launch(&self, process: Process) -> Result<(), ActionError> {
-        let mut guard = self.processes();
-        let processes = guard.as_mut().ok_or(ActionError::ShuttingDown)?;
-        let name = process.name.clone();
-        match processes.remove(&name) {
-            Some(stopped) if stopped.status().state == State::Stopped => {
-                stopped.dismiss();
-                stopped.join();
-            }
-            Some(other) => {
-                processes.insert(name.clone(), other);
-                return Err(ActionError::NameInUse(name));
-            }
-            None => {}
+    fn copies(&self) -> io::Result<Vec<(Handed, TcpListener)>> {
+        let mut copies = vec![(Handed::Api, self.api.try_clone()?)];
+        if let Some(metrics) = &self.metrics {
+            copies.push((Handed::Metrics, metrics.try_clone()?));
         }
-        let supervisor = Supervisor::start(process, Arc::clone(&self.around))
-            .map_err(|error| ActionError::System(error.to_string()))?;
-        processes.insert(name, supervisor);
-        Ok(())
-    }
-
-    fn find<T>(&self, name: ProcessName, then: impl FnOnce(&Supervisor) -> T) -> Result<T, ActionError> {
-        let guard = self.processes();
-        let processes = guard.as_ref().ok_or(ActionError::ShuttingDown)?;
-        processes.get(&name).map(then).ok_or(ActionError::NoSuchProcess(name))
-    }
-
-    fn processes(&self) -> MutexGuard<'_, Option<BTreeMap<ProcessName, Supervisor>>> {
-        self.processes.lock().unwrap_or_else(PoisonError::into_inner)
+        Ok(copies)
     }
 }
 

@@ -9,6 +9,9 @@ use crate::launcher::{About, LaunchError, Launcher};
 use crate::names::BackendName;
 use crate::process::Process;
 
+/// The directory in which it is noted which user ids are taken.
+pub(crate) const USERS: &str = "users";
+
 /// The back ends, in the order of the configuration: the first that fits is taken.
 #[derive(Clone)]
 pub(crate) struct Backends(Vec<Arc<dyn Launcher>>);
@@ -20,7 +23,8 @@ impl Backends {
 
     /// Those of a configuration.
     pub(crate) fn of(config: &Config) -> Self {
-        Self(config.backends.iter().map(|backend| backend.launcher()).collect())
+        let users = config.directory.join(USERS);
+        Self(config.backends.iter().map(|backend| backend.launcher(&users)).collect())
     }
 
     /// What they are.

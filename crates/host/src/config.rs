@@ -13,6 +13,7 @@ use crate::backoff::BackoffPolicy;
 use crate::launcher::Life;
 use crate::process::{self, Process, ProcessSpec};
 
+pub(crate) use api::OPEN;
 pub use api::{Api, Keeps, Quota, Tenant};
 pub use backends::{Backend, BackendSettings, Isolation, KeepProgram, Network, ProcessBackend, Users, Walls};
 

@@ -11,6 +11,7 @@
 
 mod emulated;
 mod site;
+mod users;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ use evidence::{Measurement, Platform};
 use serde::{Deserialize, Serialize};
 
 pub use emulated::EmulatorLauncher;
+pub(crate) use site::write_whole;
 pub use site::{Life, Site, SiteError};
 
 use crate::names::BackendName;
@@ -95,6 +97,8 @@ pub struct About {
     pub kind: BackendKind,
     /// The kinds of TEE that its processes can prove to be in.
     pub platforms: Vec<Platform>,
+    /// Whether their Evidence ends in an emulated root. A hint: Evidence says so itself.
+    pub emulated: bool,
     /// How many processes it runs at a time.
     pub capacity: u32,
 }

@@ -15,7 +15,7 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let config = host::Config::load("host.json".as_ref())?;
 //! let shutdown = host::Shutdown::new()?;
-//! host::run(config, &shutdown)?;   // until `shutdown.request()`, or {"action":"shutdown"} on the socket
+//! host::run(config, host::Arrival::Alone, &shutdown)?;   // until `shutdown.request()`, or {"action":"shutdown"} on the socket
 //! # Ok(()) }
 //! ```
 //!
@@ -23,10 +23,12 @@
 
 mod action;
 mod agent;
+mod api;
 mod backends;
 mod backoff;
 mod clock;
 mod config;
+mod keeps;
 mod launcher;
 mod logs;
 mod names;
@@ -35,8 +37,9 @@ mod status;
 mod supervisor;
 mod surface;
 
-pub use action::{Action, ActionError, Reply};
-pub use agent::{Agent, HostError, Notice, Watch, run};
+pub use action::{Action, ActionError, Handed, Inspection, Reply};
+pub use agent::{Agent, Arrival, HostError, Notice, Watch, run};
+pub use api::ApiError;
 pub use backoff::{Backoff, BackoffPolicy};
 pub use clock::{Clock, SystemClock};
 pub use config::{

@@ -3,7 +3,8 @@
 use evidence::{Measurement, Platform};
 use serde::{Deserialize, Serialize};
 
-use crate::names::ProcessName;
+use crate::launcher::Reach;
+use crate::names::{BackendName, ProcessName};
 use emulator::control::Exit;
 
 /// One process at one moment.
@@ -14,12 +15,18 @@ pub struct Status {
     pub name: ProcessName,
     /// As what kind of TEE it is launched.
     pub platform: Platform,
+    /// On which back end it was launched last.
+    pub backend: Option<BackendName>,
     /// What it does.
     pub state: State,
     /// How often it was launched again.
     pub restarts: u64,
     /// What the platform measured at the last launch. A hint: only Evidence proves it.
     pub measurement: Option<Measurement>,
+    /// Which walls stand around it.
+    pub walls: Vec<String>,
+    /// Where it takes the connections that the agent relays.
+    pub reach: Option<Reach>,
     /// How it ended the last time.
     pub last_exit: Option<LastExit>,
 }

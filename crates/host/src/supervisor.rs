@@ -41,23 +41,51 @@ enum Wanted {
     Stopped,
     /// Stopped, and the thread ended.
     Gone,
+    /// The thread ended; the process goes on, if it outlives its agent.
+    Released,
+}
+
+impl Wanted {
+    /// Nothing else is wanted ever after.
+    fn is_final(self) -> bool {
+        matches!(self, Self::Gone | Self::Released)
+    }
+}
+
+/// How a process comes to be taken care of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Beginning {
+    /// It is launched.
+    Launch,
+    /// It may run since before this agent; otherwise it is launched.
+    AdoptOrLaunch,
+    /// It runs since before this agent; otherwise it is over.
+    Adopt,
 }
 
 impl Supervisor {
     /// Starts to take care of `process`.
-    pub(crate) fn start(process: Process, around: Arc<Surroundings>) -> std::io::Result<Self> {
+    pub(crate) fn start(
+        process: Process,
+        beginning: Beginning,
+        around: Arc<Surroundings>,
+    ) -> std::io::Result<Self> {
         let status = Status {
             name: process.name.clone(),
             platform: process.platform,
+            backend: None,
             state: State::Starting,
             restarts: 0,
             measurement: None,
+            walls: Vec::new(),
+            reach: None,
             last_exit: None,
         };
         let papers = Papers { status, wanted: Wanted::Running, hurry: false, stopper: None };
         let desk = Arc::new(Desk { papers: Mutex::new(papers), changed: Condvar::new() });
         let backoff = Backoff::new(around.backoff);
-        let worker = Worker { log: open_log(&process, &around), desk: Arc::clone(&desk), process, around };
+        let log = open_log(&process, &around);
+        let worker = Worker { log, desk: Arc::clone(&desk), process, beginning, around };
         let name = format!("keep-{}", worker.process.name);
         let thread = std::thread::Builder::new().name(name).spawn(move || worker.work(backoff))?;
         Ok(Self { desk, thread })
@@ -73,10 +101,20 @@ impl Supervisor {
         StopWait(Arc::clone(&self.desk))
     }
 
+    /// Begins to end the process, and leaves it ended.
+    pub(crate) fn want_stopped(&self) {
+        self.desk.want(Wanted::Stopped);
+    }
+
+    /// Waits until it is seen whether the process runs.
+    pub(crate) fn settling(&self) -> Settling {
+        Settling(Arc::clone(&self.desk))
+    }
+
     /// Launches the process anew, at once.
     pub(crate) fn restart(&self) {
         let mut papers = self.desk.papers();
-        if papers.wanted != Wanted::Gone {
+        if !papers.wanted.is_final() {
             papers.wanted = Wanted::Running;
             papers.hurry = true;
             if let Some(stopper) = &papers.stopper {
@@ -91,7 +129,19 @@ impl Supervisor {
         self.desk.want(Wanted::Gone);
     }
 
-    /// Waits until the thread of a dismissed supervisor has ended.
+    /// Lets the process go on without this agent; [`Supervisor::join`] waits until it is let go.
+    pub(crate) fn release(&self) {
+        let mut papers = self.desk.papers();
+        if !papers.wanted.is_final() {
+            papers.wanted = Wanted::Released;
+        }
+        if let Some(stopper) = &papers.stopper {
+            stopper.release();
+        }
+        self.desk.changed.notify_all();
+    }
+
+    /// Waits until the thread of a dismissed or released supervisor has ended.
     pub(crate) fn join(self) {
         if self.thread.join().is_err() {
             tracing::error!("a supervising thread panicked");
@@ -112,6 +162,18 @@ impl StopWait {
     }
 }
 
+/// Waits until a process runs or does not, without holding its supervisor.
+pub(crate) struct Settling(Arc<Desk>);
+
+impl Settling {
+    pub(crate) fn wait(self, within: Duration) -> Status {
+        let papers = self.0.papers();
+        let starting = |papers: &mut Papers| papers.status.state == State::Starting;
+        let waited = self.0.changed.wait_timeout_while(papers, within, starting);
+        waited.unwrap_or_else(PoisonError::into_inner).0.status.clone()
+    }
+}
+
 impl Desk {
     fn papers(&self) -> MutexGuard<'_, Papers> {
         // Every change to the papers is complete in itself, so a panic elsewhere leaves them sound.
@@ -120,7 +182,7 @@ impl Desk {
 
     fn want(&self, wanted: Wanted) {
         let mut papers = self.papers();
-        if papers.wanted != Wanted::Gone {
+        if !papers.wanted.is_final() {
             papers.wanted = wanted;
         }
         papers.hurry = false;
@@ -135,6 +197,7 @@ impl Desk {
 struct Worker {
     desk: Arc<Desk>,
     process: Process,
+    beginning: Beginning,
     around: Arc<Surroundings>,
     log: Option<LogFile>,
 }
@@ -150,6 +213,10 @@ impl Worker {
             launches += 1;
             let began = self.around.clock.monotonic();
             let ending = self.run();
+            if self.desk.papers().wanted == Wanted::Released {
+                self.note("goes on without this agent");
+                return;
+            }
             let ran_for = self.around.clock.monotonic().saturating_sub(began);
             self.note(&format!("ended: {ending}"));
             tracing::info!(process = %self.process.name, %ending, "ended");
@@ -159,7 +226,16 @@ impl Worker {
                 self.back_off(backoff.after(ran_for), &ending);
             }
         }
+        self.leave_nothing();
         self.update(|status| status.state = State::Stopped);
+    }
+
+    /// Removes what is left of a process that is gone.
+    fn leave_nothing(&self) {
+        let site = Site::new(self.around.sites.join(self.process.name.as_str()), self.around.life);
+        if let Err(error) = site.clear() {
+            tracing::warn!(process = %self.process.name, %error, "a site stays behind");
+        }
     }
 
     /// Waits until the process is to run; false when it never is again.
@@ -174,18 +250,11 @@ impl Worker {
         papers.wanted == Wanted::Running
     }
 
-    /// One life of the process.
+    /// One life of the process, or what is left of it.
     fn run(&mut self) -> Ending {
-        let site = Site::new(self.around.sites.join(self.process.name.as_str()), self.around.life);
-        let launched = self.around.backends.launcher(&self.process).and_then(|launcher| {
-            site.prepare()?;
-            let running = launcher.launch(&self.process, &site)?;
-            let stopper = running.stopper()?;
-            Ok((running, stopper))
-        });
-        match launched {
-            Ok((running, stopper)) => {
-                self.announce(&*running, stopper);
+        match self.begin() {
+            Ok((running, stopper, how)) => {
+                self.announce(&*running, stopper, how);
                 let ending = self.follow(running);
                 self.desk.papers().stopper = None;
                 ending
@@ -194,22 +263,49 @@ impl Worker {
         }
     }
 
-    fn announce(&mut self, running: &dyn Running, stopper: Box<dyn Stopper>) {
-        let (pid, measurement) = (running.pid(), running.measurement());
-        self.note(&format!("launched as process {pid}, measurement {measurement}"));
-        tracing::info!(process = %self.process.name, pid, %measurement, "launched");
+    fn begin(&mut self) -> Result<(Box<dyn Running>, Box<dyn Stopper>, &'static str), LaunchError> {
+        let around = Arc::clone(&self.around);
+        let site = Site::new(around.sites.join(self.process.name.as_str()), around.life);
+        let launcher = around.backends.launcher(&self.process)?;
+        let beginning = std::mem::replace(&mut self.beginning, Beginning::Launch);
+        self.desk.papers().status.backend = Some(launcher.about().name);
+        if beginning != Beginning::Launch {
+            match launcher.adopt(&self.process, &site) {
+                Ok(running) => {
+                    let stopper = running.stopper()?;
+                    return Ok((running, stopper, "adopted"));
+                }
+                Err(LaunchError::NothingToAdopt) if beginning == Beginning::AdoptOrLaunch => {}
+                Err(error) => return Err(error),
+            }
+        }
+        site.prepare()?;
+        let running = launcher.launch(&self.process, &site)?;
+        let stopper = running.stopper()?;
+        Ok((running, stopper, "launched"))
+    }
+
+    fn announce(&mut self, running: &dyn Running, stopper: Box<dyn Stopper>, how: &str) {
+        let (pid, measurement, walls) = (running.pid(), running.measurement(), running.walls());
+        self.note(&format!("{how} as process {pid}, measurement {measurement}"));
+        tracing::info!(process = %self.process.name, pid, %measurement, walls = walls.join(" "), "{how}");
         let since_ms = self.around.clock.unix_ms();
         {
             let mut papers = self.desk.papers();
-            if papers.wanted != Wanted::Running {
-                stopper.stop();
+            match papers.wanted {
+                Wanted::Running => {}
+                Wanted::Released => stopper.release(),
+                Wanted::Stopped | Wanted::Gone => stopper.stop(),
             }
             papers.stopper = Some(stopper);
             papers.hurry = false;
         }
+        let reach = running.reach();
         self.update(|status| {
             status.state = State::Running { pid, since_ms };
             status.measurement = Some(measurement);
+            status.walls = walls;
+            status.reach = reach;
         });
     }
 
@@ -277,6 +373,9 @@ impl Worker {
         self.desk.changed.notify_all();
         // Still holding the papers: watchers hear of states in the order in which they were.
         self.around.watchers.tell(&Notice::State(status));
+        drop(papers);
+        // When it rings already, that will do.
+        let _ = self.around.bell.try_send(());
     }
 
     fn line(&mut self, stream: Stream, text: String) {

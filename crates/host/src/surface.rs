@@ -1,8 +1,9 @@
 //! The agent's socket, `host.sock` in its directory: one line of JSON in, one line of JSON out. Only the
 //! agent's own user and root can connect. Nothing secret passes: there is nothing secret here.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::fd::AsFd;
+use std::io::{self, BufRead, BufReader, IoSlice, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,6 +11,10 @@ use std::time::Duration;
 
 use emulator::socket::{Arrival, PrivateListener, Stop};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
+};
 
 use crate::action::{Action, ActionError, Reply};
 use crate::agent::Office;
@@ -59,6 +64,41 @@ pub enum AskError {
 /// # Errors
 /// When there is no answer. A refusal is an answer.
 pub fn ask(directory: &Path, action: &Action) -> Result<Reply, AskError> {
+    let stream = send(directory, action)?;
+    let mut answer = String::new();
+    BufReader::new(stream.take(MAX_REPLY)).read_line(&mut answer)?;
+    serde_json::from_str(&answer).map_err(|error| AskError::Malformed(error.to_string()))
+}
+
+/// The most sockets that come with an answer.
+const MAX_SOCKETS: usize = 4;
+
+/// As [`ask`], for an answer with which sockets come.
+pub(crate) fn ask_for_sockets(directory: &Path, action: &Action) -> Result<(Reply, Vec<OwnedFd>), AskError> {
+    let stream = send(directory, action)?;
+    let (mut answer, mut descriptors) = (Vec::new(), Vec::new());
+    let mut buffer = [0; 8192];
+    while !answer.ends_with(b"\n") && answer.len() < MAX_REQUEST {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_SOCKETS))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        let received = recvmsg(&stream, &mut [IoSliceMut::new(&mut buffer)], &mut ancillary, flags)
+            .map_err(io::Error::from)?;
+        if received.bytes == 0 {
+            break;
+        }
+        answer.extend_from_slice(&buffer[..received.bytes]);
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(rights) = message {
+                descriptors.extend(rights);
+            }
+        }
+    }
+    let reply = serde_json::from_slice(&answer).map_err(|error| AskError::Malformed(error.to_string()))?;
+    Ok((reply, descriptors))
+}
+
+fn send(directory: &Path, action: &Action) -> Result<UnixStream, AskError> {
     let socket = directory.join(SOCKET_NAME);
     let mut stream =
         UnixStream::connect(&socket).map_err(|source| AskError::Unreachable { socket, source })?;
@@ -66,9 +106,7 @@ pub fn ask(directory: &Path, action: &Action) -> Result<Reply, AskError> {
     let mut line = serde_json::to_vec(action).map_err(|error| AskError::Malformed(error.to_string()))?;
     line.push(b'\n');
     stream.write_all(&line)?;
-    let mut answer = String::new();
-    BufReader::new(stream.take(MAX_REPLY)).read_line(&mut answer)?;
-    serde_json::from_str(&answer).map_err(|error| AskError::Malformed(error.to_string()))
+    Ok(stream)
 }
 
 /// Answers connections until the agent is shut down.
@@ -118,7 +156,10 @@ fn converse(mut stream: UnixStream, office: &Office) -> io::Result<()> {
         input.extend_from_slice(&buffer[..count]);
         while let Some(end) = input.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = input.drain(..=end).collect();
-            answer(&mut stream, Action::parse(&line).and_then(|action| office.act(action)))?;
+            match Action::parse(&line).and_then(|action| office.act(action)) {
+                Ok(reply @ Reply::HandedOver { .. }) => hand_over(&stream, &reply, office)?,
+                result => answer(&mut stream, result)?,
+            }
         }
         if input.len() > MAX_REQUEST {
             let reason = format!("longer than {MAX_REQUEST} bytes");
@@ -132,6 +173,20 @@ fn answer(stream: &mut UnixStream, result: Result<Reply, ActionError>) -> io::Re
     let mut line = serde_json::to_vec(&result.unwrap_or_else(Reply::from))?;
     line.push(b'\n');
     stream.write_all(&line)
+}
+
+/// The answer and the sockets in one message: the peer has either both or neither.
+fn hand_over(stream: &UnixStream, reply: &Reply, office: &Office) -> io::Result<()> {
+    let mut line = serde_json::to_vec(reply)?;
+    line.push(b'\n');
+    let descriptors: Vec<BorrowedFd<'_>> = office.handed().iter().map(|(_, socket)| socket.as_fd()).collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_SOCKETS))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+        return Err(io::Error::other("too many sockets"));
+    }
+    sendmsg(stream, &[IoSlice::new(&line)], &mut ancillary, SendFlags::empty())?;
+    Ok(())
 }
 
 /// Waits for the peer; false when it was silent for too long, or the agent is shutting down.

@@ -379,6 +379,7 @@ impl Launcher for Scripted {
             name: "scripted".parse().unwrap(),
             kind: BackendKind::Process,
             platforms: vec![Platform::Snp],
+            emulated: true,
             capacity: 1,
         }
     }

@@ -135,11 +135,16 @@ impl Wanted {
     }
 }
 
-/// A `/proc` that shows our own processes. Where we have no process namespace there is none: it would show others'.
+/// A `/proc` that shows our own processes. Where we have no process namespace it would show others': there, it holds
+/// nothing but `/proc/self`.
 fn mount_proc(at: &Path) -> io::Result<()> {
     make_directory(at)?;
-    if rustix::process::getpid().as_raw_nonzero().get() != 1 {
-        return Ok(());
+    let pid = rustix::process::getpid().as_raw_nonzero().get();
+    if pid != 1 {
+        let own = at.join("self");
+        make_directory(&own)?;
+        let (source, target) = (sys::path(Path::new(&format!("/proc/{pid}")))?, sys::path(&own)?);
+        return sys::mount(Some(&source), &target, None, libc::MS_BIND | libc::MS_REC, None);
     }
     let (at, flags) = (sys::path(at)?, HARMLESS | libc::MS_NOEXEC);
     sys::mount(Some(c"proc"), &at, Some(c"proc"), flags, Some(c"hidepid=2,subset=pid"))

@@ -78,13 +78,22 @@ pub struct Keeps {
     pub cpu_milli: u32,
     /// How long a Keep that has a tenant may be without a connection, in seconds.
     pub idle_s: u64,
+    /// How long a client's connection to its Keep may be silent, in seconds.
+    pub silence_s: u64,
     /// Where the output of Keeps goes. Nowhere unless somebody looks for a fault: it is the tenants' affair.
     pub log: LogDestination,
 }
 
 impl Default for Keeps {
     fn default() -> Self {
-        Self { warm: 2, memory_mib: 512, cpu_milli: 1000, idle_s: 60, log: LogDestination::Discard }
+        Self {
+            warm: 2,
+            memory_mib: 512,
+            cpu_milli: 1000,
+            idle_s: 60,
+            silence_s: 900,
+            log: LogDestination::Discard,
+        }
     }
 }
 
@@ -158,8 +167,8 @@ impl Wire {
         if self.connections == 0 {
             fault("api.connections", "at least 1");
         }
-        if keeps.memory_mib == 0 || keeps.cpu_milli == 0 || keeps.idle_s == 0 {
-            fault("keeps", "memory_mib, cpu_milli and idle_s are at least 1");
+        if keeps.memory_mib == 0 || keeps.cpu_milli == 0 || keeps.idle_s == 0 || keeps.silence_s == 0 {
+            fault("keeps", "memory_mib, cpu_milli, idle_s and silence_s are at least 1");
         }
         let tenants = resolve_tenants(tenants, faults);
         let Self { listen, metrics, open, connections, .. } = self;

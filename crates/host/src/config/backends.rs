@@ -151,7 +151,7 @@ fn available() -> Walls {
 
 /// The launch configuration of a Keep that takes one client and one deployment.
 fn direct() -> Configuration {
-    Configuration::Text(r#"{"direct":{}}"#.to_owned())
+    Configuration::Text(r#"{"direct":{"version":1}}"#.to_owned())
 }
 
 impl Wire {
@@ -221,11 +221,11 @@ impl Backend {
         }
     }
 
-    /// Builds it.
-    pub(crate) fn launcher(&self) -> Arc<dyn Launcher> {
+    /// Builds it. `users` is where it is noted which user ids are taken.
+    pub(crate) fn launcher(&self, users: &Path) -> Arc<dyn Launcher> {
         match &self.settings {
             BackendSettings::Process(settings) => {
-                Arc::new(EmulatorLauncher::new(self.name.clone(), settings.clone()))
+                Arc::new(EmulatorLauncher::new(self.name.clone(), settings.clone(), users))
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The site of a process: a directory of the agent's, mode 0700, in which its back end keeps what it needs to
 //! find the process again: ids, sockets, handles. It outlives the agent, and goes when the process is gone.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -83,7 +83,8 @@ impl Site {
         }
     }
 
-    /// Writes a file, mode 0600, whole or not at all, and waits until it is on the disk.
+    /// Writes a file, mode 0600, whole or not at all. It need not be on the disk: a machine's end is the end of its
+    /// processes.
     ///
     /// # Errors
     /// When the operating system refuses.
@@ -105,15 +106,12 @@ impl Site {
 }
 
 /// Writes a file by a new one that takes its place, mode 0600.
-fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
     let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
     file.set_permissions(fs::Permissions::from_mode(0o600))?;
     file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    let parent = path.parent().unwrap_or_else(|| Path::new("/"));
-    File::open(parent)?.sync_all()
+    fs::rename(&new, path)
 }
 
 #[cfg(test)]

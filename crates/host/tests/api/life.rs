@@ -1,0 +1,247 @@
+//! Keeps from their launch to their end, through the end of their agent.
+
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
+
+use host::{Action, Inspection, Reply, Status};
+use keep_protocol::host::{HostErrorCode as Code, HostInfo, KeepState, Keeps};
+use serde_json::json;
+
+use crate::client::{SNP, ping};
+use crate::site::{LONG, Site, TOKENS, await_gone, exists};
+
+fn warm(processes: &[Status]) -> bool {
+    !processes.is_empty() && processes.iter().all(|process| process.pid().is_some())
+}
+
+fn pid_of(site: &Site, id: &str) -> u32 {
+    let name = format!("k-{id}");
+    site.processes().iter().find(|process| process.name.as_str() == name).and_then(Status::pid).unwrap()
+}
+
+#[test]
+fn a_client_gets_a_keep_talks_to_it_and_it_ends() {
+    let site = Site::start(|_| {});
+    site.await_processes(warm);
+    let client = site.client(Some(TOKENS[0]));
+    let info: HostInfo = client.get("/v1");
+    assert_eq!((info.draining, info.backends.len()), (false, 2));
+    assert_eq!((info.backends[0].tee, info.backends[0].free), (SNP, 6));
+
+    let lease = client.lease().unwrap();
+    assert!(lease.warm);
+    let pid = pid_of(&site, &lease.id);
+    let mut channel = client.channel(&lease.id).unwrap();
+    ping(&mut channel, b"hello");
+    ping(&mut channel, &vec![7; 3000]);
+    let Keeps { keeps } = client.get("/v1/keeps");
+    assert_eq!((keeps.len(), keeps[0].state, keeps[0].label.as_str()), (1, KeepState::Connected, "a label"));
+    // Another is warm by then or soon; the first is taken.
+    assert_eq!(client.channel(&lease.id).err().unwrap().code, Code::KeepTaken);
+
+    // A half-close is passed on; the Keep then ends, and with it the channel.
+    channel.conn.send_close_notify();
+    channel.flush().unwrap();
+    let mut rest = Vec::new();
+    let _ = channel.read_to_end(&mut rest);
+    assert!(rest.is_empty());
+    await_gone(pid);
+    let name = format!("k-{}", lease.id);
+    site.await_processes(|processes| processes.iter().all(|process| process.name.as_str() != name));
+    assert_eq!(client.channel(&lease.id).err().unwrap().code, Code::NoSuchKeep);
+    assert!(!site.host().join("sites").join(&name).exists());
+
+    // What a workload prints is in no file of the host's.
+    let logs = std::fs::read_dir(site.host().join("logs")).unwrap().count();
+    assert_eq!(logs, 0);
+}
+
+#[test]
+fn keeps_of_several_tenants_have_users_of_their_own() {
+    let site = Site::start(|config| config["keeps"]["warm"] = json!(0));
+    let (acme, zeta) = (site.client(Some(TOKENS[0])), site.client(Some(TOKENS[1])));
+    let [one, two] = [acme.lease().unwrap(), zeta.lease().unwrap()];
+    assert!(!one.warm && !two.warm);
+    if !rustix::process::geteuid().is_root() {
+        println!("NOT RUN: only root can give users");
+        return;
+    }
+    let user = |id: &str| {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", pid_of(&site, id))).unwrap();
+        let line = |name: &str| status.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+        assert!(line("NoNewPrivs").ends_with('1') && line("Seccomp:").ends_with('2'), "{status}");
+        assert!(line("CapEff").ends_with("0000000000000000"));
+        line("Uid:")
+    };
+    let (first, second) = (user(&one.id), user(&two.id));
+    assert!(first.contains("2650") && second.contains("2650") && first != second, "{first} {second}");
+    // A Keep that ends gives its user back.
+    let taken = || std::fs::read_dir(site.host().join("users")).unwrap().count();
+    assert_eq!(taken(), 2);
+    assert_eq!(acme.request("DELETE", &format!("/v1/keeps/{}", one.id), &[]).status, 204);
+    site.await_processes(|processes| processes.len() == 1);
+    assert_eq!(taken(), 1);
+}
+
+#[test]
+fn running_keeps_survive_the_death_of_their_agent_and_are_adopted() {
+    let mut site = Site::start(|_| {});
+    site.await_processes(warm);
+    let lease = site.client(Some(TOKENS[0])).lease().unwrap();
+    let before = site.await_processes(|processes| processes.len() == 2 && warm(processes));
+    let pid = pid_of(&site, &lease.id);
+    // Nobody but the agent's user can read the handles.
+    let mode = |path: &str| {
+        use std::os::unix::fs::PermissionsExt;
+        let path = site.host().join("sites").join(format!("k-{}", lease.id)).join(path);
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+    };
+    assert_eq!((mode("."), mode("handle")), (0o700, 0o600));
+
+    site.kill_agent();
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(before.iter().filter_map(Status::pid).all(exists));
+
+    site.start_agent(&[]);
+    let after = site.await_processes(|processes| processes.len() == 2 && warm(processes));
+    let pids =
+        |processes: &[Status]| processes.iter().map(|it| (it.name.clone(), it.pid())).collect::<Vec<_>>();
+    assert_eq!(pids(&after), pids(&before));
+    let client = site.client(Some(TOKENS[0]));
+    let Keeps { keeps } = client.get("/v1/keeps");
+    assert_eq!((keeps.len(), keeps[0].state), (1, KeepState::Leased));
+    let Keeps { keeps } = site.client(Some(TOKENS[1])).get("/v1/keeps");
+    assert!(keeps.is_empty());
+    let mut channel = client.channel(&lease.id).unwrap();
+    ping(&mut channel, b"still there");
+    assert_eq!(pid_of(&site, &lease.id), pid);
+    // And the quota still counts it.
+    client.lease().unwrap();
+    assert_eq!(client.lease().unwrap_err().code, Code::QuotaExceeded);
+    ping(&mut channel, b"still there");
+}
+
+#[test]
+fn an_agent_that_is_stopped_leaves_its_keeps_to_the_next() {
+    let mut site = Site::start(|_| {});
+    let pid = site.await_processes(warm)[0].pid().unwrap();
+    assert_eq!(site.ask(&Action::Leave {}), Reply::Done {});
+    assert!(site.agent(0).wait().unwrap().success());
+    assert!(exists(pid));
+    site.start_agent(&[]);
+    assert_eq!(site.await_processes(warm)[0].pid(), Some(pid));
+    assert_eq!(site.ask(&Action::Shutdown {}), Reply::Done {});
+    assert!(site.agent(1).wait().unwrap().success());
+    await_gone(pid);
+    assert_eq!(std::fs::read_dir(site.host().join("keeps")).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(site.host().join("users")).unwrap().count(), 0);
+}
+
+#[test]
+fn an_upgrade_loses_no_keep_and_no_connection() {
+    let mut site = Site::start(|_| {});
+    site.await_processes(warm);
+    let client = site.client(Some(TOKENS[0]));
+    let lease = client.lease().unwrap();
+    let mut channel = client.channel(&lease.id).unwrap();
+    ping(&mut channel, b"before");
+    let before = site.await_processes(|processes| processes.len() == 2 && warm(processes));
+
+    // The port stays the same: the socket itself is handed over.
+    let port = client.port;
+    site.start_agent(&["take-over", &port.to_string()]);
+    let again = site.client(Some(TOKENS[0]));
+    assert_eq!(again.port, port);
+    let after = site.await_processes(|processes| processes.len() == 2 && warm(processes));
+    let pids =
+        |processes: &[Status]| processes.iter().map(|it| (it.name.clone(), it.pid())).collect::<Vec<_>>();
+    assert_eq!(pids(&after), pids(&before));
+
+    // What was connected still is, through the old agent, which waits for it; new requests are the new one's.
+    assert!(site.agent(0).try_wait().unwrap().is_none());
+    ping(&mut channel, b"during");
+    let Keeps { keeps } = again.get("/v1/keeps");
+    assert_eq!((keeps.len(), keeps[0].state), (1, KeepState::Connected));
+    let other = again.lease().unwrap();
+    ping(&mut again.channel(&other.id).unwrap(), b"new");
+    ping(&mut channel, b"after");
+    drop(channel);
+    let began = Instant::now();
+    while site.agent(0).try_wait().unwrap().is_none() {
+        assert!(began.elapsed() < LONG, "the old agent does not end");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_drained_host_takes_no_keeps_and_ends_when_told() {
+    let site = Site::start(|_| {});
+    site.await_processes(warm);
+    let client = site.client(Some(TOKENS[0]));
+    let lease = client.lease().unwrap();
+    let mut channel = client.channel(&lease.id).unwrap();
+    ping(&mut channel, b"before");
+    assert_eq!(site.ask(&Action::Drain { now: false }), Reply::Done {});
+    let error = client.lease().unwrap_err();
+    assert_eq!(error.code, Code::Draining);
+    assert!(client.get::<HostInfo>("/v1").draining);
+    // Idle ones end; the tenant's goes on.
+    let left = site.await_processes(|processes| processes.len() == 1);
+    assert_eq!(left[0].name.as_str(), format!("k-{}", lease.id));
+    ping(&mut channel, b"after");
+    assert_eq!(site.ask(&Action::Draining {}), Reply::Drain { draining: true, keeps: 1 });
+    assert_eq!(site.ask(&Action::Drain { now: true }), Reply::Done {});
+    site.await_processes(<[Status]>::is_empty);
+    let began = Instant::now();
+    while site.ask(&Action::Draining {}) != (Reply::Drain { draining: true, keeps: 0 }) {
+        assert!(began.elapsed() < LONG, "Keeps are left");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(channel.read(&mut [0; 8]).map_or(true, |count| count == 0));
+}
+
+#[test]
+fn a_keep_whose_client_does_not_come_ends() {
+    let site = Site::start(|config| config["keeps"]["idle_s"] = json!(1));
+    let lease = site.client(Some(TOKENS[0])).lease().unwrap();
+    assert_eq!(lease.ttl_ms, 1000);
+    let name = format!("k-{}", lease.id);
+    site.await_processes(|processes| processes.iter().all(|process| process.name.as_str() != name));
+}
+
+#[test]
+fn a_silent_connection_ends() {
+    let site = Site::start(|config| config["keeps"]["silence_s"] = json!(1));
+    let client = site.client(Some(TOKENS[0]));
+    let lease = client.lease().unwrap();
+    let mut channel = client.channel(&lease.id).unwrap();
+    ping(&mut channel, b"x");
+    assert!(channel.read(&mut [0; 8]).map_or(true, |count| count == 0));
+}
+
+#[test]
+fn a_keep_that_ends_is_replaced_and_the_others_are_unharmed() {
+    let site = Site::start(|config| config["keeps"]["warm"] = json!(2));
+    let before = site.await_processes(|processes| processes.len() == 2 && warm(processes));
+    let (dead, alive) = (before[0].pid().unwrap(), before[1].pid().unwrap());
+    let killed = std::process::Command::new("kill").args(["-KILL", &dead.to_string()]).status();
+    assert!(killed.unwrap().success());
+    let after = site.await_processes(|processes| {
+        processes.len() == 2 && warm(processes) && processes.iter().all(|process| process.pid() != Some(dead))
+    });
+    assert!(after.iter().any(|process| process.pid() == Some(alive)));
+}
+
+#[test]
+fn an_inspection_tells_whose_and_what_but_no_secret() {
+    let site = Site::start(|_| {});
+    let lease = site.client(Some(TOKENS[0])).lease().unwrap();
+    let name = format!("k-{}", lease.id).parse().unwrap();
+    let Reply::Process { process } = site.ask(&Action::Inspect { name }) else { panic!("no inspection") };
+    let Inspection { status, tenant, limits, log, .. } = *process;
+    assert_eq!(tenant.unwrap().as_str(), "acme");
+    assert_eq!((limits.memory_mib, log), (Some(256), None));
+    if rustix::process::geteuid().is_root() {
+        assert!(status.walls.iter().any(|wall| wall == "seccomp"), "{:?}", status.walls);
+    }
+}

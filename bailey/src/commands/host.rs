@@ -27,6 +27,7 @@ pub enum Command {
     Start(Start),
     /// What the agent's processes and Keeps do
     List {
+        /// Which agent
         #[command(flatten)]
         agent: Agent,
         /// For a program
@@ -37,6 +38,7 @@ pub enum Command {
     Inspect {
         /// Which: a name of `bailey host list`
         name: String,
+        /// Which agent
         #[command(flatten)]
         agent: Agent,
         /// For a program
@@ -47,6 +49,7 @@ pub enum Command {
     Logs {
         /// Which
         name: String,
+        /// Which agent
         #[command(flatten)]
         agent: Agent,
         /// How many of the last lines
@@ -58,6 +61,7 @@ pub enum Command {
     },
     /// Take no new Keeps, and wait until those of tenants have ended
     Drain {
+        /// Which agent
         #[command(flatten)]
         agent: Agent,
         /// End them at once
@@ -71,6 +75,7 @@ pub enum Command {
     Stop {
         /// Which
         name: Option<String>,
+        /// Which agent
         #[command(flatten)]
         agent: Agent,
         /// End the agent alone: its processes go on, and the next agent adopts them
@@ -81,6 +86,7 @@ pub enum Command {
     Restart {
         /// Which
         name: String,
+        /// Which agent
         #[command(flatten)]
         agent: Agent,
     },

@@ -69,6 +69,10 @@ const ABSENCES: &[(&str, &[&str])] = &[
         ],
     ),
     ("package", &["evidence", "appraisal", "attested-tls", "manifest", "aws-lc-rs", "tokio", "rustls", "hyper"]),
+    (
+        "registry",
+        &["endorsements", "attester", "manifest", "coordinator", "keep", "host", "emulator", "bailey", "wasmtime", "reqwest"],
+    ),
     ("attester", &["endorsements", "appraisal", "emulator", "tokio", "rustls"]),
     (
         "attested-tls",

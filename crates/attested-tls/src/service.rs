@@ -87,6 +87,12 @@ pub fn rooted_client(
     finish(config::client(clock)?.with_root_certificates(store), identity)
 }
 
+/// For servers of the Web, over HTTP/1.1: the certificate must chain to one of these roots, and be for the name that is
+/// dialled.
+pub fn web_client(roots: RootCertStore, clock: Clock) -> Result<Arc<ClientConfig>, Error> {
+    Ok(finished(config::client(clock)?.with_root_certificates(roots).with_no_client_auth()))
+}
+
 /// As [`unverified_client`], with a key that is elsewhere: in a token, say.
 pub fn unverified_client_with(key: CertifiedKey, clock: Clock) -> Result<Arc<ClientConfig>, Error> {
     let builder = config::client(clock)?

@@ -53,6 +53,11 @@ impl Envelope {
         })
     }
 
+    /// What was signed, by whomever.
+    pub(crate) fn payload(self) -> Vec<u8> {
+        self.payload
+    }
+
     /// Who of `signers` signed it, and what they signed. Keys whose signatures must be in a log sign no envelope that
     /// comes without the proof of that.
     pub(crate) fn verify(self, signers: &Signers) -> Result<(Vec<String>, Vec<u8>), Refused> {

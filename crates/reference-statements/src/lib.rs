@@ -11,6 +11,9 @@
 //! | a JWS of values, compact or flattened JSON | [`Signer::Key`] |
 //! | a CoRIM in COSE_Sign1 | [`Signer::Corim`] |
 //!
+//! What is signed of other artefacts, of whatever predicate, [`Attested::verify`] gives as bytes: what it says is for its
+//! reader.
+//!
 //! It either gives values ([`Values`]: tuples that belong together, in a series, with a serial and an end), or says how
 //! an artefact was built ([`Provenance`]). What nobody signed is refused always.
 //!
@@ -23,6 +26,7 @@
 //! assert!(matches!(refused, Err(Refused::Unsigned)));
 //! ```
 
+mod attestation;
 mod corim;
 mod dsse;
 mod intoto;
@@ -35,6 +39,7 @@ mod sigstore;
 mod statement;
 mod values;
 
+pub use attestation::{Attested, BUNDLE_TYPE};
 pub use dsse::PAYLOAD_TYPE;
 pub use intoto::{PREDICATE_TYPE, Provenance};
 pub use key::{PublicKey, UnknownKey};
@@ -51,6 +56,16 @@ pub mod parsers {
     /// Reads a DSSE envelope.
     pub fn dsse(bytes: &[u8]) {
         drop(crate::dsse::Envelope::parse(bytes));
+    }
+
+    /// Reads a bundle about an artefact.
+    pub fn attestation(bytes: &[u8]) {
+        drop(crate::attestation::Attested::verify(
+            bytes,
+            &[0; 32],
+            &crate::Signers::default(),
+            appraisal::UnixTime(0),
+        ));
     }
 
     /// Reads an in-toto statement.

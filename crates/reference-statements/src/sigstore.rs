@@ -43,6 +43,13 @@ pub(crate) struct Proven {
     pub(crate) root: (String, UnixTime),
 }
 
+/// Who signed a statement that is in a log.
+pub(crate) struct Logged {
+    pub(crate) signer: String,
+    pub(crate) log: LogEntry,
+    pub(crate) certified: Option<Certified>,
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct SignedValues<'a> {
@@ -75,6 +82,34 @@ impl Bundled {
     /// The signer of whom this is, the first by name where several would do: one signature is one word.
     pub(crate) fn verify(self, signers: &Signers) -> Result<Proven, Refused> {
         let said = self.said()?;
+        let (name, root, log, result) = self.signed(&said.artefact, signers)?;
+        Ok(self.proven(name, root, log, &result, said.says))
+    }
+
+    /// As [`Bundled::verify`], for a statement of any predicate, which is for the caller to read.
+    pub(crate) fn about(
+        self,
+        artefact: &[u8; 32],
+        signers: &Signers,
+        now: UnixTime,
+    ) -> Result<Logged, Refused> {
+        let artefact = Content::Digest(Sha256Hash::new(*artefact));
+        let (name, root, log, result) = self.signed(&artefact, signers)?;
+        if now > root.expires {
+            return Err(Refused::TrustRootExpired { signer: name.to_owned(), expires: root.expires, now });
+        }
+        let times = result.verified_timestamps().iter().map(|time| UnixTime(time.as_second()));
+        if let Some(signed) = times.max().filter(|signed| *signed > now) {
+            return Err(Refused::SignedInFuture { signed, now });
+        }
+        Ok(Logged { signer: name.to_owned(), log, certified: certified(&result) })
+    }
+
+    fn signed<'s>(
+        &self,
+        artefact: &Content,
+        signers: &'s Signers,
+    ) -> Result<(&'s str, &'s TrustRoot, LogEntry, VerificationResult), Refused> {
         let (mut reasons, mut not_in_log) = (Vec::new(), None);
         for (name, signer) in signers.iter() {
             let root = match signer {
@@ -85,9 +120,9 @@ impl Bundled {
                 not_in_log = Some(name.to_owned());
                 continue;
             };
-            match self.by(signer, root, &said) {
+            match self.by(signer, root, artefact) {
                 Err(reason) => reasons.push(format!("{name}: {reason}")),
-                Ok(result) => return Ok(self.proven(name, root, log, &result, said.says)),
+                Ok(result) => return Ok((name, root, log, result)),
             }
         }
         match not_in_log {
@@ -135,8 +170,13 @@ impl Bundled {
         Some(LogEntry { log: hex::encode(first.log_id.key_id.as_bytes()), index })
     }
 
-    fn by(&self, signer: &Signer, root: &TrustRoot, said: &Said) -> Result<VerificationResult, String> {
-        let artefact: Artifact<'_> = match &said.artefact {
+    fn by(
+        &self,
+        signer: &Signer,
+        root: &TrustRoot,
+        artefact: &Content,
+    ) -> Result<VerificationResult, String> {
+        let artefact: Artifact<'_> = match artefact {
             Content::Digest(digest) => Artifact::from(digest),
             Content::Bytes(bytes) => Artifact::from(bytes.as_slice()),
         };
@@ -163,13 +203,7 @@ impl Bundled {
         says: Says,
     ) -> Proven {
         let times = result.verified_timestamps().iter().map(|time| UnixTime(time.as_second()));
-        let certified =
-            result.certificate().zip(result.identity()).map(|(certificate, identity)| Certified {
-                identity: identity.as_str().to_owned(),
-                issuer: result.issuer().unwrap_or_default().to_owned(),
-                source: certificate.ci_claims.source_repository_uri.clone(),
-                revision: certificate.ci_claims.source_repository_digest.clone(),
-            });
+        let certified = certified(result);
         Proven {
             signer: name.to_owned(),
             says,
@@ -179,6 +213,15 @@ impl Bundled {
             root: (name.to_owned(), root.expires),
         }
     }
+}
+
+fn certified(result: &VerificationResult) -> Option<Certified> {
+    result.certificate().zip(result.identity()).map(|(certificate, identity)| Certified {
+        identity: identity.as_str().to_owned(),
+        issuer: result.issuer().unwrap_or_default().to_owned(),
+        source: certificate.ci_claims.source_repository_uri.clone(),
+        revision: certificate.ci_claims.source_repository_digest.clone(),
+    })
 }
 
 struct Said {

@@ -2,6 +2,7 @@
 
 pub mod oci;
 mod programs;
+pub mod registry;
 pub mod swtpm;
 pub mod tee;
 pub mod vault;

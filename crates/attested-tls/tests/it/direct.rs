@@ -256,7 +256,7 @@ fn marble_claims() -> Vec<u8> {
         package: None,
         configuration: zeros,
     }
-        .to_bytes()
+    .to_bytes()
 }
 
 /// Computes what the protocol's description says, by hand.

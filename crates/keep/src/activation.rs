@@ -4,10 +4,10 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use appraisal::binding::Role;
+use appraisal::{UnixTime, binding::Role};
 use attested_tls::{
     channel::{self, AttestedPeer, ChannelError, ClaimsRefused, Expectations, Party, PeerPolicy},
-    claims::{Claims, CoordinatorClaims, KeepClaims},
+    claims::{Claims, CoordinatorClaims, KeepClaims, PackageClaim},
     clock::Clock,
     key::{TeeKey, sha256},
     launch::{CoordinatorRequirements, KeepConfiguration},
@@ -17,8 +17,8 @@ use attester::Tee;
 use evidence::Platform;
 use hyper_util::rt::TokioIo;
 use mesh_api::{
-    ActivateRequest, ActivateResponse, Certificate, RenewRequest, WatchRevocationsRequest,
-    mesh_client::MeshClient,
+    ActivateRequest, ActivateResponse, Certificate, LocateRequest, LocateResponse, RenewRequest,
+    UnwrapWorkloadKeyRequest, WatchRevocationsRequest, mesh_client::MeshClient,
 };
 use rustls::pki_types::CertificateDer;
 use serde_bytes::ByteArray;
@@ -58,19 +58,17 @@ pub struct Activated {
 }
 
 impl Candidate {
-    /// A candidate with a fresh key, whose claims name `workload` by its digest. `coordinator` is the host's
-    /// hint where to connect.
+    /// A candidate with a fresh key, whose claims name no workload yet. `coordinator` is the host's hint where to connect.
     pub fn new(
         tee: Arc<dyn Tee>,
         configuration: &KeepConfiguration,
-        workload: [u8; 32],
         coordinator: String,
         clock: Clock,
     ) -> Result<Self, ActivationError> {
         let claims = KeepClaims {
             marble: configuration.marble.clone(),
             engine: ENGINE_VERSION.to_owned(),
-            workload: Some(ByteArray::new(workload)),
+            workload: None,
             package: None,
             configuration: ByteArray::new(sha256(tee.launch_configuration())),
         };
@@ -79,6 +77,38 @@ impl Candidate {
         let verifier = Arc::new(attested_tls::statement::verifier());
         let party = Party { role: Role::Keep, key, tee, clock, verifier };
         Ok(Self { party, requirements, claims, coordinator })
+    }
+
+    /// The same with a workload: its digest, and the package that it came in, are in all claims from now on.
+    #[must_use]
+    pub fn with(mut self, workload: [u8; 32], package: Option<PackageClaim>) -> Self {
+        self.claims.workload = Some(ByteArray::new(workload));
+        self.claims.package = package;
+        self
+    }
+
+    /// Attests, and is told where the workload is.
+    pub async fn locate(&self) -> Result<LocateResponse, ActivationError> {
+        let (mut client, _) = self.connect().await?;
+        Ok(client.locate(LocateRequest {}).await.map_err(refused)?.into_inner())
+    }
+
+    /// Attests, and has a packet of the package unwrapped.
+    pub async fn unwrap_workload_key(&self, packet: &[u8]) -> Result<Zeroizing<Vec<u8>>, ActivationError> {
+        let (mut client, _) = self.connect().await?;
+        let request = UnwrapWorkloadKeyRequest { packet: packet.to_vec() };
+        let response = client.unwrap_workload_key(request).await.map_err(refused)?.into_inner();
+        Ok(Zeroizing::new(response.options))
+    }
+
+    /// Its clock.
+    pub(crate) fn clock(&self) -> Clock {
+        self.party.clock.clone()
+    }
+
+    /// The time by it.
+    pub(crate) fn now(&self) -> UnixTime {
+        (self.party.clock)()
     }
 
     /// Attests, is admitted, and takes what the manifest grants. `addresses` are the host's hints where

@@ -39,6 +39,7 @@ pub mod direct;
 pub mod http;
 pub mod keyvalue;
 pub mod net;
+pub mod packages;
 pub mod runtime;
 pub mod world;
 

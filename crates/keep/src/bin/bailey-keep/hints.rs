@@ -17,9 +17,12 @@ pub struct Hints {
     /// Where the coordinator's mesh API is; of a Marble
     #[arg(long, value_name = "HOST:PORT")]
     pub coordinator: Option<String>,
-    /// The workload: a WebAssembly component; of a Marble
+    /// The workload: a WebAssembly component; of a Marble. Without, it is fetched from where the coordinator says
     #[arg(long, value_name = "FILE")]
     pub workload: Option<PathBuf>,
+    /// Which signed package to fetch: REGISTRY/REPOSITORY@sha256:…; of a Marble
+    #[arg(long, value_name = "PACKAGE", conflicts_with = "workload")]
+    pub package: Option<package::Pinned>,
     /// Where to listen; of a Marble
     #[arg(long, value_name = "IP:PORT")]
     pub listen: Option<SocketAddr>,
@@ -27,7 +30,7 @@ pub struct Hints {
     #[arg(long = "peer", value_name = "NAME=HOST:PORT", value_parser = peer)]
     pub peers: Vec<(String, String)>,
     /// Where clients arrive, instead of the socket that was given as descriptor 4; of a direct deployment
-    #[arg(long, value_name = "IP:PORT", conflicts_with_all = ["coordinator", "workload", "listen", "peers"])]
+    #[arg(long, value_name = "IP:PORT", conflicts_with_all = ["coordinator", "workload", "package", "listen", "peers"])]
     pub channel: Option<SocketAddr>,
     /// Where compiled workloads are kept, authenticated
     #[arg(long, value_name = "DIR")]

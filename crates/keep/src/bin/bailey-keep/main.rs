@@ -6,7 +6,7 @@ use std::{os::unix::net::UnixListener, process::ExitCode, sync::Arc};
 use anyhow::Result;
 use attested_tls::launch::Purpose;
 use clap::Parser;
-use keep::activation::ActivationError;
+use keep::{activation::ActivationError, packages::NotLoaded};
 use tracing_subscriber::EnvFilter;
 
 mod direct;
@@ -35,8 +35,7 @@ fn main() -> ExitCode {
     match runtime.block_on(run(hints, inherited)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let codes =
-                error.downcast_ref::<ActivationError>().map(ActivationError::codes).unwrap_or_default();
+            let codes = codes(&error);
             let verdict = verdict(&error);
             let reason = format!("{error:#}");
             tracing::error!(codes = codes.join(","), reason, verdict, "the Keep ends");
@@ -53,9 +52,20 @@ async fn run(hints: Hints, inherited: Option<UnixListener>) -> Result<()> {
     }
 }
 
+/// Stable codes of the cause.
+fn codes(error: &anyhow::Error) -> Vec<String> {
+    let of_activation = error.downcast_ref::<ActivationError>().map(ActivationError::codes);
+    of_activation.or_else(|| error.downcast_ref::<NotLoaded>().map(NotLoaded::codes)).unwrap_or_default()
+}
+
 /// The verdict tree, where one side's Evidence was refused by this side.
 fn verdict(error: &anyhow::Error) -> Option<String> {
-    match error.downcast_ref::<ActivationError>() {
+    let activation = error.downcast_ref::<ActivationError>();
+    let activation = activation.or_else(|| match error.downcast_ref::<NotLoaded>()? {
+        NotLoaded::Activation(error) => Some(error),
+        _ => None,
+    });
+    match activation {
         Some(ActivationError::Channel(channel)) => {
             channel.refused().map(|refused| refused.verdict().render(false))
         }

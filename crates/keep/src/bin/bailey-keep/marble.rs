@@ -12,6 +12,7 @@ use attester::Tee;
 use keep::{
     activation::{ActivationError, Candidate},
     net::{Identity, Net},
+    packages,
     runtime::Runtime,
 };
 use keep_config::KeepConfig;
@@ -36,9 +37,15 @@ pub async fn run(hints: Hints, tee: Arc<dyn Tee>, configuration: &KeepConfigurat
     let cache = hints.cache(tee.as_ref())?;
     let coordinator = required(hints.coordinator, "coordinator")?;
     let listen = required(hints.listen, "listen")?;
-    let component = read_workload(&required(hints.workload, "workload")?)?;
-    let digest = keep::runtime::digest(&component);
-    let candidate = Candidate::new(tee, configuration, digest, coordinator, clock.clone())?;
+    let candidate = Candidate::new(tee, configuration, coordinator, clock.clone())?;
+    let (component, packaged, claim) = match hints.workload {
+        Some(path) => (read_workload(&path)?, None, None),
+        None => {
+            let loaded = packages::load(&candidate, hints.package.as_ref()).await?;
+            (loaded.workload, loaded.config, Some(loaded.claim))
+        }
+    };
+    let candidate = candidate.with(keep::runtime::digest(&component), claim);
     let addresses: BTreeMap<_, _> = hints.peers.iter().cloned().collect();
     let activated = candidate.activate(&addresses).await?;
     tracing::info!(
@@ -52,7 +59,8 @@ pub async fn run(hints: Hints, tee: Arc<dyn Tee>, configuration: &KeepConfigurat
 
     let identity = Identity::marble(activated.credential.clone(), activated.access.clone());
     let (identities, identity) = watch::channel(Arc::new(identity));
-    let config = KeepConfig::default();
+    let config = packaged.as_deref().map(KeepConfig::parse).transpose();
+    let config = config.context("the Keep.toml of the package")?.unwrap_or_default();
     let limits = keep_config::Limits {
         connections: activated.admission.limits.max_connections,
         ..config.limits.clone()

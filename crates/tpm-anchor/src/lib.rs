@@ -15,7 +15,7 @@
 //! value can take a step, neither the platform's owner nor its firmware. Who deletes it and makes another one has
 //! not its value.
 //!
-//! Beside the chain there is [`quote`], for Evidence of a TPM. Eleven commands are encoded here, by hand, rather than linking tpm2-tss: a TEE's program is measured and audited
+//! Beside the chain there are [`quote`], for Evidence of a TPM, and [`extend`]. Twelve commands are encoded here, by hand, rather than linking tpm2-tss: a TEE's program is measured and audited
 //! whole, and this is the smaller whole.
 //!
 //! Source: Trusted Platform Module Library 2.0, revision 1.59: Part 1 (§17 to 21 on sessions, §11.4.10 on KDFs, annex C.6 on
@@ -25,6 +25,7 @@ mod crypto;
 mod error;
 mod index;
 mod quote;
+mod register;
 mod session;
 mod transport;
 pub mod wire;
@@ -32,4 +33,5 @@ pub mod wire;
 pub use error::TpmError;
 pub use index::{Index, KeyDigest, Opened, Tpm};
 pub use quote::{Quoted, quote};
+pub use register::extend;
 pub use transport::{Address, NotAnAddress, Transport};

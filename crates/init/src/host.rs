@@ -1,0 +1,99 @@
+//! What the host supplies (S-24): two files by QEMU's fw_cfg (`Documentation/ABI/testing/sysfs-firmware-qemu_fw_cfg`), and a disk
+//! with the workload. All of it is hostile until it is measured, or its digest is known.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read, Write},
+    path::Path,
+};
+
+use crate::InitError;
+
+/// Where the kernel shows what the host supplies.
+pub const FOLDER: &str = "/sys/firmware/qemu_fw_cfg/by_name/opt/io.bailey";
+/// Where the disk with the workload is.
+pub const DISK: &str = "/dev/disk/workload";
+/// No honest launch configuration is longer; as in `attested_tls::launch`.
+pub const LONGEST_CONFIGURATION: usize = 256 * 1024;
+/// All arguments together.
+pub const LONGEST_ARGUMENTS: usize = 64 * 1024;
+const MOST_ARGUMENTS: usize = 1024;
+/// The largest workload that a Keep takes.
+pub const LARGEST_WORKLOAD: u64 = 256 * 1024 * 1024;
+
+/// The launch configuration: absent where the host supplies none.
+///
+/// # Errors
+/// [`InitError::Host`] when it is too long, or cannot be read.
+pub fn configuration(folder: &Path) -> Result<Option<Vec<u8>>, InitError> {
+    read(folder, "configuration", LONGEST_CONFIGURATION)
+}
+
+/// The Keep's arguments: a JSON list of strings.
+///
+/// # Errors
+/// [`InitError::Host`] when they are too long or too many, or no such list, or one has a NUL.
+pub fn arguments(folder: &Path) -> Result<Vec<String>, InitError> {
+    const WHAT: &str = "arguments";
+    let refused = |reason: String| InitError::Host { what: WHAT, reason };
+    let Some(bytes) = read(folder, WHAT, LONGEST_ARGUMENTS)? else { return Ok(Vec::new()) };
+    let arguments: Vec<String> =
+        serde_json::from_slice(&bytes).map_err(|error| refused(format!("no list of strings: {error}")))?;
+    if arguments.len() > MOST_ARGUMENTS {
+        return Err(refused(format!("{} of them; at most {MOST_ARGUMENTS} are allowed", arguments.len())));
+    }
+    if arguments.iter().any(|argument| argument.contains('\0')) {
+        return Err(refused("one has a NUL".into()));
+    }
+    Ok(arguments)
+}
+
+/// Copies the workload from the host's disk to `file`, which the host cannot change any more (S-27): what is checked is
+/// what is used. The disk begins with the length of the workload, 8 bytes little-endian; disks have whole blocks.
+///
+/// # Errors
+/// [`InitError::Host`] when the length is not that of a workload on this disk.
+pub fn workload(disk: &Path, file: &Path) -> Result<(), InitError> {
+    let refused = |reason: String| InitError::Host { what: "the disk with the workload", reason };
+    let failed = |error: io::Error| refused(error.to_string());
+    let mut disk = File::open(disk).map_err(failed)?;
+    let mut length = [0; 8];
+    disk.read_exact(&mut length).map_err(failed)?;
+    let length = u64::from_le_bytes(length);
+    if length > LARGEST_WORKLOAD {
+        return Err(refused(format!("{length} bytes; at most {LARGEST_WORKLOAD} are allowed")));
+    }
+    let mut out = File::create(file).map_err(InitError::system("storing the workload"))?;
+    let copied = io::copy(&mut disk.take(length), &mut out).map_err(failed)?;
+    out.flush().map_err(InitError::system("storing the workload"))?;
+    if copied != length {
+        return Err(refused(format!("it says {length} bytes, and has {copied}")));
+    }
+    Ok(())
+}
+
+fn read(folder: &Path, what: &'static str, longest: usize) -> Result<Option<Vec<u8>>, InitError> {
+    let path = folder.join(what).join("raw");
+    let refused = |reason: String| InitError::Host { what, reason };
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(refused(error.to_string())),
+    };
+    let mut bytes = Vec::new();
+    file.take(longest as u64 + 1).read_to_end(&mut bytes).map_err(|error| refused(error.to_string()))?;
+    if bytes.len() > longest {
+        return Err(refused(format!("longer than {longest} bytes")));
+    }
+    Ok(Some(bytes))
+}
+
+/// The first block device that a driver found, if any; its name is the driver's.
+pub(crate) fn disk() -> Option<std::path::PathBuf> {
+    // The image's own disk, where there is one, is in the machine, too: it is the one of the serial number below.
+    let named =
+        |path: &Path| fs::read_to_string(path.join("serial")).is_ok_and(|serial| serial.trim() == "workload");
+    let mut found = fs::read_dir("/sys/block").ok()?.filter_map(Result::ok).map(|entry| entry.path());
+    let device = found.find(|path| named(path))?;
+    Some(Path::new("/dev").join(device.file_name()?))
+}

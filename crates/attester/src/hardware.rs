@@ -8,7 +8,8 @@
 //! | SNP | configfs-tsm's provider `sev_guest`, or `/dev/sev-guest` | report, with the host's certificates | derived key | HOST_DATA |
 //! | CCA | configfs-tsm's provider `arm_cca_guest` | token | none | the realm's personalisation value |
 //!
-//! Nothing is made up where there is no TEE. A machine with a TPM alone is no TEE either: [`tpm`] is asked for by name.
+//! Nothing is made up where there is no TEE. A machine with a TPM alone is no TEE either: [`tpm`] is asked for by name, or
+//! found where `bailey-init` was the first process.
 //! Azure's confidential VMs, whose reports come from a TPM, are not found here.
 //!
 //! A launch configuration is bytes whose digest was measured: SHA-512 (CONFIGID, personalisation value), SHA-384
@@ -38,13 +39,19 @@ use machine::Source;
 
 use crate::{AttesterError, Tee};
 
-/// Finds the TEE of this machine, in the order of CoCo's attestation agent: TDX, SGX, SNP, CCA.
+/// Finds the TEE of this machine, in the order of CoCo's attestation agent: TDX, SGX, SNP, CCA; last a guest's TPM.
 ///
 /// # Errors
 /// [`AttesterError::NotInTee`] when there is none; another one when there is one that cannot be used as it is.
 pub fn detect(paths: &Paths) -> Result<Box<dyn Tee>, AttesterError> {
     let kernel: Arc<dyn Kernel> = Arc::new(paths.clone());
-    found(kernel).map(|machine| Box::new(machine) as Box<dyn Tee>)
+    match found(kernel) {
+        Err(AttesterError::NotInTee { reason }) => match tpm::Guest::found(paths)? {
+            Some(guest) => Ok(Box::new(guest)),
+            None => Err(AttesterError::NotInTee { reason }),
+        },
+        found => found.map(|machine| Box::new(machine) as Box<dyn Tee>),
+    }
 }
 
 fn found(kernel: Arc<dyn Kernel>) -> Result<Machine, AttesterError> {

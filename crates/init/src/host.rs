@@ -1,4 +1,4 @@
-//! What the host supplies (S-24): two files by QEMU's fw_cfg (`Documentation/ABI/testing/sysfs-firmware-qemu_fw_cfg`), and a disk
+//! What the host supplies (S-24): three files by QEMU's fw_cfg (`Documentation/ABI/testing/sysfs-firmware-qemu_fw_cfg`), and a disk
 //! with the workload. All of it is hostile until it is measured, or its digest is known.
 
 use std::{
@@ -11,10 +11,10 @@ use crate::InitError;
 
 /// Where the kernel shows what the host supplies.
 pub const FOLDER: &str = "/sys/firmware/qemu_fw_cfg/by_name/opt/io.bailey";
-/// Where the disk with the workload is.
-pub const DISK: &str = "/dev/disk/workload";
 /// No honest launch configuration is longer; as in `attested_tls::launch`.
 pub const LONGEST_CONFIGURATION: usize = 256 * 1024;
+/// Some certificates.
+pub const LONGEST_ENDORSEMENTS: usize = 64 * 1024;
 /// All arguments together.
 pub const LONGEST_ARGUMENTS: usize = 64 * 1024;
 const MOST_ARGUMENTS: usize = 1024;
@@ -46,6 +46,14 @@ pub fn arguments(folder: &Path) -> Result<Vec<String>, InitError> {
         return Err(refused("one has a NUL".into()));
     }
     Ok(arguments)
+}
+
+/// What vouches for the TPM's attestation key: whoever verifies Evidence judges it.
+///
+/// # Errors
+/// [`InitError::Host`] when it is too long, or cannot be read.
+pub fn endorsements(folder: &Path) -> Result<Option<Vec<u8>>, InitError> {
+    read(folder, "endorsements", LONGEST_ENDORSEMENTS)
 }
 
 /// Copies the workload from the host's disk to `file`, which the host cannot change any more (S-27): what is checked is
@@ -88,9 +96,9 @@ fn read(folder: &Path, what: &'static str, longest: usize) -> Result<Option<Vec<
     Ok(Some(bytes))
 }
 
-/// The first block device that a driver found, if any; its name is the driver's.
+/// The disk with the workload, if there is one.
 pub(crate) fn disk() -> Option<std::path::PathBuf> {
-    // The image's own disk, where there is one, is in the machine, too: it is the one of the serial number below.
+    // The image's own disk is in the machine, too; the host numbers the other one.
     let named =
         |path: &Path| fs::read_to_string(path.join("serial")).is_ok_and(|serial| serial.trim() == "workload");
     let mut found = fs::read_dir("/sys/block").ok()?.filter_map(Result::ok).map(|entry| entry.path());

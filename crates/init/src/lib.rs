@@ -12,7 +12,7 @@ mod network;
 mod start;
 mod system;
 
-pub use start::{ARGUMENTS, run};
+pub use start::run;
 pub use system::power_off;
 
 /// Why the machine is switched off before its Keep ran.

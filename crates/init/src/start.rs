@@ -17,17 +17,18 @@ const USER: u32 = 1000;
 const FOLDER: &str = "/run/bailey";
 /// As in `attester::hardware::CONFIGURATION`.
 const CONFIGURATION: &str = "/run/bailey/launch-configuration";
+/// As in `attester::hardware::tpm`.
+const ENDORSEMENTS: &str = "/run/bailey/endorsements";
 const WORKLOAD: &str = "/run/bailey/workload";
 /// As in `attester::hardware::tpm`.
 const LOG: &str = "/run/bailey/event-log";
 const FIRMWARE_LOG: &str = "/sys/kernel/security/tpm0/binary_bios_measurements";
 const TPM: &str = "/dev/tpmrm0";
+/// Says that the TPM is the witness; as in `attester::hardware::tpm`.
+const MARK: &str = "/run/bailey/tpm";
 /// What the Keep asks for Evidence: it is not root.
 const DEVICES: [&str; 5] =
     [TPM, "/dev/sev-guest", "/dev/tdx_guest", "/sys/kernel/config/tsm/report", "/dev/random"];
-
-/// Arguments that are never the host's to give (S-24): they are put behind the host's.
-pub const ARGUMENTS: [&str; 2] = ["--tpm", TPM];
 
 /// Does all of it, and gives the exit code of the Keep.
 ///
@@ -47,6 +48,12 @@ pub fn run() -> Result<i32, InitError> {
         }
         fs::write(CONFIGURATION, configuration).map_err(InitError::system("storing the configuration"))?;
     }
+    if tpm {
+        fs::write(MARK, TPM).map_err(InitError::system("naming the TPM"))?;
+    }
+    if let Some(endorsements) = host::endorsements(host)? {
+        fs::write(ENDORSEMENTS, endorsements).map_err(InitError::system("storing the endorsements"))?;
+    }
     let arguments = host::arguments(host)?;
     if let Some(disk) = host::disk() {
         host::workload(&disk, Path::new(WORKLOAD))?;
@@ -56,7 +63,7 @@ pub fn run() -> Result<i32, InitError> {
         chown(device, Some(USER), Some(USER)).map_err(InitError::system(format!("handing over {device}")))?;
     }
     mounts::seal()?;
-    keep(&arguments, tpm)
+    keep(&arguments)
 }
 
 /// The kernel's generator counts what the processor gives, and is told to count nothing of the firmware's (S-22).
@@ -84,12 +91,9 @@ fn measure(configuration: &[u8]) -> Result<(), InitError> {
     Ok(())
 }
 
-fn keep(arguments: &[String], tpm: bool) -> Result<i32, InitError> {
+fn keep(arguments: &[String]) -> Result<i32, InitError> {
     let mut command = Command::new(KEEP);
     command.args(arguments).env_clear().current_dir("/").stdin(Stdio::null()).uid(USER).gid(USER);
-    if tpm {
-        command.args(ARGUMENTS);
-    }
     let child = command.spawn().map_err(InitError::system("starting the Keep"))?;
     while let Some((pid, status)) = system::reap().map_err(InitError::system("waiting for the Keep"))? {
         if pid == child.id() {

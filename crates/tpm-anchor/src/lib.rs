@@ -15,7 +15,8 @@
 //! value can take a step, neither the platform's owner nor its firmware. Who deletes it and makes another one has
 //! not its value.
 //!
-//! Beside the chain there are [`quote`], for Evidence of a TPM, and [`extend`]. Twelve commands are encoded here, by hand, rather than linking tpm2-tss: a TEE's program is measured and audited
+//! Beside the chain there are [`quote`], for Evidence of a TPM, [`extend`], and [`provision`] for who runs a TPM
+//! of software. Fifteen commands are encoded here, by hand, rather than linking tpm2-tss: a TEE's program is measured and audited
 //! whole, and this is the smaller whole.
 //!
 //! Source: Trusted Platform Module Library 2.0, revision 1.59: Part 1 (§17 to 21 on sessions, §11.4.10 on KDFs, annex C.6 on
@@ -24,6 +25,7 @@
 mod crypto;
 mod error;
 mod index;
+mod provision;
 mod quote;
 mod register;
 mod session;
@@ -32,6 +34,7 @@ pub mod wire;
 
 pub use error::TpmError;
 pub use index::{Index, KeyDigest, Opened, Tpm};
+pub use provision::provision;
 pub use quote::{Quoted, quote};
 pub use register::extend;
 pub use transport::{Address, NotAnAddress, Transport};

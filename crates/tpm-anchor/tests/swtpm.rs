@@ -296,3 +296,18 @@ fn s17_a_thousand_steps_and_what_one_costs() {
     }
     println!("one step and one reading on swtpm: {:?}", begun.elapsed() / 1000);
 }
+
+#[test]
+fn a_provisioned_tpm_quotes_and_extends() {
+    let Some(swtpm) = Swtpm::start() else { return };
+    let key = tpm_anchor::provision(&address(&swtpm), 0x8101_0002).unwrap();
+    let swtpm = swtpm.restart();
+    let before = tpm_anchor::quote(&address(&swtpm), 0x8101_0002, &[7; 32]).unwrap();
+    assert!(before.public.ends_with(&key[32..]), "the key that was made is the key that quotes");
+    assert_eq!(before.registers[12], [0; 32]);
+    tpm_anchor::extend(&address(&swtpm), 12, &[1; 32]).unwrap();
+    let after = tpm_anchor::quote(&address(&swtpm), 0x8101_0002, &[7; 32]).unwrap();
+    assert_eq!(after.registers[12], next(&[0; 32], &[1; 32]));
+    // A TPM that is in use already has a key there, and is not provisioned again.
+    assert!(matches!(tpm_anchor::provision(&address(&swtpm), 0x8101_0002), Err(TpmError::Refused { .. })));
+}

@@ -1,6 +1,6 @@
 //! Evidence of a TPM: a quote of all registers of the SHA-256 bank, by an attestation key that somebody has put there. A
-//! machine with a TPM is not confidential by it, so [`crate::detect`] never gives one: it is for who asks for it by name, as
-//! the Evidence of a device ([`evidence()`]), or as all that a guest has ([`Guest`]).
+//! machine with a TPM is not confidential by it, so it is for who asks for it by name, as the Evidence of a device
+//! ([`evidence()`]), or for programs that `bailey-init` started in a guest that has nothing better ([`Guest`]).
 
 use std::{
     io,
@@ -25,6 +25,9 @@ const LOG: &str = "/sys/kernel/security/tpm0/binary_bios_measurements";
 const LONGEST_LOG: usize = 512 * 1024;
 /// The same log with the events of `bailey-init` behind it, where that was the first process.
 const GUEST_LOG: &str = "/run/bailey/event-log";
+/// What `bailey-init` writes where the guest has a TPM and no TEE: the path of the TPM.
+pub(super) const MARK: &str = "/run/bailey/tpm";
+const LONGEST_MARK: usize = 256;
 /// Certificates of the attestation key, as Endorsements, where the host supplies them. Whoever verifies judges them.
 const ENDORSEMENTS: &str = "/run/bailey/endorsements";
 const LONGEST_ENDORSEMENTS: usize = 64 * 1024;
@@ -70,6 +73,16 @@ pub struct Guest {
 }
 
 impl Guest {
+    /// This guest, with the TPM that `bailey-init` found; None where it did not.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(super) fn found(paths: &Paths) -> Result<Option<Self>, AttesterError> {
+        let Ok(mark) = paths.read(MARK, LONGEST_MARK) else { return Ok(None) };
+        let path = String::from_utf8_lossy(&mark).into_owned();
+        Self::open(paths.clone(), Address::Device(path.into())).map(Some)
+    }
+
     /// This guest, with the TPM at `address`.
     ///
     /// # Errors

@@ -1,7 +1,11 @@
-//! `bailey image`: container images whose layers only attested guests can read.
+//! `bailey image`: container images whose layers only attested guests can read, and the image of the virtual machines
+//! that hold Keeps.
 
+mod build;
 mod encrypt;
+mod guest;
 mod keys;
+mod measure;
 mod show;
 
 use std::{
@@ -29,7 +33,7 @@ use crate::{
 const SKOPEO: &str =
     "apt-get install skopeo, of Debian 13 or later: Debian 12's was built without key providers";
 
-/// Encrypt container images for attested guests.
+/// Encrypt container images for attested guests; build the image of the guest that holds a Keep.
 #[derive(Subcommand)]
 pub enum Command {
     /// Answer skopeo, buildah and others that ask for layer keys to be wrapped, as ocicrypt's key provider
@@ -38,6 +42,10 @@ pub enum Command {
     Encrypt(encrypt::Encrypt),
     /// Show who wrapped the layer keys of an encrypted image, and by which key
     Show(show::Show),
+    /// Build the image of a virtual machine that holds one Keep
+    Build(build::Build),
+    /// Say what such an image measures to: reference values for TPM, SEV-SNP and TDX
+    Measure(measure::Measure),
 }
 
 impl Command {
@@ -47,6 +55,8 @@ impl Command {
             Self::Keyprovider(provider) => provider.run().await,
             Self::Encrypt(encrypt) => encrypt.run().await,
             Self::Show(show) => show.run(),
+            Self::Build(build) => build.run(),
+            Self::Measure(measure) => measure.run(),
         }
     }
 }

@@ -1,0 +1,112 @@
+//! QEMU's arguments, as a reviewer reads them. What is for SEV-SNP and TDX has not yet run on hardware.
+
+use std::path::Path;
+
+use vm::{Accelerator, Guest, Hardware, Protection, Supplied, arguments::qemu};
+
+fn guest(folder: &Path) -> Guest {
+    for name in ["disk.img", "kernel", "initrd", "firmware.fd"] {
+        std::fs::write(folder.join(name), name).unwrap();
+    }
+    std::fs::write(folder.join("cmdline"), "console=ttyS0 quiet").unwrap();
+    Guest::open(folder).unwrap()
+}
+
+/// One option a line.
+fn golden(protection: &Protection, hardware: Hardware) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let supplied = Supplied {
+        configuration: Some("/keep/configuration".into()),
+        arguments: Some("/keep/arguments".into()),
+        port: Some(7000),
+        ..Supplied::default()
+    };
+    let arguments = qemu(&guest(folder.path()), &hardware, protection, &supplied, Path::new("/keep"));
+    let text = arguments.join("\n").replace(&folder.path().display().to_string(), "/image");
+    text.replace('\n', " ").replace(" -", "\n-")
+}
+
+const COMMON: &str = "-nodefaults
+-no-user-config
+-no-reboot
+-action shutdown=pause
+-display none
+-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny
+-m 768
+-smp 1
+-qmp unix:/keep/qmp,server=on,wait=off
+-chardev ringbuf,id=console,size=1048576
+-serial chardev:console
+";
+
+const SUPPLIED: &str = "
+-fw_cfg name=opt/io.bailey/configuration,file=/keep/configuration
+-fw_cfg name=opt/io.bailey/arguments,file=/keep/arguments
+-netdev user,id=net,ipv6=off,restrict=on,hostfwd=tcp:127.0.0.1:0-10.0.2.15:7000
+-device virtio-net-pci,netdev=net,addr=4,romfile=";
+
+fn assert_golden(protection: &Protection, hardware: Hardware, own: &str) {
+    assert_eq!(golden(protection, hardware), format!("{COMMON}{own}{SUPPLIED}"));
+}
+
+#[test]
+fn a_machine_with_a_tpm() {
+    assert_golden(
+        &Protection::Tpm,
+        Hardware::default(),
+        "-machine q35,hpet=off
+-accel tcg
+-cpu max
+-drive if=pflash,format=raw,unit=0,readonly=on,file=/image/firmware.fd
+-drive if=pflash,format=raw,unit=1,readonly=off,file=/keep/variables
+-chardev socket,id=tpm,path=/keep/tpm.sock
+-tpmdev emulator,id=tpm,chardev=tpm
+-device tpm-crb,tpmdev=tpm
+-drive if=none,id=image,format=raw,readonly=on,file=/image/disk.img
+-device virtio-blk-pci,drive=image,bootindex=0,addr=2",
+    );
+    let kvm = golden(&Protection::Tpm, Hardware { accelerator: Accelerator::Kvm, ..Hardware::default() });
+    assert!(kvm.contains("-accel kvm\n-cpu host\n"), "{kvm}");
+}
+
+#[test]
+fn an_snp_guest() {
+    assert_golden(
+        &Protection::snp([1; 32]),
+        Hardware::default(),
+        "-machine q35,confidential-guest-support=tee,memory-backend=ram
+-accel kvm
+-cpu EPYC-v4
+-object memory-backend-memfd,id=ram,size=768M,share=true,prealloc=false
+-object sev-snp-guest,id=tee,cbitpos=51,reduced-phys-bits=1,policy=0x30000,kernel-hashes=on,\
+host-data=AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=
+-bios /image/firmware.fd
+-kernel /image/kernel
+-initrd /image/initrd
+-append console=ttyS0 quiet",
+    );
+}
+
+#[test]
+fn a_tdx_guest() {
+    assert_golden(
+        &Protection::tdx([2; 48]),
+        Hardware::default(),
+        r#"-machine q35,kernel-irqchip=split,confidential-guest-support=tee,hpet=off
+-accel kvm
+-cpu host
+-object {"id":"tee","mrconfigid":"AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgIC","qom-type":"tdx-guest","quote-generation-socket":{"cid":"2","port":"4050","type":"vsock"}}
+-bios /image/firmware.fd
+-kernel /image/kernel
+-initrd /image/initrd
+-append console=ttyS0 quiet"#,
+    );
+}
+
+#[test]
+fn s43_a_path_cannot_bring_options_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let supplied = Supplied { configuration: Some("/keep/a,readonly=off".into()), ..Supplied::default() };
+    let arguments = qemu(&guest(folder.path()), &Hardware::default(), &Protection::Tpm, &supplied, Path::new("/k"));
+    assert!(arguments.contains(&"name=opt/io.bailey/configuration,file=/keep/a,,readonly=off".to_owned()));
+}

@@ -1,0 +1,160 @@
+//! A machine that boots, attests, and ends: the image as `cargo xtask tools` and our own programs make it, QEMU without
+//! hardware's help, a TPM of software, and values that were computed before the machine existed.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+    time::Instant,
+};
+
+use appraisal::{AnchorKey, Capacity, Policy, ReferenceValue, Rule, TrustAnchor, Verifier, binding::Role};
+use attested_tls::{
+    channel::{Attested, ChannelError, ClaimsRefused, Expectations, PeerPolicy},
+    clock,
+    direct::{self, Client},
+    launch::DirectConfiguration,
+};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use crypto_aws_lc::AwsLc;
+use evidence::{CertificateDer, Platform};
+use time::OffsetDateTime;
+use tokio::net::TcpStream;
+use vm::{Guest, Happened, Hardware, Launch, Machine, Protection, authority::Authority};
+use vm_image::{Image, MODULES, Parts, disk};
+
+const PORT: u16 = 7000;
+
+/// The parts that `cargo xtask tools` makes; None, told loudly, where they or the programs are not.
+fn parts() -> Option<Parts> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/vm");
+    let there = |program: &str| Command::new(program).arg("--version").output().is_ok();
+    if !there("qemu-system-x86_64") || !there("swtpm") || !folder.join("kernel").is_file() {
+        eprintln!("\n*** NOT RUN: no virtual machines here: cargo xtask tools ***\n");
+        return None;
+    }
+    let read = |path: PathBuf| std::fs::read(&path).unwrap_or_else(|_| panic!("{}", path.display()));
+    let all = |kind: &str| -> BTreeMap<String, Vec<u8>> {
+        let files = std::fs::read_dir(folder.join(kind)).expect("a folder").map(|file| file.expect("a file").path());
+        files.map(|path| (path.file_name().expect("a name").to_str().expect("UTF-8").to_owned(), read(path))).collect()
+    };
+    let modules = MODULES.map(|name| (name.to_owned(), read(folder.join(format!("modules/{name}.ko")))));
+    Some(Parts {
+        kernel: read(folder.join("kernel")),
+        modules: modules.into(),
+        init: read("/tmp/wt/vm/target/debug/bailey-init".into()),
+        keep: read("/tmp/wt/vm/target/debug/bailey-keep".into()),
+        libraries: all("libraries"),
+    })
+}
+
+/// An image in a folder, as `bailey image build` leaves it.
+fn written(image: &Image, folder: &Path) -> Vec<u8> {
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/vm");
+    let unified = image.unified(&std::fs::read(tools.join("stub.efi")).expect("the stub")).expect("an image");
+    let disk = disk::bootable(&unified).expect("a disk");
+    for (name, bytes) in [
+        ("disk.img", &disk[..]),
+        ("kernel", &image.kernel),
+        ("initrd", &image.initrd),
+        ("cmdline", image.command_line.as_bytes()),
+    ] {
+        std::fs::write(folder.join(name), bytes).expect("written");
+    }
+    for name in ["firmware.fd", "variables.fd"] {
+        std::fs::copy(tools.join(name), folder.join(name)).expect("copied");
+    }
+    unified
+}
+
+/// What a client requires.
+struct Wanted {
+    policy: Policy,
+    value: ReferenceValue,
+}
+
+impl PeerPolicy for Wanted {
+    fn role(&self) -> Role {
+        Role::DirectKeep
+    }
+
+    fn expectations(&self, _: Platform, _: &[u8]) -> Result<Expectations, ClaimsRefused> {
+        Ok(Expectations { policy: self.policy.clone(), measurements: vec![self.value.clone()] })
+    }
+}
+
+fn value(registers: BTreeMap<String, String>) -> ReferenceValue {
+    ReferenceValue {
+        label: "keep in a virtual machine".into(),
+        platform: Platform::Tpm,
+        measurement: None,
+        launch_configuration: None,
+        registers,
+        minimum: BTreeMap::new(),
+    }
+}
+
+/// The CA of this host's TPMs, as a policy names it.
+fn anchor(authority: &Authority) -> TrustAnchor {
+    let pem = std::fs::read_to_string(authority.certificate()).expect("the CA");
+    let text: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+    let der = CertificateDer(STANDARD.decode(text).expect("base64"));
+    TrustAnchor::new("this host", AnchorKey::Certificate(der), None).expect("an anchor")
+}
+
+async fn connect(address: vm::Address, wanted: &Wanted) -> Result<Attested<TcpStream>, ChannelError> {
+    let client = Client { clock: clock::system(), verifier: Arc::new(Verifier::new(AwsLc, Capacity::default())) };
+    direct::connect(TcpStream::connect(address).await.expect("a connection"), &client, wanted).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_virtual_machine_attests_to_what_was_computed_from_its_image() {
+    let Some(parts) = parts() else { return };
+    let image = Image::build(&parts).expect("an image");
+    assert!(image.size() < 40 * 1024 * 1024, "{} bytes", image.size());
+    let folder = tempfile::tempdir().expect("a folder");
+    let unified = written(&image, folder.path());
+    let configuration = DirectConfiguration { version: keep_protocol::VERSION }.to_json();
+    let registers = image.registers(&unified, Some(&configuration)).expect("registers");
+
+    let guest = Guest::open(folder.path()).expect("a guest");
+    let keep = folder.path().join("keep");
+    std::fs::create_dir(&keep).expect("a folder");
+    let now = OffsetDateTime::from_unix_timestamp(clock::system()().0).expect("a time");
+    let authority = Authority::open(folder.path(), now).expect("an authority");
+    let launch = Launch {
+        guest: &guest,
+        hardware: Hardware::default(),
+        protection: Protection::Tpm,
+        configuration: &configuration,
+        arguments: &["--channel".into(), format!("0.0.0.0:{PORT}")],
+        workload: None,
+        port: Some(PORT),
+        outgoing: false,
+    };
+    let begun = Instant::now();
+    let mut machine = Machine::launch(&launch, &keep, &authority, now).expect("a machine");
+    let address = machine.address().expect("an address");
+    let stopper = machine.stopper();
+    let mut console = String::new();
+    while !console.contains("WAITING") {
+        match machine.next().expect("the machine is there") {
+            Happened::Console(bytes) => console.push_str(&String::from_utf8_lossy(&bytes)),
+            Happened::Ended(code) => panic!("it ended with {code:?}:\n{console}"),
+        }
+    }
+    eprintln!("waiting after {:?}\n{console}", begun.elapsed());
+
+    let mut policy = Policy::production();
+    policy.boot.secure_boot = Rule::Allow;
+    policy.trust_anchors.push(anchor(&authority));
+    let wanted = Wanted { policy, value: value(registers) };
+    let attested = connect(address, &wanted).await;
+    eprintln!("attested after {:?}", begun.elapsed());
+    let attested = attested.unwrap_or_else(|error| panic!("{error:#?}"));
+    eprintln!("{}", attested.peer().appraised.verdict().render(false));
+    drop(attested);
+    stopper.stop();
+    assert!(matches!(machine.next(), Ok(Happened::Ended(_))));
+}

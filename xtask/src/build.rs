@@ -61,12 +61,13 @@ pub fn demo(check: bool, keep: Option<&Path>) -> Result<()> {
 }
 
 /// Programs that tests start, with the Debian package of each and what is not tested without it.
-const TESTED_WITH: [(&str, &str, &str); 5] = [
+const TESTED_WITH: [(&str, &str, &str); 6] = [
     ("etcd", ETCD_PACKAGE, "scale-out"),
     ("swtpm", "swtpm", "a TPM as anchor"),
     ("softhsm2-util", "softhsm2", "keys and secrets in PKCS #11 tokens"),
     ("skopeo", "skopeo", "encrypted container images"),
     ("umoci", "umoci", "encrypted container images"),
+    ("qemu-system-x86_64", "qemu-system-x86 ovmf", "virtual machines"),
 ];
 const ETCD_PACKAGE: &str = "etcd-server";
 
@@ -85,8 +86,10 @@ pub fn soak() -> Result<()> {
 /// Installs what tests start, where that needs nobody's permission.
 pub fn installed() {
     packages();
-    if let Err(error) = crate::skopeo::provide() {
-        eprintln!("{error:#}");
+    for provided in [crate::skopeo::provide(), crate::vm::provide()] {
+        if let Err(error) = provided {
+            eprintln!("{error:#}");
+        }
     }
     languages::provide();
 }
@@ -95,7 +98,7 @@ fn packages() {
     let missing: Vec<_> = TESTED_WITH
         .iter()
         .filter(|(program, ..)| !available(program))
-        .map(|(_, package, _)| *package)
+        .flat_map(|(_, packages, _)| packages.split(' '))
         .collect();
     if missing.is_empty() || !available("apt-get") || !is_root() {
         return;
@@ -119,6 +122,9 @@ pub fn test() -> Result<()> {
     run(cargo().args(["test", "--workspace", "--locked"]))?;
     for (_, package, what) in TESTED_WITH.iter().filter(|(program, ..)| !available(program)) {
         eprintln!("\nNOT RUN: the tests of {what}.\n  mend: sudo apt-get install {package}");
+    }
+    if !crate::vm::ready() {
+        eprintln!("\nNOT RUN: the tests of virtual machines.\n  mend: cargo xtask tools, on Debian 12 or 13");
     }
     if !crate::skopeo::ready() {
         eprintln!("\nNOT RUN: the tests of encrypted container images.\n  mend: a skopeo of 1.10 or later");

@@ -14,6 +14,7 @@ mod skopeo;
 #[cfg(test)]
 mod specification;
 mod trixie;
+mod vm;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};

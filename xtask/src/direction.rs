@@ -72,6 +72,9 @@ const ABSENCES: &[(&str, &[&str])] = &[
     (
         "registry",
         &["endorsements", "attester", "manifest", "coordinator", "keep", "host", "emulator", "bailey", "wasmtime", "reqwest"],
+    (
+        "package",
+        &["evidence", "appraisal", "attested-tls", "manifest", "aws-lc-rs", "tokio", "rustls", "hyper"],
     ),
     ("attester", &["endorsements", "appraisal", "emulator", "tokio", "rustls"]),
     (
@@ -139,6 +142,25 @@ const ABSENCES: &[(&str, &[&str])] = &[
     (
         "rcar",
         &["endorsements", "appraisal", "attested-tls", "manifest", "coordinator", "tokio", "rustls", "axum"],
+    ),
+    (
+        "vm-image",
+        &["evidence", "appraisal", "attested-tls", "coordinator", "tokio", "rustls", "keep", "host"],
+    ),
+    ("init", &["evidence", "appraisal", "attested-tls", "coordinator", "tokio", "rustls", "keep", "host"]),
+    (
+        "vm",
+        &[
+            "endorsements",
+            "appraisal",
+            "attested-tls",
+            "coordinator",
+            "keep",
+            "host",
+            "manifest",
+            "wasmtime",
+            "tokio",
+        ],
     ),
     ("image-keys", &["evidence", "appraisal", "attested-tls", "manifest", "secret-store", "rustls", "rcar"]),
 ];

@@ -33,7 +33,8 @@ const MODULES: [&str; 9] = [
 const LIBRARIES: [&str; 4] = ["ld-linux-x86-64.so.2", "libc.so.6", "libgcc_s.so.1", "libm.so.6"];
 const LIBRARY_FOLDER: &str = "/lib/x86_64-linux-gnu";
 /// Of the package ovmf. The smaller one, where there are two: firmware hashes all of itself.
-const FIRMWARE: [(&str, &str); 2] = [("OVMF_CODE.fd", "OVMF_VARS.fd"), ("OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd")];
+const FIRMWARE: [(&str, &str); 2] =
+    [("OVMF_CODE.fd", "OVMF_VARS.fd"), ("OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd")];
 const FIRMWARE_FOLDER: &str = "/usr/share/OVMF";
 
 /// Whether the tests of virtual machines have what they need.
@@ -121,7 +122,9 @@ fn kernel() -> Result<String> {
 
 fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = fs::read_dir(folder)
-        .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>())
+        .and_then(|entries| {
+            entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>()
+        })
         .with_context(|| format!("{} cannot be read", folder.display()))?;
     files.sort();
     Ok(files)

@@ -2,6 +2,7 @@
 
 mod api;
 mod backends;
+mod machines;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -16,6 +17,7 @@ use crate::process::{self, Process, ProcessSpec};
 pub(crate) use api::OPEN;
 pub use api::{Api, Keeps, Quota, Tenant};
 pub use backends::{Backend, BackendSettings, Isolation, KeepProgram, Network, ProcessBackend, Users, Walls};
+pub use machines::VmBackend;
 
 /// The largest configuration file, in bytes.
 const MAX_FILE: usize = 4 << 20;
@@ -215,7 +217,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(config.directory, Path::new("/base/host"));
-        let BackendSettings::Process(backend) = &config.backends[0].settings;
+        let BackendSettings::Process(backend) = &config.backends[0].settings else { panic!("processes") };
         assert_eq!(backend.socket, Path::new("/platform/control.sock"));
         let tally = &config.processes[0];
         assert_eq!(tally.executable, Path::new("/base/bin/keep"));

@@ -12,6 +12,7 @@
 mod emulated;
 mod site;
 mod users;
+mod vm;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 pub use emulated::EmulatorLauncher;
 pub(crate) use site::write_whole;
 pub use site::{Life, Site, SiteError};
+pub use vm::VmLauncher;
 
 use crate::names::BackendName;
 use crate::process::Process;

@@ -44,13 +44,13 @@ pub use backoff::{Backoff, BackoffPolicy};
 pub use clock::{Clock, SystemClock};
 pub use config::{
     Api, Backend, BackendSettings, Config, ConfigError, Fault, Isolation, KeepProgram, Keeps, Network,
-    ProcessBackend, Quota, Tenant, Users, Walls,
+    ProcessBackend, Quota, Tenant, Users, Walls, VmBackend,
 };
 pub use emulator::control::{Exit, Stream};
 pub use emulator::socket::Stop as Shutdown;
 pub use launcher::{
     About, BackendKind, EmulatorLauncher, Event, LaunchError, Launcher, Life, Reach, Running, Site,
-    SiteError, Stopper,
+    SiteError, Stopper, VmLauncher,
 };
 pub use logs::LogLine;
 pub use names::{BackendName, InvalidName, ProcessName, TenantName};

@@ -32,3 +32,25 @@ pub fn event(digest: &[u8; 32]) -> Vec<u8> {
     ]
     .concat()
 }
+
+#[cfg(test)]
+mod tests {
+    use evidence::eventlog::{EventLog, HashAlgorithm, kind};
+
+    use super::*;
+
+    #[test]
+    fn the_event_can_be_read_behind_a_log_of_firmware() {
+        // A header that names SHA-256, and nothing else.
+        let mut log = [0_u32.to_le_bytes(), 3_u32.to_le_bytes()].concat();
+        log.extend([0; 20]);
+        log.extend(33_u32.to_le_bytes());
+        log.extend(b"Spec ID Event03\0");
+        log.extend([0, 0, 0, 0, 0, 2, 0, 2, 1, 0, 0, 0, 0x0B, 0, 32, 0, 0]);
+        log.extend(event(&digest(b"configuration")));
+        let log = EventLog::parse(&log).unwrap();
+        let [_, event] = log.events() else { panic!("{:?}", log.events()) };
+        assert_eq!((event.register, event.kind), (12, kind::EV_EVENT_TAG));
+        assert_eq!(event.digest(HashAlgorithm::Sha256).unwrap(), digest(b"configuration"));
+    }
+}

@@ -105,3 +105,52 @@ pub(crate) fn disk() -> Option<std::path::PathBuf> {
     let device = found.find(|path| named(path))?;
     Some(Path::new("/dev").join(device.file_name()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn supplied(what: &str, bytes: &[u8]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join(what)).unwrap();
+        fs::write(folder.path().join(what).join("raw"), bytes).unwrap();
+        folder
+    }
+
+    #[test]
+    fn s24_arguments_are_a_bounded_list_of_strings() {
+        let read = |bytes: &[u8]| arguments(supplied("arguments", bytes).path());
+        assert_eq!(read(br#"["--listen", "0.0.0.0:1"]"#).unwrap(), ["--listen", "0.0.0.0:1"]);
+        let nothing = tempfile::tempdir().unwrap();
+        assert!(arguments(nothing.path()).unwrap().is_empty());
+        let long = format!("[\"{}\"]", "x".repeat(LONGEST_ARGUMENTS));
+        let many = format!("[\"\"{}]", ",\"\"".repeat(MOST_ARGUMENTS));
+        for wrong in ["", "{}", "[1]", "[\"a\\u0000b\"]", "[\"a\"] x", &long, &many] {
+            assert!(matches!(read(wrong.as_bytes()), Err(InitError::Host { what: "arguments", .. })));
+        }
+    }
+
+    #[test]
+    fn s24_a_configuration_is_bounded() {
+        let read = |length: usize| configuration(supplied("configuration", &vec![1; length]).path());
+        assert_eq!(read(LONGEST_CONFIGURATION).unwrap().unwrap().len(), LONGEST_CONFIGURATION);
+        assert!(matches!(read(LONGEST_CONFIGURATION + 1), Err(InitError::Host { .. })));
+        assert!(configuration(tempfile::tempdir().unwrap().path()).unwrap().is_none());
+    }
+
+    #[test]
+    fn s27_the_workload_is_copied_and_has_the_length_that_its_disk_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let (disk, file) = (folder.path().join("disk"), folder.path().join("workload"));
+        let copied = |length: u64, rest: &[u8]| {
+            fs::write(&disk, [&length.to_le_bytes()[..], rest].concat()).unwrap();
+            workload(&disk, &file).map(|()| fs::read(&file).unwrap())
+        };
+        assert_eq!(copied(3, b"abc\0\0\0").unwrap(), b"abc");
+        for (length, rest) in [(4, &b"abc"[..]), (LARGEST_WORKLOAD + 1, b"abc"), (u64::MAX, b"")] {
+            assert!(matches!(copied(length, rest), Err(InitError::Host { .. })), "{length}");
+        }
+        fs::write(&disk, b"short").unwrap();
+        assert!(workload(&disk, &file).is_err());
+    }
+}

@@ -27,8 +27,7 @@ const TPM: &str = "/dev/tpmrm0";
 /// Says that the TPM is the witness; as in `attester::hardware::tpm`.
 const MARK: &str = "/run/bailey/tpm";
 /// What the Keep asks for Evidence: it is not root.
-const DEVICES: [&str; 5] =
-    [TPM, "/dev/sev-guest", "/dev/tdx_guest", "/sys/kernel/config/tsm/report", "/dev/random"];
+const DEVICES: [&str; 4] = [TPM, "/dev/sev-guest", "/dev/tdx_guest", "/sys/kernel/config/tsm/report"];
 
 /// Does all of it, and gives the exit code of the Keep.
 ///

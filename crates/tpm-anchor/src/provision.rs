@@ -23,7 +23,8 @@ const SHA256: u16 = 0x000B;
 /// sensitiveDataOrigin, userWithAuth, noDA, restricted, sign (Part 2, §8.3, §12.2.4).
 const TEMPLATE: [u8; 24] = [
     0x00, 0x23, 0x00, 0x0B, 0x00, 0x05, 0x04, 0x72, 0x00, 0x00, // kind, digest, attributes, no policy
-    0x00, 0x10, 0x00, 0x18, 0x00, 0x0B, 0x00, 0x03, 0x00, 0x10, // no cipher, ECDSA, SHA-256, P-256, no KDF
+    0x00, 0x10, 0x00, 0x18, 0x00, 0x0B, 0x00, 0x03, 0x00,
+    0x10, // no cipher, ECDSA, SHA-256, P-256, no KDF
     0x00, 0x00, 0x00, 0x00, // no point yet
 ];
 
@@ -102,7 +103,8 @@ impl Fresh<'_> {
         parameters: &[&[u8]],
     ) -> Result<Vec<u8>, TpmError> {
         let password = [&PASSWORD.to_be_bytes()[..], &[0; 5]].concat();
-        let parts = [&of.to_be_bytes()[..], &handles.concat(), &9_u32.to_be_bytes(), &password, &parameters.concat()];
+        let parts =
+            [&of.to_be_bytes()[..], &handles.concat(), &9_u32.to_be_bytes(), &password, &parameters.concat()];
         exchange(self.transport, self.address, &command(SESSIONS, code, &parts))
     }
 

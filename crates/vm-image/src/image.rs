@@ -124,3 +124,67 @@ fn programs(archive: &mut Archive, path: &str, program: &[u8], parts: &Parts) ->
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts() -> Parts {
+        let mut kernel = b"MZ".to_vec();
+        kernel.resize(0x400, 0);
+        kernel[0x202..0x206].copy_from_slice(b"HdrS");
+        let program = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+        let elf = Elf::parse(&program).unwrap();
+        let mut libraries = BTreeMap::new();
+        for name in elf
+            .needed
+            .iter()
+            .cloned()
+            .chain(elf.interpreter.iter().filter_map(|path| Some(path.rsplit('/').next()?.to_owned())))
+        {
+            let paths =
+                ["/lib/x86_64-linux-gnu", "/lib64", "/usr/lib"].map(|folder| format!("{folder}/{name}"));
+            let found = paths.iter().find_map(|path| std::fs::read(path).ok());
+            libraries.insert(name, found.unwrap());
+        }
+        let module = |name: &str| (name.to_owned(), [name.as_bytes(), SIGNED].concat());
+        let modules = MODULES.into_iter().map(module).collect();
+        let keep = std::fs::read("/proc/self/exe").unwrap();
+        Parts { kernel, modules, init: program, keep, libraries }
+    }
+
+    #[test]
+    fn two_builds_are_the_same_and_hold_nothing_else() {
+        let parts = parts();
+        let first = Image::build(&parts).unwrap();
+        assert_eq!(first, Image::build(&parts).unwrap());
+        let known = |path: &str| {
+            ["init", "bin/bailey-keep"].contains(&path)
+                || path.starts_with("lib/")
+                || path.starts_with("lib64/")
+        };
+        let others: Vec<_> = first.contents.keys().filter(|path| !known(path)).collect();
+        assert!(others.is_empty(), "{others:?}");
+        // Debug information and symbols are left out.
+        assert!(first.contents["init"] < parts.init.len());
+    }
+
+    #[test]
+    fn what_is_missing_or_wrong_is_named() {
+        let refused = |change: &dyn Fn(&mut Parts)| {
+            let mut changed = parts();
+            change(&mut changed);
+            Image::build(&changed).unwrap_err()
+        };
+        let missing = refused(&|parts| drop(parts.libraries.remove("libc.so.6")));
+        assert!(matches!(missing, Unbuildable::Missing { wanted, .. } if wanted == "libc.so.6"));
+        let missing = refused(&|parts| drop(parts.modules.remove("virtio_net")));
+        assert!(matches!(missing, Unbuildable::Missing { wanted, .. } if wanted == "virtio_net.ko"));
+        let unsigned = refused(&|parts| drop(parts.modules.insert("tsm".into(), b"tsm".to_vec())));
+        assert!(matches!(unsigned, Unbuildable::Artefact { artefact: "module", .. }));
+        let script = refused(&|parts| parts.keep = b"#!/bin/sh".to_vec());
+        assert!(matches!(script, Unbuildable::Artefact { artefact: "program", .. }));
+        let kernel = refused(&|parts| parts.kernel.clear());
+        assert!(matches!(kernel, Unbuildable::Artefact { artefact: "kernel", .. }));
+    }
+}

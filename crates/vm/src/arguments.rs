@@ -146,7 +146,10 @@ fn machine(all: &mut Arguments, hardware: &Hardware, protection: &Protection) {
             let memory = hardware.memory_mib;
             all.pair("-machine", "q35,confidential-guest-support=tee,memory-backend=ram");
             all.pair("-accel", "kvm").pair("-cpu", "EPYC-v4");
-            all.pair("-object", format!("memory-backend-memfd,id=ram,size={memory}M,share=true,prealloc=false"));
+            all.pair(
+                "-object",
+                format!("memory-backend-memfd,id=ram,size={memory}M,share=true,prealloc=false"),
+            );
             // Policy: SMT allowed, the reserved bit that must be one; no debugging, no migration.
             all.pair(
                 "-object",

@@ -10,8 +10,8 @@ use std::{
 
 use evidence::{CertificateDer, CrlDer, Endorsements, TpmCollateral};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, SerialNumber, SubjectPublicKeyInfo,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose,
+    IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, SerialNumber, SubjectPublicKeyInfo,
 };
 use time::{Duration, OffsetDateTime};
 
@@ -29,8 +29,8 @@ const LEEWAY: Duration = Duration::minutes(10);
 const ATTESTATION_KEY: [u64; 5] = [2, 23, 133, 8, 3];
 /// SubjectPublicKeyInfo of a point on P-256, up to the point (RFC 5480).
 const P256: [u8; 27] = [
-    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce,
-    0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00, 0x04,
+    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86,
+    0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00, 0x04,
 ];
 
 /// The CA.
@@ -55,7 +55,8 @@ impl Authority {
                 fs::write(&certificate, own.pem()).map_err(file(&certificate))?;
                 let mut options = OpenOptions::new();
                 options.write(true).create_new(true).mode(0o600);
-                let written = options.open(&key).and_then(|mut out| out.write_all(pair.serialize_pem().as_bytes()));
+                let written =
+                    options.open(&key).and_then(|mut out| out.write_all(pair.serialize_pem().as_bytes()));
                 written.map_err(file(&key))?;
                 pair
             }

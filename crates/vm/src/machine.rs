@@ -23,7 +23,6 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How often the console is looked at.
 const INTERVAL: Duration = Duration::from_millis(25);
-const PID: &str = "pid";
 const MAX_WORKLOAD: usize = 256 * 1024 * 1024;
 const MAX_CONFIGURATION: usize = 256 * 1024;
 const MAX_ARGUMENTS: usize = 64 * 1024;
@@ -138,9 +137,8 @@ impl Machine {
     /// # Errors
     /// [`VmError::Gone`] when there is none any more.
     pub fn adopt(folder: &Path, port: Option<u16>) -> Result<Self, VmError> {
-        let text = fs::read_to_string(folder.join(PID)).map_err(|_| VmError::Gone)?;
-        let pid = text.trim().parse().ok().and_then(Pid::from_raw).ok_or(VmError::Gone)?;
         let monitor = Monitor::connect(&folder.join("qmp"))?;
+        let pid = monitor.process().ok_or(VmError::Gone)?;
         let mut machine = Self::new(folder, pid, monitor, Vec::new());
         machine.address = machine.find_address(port)?;
         Ok(machine)
@@ -226,7 +224,6 @@ impl Machine {
             let _ = kill_process(self.pid, Signal::KILL);
         }
         end(&mut self.children);
-        let _ = fs::remove_file(self.folder.join(PID));
     }
 
     /// A number of a process may be another's by now.
@@ -259,10 +256,13 @@ fn start(folder: &Path, arguments: &[String], children: &mut Vec<Child>) -> Resu
         .stdout(Stdio::null())
         .stderr(out)
         .spawn()
-        .map_err(|source| VmError::Program { program: "qemu-system-x86_64", package: "qemu-system-x86", source })?;
+        .map_err(|source| VmError::Program {
+            program: "qemu-system-x86_64",
+            package: "qemu-system-x86",
+            source,
+        })?;
     let id = qemu.id();
     children.insert(0, qemu);
-    write(folder, PID, id.to_string().as_bytes())?;
     let socket = folder.join("qmp");
     let begun = Instant::now();
     loop {

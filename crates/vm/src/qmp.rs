@@ -9,6 +9,7 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use rustix::process::Pid;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -56,8 +57,14 @@ impl Monitor {
         monitor.command("qmp_capabilities", json!({}))?;
         // What happened before is asked for.
         let status = monitor.command("query-status", json!({}))?;
-        monitor.shut_down = matches!(status["status"].as_str(), Some("shutdown" | "guest-panicked" | "internal-error"));
+        monitor.shut_down =
+            matches!(status["status"].as_str(), Some("shutdown" | "guest-panicked" | "internal-error"));
         Ok(monitor)
+    }
+
+    /// The process at the other end, by the kernel's word.
+    pub(crate) fn process(&self) -> Option<Pid> {
+        rustix::net::sockopt::socket_peercred(&self.writer).ok().map(|peer| peer.pid)
     }
 
     fn line(&mut self) -> Result<Line, VmError> {
@@ -85,7 +92,9 @@ impl Monitor {
                 Line { event: Some(event), .. } => {
                     self.shut_down |= matches!(event.as_str(), "SHUTDOWN" | "GUEST_PANICKED");
                 }
-                Line { error: Some(fault), .. } => return Err(VmError::Monitor(format!("{name}: {}", fault.desc))),
+                Line { error: Some(fault), .. } => {
+                    return Err(VmError::Monitor(format!("{name}: {}", fault.desc)));
+                }
                 Line { returned, .. } => return Ok(returned.unwrap_or(Value::Null)),
             }
         }

@@ -107,6 +107,7 @@ fn a_tdx_guest() {
 fn s43_a_path_cannot_bring_options_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let supplied = Supplied { configuration: Some("/keep/a,readonly=off".into()), ..Supplied::default() };
-    let arguments = qemu(&guest(folder.path()), &Hardware::default(), &Protection::Tpm, &supplied, Path::new("/k"));
+    let arguments =
+        qemu(&guest(folder.path()), &Hardware::default(), &Protection::Tpm, &supplied, Path::new("/k"));
     assert!(arguments.contains(&"name=opt/io.bailey/configuration,file=/keep/a,,readonly=off".to_owned()));
 }

@@ -9,15 +9,15 @@ use std::{
     time::Instant,
 };
 
-use appraisal::{AnchorKey, Capacity, Policy, ReferenceValue, Rule, TrustAnchor, Verifier, binding::Role};
+use appraisal::{AnchorKey, Policy, ReferenceValue, Rule, TrustAnchor, binding::Role};
 use attested_tls::{
     channel::{Attested, ChannelError, ClaimsRefused, Expectations, PeerPolicy},
     clock,
     direct::{self, Client},
     launch::DirectConfiguration,
+    statement::{StatementError, verifier},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
-use crypto_aws_lc::AwsLc;
 use evidence::{CertificateDer, Platform};
 use time::OffsetDateTime;
 use tokio::net::TcpStream;
@@ -36,15 +36,18 @@ fn parts() -> Option<Parts> {
     }
     let read = |path: PathBuf| std::fs::read(&path).unwrap_or_else(|_| panic!("{}", path.display()));
     let all = |kind: &str| -> BTreeMap<String, Vec<u8>> {
-        let files = std::fs::read_dir(folder.join(kind)).expect("a folder").map(|file| file.expect("a file").path());
-        files.map(|path| (path.file_name().expect("a name").to_str().expect("UTF-8").to_owned(), read(path))).collect()
+        let files =
+            std::fs::read_dir(folder.join(kind)).expect("a folder").map(|file| file.expect("a file").path());
+        files
+            .map(|path| (path.file_name().expect("a name").to_str().expect("UTF-8").to_owned(), read(path)))
+            .collect()
     };
     let modules = MODULES.map(|name| (name.to_owned(), read(folder.join(format!("modules/{name}.ko")))));
     Some(Parts {
         kernel: read(folder.join("kernel")),
         modules: modules.into(),
-        init: read("/tmp/wt/vm/target/debug/bailey-init".into()),
-        keep: read("/tmp/wt/vm/target/debug/bailey-keep".into()),
+        init: read(testkit::binary("bailey-init")),
+        keep: read(testkit::binary("bailey-keep")),
         libraries: all("libraries"),
     })
 }
@@ -52,7 +55,7 @@ fn parts() -> Option<Parts> {
 /// An image in a folder, as `bailey image build` leaves it.
 fn written(image: &Image, folder: &Path) -> Vec<u8> {
     let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/vm");
-    let unified = image.unified(&std::fs::read(tools.join("stub.efi")).expect("the stub")).expect("an image");
+    let unified = image.unified(&stub()).expect("an image");
     let disk = disk::bootable(&unified).expect("a disk");
     for (name, bytes) in [
         ("disk.img", &disk[..]),
@@ -104,12 +107,12 @@ fn anchor(authority: &Authority) -> TrustAnchor {
 }
 
 async fn connect(address: vm::Address, wanted: &Wanted) -> Result<Attested<TcpStream>, ChannelError> {
-    let client = Client { clock: clock::system(), verifier: Arc::new(Verifier::new(AwsLc, Capacity::default())) };
+    let client = Client { clock: clock::system(), verifier: Arc::new(verifier()) };
     direct::connect(TcpStream::connect(address).await.expect("a connection"), &client, wanted).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_virtual_machine_attests_to_what_was_computed_from_its_image() {
+async fn s31_a_virtual_machine_attests_to_what_was_computed_from_its_image_and_offers_nothing_else() {
     let Some(parts) = parts() else { return };
     let image = Image::build(&parts).expect("an image");
     assert!(image.size() < 40 * 1024 * 1024, "{} bytes", image.size());
@@ -136,7 +139,6 @@ async fn a_virtual_machine_attests_to_what_was_computed_from_its_image() {
     let begun = Instant::now();
     let mut machine = Machine::launch(&launch, &keep, &authority, now).expect("a machine");
     let address = machine.address().expect("an address");
-    let stopper = machine.stopper();
     let mut console = String::new();
     while !console.contains("WAITING") {
         match machine.next().expect("the machine is there") {
@@ -144,17 +146,72 @@ async fn a_virtual_machine_attests_to_what_was_computed_from_its_image() {
             Happened::Ended(code) => panic!("it ended with {code:?}:\n{console}"),
         }
     }
-    eprintln!("waiting after {:?}\n{console}", begun.elapsed());
+    eprintln!("waiting after {:?}", begun.elapsed());
 
     let mut policy = Policy::production();
     policy.boot.secure_boot = Rule::Allow;
+    let untrusting = policy.clone();
     policy.trust_anchors.push(anchor(&authority));
-    let wanted = Wanted { policy, value: value(registers) };
-    let attested = connect(address, &wanted).await;
+    let wanted = Wanted { policy, value: value(registers.clone()) };
+    let attested = connect(address, &wanted).await.unwrap_or_else(|error| panic!("{error:#?}\n{console}"));
     eprintln!("attested after {:?}", begun.elapsed());
-    let attested = attested.unwrap_or_else(|error| panic!("{error:#?}"));
-    eprintln!("{}", attested.peer().appraised.verdict().render(false));
+    let peer = attested.peer().clone();
     drop(attested);
-    stopper.stop();
-    assert!(matches!(machine.next(), Ok(Happened::Ended(_))));
+
+    let verdict = peer.appraised.verdict().render(false);
+    assert!(verdict.contains("protects no memory"), "{verdict}");
+
+    // The same Evidence, held against what another image or another launch measures to.
+    let again = |policy: &Policy, registers: &BTreeMap<String, String>| {
+        let value = value(registers.clone());
+        match peer.presented.appraise_again(&[value], policy, clock::system()(), &verifier()) {
+            Ok(_) => String::new(),
+            Err(StatementError::Refused(refused)) => refused.verdict().render(false),
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert_eq!(again(&wanted.policy, &registers), "");
+    let other = |change: &dyn Fn(&mut Image)| {
+        let mut image = image.clone();
+        change(&mut image);
+        let unified = image.unified(&stub()).expect("an image");
+        again(&wanted.policy, &image.registers(&unified, Some(&configuration)).expect("registers"))
+    };
+    let kernel = other(&|image| *image.kernel.last_mut().expect("bytes") ^= 1);
+    assert!(kernel.contains("pcr4.sha256") && !kernel.contains("pcr9.sha256"), "{kernel}");
+    let initrd = other(&|image| image.initrd.push(0));
+    assert!(initrd.contains("pcr4.sha256") && initrd.contains("pcr9.sha256"), "{initrd}");
+    let command_line = other(&|image| image.command_line.push_str(" init=/bin/sh"));
+    assert!(command_line.contains("pcr9.sha256"), "{command_line}");
+    let launched = image.registers(&unified, Some(br#"{"direct":{"version":2}}"#)).expect("registers");
+    let launched = again(&wanted.policy, &launched);
+    assert!(launched.contains("pcr12.sha256") && !launched.contains("pcr4.sha256"), "{launched}");
+    // A TPM that nobody vouches for is anyone's.
+    let anyones = again(&untrusting, &registers);
+    assert!(
+        anyones.contains("ROOT_NOT_TRUSTED")
+            || anyones.contains("AK_NOT_TRUSTED")
+            || anyones.contains("CHAIN_INCOMPLETE"),
+        "{anyones}"
+    );
+
+    // The client is gone, and the Keep with it: it serves nobody else.
+    let mut ended = None;
+    while ended.is_none() {
+        match machine.next().expect("the machine is there") {
+            Happened::Console(bytes) => console.push_str(&String::from_utf8_lossy(&bytes)),
+            Happened::Ended(code) => ended = Some(code),
+        }
+    }
+    assert!(ended.flatten().is_some(), "{console}");
+    // S-31: nothing but the Keep's own lines, and what firmware and the first process say.
+    let lines = console.lines().filter(|line| !line.contains("BdsDxe") && !line.trim().is_empty());
+    for line in lines {
+        assert!(line.starts_with('{') || line.starts_with("bailey-init: "), "{line}");
+    }
+}
+
+fn stub() -> Vec<u8> {
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/vm");
+    std::fs::read(tools.join("stub.efi")).expect("the stub")
 }

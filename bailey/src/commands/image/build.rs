@@ -47,8 +47,7 @@ impl Build {
             libraries: folder(&at("libraries"))?,
         };
         let image = Image::build(&parts).malformed("no image can be built")?;
-        let unified =
-            image.unified(&guest::read(&at("stub.efi"))?).malformed("no image can be built")?;
+        let unified = image.unified(&guest::read(&at("stub.efi"))?).malformed("no image can be built")?;
         let artefacts = Artefacts {
             disk: disk::bootable(&unified).malformed("no image can be built")?,
             unified,

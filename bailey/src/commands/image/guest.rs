@@ -77,8 +77,11 @@ impl Artefacts {
         ];
         let same = parts.iter().all(|(name, bytes)| uki.section(name) == Some(bytes));
         if !same || disk::bootable(&artefacts.unified).is_ok_and(|disk| disk != artefacts.disk) {
-            return Err(Failure::refused(format!("the files of {} are not those of one image", folder.display()))
-                .hint("one was changed since; build the image again"));
+            return Err(Failure::refused(format!(
+                "the files of {} are not those of one image",
+                folder.display()
+            ))
+            .hint("one was changed since; build the image again"));
         }
         Ok(artefacts)
     }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context;
 use appraisal::{ReferenceFile, ReferenceValue};
 use clap::Args;
 use evidence::{LaunchConfiguration, Measurement, Platform};
@@ -58,10 +59,11 @@ impl Measure {
         }
         crate::say!("image        sha256 {}", digest(&artefacts.disk));
         for value in values {
-            for (name, text) in
-                value.measurement.iter().map(|own| ("measurement", own.to_string())).chain(
-                    value.registers.iter().map(|(name, text)| (name.as_str(), text.clone())),
-                )
+            for (name, text) in value
+                .measurement
+                .iter()
+                .map(|own| ("measurement", own.to_string()))
+                .chain(value.registers.iter().map(|(name, text)| (name.as_str(), text.clone())))
             {
                 crate::say!("{:<4} {name:<13} {text}", value.platform);
             }
@@ -94,7 +96,7 @@ impl Measure {
             firmware,
             kernel: Some(artefacts.image.kernel()),
             processors: self.processors,
-            model: ProcessorModel::named("EPYC-v4").malformed("no such processor")?,
+            model: ProcessorModel::named("EPYC-v4").context("no such processor")?,
             hypervisor: Hypervisor::Qemu,
             features: 1,
         };

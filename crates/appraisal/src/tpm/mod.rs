@@ -94,12 +94,17 @@ pub(crate) fn appraise(
     let Some(first) = quotes.first() else { return Findings::not_genuine(genuine) };
     let (tcb_check, tcb) = firmware(&first.attest, context);
     let spki = context.crypto.sha256(&[&key.public.spki()]);
+    let mut configuration = coverage(&quotes, context);
+    configuration.push(Check::skipped(
+        "memory",
+        "a TPM tells what was booted, and protects no memory: whoever runs the machine can read and change it",
+    ));
     let mut findings = Findings {
         checks: vec![
             genuine,
             provenance.revocation,
             tcb_check,
-            Check::group("configuration", "what is quoted", coverage(&quotes, context)),
+            Check::group("configuration", "what is quoted", configuration),
         ],
         origin: Some(provenance.origin),
         product: None,

@@ -8,7 +8,8 @@ use evidence::Platform;
 use serde::{Deserialize, Serialize};
 
 use super::Fault;
-use crate::launcher::{EmulatorLauncher, Launcher};
+use super::machines::{VmBackend, WireVm};
+use crate::launcher::{EmulatorLauncher, Launcher, VmLauncher};
 use crate::names::BackendName;
 use crate::process::Configuration;
 
@@ -31,6 +32,8 @@ pub struct Backend {
 pub enum BackendSettings {
     /// Processes on the emulated platform.
     Process(ProcessBackend),
+    /// Virtual machines.
+    Vm(VmBackend),
 }
 
 /// Processes on the emulated platform.
@@ -107,6 +110,9 @@ pub struct KeepProgram {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(super) enum Wire {
     Process(WireProcess),
+    Vm(WireVm),
+    Snp(WireVm),
+    Tdx(WireVm),
 }
 
 #[derive(Deserialize)]
@@ -159,6 +165,9 @@ impl Wire {
     pub(super) fn resolve(self, base: &Path, path: &str, faults: &mut Vec<Fault>) -> Option<Backend> {
         match self {
             Self::Process(wire) => wire.resolve(base, &format!("{path}.process."), faults),
+            Self::Vm(wire) => wire.resolve(Platform::Tpm, base, &format!("{path}.vm."), faults),
+            Self::Snp(wire) => wire.resolve(Platform::Snp, base, &format!("{path}.snp."), faults),
+            Self::Tdx(wire) => wire.resolve(Platform::Tdx, base, &format!("{path}.tdx."), faults),
         }
     }
 }
@@ -227,6 +236,7 @@ impl Backend {
             BackendSettings::Process(settings) => {
                 Arc::new(EmulatorLauncher::new(self.name.clone(), settings.clone(), users))
             }
+            BackendSettings::Vm(settings) => Arc::new(VmLauncher::new(self.name.clone(), settings.clone())),
         }
     }
 }

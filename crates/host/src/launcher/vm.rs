@@ -1,0 +1,162 @@
+//! The back ends `vm`, `snp` and `tdx`: virtual machines that hold one Keep each. What a process names as its program is
+//! the folder of a guest's image (`bailey image build`). Those of SEV-SNP and TDX have not yet run on hardware.
+
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt;
+
+use emulator::control::{Exit, Stream};
+use evidence::{Measurement, Platform};
+use sha2::{Digest, Sha256, Sha384};
+use time::OffsetDateTime;
+use vm::authority::Authority;
+use vm::{Guest, Happened, Hardware, Launch, Machine, Protection, VmError};
+
+use super::{About, BackendKind, Event, LaunchError, Launcher, Reach, Running, Site, Stopper};
+use crate::clock::{Clock, SystemClock};
+use crate::config::VmBackend;
+use crate::names::BackendName;
+use crate::process::{Channel, Process};
+
+/// The guest's port that the agent's channels lead to.
+const PORT: u16 = 7000;
+/// What a guest has when nobody limits it, in MiB.
+const MEMORY_MIB: u64 = 768;
+
+/// Launches virtual machines.
+#[derive(Clone, Debug)]
+pub struct VmLauncher {
+    name: BackendName,
+    settings: VmBackend,
+}
+
+impl VmLauncher {
+    /// With these settings.
+    pub fn new(name: BackendName, settings: VmBackend) -> Self {
+        Self { name, settings }
+    }
+
+    fn protection(&self, process: &Process) -> Protection {
+        match self.settings.platform {
+            Platform::Snp => Protection::snp(Sha256::digest(&process.configuration).into()),
+            Platform::Tdx => Protection::tdx(Sha384::digest(&process.configuration).into()),
+            _ => Protection::Tpm,
+        }
+    }
+}
+
+impl Launcher for VmLauncher {
+    fn about(&self) -> About {
+        About {
+            name: self.name.clone(),
+            kind: match self.settings.platform {
+                Platform::Snp => BackendKind::Snp,
+                Platform::Tdx => BackendKind::Tdx,
+                _ => BackendKind::Vm,
+            },
+            platforms: vec![self.settings.platform],
+            capacity: self.settings.capacity,
+        }
+    }
+
+    fn launch(&self, process: &Process, site: &Site) -> Result<Box<dyn Running>, LaunchError> {
+        if process.limits.cpu_milli.is_some() {
+            return Err(LaunchError::Backend("a machine's processor time is not limited here: use cgroups".into()));
+        }
+        let guest = Guest::open(&process.executable).map_err(refused)?;
+        let authority = &self.settings.authority;
+        DirBuilder::new().recursive(true).mode(0o700).create(authority)?;
+        let now = i64::try_from(SystemClock.unix_ms() / 1000).unwrap_or(i64::MAX);
+        let now = OffsetDateTime::from_unix_timestamp(now).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        let authority = Authority::open(authority, now).map_err(refused)?;
+        let relayed = process.channel == Channel::Relayed;
+        let mut arguments = process.arguments.clone();
+        if relayed {
+            arguments.extend(["--channel".to_owned(), format!("0.0.0.0:{PORT}")]);
+        }
+        let launch = Launch {
+            guest: &guest,
+            hardware: Hardware {
+                accelerator: self.settings.accelerator,
+                memory_mib: process.limits.memory_mib.unwrap_or(MEMORY_MIB),
+                processors: self.settings.processors,
+            },
+            protection: self.protection(process),
+            configuration: &process.configuration,
+            arguments: &arguments,
+            workload: None,
+            port: relayed.then_some(PORT),
+            outgoing: self.settings.outgoing,
+        };
+        fs::create_dir_all(site.directory())?;
+        let machine = Machine::launch(&launch, site.directory(), &authority, now).map_err(refused)?;
+        Ok(Box::new(Virtual { machine, measurement: expected(process) }))
+    }
+
+    fn adopt(&self, process: &Process, site: &Site) -> Result<Box<dyn Running>, LaunchError> {
+        let port = (process.channel == Channel::Relayed).then_some(PORT);
+        match Machine::adopt(site.directory(), port) {
+            Ok(machine) => Ok(Box::new(Virtual { machine, measurement: expected(process) })),
+            Err(VmError::Gone) => Err(LaunchError::NothingToAdopt),
+            Err(error) => Err(refused(error)),
+        }
+    }
+}
+
+fn refused(error: VmError) -> LaunchError {
+    LaunchError::Backend(Box::new(error))
+}
+
+/// SHA-256 of the image's disk: which image it is. What it measures to, `bailey image measure` says.
+fn expected(process: &Process) -> Measurement {
+    let disk = fs::read(process.executable.join("disk.img")).unwrap_or_default();
+    Measurement::from(<[u8; 32]>::from(Sha256::digest(disk)))
+}
+
+/// A virtual machine.
+struct Virtual {
+    machine: Machine,
+    measurement: Measurement,
+}
+
+impl Running for Virtual {
+    fn pid(&self) -> u32 {
+        self.machine.pid()
+    }
+
+    fn measurement(&self) -> Measurement {
+        self.measurement.clone()
+    }
+
+    fn reach(&self) -> Option<Reach> {
+        self.machine.address().map(Reach::Tcp)
+    }
+
+    fn walls(&self) -> Vec<String> {
+        ["virtual machine", "seccomp"].map(str::to_owned).to_vec()
+    }
+
+    fn next_event(&mut self) -> Result<Event, LaunchError> {
+        match self.machine.next().map_err(refused)? {
+            Happened::Console(bytes) => Ok(Event::Output { stream: Stream::Stderr, bytes }),
+            Happened::Ended(Some(code)) => Ok(Event::Exited(Exit::Code(code.into()))),
+            // Without a word of its own it was ended.
+            Happened::Ended(None) => Ok(Event::Exited(Exit::Signal(9))),
+        }
+    }
+
+    fn stopper(&self) -> Result<Box<dyn Stopper>, LaunchError> {
+        Ok(Box::new(VmStopper(self.machine.stopper())))
+    }
+}
+
+struct VmStopper(vm::Stopper);
+
+impl Stopper for VmStopper {
+    fn stop(&self) {
+        self.0.stop();
+    }
+
+    fn release(&self) {
+        self.0.release();
+    }
+}

@@ -68,13 +68,24 @@ const ABSENCES: &[(&str, &[&str])] = &[
             "rustls",
         ],
     ),
-    ("package", &["evidence", "appraisal", "attested-tls", "manifest", "aws-lc-rs", "tokio", "rustls", "hyper"]),
-    (
-        "registry",
-        &["endorsements", "attester", "manifest", "coordinator", "keep", "host", "emulator", "bailey", "wasmtime", "reqwest"],
     (
         "package",
         &["evidence", "appraisal", "attested-tls", "manifest", "aws-lc-rs", "tokio", "rustls", "hyper"],
+    ),
+    (
+        "registry",
+        &[
+            "endorsements",
+            "attester",
+            "manifest",
+            "coordinator",
+            "keep",
+            "host",
+            "emulator",
+            "bailey",
+            "wasmtime",
+            "reqwest",
+        ],
     ),
     ("attester", &["endorsements", "appraisal", "emulator", "tokio", "rustls"]),
     (

@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_archive_is_the_one_that_cpio_makes() {
+    fn an_archive_is_laid_out_as_the_kernel_documents() {
         let mut archive = Archive::default();
         archive.insert("init", Kind::Program, b"abc".to_vec());
         archive.insert("lib/modules/a.ko", Kind::Data, b"module".to_vec());
@@ -123,7 +123,7 @@ mod tests {
             names,
             ["dev", "dev/console", "init", "lib", "lib/modules", "lib/modules/a.ko", "proc", LAST]
         );
-        // GNU cpio 2.13 of the same file, with --reproducible, but for the number of the inode.
+        // Mode, user, group, links, time, size, devices, length of the name, checksum; name; contents: each padded.
         assert!(
             text.contains(
                 "0000816d00000000000000000000000100000000000000030000000000000000000000000000000000000005\

@@ -54,6 +54,8 @@ impl Launcher for VmLauncher {
                 _ => BackendKind::Vm,
             },
             platforms: vec![self.settings.platform],
+            // A TPM of software is an emulated one, though its Evidence ends in no emulated root.
+            emulated: self.settings.platform == Platform::Tpm,
             capacity: self.settings.capacity,
         }
     }

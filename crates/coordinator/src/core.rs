@@ -42,6 +42,7 @@ mod update;
 mod value;
 mod versions;
 mod workloads;
+mod volumes;
 
 pub use activation::{Activation, Certified};
 pub use event::{Delivery, Event, EvictedInstance, Issued, Seat};
@@ -67,6 +68,7 @@ pub use transparency::{EntriesDamaged, Log, SealedLogKey, download_secrets, open
 pub use update::{Progress, acknowledge, cancel, lapse, update};
 pub use value::SecretValue;
 pub use workloads::{PackageRefusal, Release};
+pub use volumes::{Head as VolumeHead, OpenedVolume, advance_volume, new_volume_key, open_volume};
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -170,6 +170,11 @@ struct Decided<T> {
 }
 
 impl<T> Decided<T> {
+    /// Nothing is to be changed.
+    fn none(answer: T) -> Self {
+        Self { events: Vec::new(), shares: None, answer }
+    }
+
     fn one(event: Event, answer: T) -> Self {
         Self { events: vec![event], shares: None, answer }
     }

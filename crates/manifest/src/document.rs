@@ -109,6 +109,7 @@ wire! {
 
     struct Workload {
         digest: Option<String> = "Digest",
+        config: Option<String> = "Config",
         package: Option<String> = "Package",
         repository: Option<String> = "Repository",
         name: Option<String> = "Name",

@@ -41,6 +41,7 @@
 mod broker;
 mod certificate;
 mod choices;
+mod config;
 mod document;
 mod encoding;
 mod fault;
@@ -76,6 +77,7 @@ pub use broker::{
 };
 pub use certificate::{CertificateSecret, CertificateTemplate, End, ExtendedKeyUsage, KeyKind, Subject};
 pub use choices::{Choices, Fall};
+pub use config::WorkloadConfig;
 pub use fault::{Code, Fault, Faults};
 pub use manifest::{InvalidDigest, Manifest, ManifestDigest};
 pub use marble::{Access, Limits, Log, Marble, SubjectName, Workload, WorkloadDigest};

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::broker::ResourcePath;
+use crate::config::{self, WorkloadConfig};
 use crate::document as wire;
 use crate::encoding;
 use crate::fault::{Code, Collector, nearest, shown, suggestion};
@@ -87,6 +88,8 @@ pub struct Workload {
     pub access: Access,
     /// Where its output goes.
     pub log: Log,
+    /// What else it finds in its Keep.
+    pub config: Option<Arc<WorkloadConfig>>,
 }
 
 /// SHA-256 of a workload's bytes; written `sha256:` and 64 hexadecimal digits.
@@ -167,9 +170,11 @@ pub(crate) fn resolve(
             faults.add(&here, Code::DuplicateValue, message);
         }
         unsafe_or_unknown(wire, document, &here, faults);
-        let parameters = parameters::resolve(&wire.parameters, secrets, &here.field("Parameters"), faults);
+        let config = config::resolve(wire, document, &here, faults);
+        let given = config::with_secrets(&wire.parameters, config.as_ref());
+        let parameters = parameters::resolve(&given, secrets, &here.field("Parameters"), faults);
         let names = names(text, &wire.names, &document.marbles, &here.field("Names"), faults);
-        let workload = self::workload(wire, (&document.marbles, signers), &here, faults);
+        let workload = self::workload(wire, (&document.marbles, signers), config, &here, faults);
         let package = package(wire, document, packages, &here, faults);
         let Ok(name) = name else { continue };
         if workload.is_some() && !name.is_host_name() {
@@ -259,6 +264,7 @@ fn names(
 fn workload(
     wire: &wire::Marble,
     (marbles, signers): (&BTreeMap<String, wire::Marble>, &Signers),
+    config: Option<WorkloadConfig>,
     at: &Path<'_>,
     faults: &mut Collector<'_>,
 ) -> Option<Workload> {
@@ -290,7 +296,7 @@ fn workload(
             Log::Discard
         }
     };
-    Some(Workload { code: code?, keys, limits, access, log })
+    Some(Workload { code: code?, keys, limits, access, log, config: config.map(Arc::new) })
 }
 
 fn limits(wire: Option<&wire::Limits>, at: &Path<'_>, faults: &mut Collector<'_>) -> Limits {

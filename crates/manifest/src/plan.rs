@@ -98,6 +98,8 @@ pub enum Kind {
     MarbleName,
     MarbleTls,
     MarbleLog,
+    MarbleConfig,
+    MarbleVolume,
     MarbleActivations,
     Broker,
     ReleasePolicy,

@@ -212,7 +212,7 @@ impl Wire for GoBytes {
 }
 
 /// An entry under `Files` or `Env`: text, or an object that says how it is encoded.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct ParameterEntry {
     pub(crate) data: String,
     pub(crate) encoding: String,

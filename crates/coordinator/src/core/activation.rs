@@ -46,6 +46,8 @@ pub struct Activation {
     pub destinations: Vec<String>,
     /// Whether its output may be shown to the host.
     pub log_to_host: bool,
+    /// Text of a Keep.toml; empty where the manifest has none.
+    pub config: String,
     admission: Admission,
 }
 
@@ -334,6 +336,7 @@ pub fn activate(
         access: access(workload),
         destinations: destinations(mesh.manifest()),
         log_to_host: workload.log == Log::Host,
+        config: workload.config.as_ref().map(|config| config.text.clone()).unwrap_or_default(),
         certified,
         admission,
     })
@@ -439,7 +442,7 @@ pub fn renew(
 
 /// What holds for activation and renewal alike: this epoch's appraisal, a Marble of this manifest, an instance that was
 /// not evicted, and the workload that the manifest names.
-fn admissible<'s>(
+pub(super) fn admissible<'s>(
     state: &'s State,
     peer: &AttestedPeer,
     appraised_in: u64,

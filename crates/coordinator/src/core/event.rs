@@ -221,6 +221,18 @@ pub enum Event {
         series: Option<(String, u64)>,
         at: i64,
     },
+    /// An instance got the key of a volume of its Marble, to write to it.
+    VolumeOpened {
+        marble: String,
+        volume: String,
+        /// The instance, which alone may advance it from now on.
+        instance: ByteArray<32>,
+        /// The volume's key.
+        key: ByteArray<32>,
+        at: i64,
+    },
+    /// A volume has a new newest commit.
+    VolumeAdvanced { marble: String, volume: String, sequence: u64, hash: ByteArray<32>, at: i64 },
     /// A user took one away.
     ReferenceRemoved {
         user: String,

@@ -134,6 +134,8 @@ impl Entry {
             | Event::Activated { .. }
             | Event::Renewed { .. }
             | Event::CounterRaised { .. }
+            | Event::VolumeOpened { .. }
+            | Event::VolumeAdvanced { .. }
             | Event::SecretsRead { .. } => return None,
         };
         Some(Self::new(*at, update, details))

@@ -236,6 +236,38 @@ pub enum Refusal {
         /// Which Marble.
         marble: String,
     },
+    /// Not in the manifest.
+    #[error("the configuration of Marble {marble:?} in the manifest has no volume {volume:?}")]
+    UnknownVolume {
+        /// Which Marble.
+        marble: String,
+        /// As it was asked for.
+        volume: String,
+    },
+    /// To be read only.
+    #[error("volume {volume:?} of Marble {marble:?} is read-only in the manifest")]
+    VolumeReadOnly {
+        /// Which Marble.
+        marble: String,
+        /// Which volume.
+        volume: String,
+    },
+    /// Another commit than the newest was to be followed.
+    #[error("volume {volume:?} of Marble {marble:?} is not at the commit that this one follows")]
+    VolumeMoved {
+        /// Which Marble.
+        marble: String,
+        /// Which volume.
+        volume: String,
+    },
+    /// Another instance opened it since.
+    #[error("volume {volume:?} of Marble {marble:?} was opened by another instance")]
+    VolumeTaken {
+        /// Which Marble.
+        marble: String,
+        /// Which volume.
+        volume: String,
+    },
     /// Parameters that cannot be filled in now.
     #[error("the parameters of Marble {marble:?} cannot be filled in: {reason}")]
     Parameters {
@@ -538,6 +570,10 @@ impl Refusal {
             Self::StaleAppraisal { .. } => "APPRAISAL_STALE",
             Self::ActivationsExhausted { .. } => "ACTIVATIONS_EXHAUSTED",
             Self::NotActivated { .. } => "NOT_ACTIVATED",
+            Self::UnknownVolume { .. } => "VOLUME_UNKNOWN",
+            Self::VolumeReadOnly { .. } => "VOLUME_READ_ONLY",
+            Self::VolumeMoved { .. } => "VOLUME_MOVED",
+            Self::VolumeTaken { .. } => "VOLUME_TAKEN",
             Self::Parameters { .. } => "PARAMETERS_INCOMPLETE",
             Self::Busy => "TOO_MANY_REQUESTS",
             Self::SealModeFixed => "SEAL_MODE_FIXED",

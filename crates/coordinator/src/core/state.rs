@@ -29,6 +29,7 @@ use super::{
     transparency::{self, Log},
     versions::{Kept, Secrets},
     workloads::Releases,
+    volumes::{Head, Volumes},
 };
 use crate::{
     authority::Authority,
@@ -79,6 +80,7 @@ pub struct Mesh {
     signers: Signers,
     references: References,
     releases: Releases,
+    volumes: Volumes,
 }
 
 /// Marble, instance, name.
@@ -245,6 +247,7 @@ impl State {
                     signers: Signers::new(signer),
                     references: References::default(),
                     releases: Releases::default(),
+                    volumes: Volumes::default(),
                 };
                 mesh.replace(generated, at, |_| true);
                 self.mesh = Some(mesh);
@@ -424,6 +427,7 @@ impl State {
                 mesh.readers.len(),
                 mesh.resources.len(),
                 mesh.references.len(),
+                mesh.volumes.len(),
             ];
             mesh.instances.len() + mesh.counters.size() + mesh.history.len() + grown.iter().sum::<usize>()
         };
@@ -496,6 +500,12 @@ impl Mesh {
             Event::UpdateCancelled { .. } => self.pending = None,
             Event::CounterRaised { marble, instance, name, value } => {
                 self.counters.insert_mut((marble, instance.into_array(), name), value);
+            }
+            Event::VolumeOpened { marble, volume, instance, key, at: _ } => {
+                self.volumes.opened((marble, volume), instance.into_array(), key.into_array());
+            }
+            Event::VolumeAdvanced { marble, volume, sequence, hash, at: _ } => {
+                self.volumes.advanced(&(marble, volume), Head { sequence, hash: hash.into_array() })?;
             }
             Event::RecoveryRehearsed { .. } | Event::SecretsRead { .. } => {}
             Event::SecretsRotated { generated, at, user: _ } => {
@@ -710,6 +720,11 @@ impl Mesh {
     /// Whether `instance` was activated as `marble` and its certificate has not lapsed.
     pub(super) fn is_instance(&self, instance: &[u8; 32], marble: &str, now: UnixTime) -> bool {
         self.instances.is(instance, marble, now.0)
+    }
+
+    /// Keys and heads of volumes.
+    pub(super) fn volumes(&self) -> &Volumes {
+        &self.volumes
     }
 
     /// A counter's value; 0 until it is raised.

@@ -325,7 +325,10 @@ fn facts(event: &Event, before: &State) -> (i64, Vec<Fact>) {
     let log = before.log();
     let pending = || before.mesh().and_then(Mesh::proposed).map(|pending| Digest(pending.digest.0));
     match event {
-        Event::Founded { at, .. } | Event::Renewed { at, .. } => (*at, Vec::new()),
+        Event::Founded { at, .. }
+        | Event::Renewed { at, .. }
+        | Event::VolumeOpened { at, .. }
+        | Event::VolumeAdvanced { at, .. } => (*at, Vec::new()),
         Event::CounterRaised { .. } | Event::Anchored { .. } => (0, Vec::new()),
         Event::AnchorReset { holders, length, at } => {
             (*at, vec![Fact::AnchorReset { holders: holders.iter().collect(), records: *length }])

@@ -27,6 +27,8 @@ pub(super) enum Kind {
     Location,
     /// A new certificate for an instance.
     Renewal,
+    /// The key of a volume.
+    Volume,
     /// Something of the client API.
     ClientRequest,
     /// To be a guest of the broker.
@@ -142,6 +144,10 @@ impl<'a> Decision<'a> {
             (Kind::Location, false) => {
                 tracing::warn!(decision, codes, reason, marble = name, "a workload was not located");
             }
+            (Kind::Volume, true) => tracing::info!(decision, marble = name, "a volume was opened"),
+            (Kind::Volume, false) => {
+                tracing::warn!(decision, codes, marble = name, "a volume was not opened");
+            }
             (Kind::Guest, true) => tracing::info!(decision, verdict, "a guest attested"),
             (Kind::Guest, false) => {
                 tracing::warn!(decision, codes, reason, verdict, "a guest was refused");
@@ -176,7 +182,7 @@ impl Coordinator {
         match decision.kind {
             Kind::Guest => self.metrics.guest(decision.codes.is_empty()),
             Kind::Release => self.metrics.release(decision.codes.is_empty()),
-            Kind::Activation | Kind::Location | Kind::Renewal | Kind::ClientRequest => {}
+            Kind::Activation | Kind::Location | Kind::Renewal | Kind::Volume | Kind::ClientRequest => {}
         }
         if let Some(stream) = &self.decisions {
             stream.offer(decision.record(&(self.clock)().to_string()));

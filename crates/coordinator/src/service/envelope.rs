@@ -56,6 +56,10 @@ impl IntoResponse for Refusal {
             | Refusal::Package { .. }
             | Refusal::StaleAppraisal { .. }
             | Refusal::ActivationsExhausted { .. }
+            | Refusal::UnknownVolume { .. }
+            | Refusal::VolumeReadOnly { .. }
+            | Refusal::VolumeMoved { .. }
+            | Refusal::VolumeTaken { .. }
             | Refusal::NotActivated { .. } => StatusCode::FORBIDDEN,
             Refusal::NoManifest | Refusal::NoUpdate => StatusCode::NOT_FOUND,
             Refusal::ManifestAlreadySet { .. }

@@ -18,8 +18,9 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use mesh_api::{
-    ActivateRequest, ActivateResponse, Certificate, LocateRequest, LocateResponse, RenewRequest,
-    RenewResponse, UnwrapWorkloadKeyRequest, UnwrapWorkloadKeyResponse, WatchRevocationsRequest,
+    ActivateRequest, ActivateResponse, AdvanceVolumeRequest, AdvanceVolumeResponse, Certificate, LocateRequest,
+    LocateResponse, OpenVolumeRequest, OpenVolumeResponse, RenewRequest, RenewResponse,
+    UnwrapWorkloadKeyRequest, UnwrapWorkloadKeyResponse, VolumeHead, WatchRevocationsRequest,
     mesh_server::{Mesh, MeshServer},
     replicas_server::ReplicasServer,
 };
@@ -259,6 +260,64 @@ impl Mesh for MeshService {
         });
         self.decide(Kind::Renewal, &peer, work).await
     }
+
+    async fn open_volume(
+        &self,
+        request: Request<OpenVolumeRequest>,
+    ) -> Result<Response<OpenVolumeResponse>, Status> {
+        let Admitted { peer, epoch } = admitted(&request)?;
+        let OpenVolumeRequest { name, read_only } = request.into_inner();
+        let (coordinator, asking) = (self.coordinator.clone(), peer.clone());
+        let work = blocking(move || {
+            coordinator.serving()?;
+            let now = (coordinator.clock)();
+            let fresh = core::new_volume_key()?;
+            let opened = coordinator.commit(|state| {
+                let asked = (name.as_str(), read_only);
+                let (event, opened) = core::open_volume(state, &asking, epoch, asked, &fresh, now)?;
+                Ok(match event {
+                    Some(event) => Decided::one(event, opened),
+                    None => Decided::none(opened),
+                })
+            })?;
+            Ok(OpenVolumeResponse {
+                key: opened.key.to_vec(),
+                head: opened
+                    .head
+                    .map(|head| VolumeHead { sequence: head.sequence, hash: head.hash.to_vec() }),
+            })
+        });
+        self.decide(Kind::Volume, &peer, work).await
+    }
+
+    async fn advance_volume(
+        &self,
+        request: Request<AdvanceVolumeRequest>,
+    ) -> Result<Response<AdvanceVolumeResponse>, Status> {
+        let Admitted { peer, epoch } = admitted(&request)?;
+        let AdvanceVolumeRequest { name, from, to } = request.into_inner();
+        let from = from.map(head).transpose()?;
+        let to = head(to.ok_or_else(|| Status::invalid_argument("no head to advance to"))?)?;
+        let coordinator = self.coordinator.clone();
+        let done = blocking(move || {
+            coordinator.serving()?;
+            let now = (coordinator.clock)();
+            coordinator.commit(|state| {
+                let event = core::advance_volume(state, &peer, epoch, &name, (from, to), now)?;
+                Ok(match event {
+                    Some(event) => Decided::one(event, ()),
+                    None => Decided::none(()),
+                })
+            })
+        });
+        // Each commit of each volume: too many to be told of one by one.
+        done.await.map(|()| Response::new(AdvanceVolumeResponse {})).map_err(|refusal| status(&refusal))
+    }
+}
+
+fn head(wire: VolumeHead) -> Result<core::VolumeHead, Status> {
+    let hash = wire.hash.try_into().map_err(|_| Status::invalid_argument("a head has 32 bytes"))?;
+    Ok(core::VolumeHead { sequence: wire.sequence, hash })
 }
 
 impl MeshService {
@@ -272,6 +331,7 @@ impl MeshService {
         let name = match kind {
             Kind::Renewal => "renewal",
             Kind::Location => "location",
+            Kind::Volume => "volume",
             _ => "activation",
         };
         let traced = Traced::start(self.coordinator.telemetry.as_ref(), name);
@@ -349,5 +409,6 @@ fn activation_response(activation: Activation) -> ActivateResponse {
         access: Some(activation.access),
         destinations: activation.destinations,
         log_to_host: activation.log_to_host,
+        config: activation.config,
     }
 }

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use keep_config::{KeepConfig, Volume};
+
 use super::{Changes, Effect, Kind, differences, opens_if, pairs};
+use crate::config::WorkloadConfig;
 use crate::manifest::Manifest;
 use crate::marble::{Access, Limits, Log, Marble, Workload};
 use crate::names::MarbleName;
@@ -110,7 +113,7 @@ fn workload(name: &MarbleName, before: Option<&Workload>, after: Option<&Workloa
         }
         (Some(before), Some(after)) => (before, after),
     };
-    let Workload { code, keys, limits: new, access: _, log } = after;
+    let Workload { code, keys, limits: new, access: _, log, config } = after;
     self::code(name, &before.code, code, changes);
     for (is_new, key) in differences(&before.keys, keys) {
         let may = if is_new { "may now" } else { "may no longer" };
@@ -124,6 +127,7 @@ fn workload(name: &MarbleName, before: Option<&Workload>, after: Option<&Workloa
         };
         changes.add(opens_if(*log == Log::Host), Kind::MarbleLog, name, words);
     }
+    configuration(name, before.config.as_deref(), config.as_deref(), changes);
     let Limits { memory, cpu_per_request, concurrent_requests, body_size } = *new;
     let old = before.limits;
     for (what, unit, before, after) in [
@@ -166,6 +170,70 @@ fn code(name: &MarbleName, before: &WorkloadCode, after: &WorkloadCode, changes:
         let may = if *older { "may now" } else { "may no longer" };
         let words = format!("{name} {may} run a version that is older than one that ran");
         changes.about(opens_if(*older), Kind::MarbleWorkload, (name, "older"), words);
+    }
+}
+
+/// What it finds in its Keep.
+fn configuration(
+    name: &MarbleName,
+    before: Option<&WorkloadConfig>,
+    after: Option<&WorkloadConfig>,
+    changes: &mut Changes,
+) {
+    let nothing = KeepConfig::default();
+    let before = before.map_or(&nothing, |config| &config.parsed);
+    let after = after.map_or(&nothing, |config| &config.parsed);
+    // Every part by name: one that is added is compared here, or does not compile.
+    let KeepConfig {
+        steward: _,
+        args,
+        env,
+        files,
+        listen,
+        connect,
+        peers,
+        http,
+        volumes,
+        tmpfs,
+        // They are among the parameters.
+        secrets: _,
+        limits,
+        roots,
+        log,
+    } = after;
+    let log_opens = matches!((&before.log, log), (before, after) if before != after && *after != keep_config::Log::Nobody);
+    for (what, is_other, effect) in [
+        ("arguments", before.args != *args, Effect::Changes),
+        ("variables", before.env != *env, Effect::Changes),
+        ("descriptors", before.files != *files, Effect::Opens),
+        ("listeners", before.listen != *listen || before.http != *http, Effect::Opens),
+        ("connections", before.connect != *connect || before.peers != *peers, Effect::Opens),
+        ("trust roots", before.roots != *roots, Effect::Opens),
+        ("temporary storage", before.tmpfs != *tmpfs, Effect::Changes),
+        ("limits", before.limits != *limits, Effect::Changes),
+        ("readers of its log", before.log != *log, opens_if(log_opens)),
+    ] {
+        if is_other {
+            let words = format!("the configuration of {name} has other {what} now");
+            changes.about(effect, Kind::MarbleConfig, (name, what), words);
+        }
+    }
+    let by_name = |config: &[Volume]| -> BTreeMap<String, Volume> {
+        config.iter().map(|volume| (volume.name.clone(), volume.clone())).collect()
+    };
+    for (volume, before, after) in pairs(&by_name(&before.volumes), &by_name(volumes)) {
+        let (effect, words) = match (before, after) {
+            (None, Some(_)) => (Effect::Opens, format!("{name} has the volume {volume} now")),
+            (Some(_), None) => {
+                (Effect::Closes, format!("{name} no longer has the volume {volume}; its key is kept"))
+            }
+            (Some(before), Some(after)) if before != after => (
+                Effect::Changes,
+                format!("the volume {volume} of {name} has another place, size or mode now"),
+            ),
+            _ => continue,
+        };
+        changes.about(effect, Kind::MarbleVolume, (name, volume), words);
     }
 }
 

@@ -32,6 +32,7 @@ use crate::core::{
     transparency::{Log, LogRecord},
     versions::{Kept, Secrets},
     workloads,
+    volumes,
 };
 
 const VERSION: u16 = 1;
@@ -78,6 +79,8 @@ struct MeshRecord {
     references: references::Record,
     #[serde(default)]
     releases: workloads::Record,
+    #[serde(default)]
+    volumes: volumes::Record,
 }
 
 /// Paths with their versions, and the last number that was given.
@@ -173,6 +176,7 @@ fn mesh_record(mesh: &Mesh, identity: &IdentityKey) -> Result<MeshRecord, Refusa
         signers,
         references,
         releases,
+        volumes,
     } = mesh;
     let optional = |secret: &Option<Zeroizing<[u8; 32]>>| secret.as_ref().map(|it| ByteArray::new(**it));
     Ok(MeshRecord {
@@ -215,6 +219,7 @@ fn mesh_record(mesh: &Mesh, identity: &IdentityKey) -> Result<MeshRecord, Refusa
         past_signers: signers.past().to_vec(),
         references: references.record(),
         releases: releases.record(),
+        volumes: volumes.record(),
     })
 }
 
@@ -263,6 +268,7 @@ fn mesh_of(record: MeshRecord, identity: &IdentityKey) -> Result<Mesh, String> {
         signers: Signers::resume(signer, record.past_signers),
         references: record.references.into(),
         releases: record.releases.into(),
+        volumes: record.volumes.into(),
     })
 }
 

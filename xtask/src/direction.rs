@@ -122,6 +122,7 @@ const ABSENCES: &[(&str, &[&str])] = &[
         "keep-protocol",
         &["evidence", "appraisal", "attested-tls", "aws-lc-rs", "tokio", "rustls", "keep", "host"],
     ),
+    ("owner-log", &["evidence", "appraisal", "attested-tls", "manifest", "tokio", "wasmtime"]),
     (
         "volume",
         &["evidence", "appraisal", "attested-tls", "manifest", "keep-config", "tokio", "rustls", "wasmtime"],

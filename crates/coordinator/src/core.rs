@@ -41,8 +41,8 @@ mod transparency;
 mod update;
 mod value;
 mod versions;
-mod workloads;
 mod volumes;
+mod workloads;
 
 pub use activation::{Activation, Certified};
 pub use event::{Delivery, Event, EvictedInstance, Issued, Seat};
@@ -67,8 +67,8 @@ pub use stored::{
 pub use transparency::{EntriesDamaged, Log, SealedLogKey, download_secrets, openings};
 pub use update::{Progress, acknowledge, cancel, lapse, update};
 pub use value::SecretValue;
-pub use workloads::{PackageRefusal, Release};
 pub use volumes::{Head as VolumeHead, OpenedVolume, advance_volume, new_volume_key, open_volume};
+pub use workloads::{PackageRefusal, Release};
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -16,6 +16,7 @@ use attested_tls::{
 use attester::Tee;
 use evidence::Platform;
 use hyper_util::rt::TokioIo;
+use keep_config::{ConfigError, KeepConfig};
 use mesh_api::{
     ActivateRequest, ActivateResponse, Certificate, LocateRequest, LocateResponse, RenewRequest,
     UnwrapWorkloadKeyRequest, WatchRevocationsRequest, mesh_client::MeshClient,
@@ -30,6 +31,7 @@ use zeroize::Zeroizing;
 use crate::{
     admission::{Admission, Limits, LogPolicy},
     runtime::ENGINE_VERSION,
+    volumes::Volumes,
 };
 
 /// The coordinator tells its list every 20 s.
@@ -144,7 +146,7 @@ impl Candidate {
         Ok(Revocations { lists, _client: client })
     }
 
-    async fn connect(&self) -> Result<(MeshClient<Channel>, Arc<AttestedPeer>), ActivationError> {
+    pub(crate) async fn connect(&self) -> Result<(MeshClient<Channel>, Arc<AttestedPeer>), ActivationError> {
         let unreachable = |source| ActivationError::Unreachable { address: self.coordinator.clone(), source };
         let stream = TcpStream::connect(&self.coordinator).await.map_err(unreachable)?;
         stream.set_nodelay(true).map_err(unreachable)?;
@@ -205,6 +207,18 @@ impl Candidate {
         addresses: &BTreeMap<String, String>,
     ) -> Result<Admission, ActivationError> {
         let parameters = response.parameters.ok_or(ActivationError::Incomplete("parameters"))?;
+        let config = match response.config.as_str() {
+            "" => None,
+            text => Some(KeepConfig::parse(text).map_err(ActivationError::Config)?),
+        };
+        let mut limits = limits(response.limits.ok_or(ActivationError::Incomplete("limits"))?);
+        if let Some(config) = &config {
+            limits.take(&config.limits);
+        }
+        let log = match config.as_ref().map(|config| LogPolicy::of(&config.log)) {
+            Some(LogPolicy::Discard) | None if response.log_to_host => LogPolicy::Host,
+            other => other.unwrap_or_default(),
+        };
         let peers = response
             .destinations
             .into_iter()
@@ -220,8 +234,10 @@ impl Candidate {
                 .map(|(path, content)| (path, Zeroizing::new(content)))
                 .collect(),
             peers,
-            limits: limits(response.limits.ok_or(ActivationError::Incomplete("limits"))?),
-            log: if response.log_to_host { LogPolicy::Host } else { LogPolicy::Discard },
+            limits,
+            log,
+            config: config.map(Arc::new),
+            volumes: Volumes::new(),
         })
     }
 }
@@ -270,7 +286,7 @@ impl PeerPolicy for Requirements {
     }
 }
 
-fn refused(status: tonic::Status) -> ActivationError {
+pub(crate) fn refused(status: tonic::Status) -> ActivationError {
     let code = std::str::from_utf8(status.details()).ok().filter(|code| !code.is_empty());
     ActivationError::Refused {
         code: code.map_or_else(|| format!("{:?}", status.code()), str::to_owned),
@@ -306,6 +322,9 @@ pub enum ActivationError {
     /// An answer without a needed part.
     #[error("the coordinator's answer has no {0}")]
     Incomplete(&'static str),
+    /// A configuration that this Keep does not understand: the coordinator's is newer.
+    #[error("the workload's configuration cannot be used")]
+    Config(#[source] ConfigError),
     /// A certificate that is not ours.
     #[error("the coordinator's certificate cannot be used: {0}")]
     Certificate(String),
@@ -330,6 +349,7 @@ impl ActivationError {
             Self::Channel(error) => error.codes(),
             Self::Refused { code, .. } => vec![code.clone()],
             Self::Workload => vec!["WORKLOAD_MISMATCH".into()],
+            Self::Config(_) => vec!["CONFIG_INVALID".into()],
             Self::Incomplete(_) | Self::Certificate(_) | Self::Identity(_) => vec!["ANSWER_UNUSABLE".into()],
             Self::Internal(_) => vec!["INTERNAL".into()],
         }

@@ -2,12 +2,13 @@
 //! limits. Everything here was decided by the manifest, except the peers' addresses, which are the host's
 //! hints and prove nothing.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
+use keep_config::KeepConfig;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::runtime::Pool;
+use crate::{runtime::Pool, volumes::Volumes};
 
 /// The world of one workload.
 #[derive(Clone, Default)]
@@ -26,6 +27,10 @@ pub struct Admission {
     pub limits: Limits,
     /// Where the workload's standard output goes.
     pub log: LogPolicy,
+    /// What else it finds; its secrets are among environment and files.
+    pub config: Option<Arc<KeepConfig>>,
+    /// Its volumes, opened.
+    pub volumes: Volumes,
 }
 
 /// Names and numbers only: environment and files may be secret.
@@ -39,6 +44,7 @@ impl fmt::Debug for Admission {
             .field("peers", &self.peers)
             .field("limits", &self.limits)
             .field("log", &self.log)
+            .field("volumes", &self.volumes.keys())
             .finish()
     }
 }
@@ -78,6 +84,18 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// What a configuration says, if it says anything, instead.
+    pub(crate) fn take(&mut self, config: &keep_config::Limits) {
+        if *config == keep_config::Limits::default() {
+            return;
+        }
+        let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        self.memory_bytes = config.memory;
+        self.cpu_ms_per_request = config.cpu.map_or(self.cpu_ms_per_request, ms);
+        self.wall_ms_per_request = config.wall.map_or(self.wall_ms_per_request, ms);
+        self.max_connections = config.connections;
+    }
+
     pub(crate) fn cpu(&self) -> Duration {
         Duration::from_millis(self.cpu_ms_per_request)
     }
@@ -101,4 +119,17 @@ pub enum LogPolicy {
     Discard,
     /// Written to the Keep's log, line by line, where the host can read it.
     Host,
+    /// Written there encrypted to this X25519 public key.
+    Owner([u8; 32]),
+}
+
+impl LogPolicy {
+    /// What a configuration says.
+    pub(crate) fn of(log: &keep_config::Log) -> Self {
+        match log {
+            keep_config::Log::Nobody => Self::Discard,
+            keep_config::Log::Host => Self::Host,
+            keep_config::Log::Owner(key) => Self::Owner(*key),
+        }
+    }
 }

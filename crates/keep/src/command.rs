@@ -12,6 +12,7 @@ use crate::{
     limit::{Alarm, Exceeded},
     preview1,
     stdio::Streams,
+    vfs::Vfs,
     workload::{Program, Workload},
     world::World,
 };
@@ -38,7 +39,7 @@ pub enum Ended {
     Failed(Failure),
 }
 
-/// Why a run did not begin.
+/// Why a run did not begin, or not end as it should.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// It answers requests, and is served instead.
@@ -47,6 +48,9 @@ pub enum Failure {
     /// All instances of this Keep are in use.
     #[error("all instances of this Keep are in use")]
     Busy,
+    /// It ended well, and what it wrote to its volumes could not be kept.
+    #[error("what the workload wrote is not kept: {0}")]
+    Storage(String),
     /// Its memories, tables or instances exceed what a Keep offers.
     #[error("the workload cannot be instantiated: {0}")]
     Instantiate(String),
@@ -58,6 +62,7 @@ impl Failure {
         match self {
             Self::NotACommand => "WORKLOAD_IS_NO_COMMAND",
             Self::Busy => "KEEP_BUSY",
+            Self::Storage(_) => "STORAGE_FAILED",
             Self::Instantiate(_) => "WORKLOAD_NOT_INSTANTIATED",
         }
     }
@@ -97,15 +102,21 @@ pub async fn run(
     cancel: impl Future<Output = ()> + Send,
 ) -> Ended {
     let alarm = Alarm::default();
+    let files = Arc::clone(&world.files);
     let (streams, drivers) = stdio.start(&world.limits, &alarm);
     let ended = {
         let limits = world.limits.clone();
+        tokio::spawn(Vfs::commit_regularly(Arc::downgrade(&files)));
         let running = instance(workload, Arc::new(world), &alarm, &streams);
         let _ticking = workload.ticker.run();
         until(running, &limits, &alarm, cancel).await
     };
     drivers.finish(&streams).await;
-    ended
+    match (files.commit().await, &ended) {
+        // What it left behind was to stay, and does not.
+        (Err(error), Ended::Exit(_)) => Ended::Failed(Failure::Storage(error.to_string())),
+        _ => ended,
+    }
 }
 
 /// The instance's life, within its limits.

@@ -18,9 +18,9 @@ use crate::{
     admission::{Admission, Limits},
     net::{self, Identity, Listener, Net},
     output::Output,
-    vfs::BadFile,
+    vfs::Vfs,
     workload::Workload,
-    world::World,
+    world::{World, WorldError},
 };
 
 mod activity;
@@ -42,9 +42,9 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// Why serving could not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The manifest's files do not form a tree.
-    #[error("the workload's files cannot be laid out")]
-    Files(#[from] BadFile),
+    /// Its world cannot be built of what the manifest says.
+    #[error(transparent)]
+    World(#[from] WorldError),
     /// The world has no network.
     #[error("the workload's world has no network")]
     NoNetwork,
@@ -92,6 +92,8 @@ pub(crate) async fn serve_in(
     let Surroundings { world, marble, output, limits } = surroundings;
     let (digest, peers) = (workload.digest(), Arc::clone(&world.peers));
     let mut renewed = world.net.as_ref().ok_or(ServeError::NoNetwork)?.identity();
+    let files = Arc::clone(&world.files);
+    tokio::spawn(Vfs::commit_regularly(Arc::downgrade(&files)));
     let answerer = Answerer::new(workload, marble.clone(), world, Arc::clone(&output), limits)
         .ok_or(ServeError::NotHttp)?;
     tracing::info!(code = "SERVING", marble = %marble, workload = %hex::encode(digest), "the workload is served");
@@ -116,11 +118,14 @@ pub(crate) async fn serve_in(
     drop(ending);
     let drained = timeout(DRAIN, async { while connections.join_next().await.is_some() {} }).await;
     connections.shutdown().await;
+    // What fails is in the Keep's log, by its code.
+    let kept = files.commit().await.is_ok();
     let printed = output.printed();
     tracing::info!(
         code = "SERVED",
         marble = %marble,
         drained = drained.is_ok(),
+        kept,
         output_bytes = printed.bytes,
         output_lines_dropped = printed.dropped_lines,
         "the workload is served no more"

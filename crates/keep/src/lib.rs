@@ -41,6 +41,7 @@ pub mod keyvalue;
 pub mod net;
 pub mod packages;
 pub mod runtime;
+pub mod volumes;
 pub mod world;
 
 mod bindings;

@@ -12,6 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use owner_log::{Sealer, Stream};
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::{
     cli::{IsTerminal, StdoutStream},
@@ -33,6 +34,8 @@ pub(crate) struct Output {
     bytes: AtomicU64,
     dropped: AtomicU64,
     rate: Mutex<Rate>,
+    /// For [`LogPolicy::Owner`].
+    sealer: Option<Sealer>,
 }
 
 struct Rate {
@@ -55,6 +58,10 @@ impl Output {
             bytes: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             rate: Mutex::new(Rate { tokens: BURST, at: Instant::now() }),
+            sealer: match policy {
+                LogPolicy::Owner(key) => Sealer::new(key, marble),
+                LogPolicy::Discard | LogPolicy::Host => None,
+            },
         })
     }
 
@@ -78,8 +85,26 @@ impl Output {
         true
     }
 
+    /// The host sees that a line was printed, when, and about how long it is. What cannot be sealed is dropped: nothing
+    /// goes to the host instead.
+    fn seal(&self, stream: &'static str, line: &[u8]) {
+        let stream = if stream == "stderr" { Stream::Stderr } else { Stream::Stdout };
+        // The line's number is taken before it may be dropped, so that its owner sees that one is missing.
+        let sealed = self.sealer.as_ref().and_then(|sealer| sealer.seal(stream, line, self.admit()));
+        match sealed {
+            Some(sealed) => {
+                tracing::info!(target: "workload", code = "WORKLOAD_OUTPUT_SEALED", marble = %self.marble, sealed);
+            }
+            None => {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
     fn line(&self, stream: &'static str, line: &[u8]) {
-        if self.admit() {
+        if let LogPolicy::Owner(_) = self.policy {
+            self.seal(stream, line);
+        } else if self.admit() {
             // Escaped, so that a workload can neither forge log lines nor drive a terminal.
             let line = String::from_utf8_lossy(line).escape_debug().to_string();
             tracing::info!(target: "workload", code = "WORKLOAD_OUTPUT", marble = %self.marble, stream, line);

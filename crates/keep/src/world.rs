@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use keep_config::{KeepConfig, Log, SecretPlace};
+use keep_config::{KeepConfig, SecretPlace};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -12,6 +12,7 @@ use crate::{
     keyvalue::KeyValue,
     net::Net,
     vfs::{BadFile, FileFault, Source, Vfs},
+    volumes::Volumes,
 };
 
 /// The name that a workload finds as its first argument, as in Enarx.
@@ -31,6 +32,8 @@ pub struct Given {
     pub net: Option<Net>,
     /// All keys and values of its key-value store, in bytes.
     pub keyvalue_bytes: u64,
+    /// Its volumes, opened as the configuration says.
+    pub volumes: Volumes,
 }
 
 /// A world that cannot be built.
@@ -54,6 +57,18 @@ pub enum WorldError {
         /// Its name.
         name: String,
     },
+    /// A volume that the configuration names was not given.
+    #[error("the volume {name:?}, which the configuration names, was not given")]
+    VolumeMissing {
+        /// Its name.
+        name: String,
+    },
+    /// A volume that was given is not named in the configuration.
+    #[error("the volume {name:?} was given, and the configuration does not name it")]
+    VolumeUnused {
+        /// Its name.
+        name: String,
+    },
     /// The files do not form a tree.
     #[error("the workload's files cannot be laid out")]
     Files(#[from] BadFile),
@@ -66,6 +81,8 @@ impl WorldError {
             Self::SecretMissing { .. } => "SECRET_MISSING",
             Self::SecretUnused { .. } => "SECRET_UNUSED",
             Self::SecretNotText { .. } => "SECRET_NOT_TEXT",
+            Self::VolumeMissing { .. } => "VOLUME_NOT_GIVEN",
+            Self::VolumeUnused { .. } => "VOLUME_UNUSED",
             Self::Files(_) => "FILES_INVALID",
         }
     }
@@ -92,7 +109,7 @@ impl World {
     /// # Errors
     /// When what was given is not what the configuration asks for.
     pub fn new(config: &KeepConfig, given: Given) -> Result<Self, WorldError> {
-        let Given { mut secrets, mut files, net, keyvalue_bytes } = given;
+        let Given { mut secrets, mut files, net, keyvalue_bytes, volumes } = given;
         let mut env = config.environment();
         for secret in &config.secrets {
             let name = || secret.name.clone();
@@ -115,9 +132,8 @@ impl World {
         if let Some((name, _)) = secrets.pop_first() {
             return Err(WorldError::SecretUnused { name });
         }
-        let mounts =
-            config.tmpfs.iter().map(|tmpfs| (tmpfs.path.clone(), Source::Tmpfs(tmpfs.size))).collect();
-        let log = if config.log == Log::Host { LogPolicy::Host } else { LogPolicy::Discard };
+        let mounts = mounts(config, volumes)?;
+        let log = LogPolicy::of(&config.log);
         let args = std::iter::once(WORKLOAD_NAME.to_owned()).chain(config.args.iter().cloned()).collect();
         Ok(Self {
             args,
@@ -131,23 +147,58 @@ impl World {
         })
     }
 
-    /// The world that a coordinator gives to one that serves HTTP.
-    pub(crate) fn admitted(admission: Admission, net: Net) -> Result<Self, BadFile> {
-        let Admission { marble, args, env, files, limits, log, .. } = admission;
-        let config = keep_config::Limits {
-            memory: limits.memory_bytes,
-            open_files: MAX_OPEN_FILES,
-            ..keep_config::Limits::default()
+    /// The world that a coordinator gives to a Marble. What the manifest says in fields of its own comes with it; where
+    /// it has a configuration, that says the rest.
+    ///
+    /// # Errors
+    /// When the files do not form a tree, or the volumes are not those of the configuration.
+    pub(crate) fn admitted(admission: Admission, net: Net) -> Result<Self, WorldError> {
+        let Admission { marble, mut args, env, files, limits, log, config, volumes, .. } = admission;
+        let peers = Peers::new(marble, log, Some(net.clone()));
+        let net = Some(net);
+        let mut variables: Vec<_> = env.into_iter().collect();
+        let keyvalue = KeyValue::new(limits.keyvalue_bytes);
+        let Some(config) = config else {
+            let config = keep_config::Limits {
+                memory: limits.memory_bytes,
+                open_files: MAX_OPEN_FILES,
+                ..keep_config::Limits::default()
+            };
+            let files = Vfs::new(files, Vec::new(), config.open_files)?;
+            let descriptors = Vec::new();
+            return Ok(Self { args, env: variables, descriptors, files, keyvalue, peers, net, limits: config });
         };
+        if args.is_empty() {
+            args.push(WORKLOAD_NAME.to_owned());
+            args.extend(config.args.iter().cloned());
+        }
+        variables.extend(config.environment());
+        let config_limits = keep_config::Limits { memory: limits.memory_bytes, ..config.limits.clone() };
+        let files = Vfs::new(files, mounts(&config, volumes)?, config_limits.open_files)?;
         Ok(Self {
             args,
-            env: env.into_iter().collect(),
-            descriptors: Vec::new(),
-            files: Vfs::new(files, Vec::new(), config.open_files)?,
-            keyvalue: KeyValue::new(limits.keyvalue_bytes),
-            peers: Peers::new(marble, log, Some(net.clone())),
-            net: Some(net),
-            limits: config,
+            env: variables,
+            descriptors: config.files.clone(),
+            files,
+            keyvalue,
+            peers,
+            net,
+            limits: config_limits,
         })
+    }
+}
+
+/// What is mounted, and where.
+fn mounts(config: &KeepConfig, mut volumes: Volumes) -> Result<Vec<(String, Source)>, WorldError> {
+    let mut mounts: Vec<_> =
+        config.tmpfs.iter().map(|tmpfs| (tmpfs.path.clone(), Source::Tmpfs(tmpfs.size))).collect();
+    for wanted in &config.volumes {
+        let name = wanted.name.clone();
+        let volume = volumes.remove(&name).ok_or_else(|| WorldError::VolumeMissing { name: name.clone() })?;
+        mounts.push((wanted.path.clone(), Source::Volume(name, volume)));
+    }
+    match volumes.pop_first() {
+        Some((name, _)) => Err(WorldError::VolumeUnused { name }),
+        None => Ok(mounts),
     }
 }

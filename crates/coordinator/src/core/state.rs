@@ -28,8 +28,8 @@ use super::{
     signers::{Signer, Signers},
     transparency::{self, Log},
     versions::{Kept, Secrets},
-    workloads::Releases,
     volumes::{Head, Volumes},
+    workloads::Releases,
 };
 use crate::{
     authority::Authority,

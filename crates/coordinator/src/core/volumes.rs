@@ -94,7 +94,7 @@ fn volume<'s>(
     appraised_in: u64,
     name: &str,
 ) -> Result<(&'s Mesh, Name, bool), Refusal> {
-    let (mesh, marble, workload) = admissible(state, peer, appraised_in)?;
+    let (mesh, marble, workload, _) = admissible(state, peer, appraised_in)?;
     let volumes = workload.config.iter().flat_map(|config| &config.parsed.volumes);
     let marble = marble.name.to_string();
     match volumes.into_iter().find(|volume| volume.name == name) {

@@ -18,8 +18,8 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use mesh_api::{
-    ActivateRequest, ActivateResponse, AdvanceVolumeRequest, AdvanceVolumeResponse, Certificate, LocateRequest,
-    LocateResponse, OpenVolumeRequest, OpenVolumeResponse, RenewRequest, RenewResponse,
+    ActivateRequest, ActivateResponse, AdvanceVolumeRequest, AdvanceVolumeResponse, Certificate,
+    LocateRequest, LocateResponse, OpenVolumeRequest, OpenVolumeResponse, RenewRequest, RenewResponse,
     UnwrapWorkloadKeyRequest, UnwrapWorkloadKeyResponse, VolumeHead, WatchRevocationsRequest,
     mesh_server::{Mesh, MeshServer},
     replicas_server::ReplicasServer,

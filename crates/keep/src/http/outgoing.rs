@@ -112,7 +112,7 @@ impl Peers {
             // The workload chose the destination; it reaches the log only where its words may.
             let destination = match self.log {
                 LogPolicy::Host => request.uri().authority().map(ToString::to_string),
-                LogPolicy::Discard => None,
+                LogPolicy::Owner(_) | LogPolicy::Discard => None,
             };
             tracing::warn!(
                 code = "DESTINATION_NOT_ALLOWED",

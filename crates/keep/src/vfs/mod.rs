@@ -17,12 +17,16 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
-use volume::tree::{NodeId, ROOT, Time};
+use volume::{
+    Volume,
+    tree::{NodeId, ROOT, Time},
+};
 use zeroize::Zeroizing;
 
 mod error;
@@ -30,6 +34,7 @@ mod fixed;
 mod handle;
 mod mount;
 mod path;
+mod stored;
 mod tmpfs;
 
 pub use self::fixed::{BadFile, FileFault};
@@ -58,7 +63,12 @@ pub(crate) struct Vfs {
 pub(crate) enum Source {
     /// Memory, for as long as the workload runs: most bytes of content.
     Tmpfs(u64),
+    /// The host's disk, encrypted: name and volume.
+    Volume(String, Arc<Volume>),
 }
+
+/// How often what was written to volumes is committed, though nobody asks for it.
+const COMMIT_EVERY: Duration = Duration::from_secs(5);
 
 impl Vfs {
     /// Lays `files` out, with `mounts` (absolute path → what is there) in directories of their own. At most `max_open`
@@ -75,6 +85,7 @@ impl Vfs {
             points.insert(place, all.len());
             all.push(match source {
                 Source::Tmpfs(size) => Arc::new(tmpfs::Tmpfs::new(size)),
+                Source::Volume(name, volume) => Arc::new(stored::Stored::new(name, volume)),
             });
         }
         let waits = all.iter().any(|mount| mount.waits());
@@ -84,6 +95,27 @@ impl Vfs {
     /// The root directory, opened.
     pub(crate) fn root(self: &Arc<Self>) -> Result<Handle, Error> {
         Handle::new(self, Place { mount: 0, node: ROOT }, handle::Access { read: true, write: true })
+    }
+
+    /// Commits what was written to all volumes; the first error, after all were tried.
+    pub(crate) async fn commit(self: &Arc<Self>) -> Result<(), Error> {
+        if !self.waits {
+            return Ok(());
+        }
+        let vfs = Arc::clone(self);
+        let commit = move || vfs.mounts.iter().map(|mount| mount.sync()).fold(Ok(()), Result::and);
+        tokio::task::spawn_blocking(commit).await.unwrap_or(Err(Error::Storage("OPERATION_LOST")))
+    }
+
+    /// Commits now and then, until the file system is gone. Errors are in the Keep's log.
+    pub(crate) async fn commit_regularly(this: Weak<Self>) {
+        loop {
+            tokio::time::sleep(COMMIT_EVERY).await;
+            match this.upgrade() {
+                Some(vfs) if vfs.waits => drop(vfs.commit().await),
+                _ => return,
+            }
+        }
     }
 
     /// Whether anything can be written anywhere.

@@ -106,5 +106,5 @@ async fn a_bad_file_path_is_refused_before_anything_is_served() {
     let network = crate::net::network("", &Root::new());
     let listener = crate::net::listen(&network, crate::net::TLS);
     let served = keep::serve(workloads::probe(), admission, network.net, listener, std::future::pending());
-    assert!(matches!(served.await, Err(keep::ServeError::Files(_))));
+    assert!(matches!(served.await, Err(keep::ServeError::World(keep::world::WorldError::Files(_)))));
 }

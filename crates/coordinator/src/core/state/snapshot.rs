@@ -31,8 +31,7 @@ use crate::core::{
     signers::{PastSigner, Signer, Signers},
     transparency::{Log, LogRecord},
     versions::{Kept, Secrets},
-    workloads,
-    volumes,
+    volumes, workloads,
 };
 
 const VERSION: u16 = 1;

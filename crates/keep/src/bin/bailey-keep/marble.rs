@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use attested_tls::{
     clock::{self, Clock},
     launch::KeepConfiguration,
@@ -14,6 +14,7 @@ use keep::{
     net::{Identity, Net},
     packages,
     runtime::Runtime,
+    volumes,
 };
 use keep_config::KeepConfig;
 use tokio::{
@@ -47,20 +48,32 @@ pub async fn run(hints: Hints, tee: Arc<dyn Tee>, configuration: &KeepConfigurat
     };
     let candidate = candidate.with(keep::runtime::digest(&component), claim);
     let addresses: BTreeMap<_, _> = hints.peers.iter().cloned().collect();
-    let activated = candidate.activate(&addresses).await?;
+    let mut activated = candidate.activate(&addresses).await?;
     tracing::info!(
         marble = activated.admission.marble,
         epoch = activated.credential.identity.epoch,
         "admitted"
     );
 
+    let candidate = Arc::new(candidate);
+    // The manifest's configuration counts, where it has one.
+    if let (None, Some(text)) = (&activated.admission.config, packaged) {
+        let config = KeepConfig::parse(&text).context("the Keep.toml of the package")?;
+        if !config.volumes.is_empty() || !config.secrets.is_empty() {
+            bail!("the Keep.toml of the package names volumes or secrets: these are in the manifest's Workload.Config");
+        }
+        activated.admission.config = Some(Arc::new(config));
+    }
+    if let Some(config) = &activated.admission.config {
+        let opened = volumes::open(&candidate, &config.volumes, hints.volumes.as_deref()).await?;
+        activated.admission.volumes = opened;
+    }
     let engine = Runtime::new(activated.admission.limits.pool())?;
     let workload = tokio::task::spawn_blocking(move || engine.load(&component, cache.as_ref())).await??;
 
     let identity = Identity::marble(activated.credential.clone(), activated.access.clone());
     let (identities, identity) = watch::channel(Arc::new(identity));
-    let config = packaged.as_deref().map(KeepConfig::parse).transpose();
-    let config = config.context("the Keep.toml of the package")?.unwrap_or_default();
+    let config = activated.admission.config.as_deref().cloned().unwrap_or_default();
     let limits = keep_config::Limits {
         connections: activated.admission.limits.max_connections,
         ..config.limits.clone()
@@ -70,7 +83,6 @@ pub async fn run(hints: Hints, tee: Arc<dyn Tee>, configuration: &KeepConfigurat
     let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
     let listener = net.listen_on(listener, &config.http.listen.protection, keep::net::HTTP)?;
     let address = listener.local_addr();
-    let candidate = Arc::new(candidate);
     let (revoked_sender, revoked) = watch::channel(Revoked::default());
     let (evicted_sender, evicted) = oneshot::channel();
     tokio::spawn(revocations(candidate.clone(), revoked_sender, evicted_sender));

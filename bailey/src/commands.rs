@@ -10,7 +10,9 @@ pub mod guest;
 pub mod host;
 pub mod image;
 pub mod instances;
+pub mod key;
 pub mod log;
+pub mod logs;
 pub mod manifest;
 pub mod measure;
 pub mod recover;
@@ -76,6 +78,12 @@ enum Command {
     /// Replay what a mesh did, and prove what it says of it
     #[command(subcommand)]
     Log(log::Command),
+    /// What workloads printed, encrypted to their owner
+    #[command(subcommand)]
+    Logs(logs::Command),
+    /// Make a key for a workload's log
+    #[command(subcommand)]
+    Key(key::Command),
     /// The key broker: resources, release policies, and sessions of guests
     #[command(subcommand)]
     Broker(broker::Command),
@@ -111,6 +119,8 @@ pub async fn run(arguments: Arguments) -> Outcome {
         Command::Certificate(command) => command.run().await,
         Command::Recover(recover) => recover.run().await,
         Command::Log(command) => command.run().await,
+        Command::Logs(command) => command.run(),
+        Command::Key(command) => command.run(),
         Command::Broker(command) => command.run().await,
         Command::Token(command) => command.run(),
         Command::Host(command) => command.run().await,

@@ -166,7 +166,16 @@ impl World {
             };
             let files = Vfs::new(files, Vec::new(), config.open_files)?;
             let descriptors = Vec::new();
-            return Ok(Self { args, env: variables, descriptors, files, keyvalue, peers, net, limits: config });
+            return Ok(Self {
+                args,
+                env: variables,
+                descriptors,
+                files,
+                keyvalue,
+                peers,
+                net,
+                limits: config,
+            });
         };
         if args.is_empty() {
             args.push(WORKLOAD_NAME.to_owned());

@@ -96,7 +96,12 @@ impl Sealer {
     pub fn new(key: [u8; KEY], marble: &str) -> Option<Self> {
         let mut run = [0; 16];
         SystemRandom::new().fill(&mut run).ok()?;
-        Some(Self { key: HpkePublicKey(key.to_vec()), marble: marble.to_owned(), run, next: AtomicU64::new(0) })
+        Some(Self {
+            key: HpkePublicKey(key.to_vec()),
+            marble: marble.to_owned(),
+            run,
+            next: AtomicU64::new(0),
+        })
     }
 
     /// Seals a line, or counts it only, where it is not `wanted`. `None`: there is nothing to show.

@@ -80,5 +80,7 @@ mod token;
 mod transparency;
 #[path = "it/update.rs"]
 mod update;
+#[path = "it/volumes.rs"]
+mod volumes;
 #[path = "it/world.rs"]
 mod world;

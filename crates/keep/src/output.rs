@@ -248,4 +248,37 @@ mod tests {
         assert!(lines.partial.is_empty());
         assert_eq!(output.printed(), Printed { bytes: 6, dropped_lines: 0 });
     }
+
+    /// Keeps what is logged.
+    #[derive(Clone, Default)]
+    struct Captured(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Captured {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_is_printed_for_the_owner_is_nowhere_in_the_clear() {
+        let (private, public) = owner_log::generate().unwrap();
+        let captured = Captured::default();
+        let writer = captured.clone();
+        let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            let output = Output::new("m", LogPolicy::Owner(public));
+            let mut lines = Lines { output: Arc::clone(&output), stream: "stdout", partial: Vec::new() };
+            lines.take(b"canary one\ncanary two\n");
+        });
+        let log = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
+        assert!(!log.contains("canary"), "{log}");
+        let mut reader = owner_log::Reader::new(private, "m");
+        let read: Vec<_> = log.lines().map(|line| reader.open(line).unwrap().text).collect();
+        assert_eq!(read, [b"canary one".to_vec(), b"canary two".to_vec()]);
+    }
 }

@@ -2,6 +2,8 @@
 
 #[path = "it/broker.rs"]
 mod broker;
+#[path = "it/config.rs"]
+mod config;
 #[path = "it/documents.rs"]
 mod documents;
 #[path = "it/hostile.rs"]

@@ -42,18 +42,16 @@ impl Command {
         let Self::Decrypt { key, marble, log, json } = self;
         let mut reader = Reader::new(private_key(&key)?, &marble);
         let input: Box<dyn Read> = match &log {
-            Some(path) => {
-                Box::new(File::open(path).malformed(format!("{} cannot be read", path.display()))?)
-            }
+            Some(path) => Box::new(File::open(path).malformed(format!("{} cannot be read", path.display()))?),
             None => Box::new(stdin()),
         };
         let refused = decrypt(&mut BufReader::new(input), &mut reader, json)?;
         match refused {
             0 => Ok(()),
-            count => Err(Failure::refused(format!(
-                "{count} sealed line(s) could not be opened [LOG_LINE_FORGED]"
-            ))
-            .hint("they are of another Marble or another key, or the host altered them")),
+            count => {
+                Err(Failure::refused(format!("{count} sealed line(s) could not be opened [LOG_LINE_FORGED]"))
+                    .hint("they are of another Marble or another key, or the host altered them"))
+            }
         }
     }
 }

@@ -25,7 +25,8 @@ fn main() {
     let folder = tempfile::tempdir().expect("a folder");
     let options = Options { size: 1 << 30, read_only: false };
     let host = Folder::new(folder.path());
-    let volume = Volume::open(host, &VolumeKey::new([1; 32]), MemoryAnchor::default(), &options).expect("a volume");
+    let volume =
+        Volume::open(host, &VolumeKey::new([1; 32]), MemoryAnchor::default(), &options).expect("a volume");
     let file = volume.create(ROOT, "file", Kind::File, Time(0)).expect("a file");
     let block = vec![7; 1 << 20];
     let begun = Instant::now();
@@ -48,7 +49,8 @@ fn main() {
     let mut plain = vec![0; CHUNK];
     let alone = best(|| {
         for _ in 0..SIZE / CHUNK {
-            key.open_separate_gather(nonce(), Aad::empty(), &sealed, tag.as_ref(), &mut plain).expect("opened");
+            key.open_separate_gather(nonce(), Aad::empty(), &sealed, tag.as_ref(), &mut plain)
+                .expect("opened");
         }
     });
     println!(

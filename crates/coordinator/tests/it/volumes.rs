@@ -4,10 +4,18 @@ use attested_tls::channel::AttestedPeer;
 use coordinator::core::{
     OpenedVolume, Refusal, State, VolumeHead, advance_volume, new_volume_key, open_volume,
 };
+use evidence::Platform;
+use mesh_api::{ActivateRequest, AdvanceVolumeRequest, OpenVolumeRequest, VolumeHead as VolumeHeadWire};
 use serde_json::{Value, json};
 use testkit::tee::NOW;
 
-use crate::world::{FRONTEND, TALLY, activated, code, founded, identity, manifest, peer, set, step};
+use crate::{
+    running::Running,
+    service::join,
+    world::{
+        FRONTEND, TALLY, activated, code, founded, identity, keep_on, manifest, peer, people, set, step,
+    },
+};
 
 const CONFIG: &str = r#"
     [[volumes]]
@@ -136,4 +144,37 @@ fn a_reader_takes_nothing_over() {
     let (event, _) = open_volume(&state, &reader, 1, ("data", true), &fresh, NOW).unwrap();
     assert!(event.is_none());
     assert!(advance(state, &first, Some(1), 2).is_ok());
+}
+
+/// The whole way: over gRPC on attested connections, into the log, and out of it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keep_is_given_keys_and_moves_heads_over_its_attested_connection_only() {
+    let running = Running::start().await;
+    let set = running.set_manifest(Some(&people().owner), &with_volumes().to_string()).await;
+    assert!(set.status.is_success(), "{set:?}");
+    let keep = keep_on(Platform::Snp);
+    let mut tally = join(&running, keep.clone(), "tally", TALLY).await.unwrap();
+    let asked = || OpenVolumeRequest { name: "data".into(), read_only: false };
+    assert_eq!(tally.open_volume(asked()).await.unwrap_err().details(), b"NOT_ACTIVATED");
+    let activated = tally.activate(ActivateRequest {}).await.unwrap().into_inner();
+    assert_eq!(activated.config, CONFIG);
+    let opened = tally.open_volume(asked()).await.unwrap().into_inner();
+    assert_eq!((opened.key.len(), opened.head), (32, None));
+    let to = |sequence: u64| Some(VolumeHeadWire { sequence, hash: vec![1; 32] });
+    let step = |from, to| AdvanceVolumeRequest { name: "data".into(), from, to };
+    tally.advance_volume(step(None, to(1))).await.unwrap();
+    let refused = tally.advance_volume(step(None, to(2))).await.unwrap_err();
+    assert_eq!(refused.details(), b"VOLUME_MOVED");
+    let short = VolumeHeadWire { sequence: 2, hash: vec![1; 31] };
+    assert_eq!(
+        tally.advance_volume(step(to(1), Some(short))).await.unwrap_err().code(),
+        tonic::Code::InvalidArgument
+    );
+    let mut other = join(&running, keep, "tally", TALLY).await.unwrap();
+    other.activate(ActivateRequest {}).await.unwrap();
+    let again = other.open_volume(asked()).await.unwrap().into_inner();
+    assert_eq!((again.key, again.head), (opened.key, to(1)));
+    let refused = tally.advance_volume(step(to(1), to(2))).await.unwrap_err();
+    assert_eq!(refused.details(), b"VOLUME_TAKEN");
+    other.advance_volume(step(to(1), to(2))).await.unwrap();
 }

@@ -16,4 +16,5 @@ mod pki;
 mod poll;
 mod running;
 mod tls;
+mod volumes;
 mod workloads;

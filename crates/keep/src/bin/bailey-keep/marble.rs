@@ -60,7 +60,9 @@ pub async fn run(hints: Hints, tee: Arc<dyn Tee>, configuration: &KeepConfigurat
     if let (None, Some(text)) = (&activated.admission.config, packaged) {
         let config = KeepConfig::parse(&text).context("the Keep.toml of the package")?;
         if !config.volumes.is_empty() || !config.secrets.is_empty() {
-            bail!("the Keep.toml of the package names volumes or secrets: these are in the manifest's Workload.Config");
+            bail!(
+                "the Keep.toml of the package names volumes or secrets: these are in the manifest's Workload.Config"
+            );
         }
         activated.admission.config = Some(Arc::new(config));
     }

@@ -61,7 +61,8 @@ fn decrypt(input: &mut dyn BufRead, reader: &mut Reader, json: bool) -> Outcome<
     let mut refused = 0;
     loop {
         let mut line = Vec::new();
-        let read = input.take(MAX_LINE).read_until(b'\n', &mut line).context("the log cannot be read")?;
+        let mut bounded = Read::take(&mut *input, MAX_LINE);
+        let read = bounded.read_until(b'\n', &mut line).context("the log cannot be read")?;
         if read == 0 {
             return Ok(refused);
         }

@@ -51,6 +51,19 @@ pub enum Failure {
     /// It ended well, and what it wrote to its volumes could not be kept.
     #[error("what the workload wrote is not kept: {0}")]
     Storage(String),
+    /// A listener or a connection that it is to have from the start cannot be had.
+    #[error("{message}")]
+    Network {
+        /// The descriptor's name.
+        name: String,
+        /// Stable code.
+        code: &'static str,
+        /// What is wrong, with all causes.
+        message: String,
+    },
+    /// It is to have listeners or connections, and this Keep gives it no network.
+    #[error("the configuration asks for a network, and this Keep gives it none")]
+    NoNetwork,
     /// Its memories, tables or instances exceed what a Keep offers.
     #[error("the workload cannot be instantiated: {0}")]
     Instantiate(String),
@@ -63,6 +76,8 @@ impl Failure {
             Self::NotACommand => "WORKLOAD_IS_NO_COMMAND",
             Self::Busy => "KEEP_BUSY",
             Self::Storage(_) => "STORAGE_FAILED",
+            Self::Network { code, .. } => code,
+            Self::NoNetwork => "NO_NETWORK",
             Self::Instantiate(_) => "WORKLOAD_NOT_INSTANTIATED",
         }
     }

@@ -1,13 +1,15 @@
 //! What a workload finds: arguments, environment, descriptors, files, peers and limits, from its configuration and
 //! from what the coordinator or the client gave. Shared by all its instances.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use keep_config::{KeepConfig, SecretPlace};
+use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
 use crate::{
     admission::{Admission, LogPolicy},
+    command::Failure,
     http::outgoing::Peers,
     keyvalue::KeyValue,
     net::Net,
@@ -28,12 +30,24 @@ pub struct Given {
     pub secrets: BTreeMap<String, Zeroizing<Vec<u8>>>,
     /// Absolute path → content.
     pub files: BTreeMap<String, Zeroizing<Vec<u8>>>,
-    /// Its network, built from the same configuration; without one no socket can be had.
+    /// Its network, built from the same configuration; without one no socket can be had, and a module with
+    /// listeners or connections does not start.
     pub net: Option<Net>,
     /// All keys and values of its key-value store, in bytes.
     pub keyvalue_bytes: u64,
     /// Its volumes, opened as the configuration says.
     pub volumes: Volumes,
+    /// Is told where each listener of `[[files]]` listens.
+    pub listening: Option<mpsc::UnboundedSender<Listening>>,
+}
+
+/// A listener of a module, open before the module begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listening {
+    /// Its name in `FD_NAMES`.
+    pub name: String,
+    /// Where it is, with the port that was found where the configuration says 0.
+    pub address: SocketAddr,
 }
 
 /// A world that cannot be built.
@@ -97,6 +111,9 @@ pub struct World {
     /// What is open when a module starts, and which standard streams a component has.
     pub(crate) descriptors: Vec<keep_config::File>,
     pub(crate) files: Arc<Vfs>,
+    /// Whether there is anything in it: a module without files has no directory either, as in Enarx.
+    pub(crate) has_files: bool,
+    listening: Option<mpsc::UnboundedSender<Listening>>,
     pub(crate) keyvalue: KeyValue,
     pub(crate) peers: Arc<Peers>,
     pub(crate) net: Option<Net>,
@@ -109,7 +126,7 @@ impl World {
     /// # Errors
     /// When what was given is not what the configuration asks for.
     pub fn new(config: &KeepConfig, given: Given) -> Result<Self, WorldError> {
-        let Given { mut secrets, mut files, net, keyvalue_bytes, volumes } = given;
+        let Given { mut secrets, mut files, net, keyvalue_bytes, volumes, listening } = given;
         let mut env = config.environment();
         for secret in &config.secrets {
             let name = || secret.name.clone();
@@ -133,18 +150,32 @@ impl World {
             return Err(WorldError::SecretUnused { name });
         }
         let mounts = mounts(config, volumes)?;
+        let has_files = !files.is_empty() || !mounts.is_empty();
         let log = LogPolicy::of(&config.log);
         let args = std::iter::once(WORKLOAD_NAME.to_owned()).chain(config.args.iter().cloned()).collect();
         Ok(Self {
             args,
             env,
             descriptors: config.files.clone(),
+            has_files,
+            listening,
             files: Vfs::new(files, mounts, config.limits.open_files)?,
             keyvalue: KeyValue::new(keyvalue_bytes),
             peers: Peers::new(WORKLOAD_NAME.to_owned(), log, net.clone()),
             net,
             limits: config.limits.clone(),
         })
+    }
+
+    pub(crate) fn network(&self) -> Result<&Net, Failure> {
+        self.net.as_ref().ok_or(Failure::NoNetwork)
+    }
+
+    /// Whether anybody wants to know is their affair.
+    pub(crate) fn tell(&self, listening: Listening) {
+        if let Some(told) = &self.listening {
+            let _ = told.send(listening);
+        }
     }
 
     /// The world that a coordinator gives to a Marble. What the manifest says in fields of its own comes with it; where
@@ -164,12 +195,15 @@ impl World {
                 open_files: MAX_OPEN_FILES,
                 ..keep_config::Limits::default()
             };
+            let has_files = !files.is_empty();
             let files = Vfs::new(files, Vec::new(), config.open_files)?;
-            let descriptors = Vec::new();
+            let descriptors = KeepConfig::default().files;
             return Ok(Self {
                 args,
                 env: variables,
                 descriptors,
+                has_files,
+                listening: None,
                 files,
                 keyvalue,
                 peers,
@@ -181,13 +215,21 @@ impl World {
             args.push(WORKLOAD_NAME.to_owned());
             args.extend(config.args.iter().cloned());
         }
-        variables.extend(config.environment());
+        // `FD_COUNT` and `FD_NAMES` come first.
+        let mut own = config.environment();
+        let configured = own.split_off(2.min(own.len()));
+        own.append(&mut variables);
+        own.extend(configured);
         let config_limits = keep_config::Limits { memory: limits.memory_bytes, ..config.limits.clone() };
-        let files = Vfs::new(files, mounts(&config, volumes)?, config_limits.open_files)?;
+        let mounts = mounts(&config, volumes)?;
+        let has_files = !files.is_empty() || !mounts.is_empty();
+        let files = Vfs::new(files, mounts, config_limits.open_files)?;
         Ok(Self {
             args,
-            env: variables,
+            env: own,
             descriptors: config.files.clone(),
+            has_files,
+            listening: None,
             files,
             keyvalue,
             peers,

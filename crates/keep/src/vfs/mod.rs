@@ -41,7 +41,7 @@ pub use self::fixed::{BadFile, FileFault};
 pub(crate) use self::{
     error::Error,
     handle::{Handle, Open},
-    mount::{Kind, Mount, Stat},
+    mount::{Entry, Kind, Mount, Stat},
 };
 
 /// Content by absolute path, as the configuration gives it.

@@ -2,6 +2,7 @@
 
 mod client;
 mod examples;
+mod commands;
 mod hostile;
 mod isolation;
 mod languages;
@@ -14,6 +15,7 @@ mod net_listener;
 mod peers;
 mod pki;
 mod poll;
+mod run;
 mod running;
 mod tls;
 mod volumes;

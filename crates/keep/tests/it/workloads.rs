@@ -14,11 +14,12 @@ static POLL: LazyLock<PathBuf> = LazyLock::new(|| {
     let source = repository().join("examples/poll");
     build(&source, &source.join("target"))
 });
-static PROBE: LazyLock<Workload> = LazyLock::new(|| {
+static PROBES: LazyLock<PathBuf> = LazyLock::new(|| {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/probe");
-    let built = build(&source, &Path::new(env!("CARGO_TARGET_TMPDIR")).join("probe"));
-    load(&fs::read(built.join("probe.wasm")).unwrap())
+    build(&source, &Path::new(env!("CARGO_TARGET_TMPDIR")).join("probe"))
 });
+static PROBE: LazyLock<Workload> = LazyLock::new(|| load(&fs::read(PROBES.join("probe.wasm")).unwrap()));
+static COMMAND: LazyLock<Workload> = LazyLock::new(|| load(&fs::read(PROBES.join("command.wasm")).unwrap()));
 static FRONTEND: LazyLock<Workload> = LazyLock::new(|| load(&component("frontend")));
 static TALLY: LazyLock<Workload> = LazyLock::new(|| load(&component("tally")));
 
@@ -29,6 +30,10 @@ pub fn component(name: &str) -> Vec<u8> {
 
 pub fn probe() -> Workload {
     PROBE.clone()
+}
+
+pub fn command() -> Workload {
+    COMMAND.clone()
 }
 
 pub fn frontend() -> Workload {

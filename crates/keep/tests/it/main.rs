@@ -1,8 +1,10 @@
 //! The Keep from outside: real components, real TLS, real sockets on this machine.
 
+mod calls;
 mod client;
 mod examples;
 mod commands;
+mod fuzzed;
 mod hostile;
 mod isolation;
 mod languages;
@@ -15,6 +17,7 @@ mod net_listener;
 mod peers;
 mod pki;
 mod poll;
+mod preview1;
 mod run;
 mod running;
 mod tls;

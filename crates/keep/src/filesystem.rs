@@ -18,6 +18,7 @@ use crate::{
         },
         wasi::clocks::wall_clock::Datetime,
     },
+    limit::{Exceeded, Which},
     vfs::{self, Handle, Kind, Open, Stat, Vfs},
 };
 
@@ -41,6 +42,9 @@ pub enum FsError {
     /// A handle that the workload does not hold: a trap.
     #[error(transparent)]
     Handle(#[from] ResourceTableError),
+    /// The workload is ended.
+    #[error(transparent)]
+    Limit(Exceeded),
 }
 
 type FsResult<T> = Result<T, FsError>;
@@ -53,7 +57,10 @@ impl From<ErrorCode> for FsError {
 
 impl From<vfs::Error> for FsError {
     fn from(error: vfs::Error) -> Self {
-        Self::Code(error.into())
+        match error {
+            vfs::Error::TooManyOpen => Self::Limit(Exceeded(Which::OpenFiles)),
+            error => Self::Code(error.into()),
+        }
     }
 }
 
@@ -175,6 +182,7 @@ impl types::Host for Filesystem<'_> {
         match error {
             FsError::Code(code) => Ok(code),
             FsError::Handle(error) => Err(error.into()),
+            FsError::Limit(exceeded) => Err(exceeded.into()),
         }
     }
 

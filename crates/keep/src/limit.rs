@@ -56,7 +56,7 @@ impl fmt::Display for Which {
 /// The error with which a call of the workload ends that exceeded a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct Exceeded(pub(crate) Which);
+pub struct Exceeded(pub Which);
 
 /// One instance's alarm: the first limit that was exceeded. Clones are the same alarm.
 #[derive(Clone, Default)]

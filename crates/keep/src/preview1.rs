@@ -20,6 +20,7 @@ mod abi;
 mod calls;
 mod clock;
 mod files;
+mod link;
 mod poll;
 mod table;
 mod transfer;
@@ -37,7 +38,7 @@ pub(crate) struct Instance {
 /// Everything that a module may import.
 pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Instance>> {
     let mut linker = Linker::new(engine);
-    abi::wasi_snapshot_preview1::add_to_linker(&mut linker, |instance| instance)?;
+    link::link(&mut linker)?;
     Ok(linker)
 }
 

@@ -196,8 +196,10 @@ impl Answerer {
         if error.is::<PoolConcurrencyLimitError>() {
             return Refusal::Busy;
         }
-        if let Some(Exceeded(Which::Memory)) = error.downcast_ref() {
-            return Refusal::MemoryLimit;
+        match error.downcast_ref() {
+            Some(Exceeded(Which::Memory)) => return Refusal::MemoryLimit,
+            Some(Exceeded(Which::OpenFiles)) => return Refusal::OpenFilesLimit,
+            _ => {}
         }
         if let Some(I32Exit(0)) = error.downcast_ref() {
             return Refusal::NoResponse;

@@ -24,6 +24,8 @@ pub enum Refusal {
     TimeLimit,
     /// The instance wanted more memory than the manifest allows, and failed.
     MemoryLimit,
+    /// The instances have more files open than they may.
+    OpenFilesLimit,
     /// The instance failed.
     Trapped,
     /// The instance ended without an answer.
@@ -42,6 +44,7 @@ impl Refusal {
             Self::CpuLimit => "CPU_LIMIT",
             Self::TimeLimit => "TIME_LIMIT",
             Self::MemoryLimit => "MEMORY_LIMIT",
+            Self::OpenFilesLimit => "OPEN_FILES_LIMIT",
             Self::Trapped => "WORKLOAD_TRAPPED",
             Self::NoResponse => "WORKLOAD_WITHOUT_RESPONSE",
             Self::WorkloadError => "WORKLOAD_ERROR",
@@ -53,7 +56,7 @@ impl Refusal {
         match self {
             Self::Malformed => StatusCode::BAD_REQUEST,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Busy | Self::CpuLimit | Self::TimeLimit | Self::MemoryLimit => {
+            Self::Busy | Self::CpuLimit | Self::TimeLimit | Self::MemoryLimit | Self::OpenFilesLimit => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Trapped | Self::NoResponse | Self::WorkloadError => StatusCode::INTERNAL_SERVER_ERROR,
@@ -68,6 +71,7 @@ impl Refusal {
             Self::CpuLimit => "the workload used up the processor time that the manifest allows a request",
             Self::TimeLimit => "the workload did not answer in the time that the manifest allows a request",
             Self::MemoryLimit => "the workload wanted more memory than the manifest allows",
+            Self::OpenFilesLimit => "the workload opened more files than it may",
             Self::Trapped => "the workload failed",
             Self::NoResponse => "the workload ended without an answer",
             Self::WorkloadError => "the workload answered with an error",

@@ -22,6 +22,7 @@ wiggle::from_witx!({
         }
     },
     errors: { errno => trappable Error },
+    wasmtime: false,
 });
 
 impl GuestErrorType for Errno {
@@ -31,17 +32,23 @@ impl GuestErrorType for Errno {
 }
 
 /// A pointer or length that leads out of the module's memory is an error of the call, never of the Keep.
-impl From<GuestError> for Error {
+impl From<GuestError> for Errno {
     fn from(error: GuestError) -> Self {
         match error {
             GuestError::InFunc { err, .. } => Self::from(*err),
-            GuestError::InvalidUtf8(_) => Errno::Ilseq.into(),
-            GuestError::TryFromIntError(_) => Errno::Overflow.into(),
-            GuestError::InvalidFlagValue(_)
+            GuestError::InvalidUtf8(_) => Self::Ilseq,
+            GuestError::TryFromIntError(_)
+            | GuestError::InvalidFlagValue(_)
             | GuestError::InvalidEnumValue(_)
-            | GuestError::PtrNotAligned(..) => Errno::Inval.into(),
-            _ => Errno::Fault.into(),
+            | GuestError::PtrNotAligned(..) => Self::Inval,
+            _ => Self::Fault,
         }
+    }
+}
+
+impl From<GuestError> for Error {
+    fn from(error: GuestError) -> Self {
+        Errno::from(error).into()
     }
 }
 

@@ -6,6 +6,7 @@ mod examples;
 mod commands;
 mod fuzzed;
 mod hostile;
+mod hostile_modules;
 mod isolation;
 mod languages;
 mod limits;

@@ -258,7 +258,7 @@ async fn files_are_below_the_descriptor_after_the_configured_ones() {
         (is (call $fd_write (i32.const 6) (i32.const 0) (i32.const 1) (i32.const 16)) (i32.const 0))
         (is (call $fd_tell (i32.const 6) (i32.const 16)) (i32.const 0))
         (is (i32.load (i32.const 16)) (i32.const 150))
-        (is (call $path_rename (i32.const 4) (i32.const 2300) (i32.const 7) (i32.const 4) (i32.const 2300) (i32.const 6)) (i32.const 31))
+        (is (call $path_rename (i32.const 4) (i32.const 2300) (i32.const 7) (i32.const 4) (i32.const 2300) (i32.const 6)) (i32.const 54))
         (is (call $path_remove_directory (i32.const 4) (i32.const 2200) (i32.const 5)) (i32.const 55))
         (is (call $path_open (i32.const 4) (i32.const 0) (i32.const 2200) (i32.const 5) (i32.const 2) (i64.const 0x4000) (i64.const 0) (i32.const 0) (i32.const 16)) (i32.const 0))
         (is (i32.load (i32.const 16)) (i32.const 7))
@@ -379,23 +379,23 @@ async fn a_listener_waits_unless_it_is_told_not_to() {
     let body = format!(
         "{}{}
         ;; Enarx' rights of a listener: no writing
-        (is (call $fd_write (i32.const 2) (i32.const 0) (i32.const 0) (i32.const 16)) (i32.const 8))
+        (is (call $fd_write (i32.const 2) (i32.const 0) (i32.const 0) (i32.const 600)) (i32.const 8))
         (is (call $fd_filestat_get (i32.const 2) (i32.const 512)) (i32.const 0))
         (is (i32.load8_u (i32.const 528)) (i32.const 6))
         (is (call $fd_fdstat_set_flags (i32.const 2) (i32.const 4)) (i32.const 0))
-        (is (call $sock_accept (i32.const 2) (i32.const 0) (i32.const 16)) (i32.const 6))
-        (is (call $sock_accept (i32.const 2) (i32.const 1) (i32.const 16)) (i32.const 28))
+        (is (call $sock_accept (i32.const 2) (i32.const 0) (i32.const 600)) (i32.const 6))
+        (is (call $sock_accept (i32.const 2) (i32.const 1) (i32.const 600)) (i32.const 28))
         (is (call $fd_fdstat_set_flags (i32.const 2) (i32.const 2)) (i32.const 28))
         (is (call $sock_shutdown (i32.const 2) (i32.const 1)) (i32.const 53))
-        (is (call $fd_write (i32.const 0) (i32.const 400) (i32.const 1) (i32.const 16)) (i32.const 0))
+        (is (call $fd_write (i32.const 0) (i32.const 400) (i32.const 1) (i32.const 600)) (i32.const 0))
         (is (call $poll_oneoff (i32.const 0) (i32.const 1024) (i32.const 1) (i32.const 4096)) (i32.const 0))
-        (is (call $sock_accept (i32.const 2) (i32.const 4) (i32.const 16)) (i32.const 0))
-        (is (i32.load (i32.const 16)) (i32.const 3))
-        (is (call $fd_read (i32.const 3) (i32.const 400) (i32.const 1) (i32.const 16)) (i32.const 6))
+        (is (call $sock_accept (i32.const 2) (i32.const 4) (i32.const 600)) (i32.const 0))
+        (is (i32.load (i32.const 600)) (i32.const 3))
+        (is (call $fd_read (i32.const 3) (i32.const 400) (i32.const 1) (i32.const 600)) (i32.const 6))
         (is (call $poll_oneoff (i32.const 48) (i32.const 1024) (i32.const 1) (i32.const 4096)) (i32.const 0))
         (is (i32.load16_u (i32.const 1048)) (i32.const 1))
-        (is (call $fd_read (i32.const 3) (i32.const 400) (i32.const 1) (i32.const 16)) (i32.const 0))
-        (is (i32.load (i32.const 16)) (i32.const 0))",
+        (is (call $fd_read (i32.const 3) (i32.const 400) (i32.const 1) (i32.const 600)) (i32.const 0))
+        (is (i32.load (i32.const 600)) (i32.const 0))",
         subscription(0, 1, 1, 2, 0),
         subscription(48, 1, 1, 3, 0),
     );

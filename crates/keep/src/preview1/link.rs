@@ -12,9 +12,7 @@ use super::{
 const MODULE: &str = "wasi_snapshot_preview1";
 
 /// The module's memory, and its state.
-fn parts<'a>(
-    caller: &'a mut Caller<'_, Instance>,
-) -> wasmtime::Result<(GuestMemory<'a>, &'a mut Instance)> {
+fn parts<'a>(caller: &'a mut Caller<'_, Instance>) -> wasmtime::Result<(GuestMemory<'a>, &'a mut Instance)> {
     match caller.get_export("memory") {
         Some(Extern::Memory(memory)) => {
             let (bytes, instance) = memory.data_and_store_mut(caller);
@@ -57,10 +55,14 @@ macro_rules! link_async {
 }
 
 pub(super) fn link(linker: &mut Linker<Instance>) -> wasmtime::Result<()> {
-    linker.func_wrap(MODULE, "proc_exit", |mut caller: Caller<'_, Instance>, code: i32| -> wasmtime::Result<()> {
-        let (mut memory, instance) = parts(&mut caller)?;
-        calls::proc_exit(instance, &mut memory, code)
-    })?;
+    linker.func_wrap(
+        MODULE,
+        "proc_exit",
+        |mut caller: Caller<'_, Instance>, code: i32| -> wasmtime::Result<()> {
+            let (mut memory, instance) = parts(&mut caller)?;
+            calls::proc_exit(instance, &mut memory, code)
+        },
+    )?;
     link! { linker;
         args_get(a: i32, b: i32);
         args_sizes_get(a: i32, b: i32);

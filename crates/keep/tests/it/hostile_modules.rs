@@ -61,6 +61,8 @@ async fn ends(bytes: &[u8]) -> Ended {
 }
 
 const END: u8 = 0x0b;
+/// Far more than a recursive compiler could take on such a stack.
+const DEPTH: usize = 10_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_functions_are_compiled_and_too_many_are_refused() {
@@ -80,15 +82,15 @@ async fn a_compilation_has_an_end_for_who_waits() {
 #[tokio::test(flavor = "multi_thread")]
 async fn deep_nesting_overflows_no_stack() {
     for open in [[0x02_u8, 0x40], [0x03, 0x40]] {
-        let mut body = open.repeat(50_000);
-        body.extend(std::iter::repeat_n(END, 50_001));
+        let mut body = open.repeat(DEPTH);
+        body.extend(std::iter::repeat_n(END, DEPTH + 1));
         assert_eq!(ends(&functions(1, &body)).await, Ended::Exit(0));
     }
-    let mut ifs = [0x41_u8, 1, 0x04, 0x40].repeat(20_000);
-    ifs.extend(std::iter::repeat_n(END, 20_001));
+    let mut ifs = [0x41_u8, 1, 0x04, 0x40].repeat(DEPTH);
+    ifs.extend(std::iter::repeat_n(END, DEPTH + 1));
     assert_eq!(ends(&functions(1, &ifs)).await, Ended::Exit(0));
-    let mut operands = [0x41_u8, 1].repeat(20_000);
-    operands.extend(std::iter::repeat_n(0x6a, 19_999));
+    let mut operands = [0x41_u8, 1].repeat(DEPTH);
+    operands.extend(std::iter::repeat_n(0x6a, DEPTH - 1));
     operands.extend([0x1a, END]);
     assert_eq!(ends(&functions(1, &operands)).await, Ended::Exit(0));
 }
@@ -101,11 +103,6 @@ async fn what_is_too_large_is_refused_or_ended() {
     assert_eq!(refused(&parsed("(module (memory i64 1) START)")), "WORKLOAD_INVALID");
     let memories = "(memory 1)".repeat(101);
     assert_eq!(refused(&parsed(&format!("(module {memories} START)"))), "WORKLOAD_INVALID");
-    let locals = functions(1, &[END]);
-    let mut many = locals[..locals.len() - 3].to_vec();
-    many.truncate(many.len());
-    assert!(run::runtime().load(&many, None).is_err());
-
     let text = format!("(module (memory 65536) {start})");
     assert_eq!(Run::of(&text).ended().await, Ended::Limit(Which::Memory));
     let text = format!("(module (memory 1) (data (i32.const 65535) \"ab\") {start})");
@@ -145,12 +142,13 @@ async fn an_endless_start_function_is_ended() {
 async fn a_damaged_module_is_refused_or_is_another() {
     let good = wat::parse_str(module("(call $exit (i32.const 3))")).unwrap();
     let config = "[limits]\nwall = \"200ms\"\nmemory = \"1MiB\"";
-    for cut in 0..good.len() {
-        assert!(run::runtime().load(&good[..cut], None).is_err(), "cut at {cut}");
-    }
-    for at in 0..good.len() {
+    let cuts = (0..good.len()).map(|cut| good[..cut].to_vec());
+    let flips = (0..good.len()).map(|at| {
         let mut bad = good.clone();
         bad[at] ^= 0x55;
+        bad
+    });
+    for bad in cuts.chain(flips) {
         if let Ok(workload) = run::runtime().load(&bad, None) {
             assert_ne!(workload.digest(), keep::runtime::digest(&good));
             let _ended = Run::of_workload(workload).config(config).ended().await;

@@ -2,8 +2,8 @@
 
 mod calls;
 mod client;
-mod examples;
 mod commands;
+mod examples;
 mod fuzzed;
 mod hostile;
 mod hostile_modules;

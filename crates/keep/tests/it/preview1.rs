@@ -399,7 +399,9 @@ async fn a_listener_waits_unless_it_is_told_not_to() {
         subscription(0, 1, 1, 2, 0),
         subscription(48, 1, 1, 3, 0),
     );
-    let body = format!("(i32.store (i32.const 400) (i32.const 1000)) (i32.store (i32.const 404) (i32.const 1)) {body}");
+    let body = format!(
+        "(i32.store (i32.const 400) (i32.const 1000)) (i32.store (i32.const 404) (i32.const 1)) {body}"
+    );
     let (told, mut listening) = mpsc::unbounded_channel();
     let given = Given { net: Some(net(&config, &root)), listening: Some(told), ..Given::default() };
     let run = Run::of(&checks(&body)).config(&config).given(given);
@@ -417,8 +419,10 @@ async fn a_listener_waits_unless_it_is_told_not_to() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_fails_keeps_the_module_from_starting() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let config =
-        format!("[[files]]\nkind = \"connect\"\nprot = \"tcp\"\nhost = \"127.0.0.1\"\nport = {}", closed.port());
+    let config = format!(
+        "[[files]]\nkind = \"connect\"\nprot = \"tcp\"\nhost = \"127.0.0.1\"\nport = {}",
+        closed.port()
+    );
     let root = Root::new();
     let given = Given { net: Some(net(&config, &root)), ..Given::default() };
     let run = Run::of(&checks("")).config(&config).given(given).ended().await;

@@ -7,14 +7,17 @@ use wasmtime::{PoolConcurrencyLimitError, Trap};
 use wasmtime_wasi::I32Exit;
 
 use crate::{
+    admission::Admission,
     cpu::{CpuExceeded, Metered},
     guest,
     limit::{Alarm, Exceeded},
+    net::Net,
+    output::{Output, Stdio as Printed},
     preview1,
     stdio::Streams,
     vfs::Vfs,
     workload::{Program, Workload},
-    world::World,
+    world::{World, WorldError},
 };
 
 pub use crate::{limit::Which, stdio::Stdio};
@@ -106,6 +109,25 @@ impl std::fmt::Display for Ended {
             Self::Failed(failure) => failure.fmt(f),
         }
     }
+}
+
+/// Runs an admitted Marble's `workload` once. It finds no input; what it prints goes where the manifest says.
+///
+/// # Errors
+/// When its world cannot be built of what the manifest says.
+pub async fn run_admitted(
+    workload: &Workload,
+    mut admission: Admission,
+    net: Net,
+    cancel: impl Future<Output = ()> + Send,
+) -> Result<Ended, WorldError> {
+    admission.config.get_or_insert_default();
+    let output = Output::new(&admission.marble, admission.log);
+    let print = |stream| Box::new(Printed { output: Arc::clone(&output), stream }.lines());
+    let (stdout, stderr) = (print("stdout"), print("stderr"));
+    let stdio = Stdio { stdin: Box::new(tokio::io::empty()), stdout, stderr };
+    let world = World::admitted(admission, net)?;
+    Ok(run(workload, world, stdio, cancel).await)
 }
 
 /// Runs `workload` once in `world`, until it ends, exceeds a limit, or `cancel` is done. What it printed until then

@@ -137,13 +137,13 @@ impl StdoutStream for Stdio {
 }
 
 impl Stdio {
-    fn lines(&self) -> Lines {
+    pub(crate) fn lines(&self) -> Lines {
         Lines { output: Arc::clone(&self.output), stream: self.stream, partial: Vec::new() }
     }
 }
 
 /// Cuts what is written into lines.
-struct Lines {
+pub(crate) struct Lines {
     output: Arc<Output>,
     stream: &'static str,
     partial: Vec<u8>,

@@ -23,7 +23,7 @@ fn a_configuration_is_read_with_the_manifest() {
 fn faults_of_a_configuration_are_told_with_their_path() {
     let at = "Marbles.tally.Workload.Config";
     let faulty = "[[volumes]]\nname = \"Data\"\npath = \"data\"\nsize = \"1XB\"\n";
-    assert_eq!(faults(&config(faulty)), [format!("{at} INVALID_VALUE"); 3]);
+    assert_eq!(faults(&config(faulty)), vec![format!("{at} INVALID_VALUE"); 3]);
     assert_eq!(faults(&config("surprise = 1")), [format!("{at} INVALID_VALUE")]);
     assert_eq!(faults(&config("peers = [\"nobody\"]")), [format!("{at} UNKNOWN_REFERENCE")]);
     let secret = "[[secrets]]\nname = \"nothing\"\nenv = \"KEY\"\n";

@@ -33,7 +33,7 @@ fn a_manifest_of_keeps_resolves() {
     let manifest = parse(&keeps()).unwrap_or_else(|faults| panic!("{faults}"));
     let tally = manifest.marble("tally").expect("a Marble");
     let workload = tally.workload.as_ref().expect("a workload");
-    assert_eq!(workload.digest.to_string(), format!("sha256:{}", "cd".repeat(32)));
+    assert_eq!(workload.code.to_string(), format!("sha256:{}", "cd".repeat(32)));
     assert_eq!(workload.limits.memory, 32 << 20);
     assert_eq!(workload.limits.cpu_per_request, Duration::from_millis(500));
     assert_eq!((workload.limits.concurrent_requests, workload.limits.body_size), (8, 64 << 10));

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         }
     };
     match runtime.block_on(run(hints, inherited)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             let codes = codes(&error);
             let verdict = verdict(&error);
@@ -44,11 +44,13 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(hints: Hints, inherited: Option<UnixListener>) -> Result<()> {
+async fn run(hints: Hints, inherited: Option<UnixListener>) -> Result<ExitCode> {
     let tee: Arc<dyn attester::Tee> = Arc::from(attester::detect()?);
     match Purpose::from_json(tee.launch_configuration())? {
         Purpose::Marble(configuration) => marble::run(hints, tee, &configuration).await,
-        Purpose::Direct(configuration) => direct::run(hints, tee, configuration, inherited).await,
+        Purpose::Direct(configuration) => {
+            direct::run(hints, tee, configuration, inherited).await.map(|()| ExitCode::SUCCESS)
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! A Keep that becomes a Marble, and serves its workload until it is told to stop.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use attested_tls::{
@@ -11,6 +11,7 @@ use attested_tls::{
 use attester::Tee;
 use keep::{
     activation::{ActivationError, Candidate},
+    command::{self, Ended},
     net::{Identity, Net},
     packages,
     runtime::Runtime,
@@ -33,11 +34,10 @@ const REVOCATIONS_RETRY: Duration = Duration::from_secs(5);
 const RENEWAL_RETRY: Duration = Duration::from_secs(60);
 
 /// Becomes a Marble and serves its workload until it is told to stop, or sent away.
-pub async fn run(hints: Hints, tee: Arc<dyn Tee>, configuration: &KeepConfiguration) -> Result<()> {
+pub async fn run(hints: Hints, tee: Arc<dyn Tee>, configuration: &KeepConfiguration) -> Result<ExitCode> {
     let clock = clock::system();
     let cache = hints.cache(tee.as_ref())?;
     let coordinator = required(hints.coordinator, "coordinator")?;
-    let listen = required(hints.listen, "listen")?;
     let candidate = Candidate::new(tee, configuration, coordinator, clock.clone())?;
     let (component, packaged, claim) = match hints.workload {
         Some(path) => (read_workload(&path)?, None, None),
@@ -82,9 +82,6 @@ pub async fn run(hints: Hints, tee: Arc<dyn Tee>, configuration: &KeepConfigurat
     };
     let config = KeepConfig { limits, ..config };
     let net = Net::new(&config, activated.admission.peers.clone(), identity, clock.clone())?;
-    let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
-    let listener = net.listen_on(listener, &config.http.listen.protection, keep::net::HTTP)?;
-    let address = listener.local_addr();
     let (revoked_sender, revoked) = watch::channel(Revoked::default());
     let (evicted_sender, evicted) = oneshot::channel();
     tokio::spawn(revocations(candidate.clone(), revoked_sender, evicted_sender));
@@ -98,7 +95,6 @@ pub async fn run(hints: Hints, tee: Arc<dyn Tee>, configuration: &KeepConfigurat
     };
     tokio::spawn(renewal.run(activated.not_after));
 
-    tracing::info!(marble = activated.admission.marble, %address, "serving");
     let (mut evicted, mut reason) = (evicted, None);
     let ended = async {
         tokio::select! {
@@ -106,10 +102,36 @@ pub async fn run(hints: Hints, tee: Arc<dyn Tee>, configuration: &KeepConfigurat
             Ok(error) = &mut evicted => reason = Some(error),
         }
     };
-    keep::serve(workload, activated.admission, net, listener, ended).await?;
+    let marble = activated.admission.marble.clone();
+    let code = if workload.kind().is_command() {
+        tracing::info!(marble, "running");
+        told(&marble, &command::run_admitted(&workload, activated.admission, net, ended).await?)
+    } else {
+        let listen = required(hints.listen, "listen")?;
+        let listener =
+            TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+        let listener = net.listen_on(listener, &config.http.listen.protection, keep::net::HTTP)?;
+        tracing::info!(marble, address = %listener.local_addr(), "serving");
+        keep::serve(workload, activated.admission, net, listener, ended).await?;
+        ExitCode::SUCCESS
+    };
     match reason {
         Some(error) => Err(error.into()),
-        None => Ok(()),
+        None => Ok(code),
+    }
+}
+
+/// Tells how a command ended; its own exit code passes through.
+fn told(marble: &str, ended: &Ended) -> ExitCode {
+    match ended {
+        Ended::Exit(code) => {
+            tracing::info!(code = "WORKLOAD_ENDED", marble, exit = code, "the workload ended");
+            ExitCode::from(*code)
+        }
+        ended => {
+            tracing::error!(code = ended.code(), marble, reason = %ended, "the workload did not end by itself");
+            ExitCode::FAILURE
+        }
     }
 }
 

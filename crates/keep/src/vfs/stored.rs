@@ -72,8 +72,14 @@ impl Mount for Stored {
         self.told(self.volume.hold(node))
     }
 
+    /// Handles are dropped on async threads, and a commit can hold the volume while it waits for the network, which
+    /// those threads serve: they do not wait for it.
     fn close(&self, node: NodeId) {
-        self.volume.release(node);
+        let volume = Arc::clone(&self.volume);
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(move || volume.release(node))),
+            Err(_) => volume.release(node),
+        }
     }
 
     fn read_at(&self, node: NodeId, offset: u64, buffer: &mut [u8]) -> Result<usize, Error> {

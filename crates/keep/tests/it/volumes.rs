@@ -20,7 +20,13 @@ const CONFIG: &str = r#"
 
 fn open(folder: &Path, anchor: &MemoryAnchor) -> Arc<Volume> {
     let options = Options { size: 1 << 20, read_only: false };
-    Arc::new(Volume::open(Folder::new(folder), &VolumeKey::new([9; 32]), anchor.clone(), &options).unwrap())
+    loop {
+        match Volume::open(Folder::new(folder), &VolumeKey::new([9; 32]), anchor.clone(), &options) {
+            // The Keep before has ended, and its last thread has not.
+            Err(volume::Error::InUse) => std::thread::sleep(std::time::Duration::from_millis(10)),
+            opened => return Arc::new(opened.unwrap()),
+        }
+    }
 }
 
 /// Asks one Keep after the other, in its own life.

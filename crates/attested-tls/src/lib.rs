@@ -47,6 +47,7 @@ pub mod launch;
 pub mod marble;
 pub mod service;
 pub mod statement;
+pub mod steward;
 pub mod unattested;
 
 pub use claims;

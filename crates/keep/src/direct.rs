@@ -41,6 +41,7 @@ use crate::{
 mod command;
 mod deployment;
 mod incoming;
+mod network;
 mod reply;
 mod service;
 mod session;

@@ -42,6 +42,7 @@ pub mod net;
 pub mod packages;
 pub mod runtime;
 pub mod volumes;
+pub mod steward;
 pub mod world;
 
 mod bindings;

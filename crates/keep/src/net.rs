@@ -203,4 +203,10 @@ async fn end_what_counts_no_more(net: Weak<Inner>, mut identity: watch::Receiver
     }
 }
 
+/// The roots that `config` gives the name `name`, or those of the web.
+pub(crate) fn roots_or_web(config: &KeepConfig, name: &str) -> Result<Store, NetError> {
+    let roots = NamedRoots::new(&config.roots)?;
+    if config.roots.contains_key(name) { roots.named(name) } else { Ok(roots.web()) }
+}
+
 type Store = Arc<RootCertStore>;

@@ -29,6 +29,7 @@ use zeroize::Zeroizing;
 #[expect(dead_code, reason = "the tests' other identities are not measured")]
 mod pki;
 mod plain;
+mod throughput;
 #[path = "../../tests/it/workloads.rs"]
 #[expect(dead_code, reason = "the tests' other workloads are not measured")]
 mod workloads;
@@ -44,6 +45,7 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("threads");
     let (frontend, tally) = (workloads::component("frontend"), workloads::component("tally"));
     loading(&frontend);
+    runtime.block_on(throughput::measure());
     runtime.block_on(requests(&frontend, &tally));
 }
 

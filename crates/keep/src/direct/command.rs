@@ -7,8 +7,10 @@ use tokio::{
 };
 
 use super::{
+    Waiting,
     deployment::{Deployment, cut},
     incoming::Messages,
+    network::Network,
     reply::Reply,
 };
 use crate::{
@@ -30,9 +32,10 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    pub(super) fn new(deployment: Deployment, reply: &Reply) -> Result<Self, Refused> {
+    pub(super) async fn new(deployment: Deployment, keep: &Waiting, reply: &Reply) -> Result<Self, Refused> {
         let keyvalue_bytes = Limits::default().keyvalue_bytes;
-        let given = Given { secrets: deployment.secrets, keyvalue_bytes, ..Given::default() };
+        let Network { net, .. } = Network::new(&deployment.config, keep).await?;
+        let given = Given { secrets: deployment.secrets, keyvalue_bytes, net: Some(net), ..Given::default() };
         let world = World::new(&deployment.config, given).map_err(|error| mismatch(&error))?;
         let (input, stdin) = tokio::io::duplex(INPUT_AHEAD);
         let (stdout, out) = reply.stream(FromKeep::Stdout);

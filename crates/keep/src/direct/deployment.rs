@@ -93,9 +93,9 @@ impl Prepared {
         reply: &Reply,
     ) -> Result<Self, Refused> {
         if workload.kind().is_command() {
-            command::Prepared::new(deployment, reply).map(Self::Command)
+            command::Prepared::new(deployment, keep, reply).await.map(Self::Command)
         } else {
-            service::Prepared::new(deployment, &keep.clock).await.map(Self::Service)
+            service::Prepared::new(deployment, keep).await.map(Self::Service)
         }
     }
 
@@ -135,11 +135,6 @@ impl Deployment {
 fn unsupported(config: &KeepConfig) -> Option<&'static str> {
     if !config.peers.is_empty() {
         return Some("`peers` are Marbles of a mesh, and a direct deployment is in none");
-    }
-    if config.steward.is_some() {
-        return Some(
-            "`steward`: a direct deployment's certificate is told to its client, and certified by nobody",
-        );
     }
     if !config.volumes.is_empty() {
         return Some("`volumes` are not had by direct deployments");

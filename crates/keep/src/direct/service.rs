@@ -1,24 +1,24 @@
 //! A workload that answers HTTP until its client cancels or leaves. Clients of the workload find the certificate that
 //! the deploying client is told, whose key is made here and never leaves.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::time::Duration;
 
-use attested_tls::{clock::Clock, key::TeeKey};
 use keep_config::{Clients, KeepConfig, Protection};
 use keep_protocol::keep::{self, Exposed, FromKeep, Outcome, Refused, RefusedCode, ToKeep};
 use serde_bytes::ByteBuf;
-use tokio::sync::watch;
 
 use super::{
+    Waiting,
     command::mismatch,
     deployment::{Deployment, sentences},
     incoming::Messages,
+    network::Network,
     reply::{Gone, Reply},
 };
 use crate::{
     admission::{Limits, LogPolicy},
     http::{Surroundings, serve_in},
-    net::{HTTP, Identity, Listener, Net},
+    net::{HTTP, Listener},
     output::Output,
     runtime::Workload,
     world::{Given, World},
@@ -31,12 +31,11 @@ const NAMELESS: &str = "direct";
 pub(super) struct Prepared {
     surroundings: Surroundings,
     listener: Listener,
-    _identity: watch::Sender<Arc<Identity>>,
     certificate: Vec<u8>,
 }
 
 impl Prepared {
-    pub(super) async fn new(deployment: Deployment, clock: &Clock) -> Result<Self, Refused> {
+    pub(super) async fn new(deployment: Deployment, keep: &Waiting) -> Result<Self, Refused> {
         let Deployment { config, secrets } = deployment;
         let listen = &config.http.listen;
         if listen.protection != Protection::Tls(Clients::Anyone) {
@@ -48,10 +47,7 @@ impl Prepared {
             faults: sentences(error),
             ..Refused::new(RefusedCode::ListenFailed, "the Keep cannot listen for HTTP")
         };
-        let key = TeeKey::generate().map_err(|error| failed(&error))?;
-        let (held, identity) = watch::channel(Arc::new(Identity::self_signed(&key)));
-        let net = Net::new(&config, BTreeMap::new(), identity, clock.clone());
-        let net = net.map_err(|error| failed(&error))?;
+        let Network { net, certificate } = Network::new(&config, keep).await?;
         let listener = net.listen(listen, HTTP).map_err(|error| failed(&error))?;
         let limits = limits(&config);
         let keyvalue_bytes = limits.keyvalue_bytes;
@@ -59,8 +55,7 @@ impl Prepared {
         let world = World::new(&config, given).map_err(|error| mismatch(&error))?;
         let output = Output::new(NAMELESS, log(&config));
         let surroundings = Surroundings { world, marble: NAMELESS.into(), output, limits };
-        let certificate = key.certificate().to_vec();
-        Ok(Self { surroundings, listener, _identity: held, certificate })
+        Ok(Self { surroundings, listener, certificate })
     }
 
     pub(super) async fn run(

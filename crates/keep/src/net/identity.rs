@@ -40,6 +40,11 @@ impl Identity {
         Self::of_chain(vec![key.certificate().clone()], key.private_key())
     }
 
+    /// The certificate of its own key, DER.
+    pub fn certificate(&self) -> Option<&CertificateDer<'static>> {
+        self.chain.first()
+    }
+
     /// A Marble. `access`: who may call it, as the manifest says.
     pub fn marble(credential: Arc<Credential>, access: Access) -> Self {
         let (chain, key) = (credential.chain.clone(), credential.key.clone_key());

@@ -6,10 +6,10 @@ use attested_tls::marble::{self, Access, Credential, MarbleIdentity, Revoked};
 use keep::net::Identity;
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    PKCS_ECDSA_P256_SHA256,
+    PKCS_ECDSA_P256_SHA256, SubjectPublicKeyInfo,
 };
 use rustls::{
-    ClientConfig, RootCertStore,
+    ClientConfig, RootCertStore, ServerConfig,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer},
 };
@@ -60,6 +60,25 @@ impl Root {
     pub fn identity(&self) -> Identity {
         let (chain, key) = self.leaf();
         Identity::of_chain(chain, key)
+    }
+
+    /// TLS of a plain server with a certificate under this root.
+    pub fn server(&self) -> Arc<ServerConfig> {
+        let (chain, key) = self.leaf();
+        let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+        let builder = builder.with_protocol_versions(&[&rustls::version::TLS13]).unwrap();
+        Arc::new(builder.with_no_client_auth().with_single_cert(chain, key).unwrap())
+    }
+
+    /// A certificate for somebody's public key (DER), and this root's own: a PkiPath.
+    pub fn certify(&self, public_key: &[u8]) -> Vec<u8> {
+        let key = SubjectPublicKeyInfo::from_der(public_key).unwrap();
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let leaf = params.signed_by(&key, &self.issuer).unwrap();
+        let content = [self.certificate.as_ref(), leaf.der().as_ref()].concat();
+        let length = u16::try_from(content.len()).unwrap().to_be_bytes();
+        [&[0x30, 0x82], length.as_slice(), &content].concat()
     }
 
     /// Marble `name`, as a coordinator with this root certifies it, which lets in whom a coordinator with `callers` as

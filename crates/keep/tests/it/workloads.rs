@@ -20,6 +20,11 @@ static PROBES: LazyLock<PathBuf> = LazyLock::new(|| {
 });
 static PROBE: LazyLock<Workload> = LazyLock::new(|| load(&fs::read(PROBES.join("probe.wasm")).unwrap()));
 static COMMAND: LazyLock<Workload> = LazyLock::new(|| load(&fs::read(PROBES.join("command.wasm")).unwrap()));
+static SERVICE03: LazyLock<Workload> = LazyLock::new(|| {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/service03");
+    let built = build(&source, &Path::new(env!("CARGO_TARGET_TMPDIR")).join("service03"));
+    load(&fs::read(built.join("service03.wasm")).unwrap())
+});
 static FRONTEND: LazyLock<Workload> = LazyLock::new(|| load(&component("frontend")));
 static TALLY: LazyLock<Workload> = LazyLock::new(|| load(&component("tally")));
 
@@ -34,6 +39,11 @@ pub fn probe() -> Workload {
 
 pub fn command() -> Workload {
     COMMAND.clone()
+}
+
+/// A handler of WASI 0.3.
+pub fn service03() -> Workload {
+    SERVICE03.clone()
 }
 
 pub fn frontend() -> Workload {

@@ -5,7 +5,7 @@ use std::{
     fs,
     hint::black_box,
     io::{Read, Write},
-    net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket},
+    net::{Shutdown, TcpListener, TcpStream, ToSocketAddrs, UdpSocket},
 };
 
 use futures_lite::stream::unfold;
@@ -40,6 +40,8 @@ async fn main(mut request: Request<Body>) -> Result<Response<Body>, Error> {
         "/rename" => said(fs::rename(&given, "/other")),
         "/tcp" => said(TcpStream::connect(&given)),
         "/listen" => said(TcpListener::bind(&given)),
+        "/echo" => said(echoed(&given)),
+        "/serve" => said(serve(&given)),
         "/udp" => said(UdpSocket::bind(&given)),
         "/dns" => said(given.to_socket_addrs().map(Iterator::count)),
         "/stdin" => said(std::io::stdin().read_to_end(&mut Vec::new())),
@@ -78,6 +80,22 @@ async fn main(mut request: Request<Body>) -> Result<Response<Body>, Error> {
         _ => "hello".to_owned(),
     };
     Ok(Response::new(Body::from(text)))
+}
+
+/// What comes back for a word, from there to the end.
+fn echoed(address: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.write_all(b"ping")?;
+    stream.shutdown(Shutdown::Write)?;
+    let mut heard = String::new();
+    stream.read_to_string(&mut heard)?;
+    Ok(heard)
+}
+
+/// Sends one client back what it says, until it ends.
+fn serve(address: &str) -> std::io::Result<u64> {
+    let (stream, _) = TcpListener::bind(address)?.accept()?;
+    std::io::copy(&mut &stream, &mut &stream)
 }
 
 fn said<T: Debug>(result: std::io::Result<T>) -> String {

@@ -41,8 +41,8 @@ pub mod keyvalue;
 pub mod net;
 pub mod packages;
 pub mod runtime;
-pub mod volumes;
 pub mod steward;
+pub mod volumes;
 pub mod world;
 
 mod bindings;

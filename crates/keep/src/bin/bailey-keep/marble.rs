@@ -76,8 +76,11 @@ pub async fn run(hints: Hints, tee: Arc<dyn Tee>, configuration: &KeepConfigurat
     let identity = Identity::marble(activated.credential.clone(), activated.access.clone());
     let (identities, identity) = watch::channel(Arc::new(identity));
     let config = activated.admission.config.as_deref().cloned().unwrap_or_default();
+    if config.steward.is_some() {
+        bail!("`steward` is for Keeps outside of a mesh: this one has the coordinator's certificate");
+    }
     let limits = keep_config::Limits {
-        connections: activated.admission.limits.max_connections,
+        connections: activated.admission.limits.max_connections.min(config.limits.connections),
         ..config.limits.clone()
     };
     let config = KeepConfig { limits, ..config };

@@ -503,3 +503,23 @@ fn a_task_is_not_run_twice() {
         assert_eq!(launched.iter().count(), launches, "{restart:?} after exit code {exit}");
     }
 }
+
+#[test]
+fn processes_that_live_with_their_agent_are_not_handed_over() {
+    let site = Site::new();
+    let agent = Agent::start(site.config(), &Shutdown::new().unwrap()).unwrap();
+    for action in [Action::HandOver {}, Action::Leave {}] {
+        assert_eq!(agent.act(action), Err(ActionError::LivesWithAgent));
+    }
+    let second =
+        Agent::arrive(site.config(), host::Arrival::TakeOver, &Shutdown::new().unwrap()).err().unwrap();
+    assert!(
+        matches!(&second, host::HostError::NotHandedOver { code, .. } if code == "LIVES_WITH_AGENT"),
+        "{second}"
+    );
+    assert_eq!(agent.act(Action::Drain { now: false }), Err(ActionError::NoApi));
+    agent.stop();
+    // Where nobody is, there is nothing to take over.
+    let third = Agent::arrive(site.config(), host::Arrival::TakeOver, &Shutdown::new().unwrap()).unwrap();
+    third.stop();
+}

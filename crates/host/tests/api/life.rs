@@ -245,3 +245,49 @@ fn an_inspection_tells_whose_and_what_but_no_secret() {
         assert!(status.walls.iter().any(|wall| wall == "seccomp"), "{:?}", status.walls);
     }
 }
+
+#[test]
+fn named_processes_survive_their_agent_too_and_their_logs_go_on() {
+    let shell = std::fs::canonicalize("/bin/sh").unwrap();
+    let script = "i=0; while :; do echo line $i; i=$((i+1)); sleep 0.1; done";
+    let process = json!({
+        "name": "service", "platform": "snp", "backend": "plain", "executable": shell, "arguments": ["-c", script],
+    });
+    let mut site = Site::start(|config| {
+        config["keeps"]["warm"] = json!(0);
+        let platform = config["backends"][0]["process"]["platform"].clone();
+        let plain = json!({"process": {"name": "plain", "platform": platform, "isolation": "none"}});
+        config["backends"].as_array_mut().unwrap().push(plain);
+        config["processes"] = json!([process.clone()]);
+    });
+    // One of the configuration, and one that was asked for over the socket.
+    let mut other = process;
+    other["name"] = json!("asked-for");
+    let launch = json!({"action": "launch", "process": other}).to_string();
+    assert_eq!(site.ask(&Action::parse(launch.as_bytes()).unwrap()), Reply::Done {});
+    let both = |processes: &[Status]| processes.len() == 2 && warm(processes);
+    let pids = |processes: &[Status]| processes.iter().map(Status::pid).collect::<Vec<_>>();
+    let before = site.await_processes(both);
+    site.kill_agent();
+    std::thread::sleep(Duration::from_millis(500));
+    site.start_agent(&[]);
+    assert_eq!(pids(&site.await_processes(both)), pids(&before));
+    let log = || std::fs::read_to_string(site.host().join("logs/service.log")).unwrap();
+    let began = Instant::now();
+    while !log().contains("line 20\n") {
+        assert!(began.elapsed() < LONG, "{}", log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(log().contains("bailey host: adopted as process"), "{}", log());
+    // Nothing that was printed while there was no agent is missing, though a line may be cut where it died.
+    let text = log();
+    let lines = (0..20).filter(|number| text.contains(&format!("line {number}\n"))).count();
+    assert!(lines >= 19, "{text}");
+
+    // What a person stops is not launched by the next agent.
+    assert_eq!(site.ask(&Action::Stop { name: "asked-for".parse().unwrap() }), Reply::Done {});
+    site.kill_agent();
+    site.start_agent(&[]);
+    let left = site.await_processes(warm);
+    assert_eq!(left.len(), 1, "{left:?}");
+}

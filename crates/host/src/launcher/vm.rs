@@ -61,8 +61,10 @@ impl Launcher for VmLauncher {
     }
 
     fn launch(&self, process: &Process, site: &Site) -> Result<Box<dyn Running>, LaunchError> {
-        if process.limits.cpu_milli.is_some() {
-            return Err(LaunchError::Backend("a machine's processor time is not limited here: use cgroups".into()));
+        // A machine takes its processors and no more; a smaller share of one is nothing that we can hold it to.
+        if process.limits.cpu_milli.is_some_and(|milli| milli / 1000 < self.settings.processors) {
+            let reason = "a machine has whole processors, more than the limit of processor time allows";
+            return Err(LaunchError::Backend(reason.into()));
         }
         let guest = Guest::open(&process.executable).map_err(refused)?;
         let authority = &self.settings.authority;

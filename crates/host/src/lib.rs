@@ -44,7 +44,7 @@ pub use backoff::{Backoff, BackoffPolicy};
 pub use clock::{Clock, SystemClock};
 pub use config::{
     Api, Backend, BackendSettings, Config, ConfigError, Fault, Isolation, KeepProgram, Keeps, Network,
-    ProcessBackend, Quota, Tenant, Users, Walls, VmBackend,
+    ProcessBackend, Quota, Tenant, Users, VmBackend, Walls,
 };
 pub use emulator::control::{Exit, Stream};
 pub use emulator::socket::Stop as Shutdown;

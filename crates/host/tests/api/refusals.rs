@@ -194,7 +194,8 @@ fn s44_metrics_have_no_secret() {
     let site = Site::start(|_| {});
     let client = site.client(Some(TOKENS[0]));
     let lease = client.lease().unwrap();
-    ping(&mut client.channel(&lease.id).unwrap(), b"canary-in-a-channel");
+    let mut channel = client.channel(&lease.id).unwrap();
+    ping(&mut channel, b"canary-in-a-channel");
     let _ = site.client(Some("a guess")).request("GET", "/v1", &[]);
     let port = std::fs::read_to_string(site.directory.path().join("agent-0.log")).unwrap();
     let port: u16 = port.lines().find_map(|line| line.strip_prefix("metrics ")?.parse().ok()).unwrap();
@@ -219,6 +220,7 @@ fn s44_metrics_have_no_secret() {
         assert!(!text.contains(secret), "{secret} is in {text}");
     }
     assert!(get("/").starts_with("HTTP/1.1 404"));
+    ping(&mut channel, b"still there");
     // Nor is the API's own address a way to them.
     assert_eq!(client.refused("GET", "/metrics", &[]), Code::NotFound);
 }

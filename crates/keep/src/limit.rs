@@ -46,7 +46,7 @@ impl fmt::Display for Which {
             Self::Memory => "the workload wanted more memory than `limits.memory` allows",
             Self::Cpu => "the workload used up the processor time that `limits.cpu` allows",
             Self::Wall => "the workload did not end in the time that `limits.wall` allows",
-            Self::OpenFiles => "the workload opened more files than `limits.open_files` allows",
+            Self::OpenFiles => "the workload opened more files than `limits.open-files` allows",
             Self::Connections => "the workload made more connections than `limits.connections` allows",
             Self::Output => "the workload printed more than `limits.output` allows",
         })

@@ -1,8 +1,8 @@
 //! A client of a key-value server that speaks Redis' protocol (RESP). Commands come on standard input, one a line
-//! (`set name value`, `get name`, `incr counter`), and answers go to standard output.
+//! (`set name value`, `get name`, `incr counter`), and answers go to standard output. The server is the first argument.
 //!
-//! The program knows nothing of TLS: `Keep.toml` says that `kv.example:6379` is reached by TLS, and whose certificates
-//! count. Exit code: 0, 1 when the server refused a command, 2 when it cannot be reached or talks nonsense.
+//! The program knows nothing of TLS: `Keep.toml` says that this server is reached by TLS, and whose certificates count.
+//! Exit code: 0, 1 when the server refused a command, 2 when it cannot be reached or talks nonsense.
 
 use std::{
     io::{self, BufRead, BufReader, Write},
@@ -10,7 +10,6 @@ use std::{
     process::ExitCode,
 };
 
-const SERVER: &str = "kv.example:6379";
 /// The longest value that is taken from a server, in bytes.
 const LARGEST: usize = 1 << 20;
 
@@ -21,19 +20,23 @@ enum Reply {
 }
 
 fn main() -> ExitCode {
-    match run() {
+    let Some(server) = std::env::args().nth(1) else {
+        eprintln!("usage: kv HOST:PORT");
+        return ExitCode::from(2);
+    };
+    match run(&server) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
-            eprintln!("kv: {SERVER}: {error}");
+            eprintln!("kv: {server}: {error}");
             ExitCode::from(2)
         }
     }
 }
 
 /// Whether the server took every command.
-fn run() -> io::Result<bool> {
-    let stream = TcpStream::connect(SERVER)?;
+fn run(server: &str) -> io::Result<bool> {
+    let stream = TcpStream::connect(server)?;
     let mut server = BufReader::new(stream);
     let mut all_taken = true;
     for line in io::stdin().lock().lines() {

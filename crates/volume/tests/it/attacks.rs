@@ -44,9 +44,9 @@ fn s26_every_altered_byte_is_found() {
     let (image, anchor, model) = newest();
     let mut found = 0;
     for (name, bytes) in &image {
-        for at in 0..bytes.len() {
+        for (at, byte) in bytes.iter().enumerate() {
             // The data file is sparse: what lies between chunks is read by nobody.
-            if name == "data" && bytes[at] == 0 && at % 7 != 0 {
+            if name == "data" && *byte == 0 && at % 7 != 0 {
                 continue;
             }
             let mut altered = image.clone();

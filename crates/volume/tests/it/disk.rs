@@ -187,16 +187,17 @@ impl HostFile for Open {
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let cut = self.disk.operation();
-        if let Some(capacity) = self.disk.state().capacity {
-            if offset + bytes.len() as u64 > capacity {
-                // As a real disk: a part of it is there.
-                let part = usize::try_from(capacity.saturating_sub(offset)).unwrap();
-                let pending = Pending::Write(offset, bytes[..part.min(bytes.len())].to_vec());
-                let mut file = self.file.lock().unwrap();
-                apply(&mut file.now, &pending);
-                file.pending.push(pending);
-                return Err(io::ErrorKind::StorageFull.into());
-            }
+        let capacity = self.disk.state().capacity;
+        if let Some(capacity) = capacity
+            && offset + bytes.len() as u64 > capacity
+        {
+            // As a real disk: a part of it is there.
+            let part = usize::try_from(capacity.saturating_sub(offset)).unwrap();
+            let pending = Pending::Write(offset, bytes[..part.min(bytes.len())].to_vec());
+            let mut file = self.file.lock().unwrap();
+            apply(&mut file.now, &pending);
+            file.pending.push(pending);
+            return Err(io::ErrorKind::StorageFull.into());
         }
         let mut file = self.file.lock().unwrap();
         let pending = Pending::Write(offset, bytes.to_vec());

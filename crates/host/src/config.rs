@@ -240,6 +240,36 @@ mod tests {
     }
 
     #[test]
+    fn machines_are_back_ends_with_a_platform_of_their_own() {
+        let config = parse(
+            r#"{"directory": "host", "backends": [
+                {"vm": {"name": "vm", "keep": {"executable": "keep.image"}}}, {"snp": {"name": "snp"}},
+                {"tdx": {"name": "tdx", "processors": 4, "capacity": 9, "outgoing": true}}], "processes": []}"#,
+        )
+        .unwrap();
+        let machines: Vec<_> = config
+            .backends
+            .iter()
+            .map(|backend| match &backend.settings {
+                BackendSettings::Vm(machines) => machines.clone(),
+                BackendSettings::Process(_) => panic!("machines"),
+            })
+            .collect();
+        use evidence::Platform;
+        let platforms: Vec<_> = machines.iter().map(|machine| machine.platform).collect();
+        assert_eq!(platforms, [Platform::Tpm, Platform::Snp, Platform::Tdx]);
+        assert_eq!(machines[0].authority, Path::new("/base/tpm-authority"));
+        assert_eq!((machines[0].outgoing, machines[0].capacity, machines[0].processors), (false, 4, 1));
+        assert_eq!((machines[2].outgoing, machines[2].capacity, machines[2].processors), (true, 9, 4));
+        let keep = config.backends[0].keep.as_ref().unwrap();
+        assert_eq!(keep.executable, Path::new("/base/keep.image"));
+        let none = r#"{"directory": "d", "backends": [{"vm": {"name": "a", "capacity": 0, "processors": 0}}], "processes": []}"#;
+        let Err(ConfigError::Faults(faults)) = parse(none) else { panic!("accepted") };
+        let paths: Vec<&str> = faults.iter().map(|fault| fault.path.as_str()).collect();
+        assert_eq!(paths, ["backends[0].vm.capacity", "backends[0].vm.processors"]);
+    }
+
+    #[test]
     fn unknown_fields_are_refused() {
         for json in [
             r#"{"directory": "d", "platform": "p", "processes": [], "debug": true}"#,
@@ -249,6 +279,7 @@ mod tests {
                 {"name": "../a", "platform": "snp", "executable": "x"}]}"#,
             r#"{"directory": "d", "platform": "p", "processes": [], "backoff": {"first_ms": 1}}"#,
             r#"{"directory": "d", "backends": [{"process": {"name": "p", "platform": "p", "debug": 1}}]}"#,
+            r#"{"directory": "d", "backends": [{"vm": {"name": "p", "debug": 1}}]}"#,
             r#"{"directory": "d", "platform": "p", "api": {"listen": "127.0.0.1:1", "trust": "all"}}"#,
             r#"{"directory": "d", "platform": "p", "keeps": {"warmth": 1}}"#,
         ] {

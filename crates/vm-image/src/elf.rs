@@ -105,3 +105,30 @@ fn text(bytes: &[u8], at: usize) -> Option<String> {
     let end = bytes.iter().position(|&byte| byte == 0)?;
     Some(str::from_utf8(&bytes[..end]).ok()?.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn this() -> Vec<u8> {
+        let mut program = std::fs::read(std::env::current_exe().expect("this test")).expect("a program");
+        // Headers, and what they lead to first.
+        program.truncate(1 << 16);
+        program
+    }
+
+    proptest! {
+        #[test]
+        fn changed_headers_are_refused_or_read_and_never_worse(at in 0_usize..1024, value: u8, length in 0_usize..70000) {
+            let mut program = this();
+            program[at] = value;
+            program.truncate(length);
+            if let Ok(elf) = Elf::parse(&program) {
+                prop_assert!(elf.stripped(&program).len() <= program.len());
+            }
+            let _ = crate::unified::build(&program, &[(".linux", &[1])]);
+        }
+    }
+}

@@ -112,3 +112,46 @@ fn entry(name: &str, attributes: u8, first: usize, size: usize) -> [u8; 32] {
     out[28..].copy_from_slice(&u32::try_from(size).unwrap_or(0).to_le_bytes());
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(bytes: &[u8], at: usize) -> usize {
+        usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]))
+    }
+
+    /// Reads the disk as firmware does: by its own numbers, from the boot sector on.
+    fn read(disk: &[u8], path: &[&str]) -> Vec<u8> {
+        let table = &disk[number(disk, 14) * SECTOR..];
+        let root = (number(disk, 14) + usize::from(disk[16]) * number(disk, 22)) * SECTOR;
+        let data = root + number(disk, 17) * 32;
+        let cluster = usize::from(disk[13]) * SECTOR;
+        let mut listed = disk[root..data].to_vec();
+        for name in path {
+            let entry =
+                listed.chunks(32).find(|entry| entry[..11] == *format!("{name:<11}").as_bytes()).unwrap();
+            let size = u32::from_le_bytes(entry[28..].try_into().unwrap());
+            let (mut at, mut contents) = (number(entry, 26), Vec::new());
+            while (2..0xFFF8).contains(&at) {
+                contents.extend_from_slice(&disk[data + (at - 2) * cluster..][..cluster]);
+                at = number(table, at * 2);
+            }
+            if entry[11] == READ_ONLY {
+                contents.truncate(usize::try_from(size).unwrap());
+            }
+            listed = contents;
+        }
+        listed
+    }
+
+    #[test]
+    fn the_file_is_found_whole() {
+        for length in [1, CLUSTER * SECTOR, CLUSTER * SECTOR + 1, 10_000_000] {
+            let contents: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+            let made = disk(&["EFI", "BOOT"], "BOOTX64 EFI", &contents).unwrap();
+            assert!(read(&made, &["EFI", "BOOT", "BOOTX64 EFI"]) == contents, "{length}");
+            assert!(made == disk(&["EFI", "BOOT"], "BOOTX64 EFI", &contents).unwrap());
+        }
+    }
+}

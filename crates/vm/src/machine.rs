@@ -184,7 +184,7 @@ impl Machine {
     ///
     /// # Errors
     /// [`VmError::Released`] after it was let go; others when it was lost sight of.
-    pub fn next(&mut self) -> Result<Happened, VmError> {
+    pub fn next_event(&mut self) -> Result<Happened, VmError> {
         loop {
             if self.asked.release.load(Ordering::Acquire) {
                 return Err(VmError::Released);

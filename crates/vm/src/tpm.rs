@@ -3,7 +3,7 @@
 use std::{
     fs,
     os::unix::net::UnixStream,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -63,7 +63,7 @@ fn start(folder: &Path, arguments: &[&str]) -> Result<Child, VmError> {
         .map_err(|source| VmError::Program { program: "swtpm", package: "swtpm", source })
 }
 
-fn ready(swtpm: &mut Child, socket: &PathBuf) -> Result<(), VmError> {
+fn ready(swtpm: &mut Child, socket: &Path) -> Result<(), VmError> {
     let begun = Instant::now();
     // Its first connection is its last, so it is not tried by connecting.
     while !socket.exists() || !listening(socket) {

@@ -141,7 +141,7 @@ async fn s31_a_virtual_machine_attests_to_what_was_computed_from_its_image_and_o
     let address = machine.address().expect("an address");
     let mut console = String::new();
     while !console.contains("WAITING") {
-        match machine.next().expect("the machine is there") {
+        match machine.next_event().expect("the machine is there") {
             Happened::Console(bytes) => console.push_str(&String::from_utf8_lossy(&bytes)),
             Happened::Ended(code) => panic!("it ended with {code:?}:\n{console}"),
         }
@@ -206,7 +206,7 @@ async fn s31_a_virtual_machine_attests_to_what_was_computed_from_its_image_and_o
     // The client is gone, and the Keep with it: it serves nobody else.
     let mut ended = None;
     while ended.is_none() {
-        match machine.next().expect("the machine is there") {
+        match machine.next_event().expect("the machine is there") {
             Happened::Console(bytes) => console.push_str(&String::from_utf8_lossy(&bytes)),
             Happened::Ended(code) => ended = Some(code),
         }

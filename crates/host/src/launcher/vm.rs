@@ -140,7 +140,7 @@ impl Running for Virtual {
     }
 
     fn next_event(&mut self) -> Result<Event, LaunchError> {
-        match self.machine.next().map_err(refused)? {
+        match self.machine.next_event().map_err(refused)? {
             Happened::Console(bytes) => Ok(Event::Output { stream: Stream::Stderr, bytes }),
             Happened::Ended(Some(code)) => Ok(Event::Exited(Exit::Code(code.into()))),
             // Without a word of its own it was ended.

@@ -39,7 +39,7 @@ pub enum Notice {
     /// A process printed a line.
     Output(LogLine),
     /// A process does something else now.
-    State(Status),
+    State(Box<Status>),
 }
 
 /// Receives [`Notice`]s until it is dropped or the agent ends.

@@ -172,7 +172,7 @@ impl Config {
             let known = |name: &crate::names::BackendName| {
                 backends.iter().any(|backend: &Backend| backend.name == *name)
             };
-            if let Some(name) = process.backend.as_ref().filter(|name| !known(*name)) {
+            if let Some(name) = process.backend.as_ref().filter(|name| !known(name)) {
                 let path = format!("processes[{index}].backend");
                 faults.push(Fault { path, problem: format!("there is no back end {name}") });
             }

@@ -193,6 +193,9 @@ impl Desk {
     }
 }
 
+/// A process that runs, what ends it, and how it came to be: launched, or adopted.
+type Begun = (Box<dyn Running>, Box<dyn Stopper>, &'static str);
+
 /// What the thread has.
 struct Worker {
     desk: Arc<Desk>,
@@ -263,7 +266,7 @@ impl Worker {
         }
     }
 
-    fn begin(&mut self) -> Result<(Box<dyn Running>, Box<dyn Stopper>, &'static str), LaunchError> {
+    fn begin(&mut self) -> Result<Begun, LaunchError> {
         let around = Arc::clone(&self.around);
         let site = Site::new(around.sites.join(self.process.name.as_str()), around.life);
         let launcher = around.backends.launcher(&self.process)?;
@@ -372,7 +375,7 @@ impl Worker {
         let status = papers.status.clone();
         self.desk.changed.notify_all();
         // Still holding the papers: watchers hear of states in the order in which they were.
-        self.around.watchers.tell(&Notice::State(status));
+        self.around.watchers.tell(&Notice::State(Box::new(status)));
         drop(papers);
         // When it rings already, that will do.
         let _ = self.around.bell.try_send(());

@@ -233,7 +233,8 @@ mod tests {
     fn a_tenant_asks_so_often_and_another_is_not_held_up() {
         let admission = admission(None);
         let ask = |token: &str| admission.admit(&caller(None), &headers(&[token]));
-        let refused = (0..40).filter_map(|_| ask("Bearer token-a").err()).last().unwrap();
+        let refusals: Vec<HostError> = (0..40).filter_map(|_| ask("Bearer token-a").err()).collect();
+        let refused = refusals.last().unwrap();
         assert_eq!(refused.code, Code::Busy);
         assert!(refused.retry_after_ms > 0);
         ask("Bearer token-z").unwrap();

@@ -18,6 +18,7 @@ pub(crate) use self::id::KeepId;
 use self::ledger::{Grant, Ledger, Offer, Order};
 use self::record::{Now, Record, Records};
 use crate::agent::Office;
+use crate::backoff::{Backoff, BackoffPolicy};
 use crate::clock::Clock;
 use crate::config::{Config, KeepProgram, Keeps as Settings, Quota};
 use crate::launcher::{About, BackendKind, Reach};
@@ -43,6 +44,9 @@ pub(crate) struct Keeps {
     programs: BTreeMap<BackendName, (KeepProgram, String)>,
     records: Records,
     ledger: Mutex<Ledger>,
+    /// Back ends whose idle Keeps end by themselves, and from when on more are launched there.
+    pauses: Mutex<BTreeMap<BackendName, (Backoff, Duration)>>,
+    backoff: BackoffPolicy,
     bell: SyncSender<()>,
 }
 
@@ -73,7 +77,8 @@ impl Keeps {
         let offers = about.iter().filter(|about| programs.contains_key(&about.name)).map(offer).collect();
         let ledger = Mutex::new(Ledger::new(offers, settings));
         let records = Records::new(config.directory.join(RECORDS));
-        Self { office, clock, settings, programs, records, ledger, bell }
+        let (pauses, backoff) = (Mutex::default(), config.backoff);
+        Self { office, clock, settings, programs, records, ledger, pauses, backoff, bell }
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
@@ -149,6 +154,7 @@ impl Keeps {
                 Some(State::Starting) => {}
                 Some(State::Running { .. }) => self.ledger().launched(id),
                 Some(State::Stopped | State::BackOff { .. }) => {
+                    self.note_failure(id);
                     office.dismiss(&id.process());
                     self.forget(id);
                 }
@@ -159,6 +165,30 @@ impl Keeps {
                 None => {}
             }
         }
+    }
+
+    /// A Keep that nobody wanted to end has ended before it was anybody's: its like are launched again after a pause,
+    /// which grows.
+    fn note_failure(&self, id: KeepId) {
+        let now = self.now();
+        let (backend, ran_for) = match self.ledger().keep(id) {
+            Some(keep) if keep.lease.is_none() && !keep.ending => {
+                (keep.order.backend.clone(), keep.born.elapsed(now))
+            }
+            _ => return,
+        };
+        let mut pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
+        let (backoff, until) = pauses.entry(backend).or_insert_with(|| (Backoff::new(self.backoff), now));
+        // Several that end at once are one failure.
+        if *until <= now {
+            *until = now + backoff.after(ran_for);
+        }
+    }
+
+    /// Whether a back end has had its pause.
+    fn is_ready(&self, backend: &BackendName) -> bool {
+        let pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
+        pauses.get(backend).is_none_or(|(_, until)| *until <= self.now())
     }
 
     /// A Keep has ended with the agent.
@@ -195,8 +225,8 @@ impl Keeps {
         if fresh.len() < self.settings.warm as usize * self.programs.len() {
             return;
         }
-        let orders =
-            self.ledger().refill(self.now(), || fresh.pop().unwrap_or_else(|| unreachable!("enough")));
+        let name = || fresh.pop().unwrap_or_else(|| unreachable!("enough"));
+        let orders = self.ledger().refill(self.now(), |backend| self.is_ready(backend), name);
         for (id, order) in orders {
             if let Err(error) = self.launch(id, &order) {
                 tracing::warn!(%error, "a Keep cannot be launched");

@@ -213,12 +213,17 @@ impl Ledger {
     }
 
     /// What has to be launched, and is nobody's yet, so that the pools are full. It counts from here on.
-    pub(super) fn refill(&mut self, now: Duration, mut name: impl FnMut() -> KeepId) -> Vec<(KeepId, Order)> {
+    pub(super) fn refill(
+        &mut self,
+        now: Duration,
+        is_ready: impl Fn(&BackendName) -> bool,
+        mut name: impl FnMut() -> KeepId,
+    ) -> Vec<(KeepId, Order)> {
         if self.draining {
             return Vec::new();
         }
         let mut orders = Vec::new();
-        for offer in &self.offers {
+        for offer in self.offers.iter().filter(|offer| is_ready(&offer.backend)) {
             let Some(tee) = offer.tees.first() else { continue };
             let idle = self.used(offer, |keep| keep.lease.is_none() && !keep.ending);
             let room = offer.capacity.saturating_sub(self.used(offer, |_| true));

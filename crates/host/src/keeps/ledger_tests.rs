@@ -38,10 +38,14 @@ fn ask(ledger: &mut Ledger, who: &str, quota: &Quota, tees: &[Tee], number: u8) 
 
 fn fill(ledger: &mut Ledger, from: u8) -> Vec<KeepId> {
     let mut number = from;
-    let orders = ledger.refill(SECOND, || {
-        number += 1;
-        KeepId::number(number)
-    });
+    let orders = ledger.refill(
+        SECOND,
+        |_| true,
+        || {
+            number += 1;
+            KeepId::number(number)
+        },
+    );
     orders.into_iter().map(|(id, _)| id).collect()
 }
 
@@ -227,7 +231,7 @@ proptest! {
                     next = next.wrapping_add(1);
                     let _ = ledger.ask(&who, &quota(3), &wanted(&[TDX, SNP]), KeepId::number(next), now);
                 }
-                1 => drop(ledger.refill(now, || { next = next.wrapping_add(1); KeepId::number(next) })),
+                1 => drop(ledger.refill(now, |_| true, || { next = next.wrapping_add(1); KeepId::number(next) })),
                 2 => ledger.launched(id),
                 3 => ledger.gone(id),
                 4 => drop(ledger.connect(&who, id)),

@@ -291,3 +291,16 @@ fn named_processes_survive_their_agent_too_and_their_logs_go_on() {
     let left = site.await_processes(warm);
     assert_eq!(left.len(), 1, "{left:?}");
 }
+
+#[test]
+fn keeps_that_cannot_be_launched_are_tried_again_with_pauses() {
+    let site = Site::start(|config| {
+        config["keeps"]["log"] = json!("file");
+        config["backends"][0]["process"]["keep"]["executable"] = json!("/no/such/program");
+    });
+    std::thread::sleep(Duration::from_secs(3));
+    let tried = || std::fs::read_dir(site.host().join("logs")).unwrap().count();
+    // 250 ms, 500 ms, 1 s, 2 s: without pauses there would be hundreds.
+    assert!((1..=8).contains(&tried()), "{} launches", tried());
+    assert_eq!(site.client(Some(TOKENS[0])).lease().unwrap_err().code, Code::LaunchFailed);
+}

@@ -3,6 +3,7 @@
 pub mod broker;
 pub mod certificate;
 pub mod coordinator;
+pub mod deploy;
 pub mod endorsements;
 pub mod evict;
 pub mod evidence;
@@ -18,6 +19,7 @@ pub mod measure;
 pub mod recover;
 pub mod reference;
 pub mod remote;
+pub mod run;
 pub mod secret;
 pub mod status;
 pub mod token;
@@ -42,6 +44,10 @@ pub struct Arguments {
 enum Command {
     /// Start a whole mesh on this machine, on emulated TEEs, and stop it on Ctrl-C
     Up(up::Up),
+    /// Run a workload in a Keep on this machine
+    Run(run::Run),
+    /// Run a workload in a Keep of a host that is not trusted, verified from here
+    Deploy(Box<deploy::Deploy>),
     /// Run a coordinator of your own
     #[command(subcommand)]
     Coordinator(coordinator::Command),
@@ -105,6 +111,8 @@ enum Command {
 pub async fn run(arguments: Arguments) -> Outcome {
     match arguments.command {
         Command::Up(up) => up.run().await,
+        Command::Run(run) => run.run().await,
+        Command::Deploy(deploy) => deploy.run().await,
         Command::Coordinator(command) => command.run().await,
         Command::Evidence(command) => command.run().await,
         Command::Endorsements(command) => command.run().await,

@@ -9,6 +9,8 @@ pub enum Kind {
     Refused,
     /// The input is malformed.
     Malformed,
+    /// A deployed workload ended with this code, which passes through. The sentence may be empty.
+    Workload(u8),
 }
 
 /// A failed command.
@@ -47,11 +49,15 @@ impl Failure {
         match self.kind {
             Kind::Refused => 1,
             Kind::Malformed => 2,
+            Kind::Workload(code) => code,
         }
     }
 
     /// The sentence, its causes, the hint.
     pub fn render(&self) -> String {
+        if matches!(self.kind, Kind::Workload(_)) && self.error.to_string().is_empty() {
+            return String::new();
+        }
         let mut text = format!("error: {}\n", self.error);
         for cause in self.error.chain().skip(1) {
             text.push_str(&format!("  cause: {}\n", cause.to_string().replace('\n', "\n         ")));

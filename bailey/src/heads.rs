@@ -115,7 +115,7 @@ impl Heads {
     }
 
     fn path(&self, root: &[u8]) -> Option<PathBuf> {
-        let folder = self.folder.clone().or_else(users_data)?;
+        let folder = self.folder.clone().or_else(|| data_folder().map(|data| data.join("heads")))?;
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, root);
         Some(folder.join(format!("{}.json", hex::encode(digest.as_ref()))))
     }
@@ -209,11 +209,11 @@ fn unreadable(path: &Path, error: anyhow::Error) -> Failure {
     Failure::from(error).hint("whoever can change it can make you forget: look into it before you remove it")
 }
 
-/// The default of the XDG Base Directory Specification.
-fn users_data() -> Option<PathBuf> {
+/// Where this user's data is: the default of the XDG Base Directory Specification.
+pub fn data_folder() -> Option<PathBuf> {
     let named = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = named("XDG_DATA_HOME").or_else(|| named("HOME").map(|home| home.join(".local/share")))?;
-    Some(base.join("bailey/heads"))
+    Some(base.join("bailey"))
 }
 
 /// An anchor that a coordinator must have.

@@ -1,16 +1,18 @@
 //! A whole mesh on this machine: the emulated platform, the host agent, the coordinator, the Keeps.
 //!
-//! [`Deployment`] is what a folder says; [`Machine`] is the platform with its host agent; [`Mesh`] is a
+//! [`Lone`] is what `bailey run` needs: a host for one deployment. [`Deployment`] is what a folder says; [`Machine`] is the platform with its host agent; [`Mesh`] is a
 //! coordinator on it, verified, with whatever is launched beside it. `bailey up` and the demo go through the
 //! same functions, and these go through the same public interfaces as anyone else.
 
 mod deployment;
+mod lone;
 mod machine;
 mod mesh;
 mod story;
 mod template;
 
 pub use deployment::{CoordinatorPlan, Deployment, EtcdPlan, KeepPlan, UserPlan};
+pub use lone::Lone;
 pub use machine::{Machine, Programs};
 pub use mesh::{Keep, KeepOutcome, Log, Mesh, Serving};
 pub use story::{Observer, RunningKeep, Up, render};

@@ -7,6 +7,8 @@ use std::{
 
 use serde_json::Value;
 
+#[path = "it/deploy.rs"]
+mod deploy;
 #[path = "it/ear.rs"]
 mod ear;
 #[path = "it/endorsements.rs"]

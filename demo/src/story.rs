@@ -10,7 +10,7 @@ use bailey::{
 };
 
 use crate::{
-    checks::{Checks, attacks, browser, guests, outside, trust},
+    checks::{Checks, attacks, browser, direct, guests, outside, trust},
     web,
 };
 
@@ -52,6 +52,12 @@ pub async fn tell(
     bailey::say!("\nA confidential container gets its secret, and no other one does");
     checks.tell("guest", guests::attested(&up, deployment).await);
     checks.tell("impostor", guests::changed(&up).await);
+
+    bailey::say!("\nA program runs once on a host that nobody trusts, without a mesh");
+    let host = direct::host(&up).await;
+    checks.tell("deploy", direct::works(&host).await);
+    checks.tell("unsent", direct::refused(&host).await);
+    drop(host);
 
     bailey::say!("\nWhat must fail, does");
     checks.tell("owner", attacks::manifest_without_the_owners_key(&up, deployment).await);

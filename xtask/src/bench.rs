@@ -26,6 +26,12 @@ pub fn coordinator() -> Result<()> {
     run(cargo().current_dir(root()).args(["bench", "--locked", "-p", "coordinator", "--bench", "mesh"]))
 }
 
+/// `cargo xtask bench deploy`.
+pub fn deploy() -> Result<()> {
+    step("building for release and measuring direct deployments");
+    run(cargo().current_dir(root()).args(["bench", "--locked", "-p", "deploy", "--bench", "deploy"]))
+}
+
 /// `cargo xtask bench broker`: the protocol's keys, release policies, handshakes and reads.
 pub fn broker() -> Result<()> {
     step("building for release and measuring the key broker");

@@ -127,6 +127,10 @@ const ABSENCES: &[(&str, &[&str])] = &[
         "volume",
         &["evidence", "appraisal", "attested-tls", "manifest", "keep-config", "tokio", "rustls", "wasmtime"],
     ),
+    (
+        "deploy",
+        &["endorsements", "coordinator", "manifest", "keep", "host", "emulator", "bailey", "wasmtime"],
+    ),
     ("sealed-secret", &["appraisal", "attester", "tokio", "rustls", "hyper"]),
     ("mesh-api", &["endorsements", "evidence", "appraisal", "attested-tls"]),
     ("bailey", &["wasmtime"]),

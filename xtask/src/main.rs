@@ -31,6 +31,7 @@ enum Bench {
     Verify,
     Coordinator,
     Broker,
+    Deploy,
 }
 
 #[derive(Subcommand)]
@@ -103,5 +104,6 @@ fn main() -> Result<()> {
         Command::Bench { which: Some(Bench::Verify) } => bench::verify(),
         Command::Bench { which: Some(Bench::Coordinator) } => bench::coordinator(),
         Command::Bench { which: Some(Bench::Broker) } => bench::broker(),
+        Command::Bench { which: Some(Bench::Deploy) } => bench::deploy(),
     }
 }

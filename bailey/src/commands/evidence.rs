@@ -11,7 +11,9 @@ mod wrap;
 use clap::Subcommand;
 
 use crate::failure::Outcome;
-pub use against::{Against, Nonce, When, emulated_root, endorse, examination, nonce, open_bundle, read};
+pub use against::{
+    Against, Nonce, When, emulated_root, endorse, examination, nonce, open_bundle, policy, read,
+};
 
 /// Look at Evidence, or appraise it.
 #[derive(Subcommand)]

@@ -43,14 +43,19 @@ impl Programs {
         Ok(path)
     }
 
-    /// The programs as they are now, in `folder`: whoever builds them anew meanwhile changes nothing here.
     fn pinned(&self, folder: &Path) -> Result<Self> {
+        let names = ["bailey", "bailey-emulator", "bailey-coordinator", "bailey-keep", "bailey-guest"];
+        self.pinned_of(folder, &names)
+    }
+
+    /// Programs as they are now, in `folder`: whoever builds them anew meanwhile changes nothing here.
+    pub(super) fn pinned_of(&self, folder: &Path, names: &[&str]) -> Result<Self> {
         // Those of an earlier start may be older.
         if folder.is_dir() {
             fs::remove_dir_all(folder).with_context(|| format!("{} cannot be removed", folder.display()))?;
         }
         fs::create_dir(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
-        for name in ["bailey", "bailey-emulator", "bailey-coordinator", "bailey-keep", "bailey-guest"] {
+        for name in names {
             let (from, to) = (self.path(name)?, folder.join(name));
             fs::hard_link(&from, &to)
                 .or_else(|_| fs::copy(&from, &to).map(|_| ()))
@@ -136,28 +141,12 @@ impl Machine {
 
     /// The trust root of this platform's Evidence of one kind, PEM.
     pub fn root_pem(&self, platform: Platform) -> Result<String> {
-        let name = match platform {
-            Platform::Sgx | Platform::Tdx => "sgx-root.pem",
-            Platform::Snp => "ark.pem",
-            other => bail!("{other} is not emulated"),
-        };
-        let path = self.folder.join("platform/roots").join(name);
-        fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))
+        root_of(&self.folder.join("platform"), platform)
     }
 
     /// The strict policy, with this machine's emulated roots named.
     pub fn policy(&self) -> Result<Policy> {
-        let mut roots = Vec::new();
-        for platform in [Platform::Sgx, Platform::Snp] {
-            let pem = self.root_pem(platform)?;
-            let certificates = evidence::pem::certificates(pem.as_bytes())?;
-            let [certificate] = certificates.as_slice() else { bail!("a root file has not one certificate") };
-            roots.push(EmulatedRoot::new(
-                format!("emulated {platform} root of this machine"),
-                &certificate.0,
-            )?);
-        }
-        Ok(Policy::production().trust_emulated(roots))
+        policy_of(&self.folder.join("platform"))
     }
 
     /// Has the host agent launch a program of ours, and keep it running or not.
@@ -234,4 +223,27 @@ impl Drop for Machine {
             eprintln!("the machine could not be shut down: {error:#}");
         }
     }
+}
+
+/// The trust root of the Evidence of one kind that the emulated platform in this folder gives, PEM.
+fn root_of(platform_folder: &Path, platform: Platform) -> Result<String> {
+    let name = match platform {
+        Platform::Sgx | Platform::Tdx => "sgx-root.pem",
+        Platform::Snp => "ark.pem",
+        other => bail!("{other} is not emulated"),
+    };
+    let path = platform_folder.join("roots").join(name);
+    fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))
+}
+
+/// The strict policy, with the roots of the emulated platform in this folder named.
+pub(super) fn policy_of(platform_folder: &Path) -> Result<Policy> {
+    let mut roots = Vec::new();
+    for platform in [Platform::Sgx, Platform::Snp] {
+        let pem = root_of(platform_folder, platform)?;
+        let certificates = evidence::pem::certificates(pem.as_bytes())?;
+        let [certificate] = certificates.as_slice() else { bail!("a root file has not one certificate") };
+        roots.push(EmulatedRoot::new(format!("emulated {platform} root of this machine"), &certificate.0)?);
+    }
+    Ok(Policy::production().trust_emulated(roots))
 }

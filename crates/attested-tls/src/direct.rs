@@ -83,6 +83,19 @@ enum Answer {
     Refused { codes: Vec<String>, reason: String },
 }
 
+/// How far a connection has come, for whoever tells a person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// TLS is done, with two fresh keys.
+    Secured,
+    /// The Keep's Evidence is here.
+    Presented,
+    /// It is accepted, and so are the claims.
+    Appraised,
+    /// The Keep is ours.
+    Taken,
+}
+
 /// Connects to a Keep over `stream`, and requires `policy` of it. Its claims are [`DirectClaims`] that name our key.
 pub async fn connect<S>(
     stream: S,
@@ -92,11 +105,26 @@ pub async fn connect<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    connect_telling(stream, client, policy, |_| {}).await
+}
+
+/// As [`connect`], telling each step when it is done.
+pub async fn connect_telling<S>(
+    stream: S,
+    client: &Client,
+    policy: &dyn PeerPolicy,
+    mut tell: impl FnMut(Step),
+) -> Result<Attested<S>, ChannelError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     within_time(async {
         let key = TeeKey::generate().map_err(|_| ChannelError::Randomness)?;
         let config = tls::client_config(&key, client.clock.clone(), ALPN)?;
         let stream = TlsConnector::from(config).connect(tls::server_name(), stream).await;
-        verify(TlsStream::Client(stream.map_err(ChannelError::Tls)?), &key, client, policy).await
+        let stream = TlsStream::Client(stream.map_err(ChannelError::Tls)?);
+        tell(Step::Secured);
+        verify(stream, &key, client, policy, &mut tell).await
     })
     .await
 }
@@ -106,6 +134,7 @@ async fn verify<S>(
     key: &TeeKey,
     client: &Client,
     policy: &dyn PeerPolicy,
+    tell: &mut impl FnMut(Step),
 ) -> Result<Attested<S>, ChannelError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -118,6 +147,7 @@ where
         Answer::Presented(statement) => statement,
         Answer::Refused { codes, reason } => return Err(ChannelError::RefusedByPeer { codes, reason }),
     };
+    tell(Step::Presented);
     let nonce = connection_nonce(
         &nonce,
         &exporter,
@@ -137,10 +167,12 @@ where
     let told = frame::write(&mut stream, &outcome(&appraisal)).await;
     let appraised = appraisal?;
     told?;
+    tell(Step::Appraised);
     match frame::read(&mut stream, MAX_OUTCOME).await? {
         Outcome::Accepted => {}
         Outcome::Refused { codes, reason } => return Err(ChannelError::RefusedByPeer { codes, reason }),
     }
+    tell(Step::Taken);
     let public_key = public_key_of(&certificate)?;
     let (presented, claims) = presented.kept(Role::DirectKeep, &theirs, &nonce);
     Ok(Attested::new(stream, AttestedPeer { appraised, claims, key: theirs, public_key, presented }))

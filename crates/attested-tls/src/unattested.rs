@@ -6,7 +6,11 @@ use std::sync::Arc;
 use rustls::{ClientConfig, Error, RootCertStore, ServerConfig, server::WebPkiClientVerifier};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::{clock::Clock, config};
+use crate::{
+    clock::Clock,
+    config,
+    key_only::{ClientCertificate, KeyOnly},
+};
 
 /// The listening side with this certificate chain (leaf first). With `clients`, only who shows a certificate below
 /// these roots is let in; without, nobody is asked for one. No ALPN.
@@ -49,6 +53,20 @@ pub fn client_config(
         None => builder.with_no_client_auth(),
         Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
     };
+    config::harden_client(&mut config);
+    Ok(config)
+}
+
+/// The connecting side towards a host that need not be anybody: its certificate is only a container of its key. What
+/// is said there must be worth nothing, or be protected by a connection of its own inside. No ALPN.
+///
+/// # Errors
+/// When rustls refuses our settings.
+pub fn client_config_for_anyone(clock: Clock) -> Result<ClientConfig, Error> {
+    let mut config = config::client(clock)?
+        .dangerous()
+        .with_custom_certificate_verifier(KeyOnly::new(ClientCertificate::Optional))
+        .with_no_client_auth();
     config::harden_client(&mut config);
     Ok(config)
 }

@@ -70,7 +70,30 @@ pub async fn serve(
     let (marble, limits) = (admission.marble.clone(), admission.limits);
     let output = Output::new(&marble, admission.log);
     let world = World::admitted(admission, net)?;
-    serve_in(workload, Surroundings { world, marble, output, limits }, listener, shutdown).await
+    let digest = hex::encode(workload.digest());
+    tracing::info!(code = "SERVING", marble = %marble, workload = %digest, "the workload is served");
+    let surroundings =
+        Surroundings { world, marble: marble.clone(), output: Arc::clone(&output), limits };
+    let Served { drained, kept } = serve_in(workload, surroundings, listener, shutdown).await?;
+    let printed = output.printed();
+    tracing::info!(
+        code = "SERVED",
+        marble = %marble,
+        drained,
+        kept,
+        output_bytes = printed.bytes,
+        output_lines_dropped = printed.dropped_lines,
+        "the workload is served no more"
+    );
+    Ok(())
+}
+
+/// Serving has ended.
+pub(crate) struct Served {
+    /// Whether all requests in work could end.
+    drained: bool,
+    /// Whether its volumes have everything.
+    kept: bool,
 }
 
 /// What a workload that serves finds, and what its Keep knows of it.
@@ -88,15 +111,14 @@ pub(crate) async fn serve_in(
     surroundings: Surroundings,
     listener: Listener,
     shutdown: impl Future<Output = ()> + Send,
-) -> Result<(), ServeError> {
+) -> Result<Served, ServeError> {
     let Surroundings { world, marble, output, limits } = surroundings;
-    let (digest, peers) = (workload.digest(), Arc::clone(&world.peers));
+    let peers = Arc::clone(&world.peers);
     let mut renewed = world.net.as_ref().ok_or(ServeError::NoNetwork)?.identity();
     let files = Arc::clone(&world.files);
     tokio::spawn(Vfs::commit_regularly(Arc::downgrade(&files)));
-    let answerer = Answerer::new(workload, marble.clone(), world, Arc::clone(&output), limits)
-        .ok_or(ServeError::NotHttp)?;
-    tracing::info!(code = "SERVING", marble = %marble, workload = %hex::encode(digest), "the workload is served");
+    let answerer =
+        Answerer::new(workload, marble, world, output, limits).ok_or(ServeError::NotHttp)?;
     let (ending, end) = watch::channel(());
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
@@ -120,17 +142,7 @@ pub(crate) async fn serve_in(
     connections.shutdown().await;
     // What fails is in the Keep's log, by its code.
     let kept = files.commit().await.is_ok();
-    let printed = output.printed();
-    tracing::info!(
-        code = "SERVED",
-        marble = %marble,
-        drained = drained.is_ok(),
-        kept,
-        output_bytes = printed.bytes,
-        output_lines_dropped = printed.dropped_lines,
-        "the workload is served no more"
-    );
-    Ok(())
+    Ok(Served { drained: drained.is_ok(), kept })
 }
 
 struct Connection {

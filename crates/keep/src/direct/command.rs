@@ -1,6 +1,7 @@
 //! A workload that runs once: its standard streams are the client's.
 
-use keep_protocol::keep::{FromKeep, Limit, Outcome, Refused, RefusedCode, ToKeep};
+use keep_config::Log;
+use keep_protocol::keep::{Exposed, FromKeep, Limit, Outcome, Refused, RefusedCode, ToKeep};
 use tokio::{
     io::{AsyncWriteExt, DuplexStream},
     task::JoinHandle,
@@ -26,6 +27,7 @@ const INPUT_AHEAD: usize = 64 << 10;
 /// A command whose world is there.
 pub(super) struct Prepared {
     world: World,
+    exposed: Vec<Exposed>,
     stdio: Stdio,
     input: DuplexStream,
     output: [JoinHandle<std::io::Result<()>>; 2],
@@ -33,19 +35,29 @@ pub(super) struct Prepared {
 
 impl Prepared {
     pub(super) async fn new(deployment: Deployment, keep: &Waiting, reply: &Reply) -> Result<Self, Refused> {
+        if deployment.config.log != Log::Nobody {
+            let message = "`log` for the host: what a command prints goes to its client, and to nobody else";
+            return Err(Refused::new(RefusedCode::ConfigUnsupported, message));
+        }
         let keyvalue_bytes = Limits::default().keyvalue_bytes;
-        let Network { net, .. } = Network::new(&deployment.config, keep).await?;
+        let network = Network::new(&deployment.config, keep).await?;
+        let (exposed, net) = (network.exposed(&deployment.config), network.net);
         let given = Given { secrets: deployment.secrets, keyvalue_bytes, net: Some(net), ..Given::default() };
         let world = World::new(&deployment.config, given).map_err(|error| mismatch(&error))?;
         let (input, stdin) = tokio::io::duplex(INPUT_AHEAD);
         let (stdout, out) = reply.stream(FromKeep::Stdout);
         let (stderr, err) = reply.stream(FromKeep::Stderr);
         let (stdin, stdout, stderr) = (Box::new(stdin), Box::new(stdout), Box::new(stderr));
-        Ok(Self { world, stdio: Stdio { stdin, stdout, stderr }, input, output: [out, err] })
+        let stdio = Stdio { stdin, stdout, stderr };
+        Ok(Self { world, exposed, stdio, input, output: [out, err] })
     }
 
     pub(super) async fn run(self, workload: &Workload, messages: Messages, reply: &Reply) -> Outcome {
-        let Self { world, stdio, input, output } = self;
+        let Self { world, exposed, stdio, input, output } = self;
+        for listener in exposed {
+            // A client that is gone cancels the run below.
+            let _ = reply.tell(&FromKeep::Exposed(listener)).await;
+        }
         let cancel = async {
             tokio::select! {
                 () = cancelled(messages, input) => {}

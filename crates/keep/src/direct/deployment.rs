@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, error::Error, time::Duration};
 
 use hyper::body::Incoming;
-use keep_config::KeepConfig;
+use keep_config::{KeepConfig, Log};
 use keep_protocol::keep::{
     Accepted, Deploy, Ended, FromKeep, Outcome, Refused, RefusedCode, ToKeep, WorkloadKind,
 };
@@ -135,6 +135,9 @@ impl Deployment {
 fn unsupported(config: &KeepConfig) -> Option<&'static str> {
     if !config.peers.is_empty() {
         return Some("`peers` are Marbles of a mesh, and a direct deployment is in none");
+    }
+    if matches!(config.log, Log::Owner(_)) {
+        return Some("`log` for an owner: what a direct deployment prints goes to its client");
     }
     if !config.volumes.is_empty() {
         return Some("`volumes` are not had by direct deployments");

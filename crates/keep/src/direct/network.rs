@@ -3,8 +3,9 @@
 
 use std::{collections::BTreeMap, error::Error, sync::Arc};
 
-use keep_config::KeepConfig;
-use keep_protocol::keep::{Refused, RefusedCode};
+use keep_config::{File, KeepConfig, Listen, Protection};
+use keep_protocol::keep::{self, Exposed, Refused, RefusedCode};
+use serde_bytes::ByteBuf;
 use tokio::sync::watch;
 
 use super::{Waiting, deployment::sentences};
@@ -34,5 +35,22 @@ impl Network {
         let net = Net::new(config, BTreeMap::new(), identity, keep.clock.clone());
         let net = net.map_err(|error| refused(error.code(), &error))?;
         Ok(Self { net, certificate })
+    }
+    /// Where the configuration says that the workload will listen.
+    pub(super) fn exposed(&self, config: &KeepConfig) -> Vec<Exposed> {
+        let of_files = config.files.iter().filter_map(|file| match file {
+            File::Listen { name, listen } => Some((name.clone(), listen)),
+            _ => None,
+        });
+        let of_sockets = config.listen.iter().map(|listen| (format!("port {}", listen.port), listen));
+        of_files.chain(of_sockets).map(|(name, listen)| self.expose(name, listen)).collect()
+    }
+
+    fn expose(&self, name: String, listen: &Listen) -> Exposed {
+        let (protection, certificate) = match listen.protection {
+            Protection::Tcp => (keep::Protection::Tcp, None),
+            Protection::Tls(_) => (keep::Protection::Tls, Some(ByteBuf::from(self.certificate.clone()))),
+        };
+        Exposed { name, port: listen.port, protection, certificate }
     }
 }

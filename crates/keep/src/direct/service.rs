@@ -78,7 +78,7 @@ impl Prepared {
             }
         };
         match serve_in(workload, self.surroundings, self.listener, end).await {
-            Ok(()) => Ok(Outcome::Cancelled {}),
+            Ok(_) => Ok(Outcome::Cancelled {}),
             Err(error) => Ok(Outcome::Failed { code: "NOT_SERVED".into(), message: error.to_string() }),
         }
     }

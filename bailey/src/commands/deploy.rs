@@ -1,0 +1,176 @@
+//! `bailey deploy`: one workload, in a Keep of a host that nobody here trusts.
+
+mod teller;
+mod wanted;
+mod workload;
+
+pub use teller::Teller;
+pub use wanted::launch_configuration;
+pub use workload::WorkloadArgs;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ::deploy::{Access, DeployError, Deployment, Endpoint, Host, Streams, Wanted};
+use clap::Args;
+use keep_protocol::keep::Outcome as Fate;
+use rustls::{RootCertStore, pki_types::CertificateDer};
+use zeroize::Zeroizing;
+
+use self::wanted::WantedArgs;
+use crate::{
+    commands::evidence::read,
+    failure::{Failure, Input, Kind, Outcome},
+};
+
+/// Verify a Keep of a host that is not trusted, run a workload in it once, and pass its output and exit code on.
+#[derive(Args)]
+pub struct Deploy {
+    /// The host agent, such as https://localhost:7443
+    #[arg(long, value_name = "URL")]
+    host: String,
+    /// Require the host's certificate to be below these roots (PEM). Nothing that matters depends on it
+    #[arg(long, value_name = "FILE")]
+    host_ca: Option<PathBuf>,
+    /// The file with the token by which the host lets this client in; it goes to no host without --host-ca
+    #[arg(long, value_name = "FILE", requires = "host_ca")]
+    token: Option<PathBuf>,
+    #[command(flatten)]
+    wanted: WantedArgs,
+    #[command(flatten)]
+    workload: WorkloadArgs,
+}
+
+impl Deploy {
+    /// Runs the command.
+    pub async fn run(self) -> Outcome {
+        let endpoint: Endpoint = self.host.parse().malformed("the host's URL is none")?;
+        let host = Host::new(endpoint, self.access()?, ::deploy::clock());
+        let wanted = self.wanted.load()?;
+        if wanted.tees().is_empty() {
+            return Err(Failure::malformed(
+                "no Keep could be accepted: policy and reference values exclude each other",
+            )
+            .hint(
+                "--reference names the releases of bailey-keep that you accept, on the policy's platforms",
+            ));
+        }
+        deploy(&host, &wanted, &self.workload).await
+    }
+
+    fn access(&self) -> Outcome<Access> {
+        let Some(path) = &self.host_ca else { return Ok(Access::Anyone) };
+        let roots = Arc::new(roots(path)?);
+        let Some(path) = &self.token else { return Ok(Access::Roots(roots)) };
+        let token = String::from_utf8(read(path)?).malformed(format!("{} is no text", path.display()))?;
+        let token = Zeroizing::new(token);
+        let token = Zeroizing::new(token.trim().to_owned());
+        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Failure::malformed(format!("{} holds no token", path.display())));
+        }
+        Ok(Access::Token(roots, token))
+    }
+}
+
+fn roots(path: &Path) -> Outcome<RootCertStore> {
+    let certificates =
+        evidence::pem::certificates(&read(path)?).malformed(format!("{} is no PEM", path.display()))?;
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates {
+        roots
+            .add(CertificateDer::from(certificate.0))
+            .malformed(format!("{} has a certificate that cannot be used", path.display()))?;
+    }
+    Ok(roots)
+}
+
+/// Deploys to a host, and ends as the workload does.
+pub async fn deploy(host: &Host, wanted: &Wanted, workload: &WorkloadArgs) -> Outcome {
+    let deployment = workload.load()?;
+    let stdin = workload.input().await?;
+    let mut teller = Teller::new(host.endpoint(), workload.verbose, workload.json);
+    let (mut stdout, mut stderr) = teller.streams();
+    let streams = Streams { stdin, stdout: &mut stdout, stderr: &mut stderr };
+    let mut asked_to_end = false;
+    let cancel = async {
+        interrupted().await;
+        asked_to_end = true;
+    };
+    let ran = ::deploy::deploy(host, wanted, &deployment, streams, &mut teller, cancel).await;
+    match ran {
+        // Ctrl-C ends a Keep on this machine, too, which then does not say that it was cancelled.
+        Err(DeployError::Lost(_)) if asked_to_end => fate(&Fate::Cancelled {}),
+        Ok(ran) => {
+            teller.ended(&ran);
+            fate(&ran.outcome)
+        }
+        Err(error) => {
+            teller.refused(&error);
+            Err(failure(error, &deployment))
+        }
+    }
+}
+
+/// Ctrl-C, or the end that a supervisor asks for.
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}
+
+/// The exit code of a workload that trapped: that of a process that aborted.
+const TRAPPED: u8 = 134;
+/// Of one that exceeded a limit: that of a process that was killed.
+const LIMITED: u8 = 137;
+/// Of one that was cancelled: that of a process that Ctrl-C ended.
+const CANCELLED: u8 = 130;
+
+fn fate(outcome: &Fate) -> Outcome {
+    let workload = |code, sentence: String| {
+        Err(Failure { kind: Kind::Workload(code), error: anyhow::anyhow!(sentence), hint: None })
+    };
+    match outcome {
+        Fate::Exit { code: 0 } => Ok(()),
+        Fate::Exit { code } => workload(*code, String::new()),
+        Fate::Trap { code, message } => {
+            workload(TRAPPED, format!("the workload trapped: {message} [{code}]"))
+        }
+        Fate::Limit { which, message } => workload(LIMITED, format!("{message} [{}]", which.as_str())),
+        Fate::Cancelled {} => workload(CANCELLED, String::new()),
+        Fate::Failed { code, message } => {
+            Err(Failure::refused(format!("the workload did not start: {message} [{code}]")))
+        }
+    }
+}
+
+fn failure(error: DeployError, deployment: &Deployment) -> Failure {
+    let codes = error.codes().join(", ");
+    let hint = match &error {
+        DeployError::Keep(channel) if channel.refused().is_some() => Some(
+            "--policy says which platforms are accepted, --reference which code; nothing was sent".to_owned(),
+        ),
+        DeployError::Refused(refused) if !refused.faults.is_empty() => {
+            Some(refused.faults.iter().map(|fault| printable(fault)).collect::<Vec<_>>().join("\n         "))
+        }
+        DeployError::Lost(_) if !deployment.config.is_empty() => {
+            Some("what the workload had done until then, it had done".to_owned())
+        }
+        _ => None,
+    };
+    let kind = match &error {
+        DeployError::Deployment(_) | DeployError::Endpoint(_) => Kind::Malformed,
+        _ => Kind::Refused,
+    };
+    let sentence = format!("{} [{codes}]", printable(&error.to_string()));
+    let mut chain = anyhow::Error::from(error);
+    chain = chain.context(sentence);
+    Failure { kind, error: chain, hint }
+}
+
+/// The words of others, without what drives a terminal.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect()
+}

@@ -1,0 +1,193 @@
+//! What a person or a program is told while a workload is deployed.
+
+use std::{
+    io::{IsTerminal, Write},
+    pin::Pin,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use ::deploy::{DeployError, Endpoint, Ran, Step, Watcher};
+use attested_tls::channel::AttestedPeer;
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use keep_protocol::keep::{Accepted, Exposed, Outcome, Protection};
+use serde_json::{Value, json};
+use tokio::io::AsyncWrite;
+
+use super::printable;
+use crate::commands::colour;
+
+/// Tells on standard error, so that standard output is the workload's; or all of it as JSON on standard output.
+pub struct Teller {
+    host: String,
+    verbose: bool,
+    json: bool,
+    begun: Instant,
+    last: Instant,
+}
+
+impl Teller {
+    /// The time runs from here.
+    pub fn new(endpoint: &Endpoint, verbose: bool, json: bool) -> Self {
+        let now = Instant::now();
+        let host = match endpoint.host() {
+            address if address.contains(':') => format!("[{address}]"),
+            name => name.to_owned(),
+        };
+        Self { host, verbose, json, begun: now, last: now }
+    }
+
+    /// Where the workload's streams go.
+    pub fn streams(&self) -> (Sink, Sink) {
+        (Sink { name: "stdout", json: self.json }, Sink { name: "stderr", json: self.json })
+    }
+
+    /// The end.
+    pub fn ended(&self, ran: &Ran) {
+        if self.json {
+            event(json!({
+                "event": "ended", "outcome": outcome(&ran.outcome), "wall_ms": millis(ran.wall),
+                "total_ms": millis(self.begun.elapsed()),
+            }));
+        }
+    }
+
+    /// Why nothing ran, or not to its end.
+    pub fn refused(&self, error: &DeployError) {
+        let verdict = match error {
+            DeployError::Keep(channel) => channel.refused().map(appraisal::Refused::verdict),
+            _ => None,
+        };
+        if self.json {
+            let faults = match error {
+                DeployError::Refused(refused) => refused.faults.clone(),
+                _ => Vec::new(),
+            };
+            event(json!({
+                "event": "refused", "codes": error.codes(), "reason": error.to_string(), "faults": faults,
+                "verdict": verdict,
+            }));
+        } else if let Some(verdict) = verdict {
+            eprint!("{}", verdict.render(colour() && std::io::stderr().is_terminal()));
+        }
+    }
+}
+
+impl Watcher for Teller {
+    fn step(&mut self, step: Step, detail: &str) {
+        let (now, detail) = (Instant::now(), printable(detail));
+        let took = now.duration_since(self.last);
+        self.last = now;
+        if self.json {
+            event(json!({
+                "event": "step", "number": step.number(), "step": step.words(), "detail": detail,
+                "took_ms": millis(took), "at_ms": millis(now.duration_since(self.begun)),
+            }));
+        } else if self.verbose {
+            let detail = if detail.is_empty() { detail } else { format!(": {detail}") };
+            eprintln!("{:>2} {:>9.3} ms  {}{detail}", step.number(), millis(took), step.words());
+        }
+    }
+
+    fn verified(&mut self, keep: &AttestedPeer) {
+        let appraised = &keep.appraised;
+        if self.json {
+            event(json!({
+                "event": "verified", "emulated": appraised.emulated(), "platform": appraised.platform(),
+                "verdict": appraised.verdict(),
+            }));
+            return;
+        }
+        if self.verbose {
+            eprint!("{}", appraised.verdict().render(colour() && std::io::stderr().is_terminal()));
+        }
+        if appraised.emulated() {
+            eprintln!("EMULATED: this Keep is on no TEE hardware. Its host can read all of it.");
+        }
+    }
+
+    fn accepted(&mut self, accepted: &Accepted) {
+        if self.json {
+            event(json!({
+                "event": "accepted", "kind": accepted.kind, "load_us": accepted.load_us,
+                "workload": hex::encode(*accepted.workload),
+                "configuration": hex::encode(*accepted.configuration),
+            }));
+        }
+    }
+
+    fn exposed(&mut self, exposed: &Exposed) {
+        let address = format!("{}:{}", self.host, exposed.port);
+        let certificate = exposed.certificate.as_ref().map(|der| der.to_vec());
+        let fingerprint = certificate.as_ref().map(|der| hex::encode(digest(&SHA256, der)));
+        let pem = certificate.map(|der| evidence::pem::encode(&evidence::CertificateDer(der)));
+        if self.json {
+            event(json!({
+                "event": "exposed", "name": exposed.name, "address": address, "port": exposed.port,
+                "protection": exposed.protection, "certificate": pem, "sha256": fingerprint,
+            }));
+            return;
+        }
+        let name = printable(&exposed.name);
+        match exposed.protection {
+            Protection::Tls if exposed.name == "http" => eprintln!("{name}: https://{address}"),
+            Protection::Tls => eprintln!("{name}: {address}, TLS"),
+            Protection::Tcp => eprintln!("{name}: {address}, not protected: the host reads and changes it"),
+        }
+        if let (Some(fingerprint), Some(pem)) = (fingerprint, pem) {
+            eprint!("its certificate, SHA-256 {fingerprint}:\n{pem}");
+        }
+    }
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+fn outcome(outcome: &Outcome) -> Value {
+    match outcome {
+        Outcome::Exit { code } => json!({ "exit": code }),
+        Outcome::Trap { code, message } => json!({ "trap": code, "reason": message }),
+        Outcome::Limit { which, message } => json!({ "limit": which, "reason": message }),
+        Outcome::Cancelled {} => json!({ "cancelled": true }),
+        Outcome::Failed { code, message } => json!({ "failed": code, "reason": message }),
+    }
+}
+
+fn event(event: Value) {
+    crate::output::write(format_args!("{event}\n"));
+}
+
+/// One of the workload's streams.
+pub struct Sink {
+    name: &'static str,
+    json: bool,
+}
+
+impl AsyncWrite for Sink {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        if self.json {
+            event(match std::str::from_utf8(bytes) {
+                Ok(text) => json!({ "event": self.name, "text": text }),
+                Err(_) => json!({ "event": self.name, "base64": STANDARD.encode(bytes) }),
+            });
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        Poll::Ready(match self.name {
+            "stdout" => std::io::stdout().write(bytes),
+            _ => std::io::stderr().write(bytes),
+        })
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(match self.name {
+            "stdout" => std::io::stdout().flush(),
+            _ => std::io::stderr().flush(),
+        })
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        self.poll_flush(cx)
+    }
+}

@@ -1,0 +1,122 @@
+//! What to run.
+
+use std::{
+    collections::BTreeMap,
+    io::Read,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+};
+
+use ::deploy::Deployment;
+use clap::Args;
+use keep_config::KeepConfig;
+use keep_protocol::keep::MAX_WORKLOAD;
+use tokio::io::AsyncRead;
+use zeroize::Zeroizing;
+
+use crate::failure::{Failure, Input, Outcome};
+
+/// No configuration and no secret is larger, in bytes.
+const MAX_FILE: u64 = 1 << 20;
+
+/// What to run, and with what.
+#[derive(Args)]
+pub struct WorkloadArgs {
+    /// A WebAssembly module (WASI preview 1) or component (WASI 0.2 or 0.3)
+    workload: PathBuf,
+    /// Its configuration: Keep.toml, or an Enarx.toml as it is
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Its standard input; without one, this program's
+    #[arg(long, value_name = "FILE")]
+    input: Option<PathBuf>,
+    /// A variable of its environment, beside the configuration's
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
+    env: Vec<(String, String)>,
+    /// A secret of the configuration, from a file
+    #[arg(long, value_name = "NAME=FILE", value_parser = secret)]
+    secret: Vec<(String, PathBuf)>,
+    /// Tell the ten steps with their times, on standard error
+    #[arg(long)]
+    pub verbose: bool,
+    /// For a program: one JSON object a line on standard output, the workload's output among them
+    #[arg(long)]
+    pub json: bool,
+    /// Its arguments, in the place of the configuration's
+    #[arg(last = true, value_name = "ARGS")]
+    args: Vec<String>,
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+fn secret(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, path) = text.split_once('=').ok_or("expected NAME=FILE")?;
+    Ok((name.to_owned(), path.into()))
+}
+
+impl WorkloadArgs {
+    /// Reads and checks it all, before any Keep is asked for.
+    pub fn load(&self) -> Outcome<Deployment> {
+        let config = match &self.config {
+            Some(path) => String::from_utf8(bounded(path, MAX_FILE)?)
+                .malformed(format!("{} is no text", path.display()))?,
+            None => String::new(),
+        };
+        KeepConfig::parse(&config).malformed(match &self.config {
+            Some(path) => format!("{} is no configuration of a Keep", path.display()),
+            None => "the empty configuration is refused".to_owned(),
+        })?;
+        let mut secrets = BTreeMap::new();
+        for (name, path) in &self.secret {
+            let value = Zeroizing::new(bounded(path, MAX_FILE)?);
+            if secrets.insert(name.clone(), value).is_some() {
+                return Err(Failure::malformed(format!("the secret {name:?} is given twice")));
+            }
+        }
+        let mut env = BTreeMap::new();
+        for (name, value) in &self.env {
+            if env.insert(name.clone(), value.clone()).is_some() {
+                return Err(Failure::malformed(format!("the variable {name:?} is given twice")));
+            }
+        }
+        let deployment = Deployment {
+            workload: bounded(&self.workload, MAX_WORKLOAD)?.into(),
+            config,
+            args: if self.args.is_empty() { None } else { Some(self.args.clone()) },
+            env,
+            secrets,
+            volumes: Vec::new(),
+        };
+        deployment.check().malformed(format!("{} cannot be deployed", self.workload.display()))?;
+        Ok(deployment)
+    }
+
+    /// The workload's input.
+    pub async fn input(&self) -> Outcome<Box<dyn AsyncRead + Send + Unpin>> {
+        match &self.input {
+            Some(path) => {
+                let file = tokio::fs::File::open(path).await;
+                Ok(Box::new(file.malformed(format!("{} cannot be read", path.display()))?))
+            }
+            None => {
+                let own = std::io::stdin().as_fd().try_clone_to_owned();
+                let own = own.malformed("standard input cannot be read; --input FILE gives another")?;
+                Ok(Box::new(tokio::fs::File::from_std(own.into())))
+            }
+        }
+    }
+}
+
+fn bounded(path: &Path, max: u64) -> Outcome<Vec<u8>> {
+    let unreadable = || format!("{} cannot be read", path.display());
+    let file = std::fs::File::open(path).malformed(unreadable())?;
+    let mut bytes = Vec::new();
+    file.take(max + 1).read_to_end(&mut bytes).malformed(unreadable())?;
+    if bytes.len() as u64 > max {
+        return Err(Failure::malformed(format!("{} has more than {max} bytes", path.display())));
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,123 @@
+//! `bailey deploy` and `bailey run`: what is said before anything is sent, and what comes back.
+
+use std::{
+    io::Write,
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+use serde_json::Value;
+
+use crate::{bailey, text};
+
+const HEAD: &str = r#"(module
+    (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+    (memory (export "memory") 1)
+    (func (export "_start")
+        (i32.store (i32.const 0) (i32.const 64))
+        (i32.store (i32.const 4) (i32.const 1024))
+        (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 4)))
+        (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))"#;
+
+/// Prints the first of its input, and then ends like this.
+fn module(folder: &Path, end: &str) -> String {
+    let path = folder.join("app.wasm");
+    std::fs::write(&path, wat::parse_str(format!("{HEAD} {end}))")).unwrap()).unwrap();
+    path.display().to_string()
+}
+
+#[test]
+fn what_cannot_be_deployed_is_said_before_a_host_is_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = module(folder.path(), "");
+    let file = |name: &str, content: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.display().to_string()
+    };
+    let (wrong, empty) = (file("Keep.toml", "argz = []"), file("empty.wasm", ""));
+    let host = "https://127.0.0.1:1";
+    for arguments in [
+        &["deploy", &app, "--host", "localhost"][..],
+        &["deploy", "/missing.wasm", "--host", host],
+        &["deploy", &empty, "--host", host],
+        &["deploy", &app, "--host", host, "--config", &wrong],
+        &["deploy", &app, "--host", host, "--env", "A=1", "--env", "A=2"],
+        &["deploy", &app, "--host", host, "--env", "A"],
+        &["deploy", &app, "--host", host, "--policy", &wrong],
+        &["deploy", &app, "--host", host, "--token", &wrong],
+        &["run", &app, "--config", &wrong],
+    ] {
+        let output = bailey(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", text(&output.stderr));
+    }
+    let said = text(&bailey(&["run", &app, "--config", &wrong]).stderr);
+    assert!(said.contains("argz"), "{said}");
+}
+
+/// The policy for production and reference values that no hardware has: there is nothing to ask for.
+#[test]
+fn a_keep_that_cannot_be_accepted_is_not_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let none = folder.path().join("none.json");
+    std::fs::write(&none, r#"{"reference_values": []}"#).unwrap();
+    let app = module(folder.path(), "");
+    let none = none.display().to_string();
+    let output = bailey(&["deploy", &app, "--host", "https://127.0.0.1:1", "--reference", &none]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("--reference"), "{}", text(&output.stderr));
+}
+
+/// Whether the programs of a Keep are beside ours, where `bailey run` looks for them.
+fn keep_is_built() -> bool {
+    let folder = Path::new(env!("CARGO_BIN_EXE_bailey")).parent().unwrap();
+    let built = ["bailey-keep", "bailey-emulator"].iter().all(|name| folder.join(name).is_file());
+    if !built {
+        println!("NOT RUN: bailey-keep and bailey-emulator are not built: cargo build --workspace");
+    }
+    built
+}
+
+fn run(folder: &Path, end: &str, more: &[&str]) -> Output {
+    let app = module(folder, end);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_bailey"))
+        .args(["run", &app])
+        .args(more)
+        .env("XDG_DATA_HOME", Path::new(env!("CARGO_TARGET_TMPDIR")).join("data"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"from here\n").unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn a_program_runs_in_a_keep_on_this_machine() {
+    if !keep_is_built() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(folder.path(), "(call $exit (i32.const 42))", &[]);
+    assert_eq!(output.status.code(), Some(42), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), "from here\n");
+    assert!(text(&output.stderr).starts_with("EMULATED"), "{}", text(&output.stderr));
+
+    let output = run(folder.path(), "(unreachable)", &["--verbose"]);
+    assert_eq!(output.status.code(), Some(134), "{}", text(&output.stderr));
+    let told = text(&output.stderr);
+    assert!(told.contains("TRAP_UNREACHABLE") && told.contains("10 "), "{told}");
+
+    let output = run(folder.path(), "", &["--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let events: Vec<Value> =
+        text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |kind: &str| events.iter().filter(|event| event["event"] == kind).collect::<Vec<_>>();
+    assert_eq!(of("step").len(), 10);
+    assert_eq!(of("verified")[0]["emulated"], true);
+    assert_eq!(of("stdout")[0]["text"], "from here\n");
+    assert_eq!(of("ended")[0]["outcome"]["exit"], 0);
+}

@@ -1,0 +1,66 @@
+//! Why a deployment did not come to its end.
+
+use attested_tls::channel::ChannelError;
+use keep_protocol::{ProtocolError, keep::Refused};
+
+use crate::{deployment::DeploymentError, endpoint::EndpointError, host::HostFailure};
+
+/// Why a deployment did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum DeployError {
+    /// No host.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// No Keep would take it.
+    #[error(transparent)]
+    Deployment(#[from] DeploymentError),
+    /// The host gave no Keep, or no way to it.
+    #[error("the host gave no Keep")]
+    Host(#[from] HostFailure),
+    /// What is at the other end is not what was wanted, or serves somebody else.
+    #[error("the Keep is not used")]
+    Keep(#[from] ChannelError),
+    /// The Keep does not take the deployment.
+    #[error("the Keep refused the deployment: {}", .0.message)]
+    Refused(Box<Refused>),
+    /// The Keep speaks other versions.
+    #[error("the Keep speaks version {0} of the protocol; this client speaks {ours}", ours = keep_protocol::VERSION)]
+    Version(u16),
+    /// The Keep ran something else, by its own word.
+    #[error("the Keep took another {0} than was sent")]
+    Swapped(&'static str),
+    /// The Keep says what does not belong there.
+    #[error("the Keep broke the protocol: {0}")]
+    OutOfOrder(&'static str),
+    /// The Keep says what is no message.
+    #[error("the Keep broke the protocol")]
+    Malformed(#[from] ProtocolError),
+    /// The connection ended before the workload did. What it had done until then, it had done.
+    #[error("the connection to the Keep ended before the workload did")]
+    Lost(#[source] Option<Box<dyn std::error::Error + Send + Sync>>),
+    /// Our own side cannot take the workload's output.
+    #[error("the workload's output cannot be written")]
+    Output(#[source] std::io::Error),
+}
+
+impl DeployError {
+    /// Stable codes.
+    pub fn codes(&self) -> Vec<String> {
+        let one = |code: &str| vec![code.to_owned()];
+        match self {
+            Self::Endpoint(_) => one("HOST_URL_INVALID"),
+            Self::Deployment(_) => one("DEPLOYMENT_INVALID"),
+            Self::Host(failure) => one(failure.code()),
+            Self::Keep(error) => error.codes(),
+            Self::Refused(refused) => {
+                let detail = refused.detail.iter().cloned();
+                one(refused.code.as_str()).into_iter().chain(detail).collect()
+            }
+            Self::Version(_) => one("VERSION_UNSUPPORTED"),
+            Self::Swapped(_) => one("DEPLOYMENT_SWAPPED"),
+            Self::OutOfOrder(_) | Self::Malformed(_) => one("KEEP_MALFORMED"),
+            Self::Lost(_) => one("KEEP_LOST"),
+            Self::Output(_) => one("OUTPUT_FAILED"),
+        }
+    }
+}

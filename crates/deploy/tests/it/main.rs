@@ -1,0 +1,8 @@
+//! Direct deployments: a client, a Keep in this process on an emulated TEE, and hosts of all kinds between them.
+
+mod agent;
+mod hostile;
+mod modules;
+mod protocol;
+mod runs;
+mod world;

@@ -1,0 +1,80 @@
+//! Small modules of preview 1.
+
+const IMPORTS: &str = r#"
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "args_sizes_get" (func $args_sizes (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "args_get" (func $args (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "environ_sizes_get" (func $env_sizes (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "environ_get" (func $env (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 2)
+  (data (i32.const 1024) "hello\n")
+  (func $print (param $fd i32) (param $at i32) (param $length i32)
+    (i32.store (i32.const 0) (local.get $at))
+    (i32.store (i32.const 4) (local.get $length))
+    (drop (call $write (local.get $fd) (i32.const 0) (i32.const 1) (i32.const 8))))
+"#;
+
+fn module(start: &str) -> Vec<u8> {
+    wat::parse_str(format!(r#"(module {IMPORTS} (func (export "_start") {start}))"#)).unwrap()
+}
+
+/// Prints `hello` and returns.
+pub fn hello() -> Vec<u8> {
+    module("(call $print (i32.const 1) (i32.const 1024) (i32.const 6))")
+}
+
+/// Prints `hello` on standard error and exits with `code`.
+pub fn exits(code: u8) -> Vec<u8> {
+    module(&format!(
+        "(call $print (i32.const 2) (i32.const 1024) (i32.const 6)) (call $exit (i32.const {code}))"
+    ))
+}
+
+/// Prints `hello`, and does what is forbidden.
+pub fn traps() -> Vec<u8> {
+    module("(call $print (i32.const 1) (i32.const 1024) (i32.const 6)) (unreachable)")
+}
+
+/// Prints `hello`, and never ends.
+pub fn spins() -> Vec<u8> {
+    module("(call $print (i32.const 1) (i32.const 1024) (i32.const 6)) (loop $again (br $again))")
+}
+
+/// Prints without end.
+pub fn chatters() -> Vec<u8> {
+    module("(loop $again (call $print (i32.const 1) (i32.const 1024) (i32.const 6)) (br $again))")
+}
+
+/// Copies its input to its output.
+pub fn cat() -> Vec<u8> {
+    module(
+        r"(local $length i32)
+          (loop $again
+            (i32.store (i32.const 0) (i32.const 2048))
+            (i32.store (i32.const 4) (i32.const 4096))
+            (if (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)) (then (call $exit (i32.const 9))))
+            (local.set $length (i32.load (i32.const 8)))
+            (if (local.get $length)
+              (then (call $print (i32.const 1) (i32.const 2048) (local.get $length)) (br $again))))",
+    )
+}
+
+/// Prints its arguments, each followed by a zero byte.
+pub fn args() -> Vec<u8> {
+    module(
+        r"(drop (call $args_sizes (i32.const 16) (i32.const 20)))
+          (drop (call $args (i32.const 4096) (i32.const 8192)))
+          (call $print (i32.const 1) (i32.const 8192) (i32.load (i32.const 20)))",
+    )
+}
+
+/// Prints its environment, each variable followed by a zero byte.
+pub fn environment() -> Vec<u8> {
+    module(
+        r"(drop (call $env_sizes (i32.const 16) (i32.const 20)))
+          (drop (call $env (i32.const 4096) (i32.const 8192)))
+          (call $print (i32.const 1) (i32.const 8192) (i32.load (i32.const 20)))",
+    )
+}

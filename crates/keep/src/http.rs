@@ -72,8 +72,7 @@ pub async fn serve(
     let world = World::admitted(admission, net)?;
     let digest = hex::encode(workload.digest());
     tracing::info!(code = "SERVING", marble = %marble, workload = %digest, "the workload is served");
-    let surroundings =
-        Surroundings { world, marble: marble.clone(), output: Arc::clone(&output), limits };
+    let surroundings = Surroundings { world, marble: marble.clone(), output: Arc::clone(&output), limits };
     let Served { drained, kept } = serve_in(workload, surroundings, listener, shutdown).await?;
     let printed = output.printed();
     tracing::info!(
@@ -117,8 +116,7 @@ pub(crate) async fn serve_in(
     let mut renewed = world.net.as_ref().ok_or(ServeError::NoNetwork)?.identity();
     let files = Arc::clone(&world.files);
     tokio::spawn(Vfs::commit_regularly(Arc::downgrade(&files)));
-    let answerer =
-        Answerer::new(workload, marble, world, output, limits).ok_or(ServeError::NotHttp)?;
+    let answerer = Answerer::new(workload, marble, world, output, limits).ok_or(ServeError::NotHttp)?;
     let (ending, end) = watch::channel(());
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);

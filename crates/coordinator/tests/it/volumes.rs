@@ -151,7 +151,7 @@ fn a_reader_takes_nothing_over() {
 async fn a_keep_is_given_keys_and_moves_heads_over_its_attested_connection_only() {
     let running = Running::start().await;
     let set = running.set_manifest(Some(&people().owner), &with_volumes().to_string()).await;
-    assert!(set.status.is_success(), "{set:?}");
+    assert!(set.status.is_success(), "{}", set.status);
     let keep = keep_on(Platform::Snp);
     let mut tally = join(&running, keep.clone(), "tally", TALLY).await.unwrap();
     let asked = || OpenVolumeRequest { name: "data".into(), read_only: false };

@@ -16,6 +16,7 @@ pub mod log;
 pub mod logs;
 pub mod manifest;
 pub mod measure;
+pub mod package;
 pub mod recover;
 pub mod reference;
 pub mod remote;
@@ -105,6 +106,9 @@ enum Command {
     /// Encrypt container images, for guests that attest
     #[command(subcommand)]
     Image(image::Command),
+    /// Push, pull, inspect and sign workloads in OCI registries
+    #[command(subcommand)]
+    Package(package::Command),
 }
 
 /// Runs the command.
@@ -134,6 +138,7 @@ pub async fn run(arguments: Arguments) -> Outcome {
         Command::Host(command) => command.run().await,
         Command::Guest(guest) => guest.run(),
         Command::Image(command) => command.run().await,
+        Command::Package(command) => command.run().await,
     }
 }
 

@@ -1,5 +1,6 @@
 //! `bailey host`: the untrusted agent that launches Keeps on a machine.
 
+mod deploy;
 mod show;
 
 use std::{
@@ -90,6 +91,8 @@ pub enum Command {
         #[command(flatten)]
         agent: Agent,
     },
+    /// Run another version of a Marble's workload, if the manifest allows it
+    Deploy(deploy::Deploy),
     /// Make a token for a tenant, and the hash by which the agent's configuration knows it
     Token,
 }
@@ -140,6 +143,7 @@ impl Command {
                 act(&agent.directory, &if leave { Action::Leave {} } else { Action::Shutdown {} })
             }
             Self::Restart { name, agent } => act(&agent.directory, &Action::Restart { name: parse(&name)? }),
+            Self::Deploy(deploy) => deploy.run().await,
             Self::Token => token(),
         }
     }

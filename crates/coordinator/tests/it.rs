@@ -82,5 +82,7 @@ mod transparency;
 mod update;
 #[path = "it/volumes.rs"]
 mod volumes;
+#[path = "it/workloads.rs"]
+mod workloads;
 #[path = "it/world.rs"]
 mod world;

@@ -106,6 +106,8 @@ pub struct Inspection {
     pub restart: Restart,
     /// Where its output is, if it is kept.
     pub log: Option<PathBuf>,
+    /// What launches the same again.
+    pub spec: ProcessSpec,
 }
 
 /// A socket that one agent hands to the next.

@@ -132,6 +132,24 @@ impl Default for Configuration {
     }
 }
 
+impl Process {
+    /// The description that resolves to this.
+    #[must_use]
+    pub fn spec(&self) -> ProcessSpec {
+        ProcessSpec {
+            name: self.name.clone(),
+            platform: self.platform,
+            backend: self.backend.clone(),
+            executable: self.executable.clone(),
+            configuration: Configuration::Hex(hex::encode(&self.configuration)),
+            arguments: self.arguments.clone(),
+            log: self.log,
+            restart: self.restart,
+            limits: self.limits,
+        }
+    }
+}
+
 impl ProcessSpec {
     /// Resolves paths against `base` and reads the configuration. Faults are told below `path`.
     pub(crate) fn resolve(self, base: &Path, path: &str, faults: &mut Vec<Fault>) -> Option<Process> {

@@ -24,6 +24,8 @@ mod settings;
 mod stores;
 #[path = "it/users.rs"]
 mod users;
+#[path = "it/workloads.rs"]
+mod workloads;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

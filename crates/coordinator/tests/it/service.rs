@@ -237,7 +237,7 @@ pub async fn join_in_role(
     attest(running, tee, role, Vec::new()).await
 }
 
-async fn attest(
+pub async fn attest(
     running: &Running,
     tee: Arc<EmulatedTee>,
     role: Role,

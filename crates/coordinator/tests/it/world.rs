@@ -149,13 +149,27 @@ pub fn attest(
     marble: &str,
     workload: [u8; 32],
 ) -> Result<AttestedPeer, Refusal> {
-    let claims = KeepClaims {
+    attest_with(state, tee, key, &claims_of(marble, Some(workload)))
+}
+
+/// What a Keep claims.
+pub fn claims_of(marble: &str, workload: Option<[u8; 32]>) -> KeepClaims {
+    KeepClaims {
         marble: marble.into(),
         engine: "test".into(),
-        workload: Some(ByteArray::new(workload)),
+        workload: workload.map(ByteArray::new),
         package: None,
         configuration: ByteArray::new([0; 32]),
-    };
+    }
+}
+
+/// As [`attest`], with these claims.
+pub fn attest_with(
+    state: &State,
+    tee: &EmulatedTee,
+    key: &TeeKey,
+    claims: &KeepClaims,
+) -> Result<AttestedPeer, Refusal> {
     let claims = claims.to_bytes();
     let expectations = core::expectations(state, attester::Tee::platform(tee), &claims, NOW)?;
     let nonce = [5; 32];

@@ -246,6 +246,7 @@ impl Office {
         let guard = self.processes();
         let processes = guard.as_ref().ok_or(ActionError::ShuttingDown)?;
         let entry = processes.get(name).ok_or_else(|| ActionError::NoSuchProcess(name.clone()))?;
+        let spec = entry.process.spec();
         let Process { executable, configuration, limits, restart, log, .. } = entry.process.clone();
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &configuration);
         let tenant = self.keeps.as_ref().zip(KeepId::of(name)).and_then(|(keeps, id)| keeps.tenant(id));
@@ -257,6 +258,7 @@ impl Office {
             limits,
             restart,
             log: (log == LogDestination::File).then(|| self.around.logs.join(format!("{name}.log"))),
+            spec,
         })
     }
 

@@ -9,15 +9,15 @@ use crate::references::{ReferenceSigner, TrustedRoot};
 
 pub(super) fn compare(old: &Manifest, new: &Manifest, changes: &mut Changes) {
     let (before, after) = (old.reference_signers(), new.reference_signers());
-    signers(before, after, (Kind::ReferenceSigner, "reference values"), changes);
+    signers(before, after, (Kind::ReferenceSigner, "reference values", "signer"), changes);
     let (before, after) = (old.workload_signers(), new.workload_signers());
-    signers(before, after, (Kind::WorkloadSigner, "workloads"), changes);
+    signers(before, after, (Kind::WorkloadSigner, "workloads", "signer of workloads"), changes);
 }
 
 fn signers(
     before: &BTreeMap<SignerName, ReferenceSigner>,
     after: &BTreeMap<SignerName, ReferenceSigner>,
-    (kind, what): (Kind, &str),
+    (kind, what, who): (Kind, &str, &str),
     changes: &mut Changes,
 ) {
     for (name, before, after) in pairs(before, after) {
@@ -30,7 +30,7 @@ fn signers(
             }
             (Some(before), Some(after)) => {
                 for (effect, words) in signer(before, after) {
-                    changes.add(effect, kind, name, format!("signer {name} of {what} {words}"));
+                    changes.add(effect, kind, name, format!("{who} {name} {words}"));
                 }
             }
             (None, None) => {}

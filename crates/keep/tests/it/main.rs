@@ -3,7 +3,9 @@
 mod calls;
 mod client;
 mod commands;
+mod enarx;
 mod examples;
+mod filter;
 mod fuzzed;
 mod hostile;
 mod hostile_modules;

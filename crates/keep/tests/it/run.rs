@@ -94,6 +94,18 @@ impl Run {
     }
 
     pub async fn finish(self) -> Finished {
+        let (ended, printed, complained) = self.bytes().await;
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Finished { ended, stdout: text(printed), stderr: text(complained) }
+    }
+
+    /// For output that is no text.
+    pub async fn output(self) -> (Ended, Vec<u8>) {
+        let (ended, printed, _) = self.bytes().await;
+        (ended, printed)
+    }
+
+    async fn bytes(self) -> (Ended, Vec<u8>, Vec<u8>) {
         let config = match self.config.as_str() {
             "" => KeepConfig::default(),
             text => KeepConfig::parse(text).unwrap_or_else(|error| panic!("{error:?} in {text}")),
@@ -118,7 +130,7 @@ impl Run {
         };
         let ended = command::run(&self.workload, world, Stdio { stdin, stdout, stderr }, cancel).await;
         drop(kept_open);
-        Finished { ended, stdout: text(printed).await, stderr: text(complained).await }
+        (ended, printed.await.unwrap(), complained.await.unwrap())
     }
 }
 
@@ -137,8 +149,4 @@ fn output(stalled: bool) -> Output {
         bytes
     });
     (Box::new(near), reader)
-}
-
-async fn text(reader: tokio::task::JoinHandle<Vec<u8>>) -> String {
-    String::from_utf8(reader.await.unwrap()).unwrap()
 }

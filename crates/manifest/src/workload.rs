@@ -282,7 +282,7 @@ fn signed(
         }
     }
     let repository = from?;
-    let name = name.map_or_else(|| Some(repository.clone()), |name| name)?;
+    let name = name.unwrap_or_else(|| Some(repository.clone()))?;
     Some(SignedPackages { repository, name, signers: named, minimum: minimum?, older: wire.older_versions })
 }
 

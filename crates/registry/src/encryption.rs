@@ -93,7 +93,7 @@ pub fn encrypt(plaintext: &[u8]) -> Result<Encrypted, EncryptionError> {
     cipher.less_safe_encrypt(&mut ciphertext, context).map_err(failed)?;
     let hmac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &*key), &ciphertext);
     let private = Private {
-        symkey: STANDARD.encode(&*key),
+        symkey: STANDARD.encode(*key),
         digest: Digest::of(plaintext).to_string(),
         cipheroptions: Options { nonce: STANDARD.encode(nonce) },
     };

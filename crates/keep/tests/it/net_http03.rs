@@ -1,7 +1,7 @@
 //! `wasi:http` 0.3: handlers are served as those of 0.2 are, and reach other Marbles by name.
 
 use http::{Method, StatusCode};
-use keep::admission::Admission;
+use keep::admission::{Admission, Limits};
 
 use crate::{
     client::{Client, request},
@@ -13,7 +13,8 @@ use crate::{
 };
 
 async fn service(root: &Root, peers: &[(&str, String)]) -> Running {
-    let mut admission = Admission { marble: "frontend".into(), ..Admission::default() };
+    let limits = Limits { max_body_bytes: 1000, ..Limits::default() };
+    let mut admission = Admission { marble: "frontend".into(), limits, ..Admission::default() };
     admission.peers.extend(peers.iter().map(|(name, address)| ((*name).to_owned(), address.clone())));
     Running::start(workloads::service03(), admission, root.public("frontend")).await
 }
@@ -46,7 +47,7 @@ async fn what_a_handler_of_wasi_0_3_fails_at_has_a_code_and_tells_no_secret() {
         assert!(!answer.text.contains("secret"), "{}", answer.text);
     }
     let mut client = Client::to(&keep, &root).await;
-    let long = within(client.send(request(Method::POST, "/", vec![b'x'; 9 << 20]))).await.unwrap();
+    let long = within(client.send(request(Method::POST, "/", vec![b'x'; 1001]))).await.unwrap();
     assert_eq!(long.code(), Some("BODY_TOO_LARGE"));
 }
 

@@ -9,7 +9,7 @@ use wasmtime::{Engine, InstancePre, Linker, Store, UpdateDeadline, Val};
 use self::table::{Descriptor, Directory, Open, Table};
 use crate::{
     command::{Failure, instantiating},
-    limit::{Alarm, MemoryLimit},
+    limit::{Alarm, Exceeded, MemoryLimit, Which},
     net::{NetError, STREAM},
     stdio::Streams,
     workload::Entry,
@@ -24,6 +24,7 @@ mod link;
 mod poll;
 mod table;
 mod transfer;
+mod unstable;
 
 /// The state of one instance of a module.
 pub(crate) struct Instance {
@@ -70,13 +71,16 @@ pub(crate) async fn run(
 }
 
 /// What is open at the start. Connections are made, and listeners listen, before the module begins.
-async fn descriptors(world: &World, streams: &Streams) -> Result<Table, Failure> {
+async fn descriptors(world: &World, streams: &Streams) -> wasmtime::Result<Table> {
     let mut table = Table::default();
     for (place, file) in world.descriptors.iter().enumerate() {
-        let failed = |error: NetError| Failure::Network {
-            name: file.name().to_owned(),
-            code: error.code(),
-            message: format!("files[{place}]: {}", chain(&error)),
+        let failed = |error: NetError| match error {
+            NetError::TooMany(_) => wasmtime::Error::from(Exceeded(Which::Connections)),
+            error => wasmtime::Error::from(Failure::Network {
+                name: file.name().to_owned(),
+                code: error.code(),
+                message: format!("files[{place}]: {}", chain(&error)),
+            }),
         };
         let open = match file {
             File::Null { .. } => Open::Null,

@@ -332,7 +332,8 @@ impl WasiSnapshotPreview1 for Instance {
         events: GuestPtr<Event>,
         count: Size,
     ) -> Result<Size> {
-        self.poll(memory, subscriptions, events, count).await
+        let subscriptions = Self::subscriptions(memory, subscriptions, count)?;
+        self.poll(memory, subscriptions, events).await
     }
 
     fn proc_exit(&mut self, _: &mut Memory<'_>, code: Exitcode) -> wiggle::error::Error {

@@ -6,13 +6,20 @@ use wiggle::{GuestError, GuestMemory};
 
 use super::{
     Instance,
-    abi::{types::Errno, wasi_snapshot_preview1 as calls},
+    abi::{
+        types::{Errno, Error},
+        wasi_snapshot_preview1 as calls,
+    },
+    unstable,
 };
 
+/// What preview 1 is called in imports.
 const MODULE: &str = "wasi_snapshot_preview1";
 
 /// The module's memory, and its state.
-fn parts<'a>(caller: &'a mut Caller<'_, Instance>) -> wasmtime::Result<(GuestMemory<'a>, &'a mut Instance)> {
+pub(super) fn parts<'a>(
+    caller: &'a mut Caller<'_, Instance>,
+) -> wasmtime::Result<(GuestMemory<'a>, &'a mut Instance)> {
     match caller.get_export("memory") {
         Some(Extern::Memory(memory)) => {
             let (bytes, instance) = memory.data_and_store_mut(caller);
@@ -26,10 +33,18 @@ fn answer(answer: wasmtime::Result<i32>) -> wasmtime::Result<i32> {
     answer.or_else(|error| Ok(i32::from(u16::from(Errno::from(error.downcast::<GuestError>()?)))))
 }
 
+/// The answer of a call that was not generated.
+pub(super) fn settle(outcome: Result<(), Error>) -> wasmtime::Result<i32> {
+    match outcome {
+        Ok(()) => Ok(i32::from(u16::from(Errno::Success))),
+        Err(error) => error.downcast().map(|errno| i32::from(u16::from(errno))),
+    }
+}
+
 macro_rules! link {
-    ($linker:ident; $($name:ident($($argument:ident: $type:ty),*);)*) => {
+    ($linker:ident, $module:ident; $($name:ident($($argument:ident: $type:ty),*);)*) => {
         $($linker.func_wrap(
-            MODULE,
+            $module,
             stringify!($name),
             |mut caller: Caller<'_, Instance>, $($argument: $type),*| -> wasmtime::Result<i32> {
                 let (mut memory, instance) = parts(&mut caller)?;
@@ -40,9 +55,9 @@ macro_rules! link {
 }
 
 macro_rules! link_async {
-    ($linker:ident; $($name:ident($($argument:ident: $type:ty),*);)*) => {
+    ($linker:ident, $module:ident; $($name:ident($($argument:ident: $type:ty),*);)*) => {
         $($linker.func_wrap_async(
-            MODULE,
+            $module,
             stringify!($name),
             |mut caller: Caller<'_, Instance>, ($($argument,)*): ($($type,)*)| {
                 Box::new(async move {
@@ -54,16 +69,31 @@ macro_rules! link_async {
     };
 }
 
+/// Preview 1, and what came before it.
 pub(super) fn link(linker: &mut Linker<Instance>) -> wasmtime::Result<()> {
+    both(linker, MODULE)?;
+    link_async! { linker, MODULE;
+        fd_filestat_get(a: i32, b: i32);
+        fd_seek(a: i32, b: i64, c: i32, d: i32);
+        path_filestat_get(a: i32, b: i32, c: i32, d: i32, e: i32);
+        poll_oneoff(a: i32, b: i32, c: i32, d: i32);
+        sock_accept(a: i32, b: i32, c: i32);
+    }
+    both(linker, unstable::MODULE)?;
+    unstable::link(linker)
+}
+
+/// The calls that did not change.
+fn both(linker: &mut Linker<Instance>, module: &str) -> wasmtime::Result<()> {
     linker.func_wrap(
-        MODULE,
+        module,
         "proc_exit",
         |mut caller: Caller<'_, Instance>, code: i32| -> wasmtime::Result<()> {
             let (mut memory, instance) = parts(&mut caller)?;
             calls::proc_exit(instance, &mut memory, code)
         },
     )?;
-    link! { linker;
+    link! { linker, module;
         args_get(a: i32, b: i32);
         args_sizes_get(a: i32, b: i32);
         environ_get(a: i32, b: i32);
@@ -84,31 +114,26 @@ pub(super) fn link(linker: &mut Linker<Instance>) -> wasmtime::Result<()> {
         proc_raise(a: i32);
         sock_shutdown(a: i32, b: i32);
     }
-    link_async! { linker;
+    link_async! { linker, module;
         fd_allocate(a: i32, b: i64, c: i64);
         fd_datasync(a: i32);
-        fd_filestat_get(a: i32, b: i32);
         fd_filestat_set_size(a: i32, b: i64);
         fd_filestat_set_times(a: i32, b: i64, c: i64, d: i32);
         fd_pread(a: i32, b: i32, c: i32, d: i64, e: i32);
         fd_pwrite(a: i32, b: i32, c: i32, d: i64, e: i32);
         fd_read(a: i32, b: i32, c: i32, d: i32);
         fd_readdir(a: i32, b: i32, c: i32, d: i64, e: i32);
-        fd_seek(a: i32, b: i64, c: i32, d: i32);
         fd_sync(a: i32);
         fd_write(a: i32, b: i32, c: i32, d: i32);
         path_create_directory(a: i32, b: i32, c: i32);
-        path_filestat_get(a: i32, b: i32, c: i32, d: i32, e: i32);
         path_filestat_set_times(a: i32, b: i32, c: i32, d: i32, e: i64, f: i64, g: i32);
         path_open(a: i32, b: i32, c: i32, d: i32, e: i32, f: i64, g: i64, h: i32, i: i32);
         path_readlink(a: i32, b: i32, c: i32, d: i32, e: i32, f: i32);
         path_remove_directory(a: i32, b: i32, c: i32);
         path_rename(a: i32, b: i32, c: i32, d: i32, e: i32, f: i32);
         path_unlink_file(a: i32, b: i32, c: i32);
-        poll_oneoff(a: i32, b: i32, c: i32, d: i32);
         random_get(a: i32, b: i32);
         sched_yield();
-        sock_accept(a: i32, b: i32, c: i32);
         sock_recv(a: i32, b: i32, c: i32, d: i32, e: i32, f: i32);
         sock_send(a: i32, b: i32, c: i32, d: i32, e: i32);
     }

@@ -19,24 +19,20 @@ type Result<T> = std::result::Result<T, Error>;
 type Waiting<'a> = Pin<Box<dyn Future<Output = Event> + Send + 'a>>;
 
 /// Most things to wait for at a time.
-const MAX_SUBSCRIPTIONS: u32 = 4096;
+pub(super) const MAX_SUBSCRIPTIONS: u32 = 4096;
 
 impl Instance {
     pub(super) async fn poll(
         &mut self,
         memory: &mut GuestMemory<'_>,
-        subscriptions: GuestPtr<Subscription>,
+        subscriptions: Vec<Subscription>,
         events: GuestPtr<Event>,
-        count: Size,
     ) -> Result<Size> {
-        if count == 0 || count > MAX_SUBSCRIPTIONS {
+        if subscriptions.is_empty() {
             return Err(Errno::Inval.into());
         }
-        let mut waiting: Vec<Option<Waiting<'_>>> = Vec::new();
-        for subscription in subscriptions.as_array(count).iter() {
-            let subscription = memory.read(subscription?)?;
-            waiting.push(Some(self.subscribe(subscription)));
-        }
+        let mut waiting: Vec<Option<Waiting<'_>>> =
+            subscriptions.into_iter().map(|subscription| Some(self.subscribe(subscription))).collect();
         let ready = std::future::poll_fn(|cx| {
             let mut ready = Vec::new();
             for place in &mut waiting {
@@ -49,10 +45,22 @@ impl Instance {
         })
         .await;
         let number = u32::try_from(ready.len()).map_err(|_| Errno::Overflow)?;
-        for (event, place) in ready.into_iter().zip(events.as_array(count).iter()) {
+        for (event, place) in ready.into_iter().zip(events.as_array(number).iter()) {
             memory.write(place?, event)?;
         }
         Ok(number)
+    }
+
+    /// What is subscribed to, in the module's memory.
+    pub(super) fn subscriptions(
+        memory: &GuestMemory<'_>,
+        subscriptions: GuestPtr<Subscription>,
+        count: Size,
+    ) -> Result<Vec<Subscription>> {
+        if count > MAX_SUBSCRIPTIONS {
+            return Err(Errno::Inval.into());
+        }
+        subscriptions.as_array(count).iter().map(|place| Ok(memory.read(place?)?)).collect()
     }
 
     fn subscribe(&self, subscription: Subscription) -> Waiting<'_> {

@@ -430,3 +430,37 @@ async fn a_connection_that_fails_keeps_the_module_from_starting() {
     let none = Run::of(&checks("")).config(&config).ended().await;
     assert_eq!(none, Ended::Failed(Failure::NoNetwork));
 }
+
+/// `wasi_unstable`: origins of seeking have other numbers, metadata another layout, clocks a number of their own.
+#[tokio::test(flavor = "multi_thread")]
+async fn modules_of_before_preview_1_run_too() {
+    let old = |text: String| {
+        let newer = "(import \"wasi_snapshot_preview1\" \"sock_accept\"";
+        text.replace(newer, "(import \"later\"")
+            .replace("wasi_snapshot_preview1", "wasi_unstable")
+            .replace("later", "wasi_snapshot_preview1\" \"sock_accept")
+    };
+    let body = format!(
+        "{}{}
+        (is (call $path_open (i32.const 4) (i32.const 0) (i32.const 2000) (i32.const 5) (i32.const 0) (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 16)) (i32.const 0))
+        (is (call $fd_seek (i32.const 5) (i64.const -2) (i32.const 1) (i32.const 16)) (i32.const 0))
+        (is (i32.load (i32.const 16)) (i32.const 5))
+        (is (call $fd_seek (i32.const 5) (i64.const 1) (i32.const 0) (i32.const 16)) (i32.const 0))
+        (is (i32.load (i32.const 16)) (i32.const 6))
+        (is (call $fd_seek (i32.const 5) (i64.const 1) (i32.const 2) (i32.const 16)) (i32.const 0))
+        (is (i32.load (i32.const 16)) (i32.const 1))
+        (is (call $fd_seek (i32.const 5) (i64.const 1) (i32.const 3) (i32.const 16)) (i32.const 28))
+        (is (call $fd_filestat_get (i32.const 5) (i32.const 64)) (i32.const 0))
+        (is (i32.load (i32.const 88)) (i32.const 7))
+        (is (call $path_filestat_get (i32.const 4) (i32.const 0) (i32.const 2000) (i32.const 5) (i32.const 64)) (i32.const 0))
+        (is (i32.load (i32.const 84)) (i32.const 1))
+        (is (call $fd_filestat_get (i32.const 5) (i32.const 0xfffffff0)) (i32.const 21))
+        (is (call $poll_oneoff (i32.const 600) (i32.const 1024) (i32.const 1) (i32.const 4096)) (i32.const 0))
+        (is (i32.load (i32.const 4096)) (i32.const 1))
+        (is (call $poll_oneoff (i32.const 0xfffffff0) (i32.const 1024) (i32.const 1) (i32.const 4096)) (i32.const 21))",
+        path(2000, "app/c"),
+        "(i64.store (i32.const 600) (i64.const 1)) (i32.store (i32.const 624) (i32.const 1)) (i64.store (i32.const 632) (i64.const 1000000))",
+    );
+    let run = Run::of(&old(checks(&body))).config(ALL).given(given(&[("/app/c", "content")])).finish().await;
+    assert_eq!(run.ended, Ended::Exit(0));
+}

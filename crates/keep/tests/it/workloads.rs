@@ -37,6 +37,11 @@ pub fn probe() -> Workload {
     PROBE.clone()
 }
 
+/// The command of `tests/probe`.
+pub fn command_bytes() -> Vec<u8> {
+    fs::read(PROBES.join("command.wasm")).unwrap()
+}
+
 pub fn command() -> Workload {
     COMMAND.clone()
 }

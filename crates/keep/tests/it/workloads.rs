@@ -19,7 +19,7 @@ static PROBES: LazyLock<PathBuf> = LazyLock::new(|| {
     build(&source, &Path::new(env!("CARGO_TARGET_TMPDIR")).join("probe"))
 });
 static PROBE: LazyLock<Workload> = LazyLock::new(|| load(&fs::read(PROBES.join("probe.wasm")).unwrap()));
-static COMMAND: LazyLock<Workload> = LazyLock::new(|| load(&fs::read(PROBES.join("command.wasm")).unwrap()));
+static COMMAND: LazyLock<Workload> = LazyLock::new(|| load(&command_bytes()));
 static SERVICE03: LazyLock<Workload> = LazyLock::new(|| {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/service03");
     let built = build(&source, &Path::new(env!("CARGO_TARGET_TMPDIR")).join("service03"));

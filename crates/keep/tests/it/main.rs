@@ -3,6 +3,7 @@
 mod calls;
 mod client;
 mod commands;
+mod corpus;
 mod enarx;
 mod examples;
 mod filter;

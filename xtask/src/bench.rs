@@ -42,6 +42,12 @@ pub fn broker() -> Result<()> {
     Ok(())
 }
 
+/// `cargo xtask bench keep`: start and computation of a workload beside plain wasmtime, and many that wait.
+pub fn keep() -> Result<()> {
+    step("building for release and measuring workloads in a Keep");
+    run(cargo().current_dir(root()).args(["bench", "--locked", "-p", "keep", "--bench", "workloads"]))
+}
+
 /// Whether OpenSSL can be linked; installs it where that needs nobody's permission.
 fn openssl() -> bool {
     let present = || {

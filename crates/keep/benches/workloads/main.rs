@@ -1,0 +1,132 @@
+//! What a Keep adds to a run: start and computation against plain wasmtime with the same module, compiled before; and what
+//! five hundred workloads that wait take of memory. Ratios in one run, medians.
+
+mod plain;
+
+use std::{
+    future::pending,
+    time::{Duration, Instant},
+};
+
+use keep::{
+    command::{self, Ended, Stdio},
+    runtime::{Pool, Runtime, Workload},
+    world::{Given, World},
+};
+use keep_config::KeepConfig;
+use tokio::io::duplex;
+
+const STARTS: usize = 2_000;
+const COMPUTATIONS: usize = 15;
+const IDLE: usize = 500;
+
+/// Prints a line and ends.
+const HELLO: &str = r#"(module
+    (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 1)
+    (data (i32.const 64) "Hello, world!\n")
+    (func (export "_start")
+        (i32.store (i32.const 0) (i32.const 64)) (i32.store (i32.const 4) (i32.const 14))
+        (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"#;
+
+/// Counts primes below four million by a sieve, twelve times: loads, stores, branches.
+const SIEVE: &str = r#"(module
+    (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 64)
+    (func $sieve (result i32) (local $n i32) (local $m i32) (local $count i32)
+        (memory.fill (i32.const 0) (i32.const 0) (i32.const 4000000))
+        (local.set $n (i32.const 2))
+        (loop $next
+            (if (i32.eqz (i32.load8_u (local.get $n))) (then
+                (local.set $count (i32.add (local.get $count) (i32.const 1)))
+                (local.set $m (i32.shl (local.get $n) (i32.const 1)))
+                (block $done (loop $mark
+                    (br_if $done (i32.ge_u (local.get $m) (i32.const 4000000)))
+                    (i32.store8 (local.get $m) (i32.const 1))
+                    (local.set $m (i32.add (local.get $m) (local.get $n)))
+                    (br $mark)))))
+            (local.set $n (i32.add (local.get $n) (i32.const 1)))
+            (br_if $next (i32.lt_u (local.get $n) (i32.const 4000000))))
+        (local.get $count))
+    (func (export "_start") (local $round i32)
+        (loop $again
+            (if (i32.ne (call $sieve) (i32.const 283146)) (then unreachable))
+            (local.set $round (i32.add (local.get $round) (i32.const 1)))
+            (br_if $again (i32.lt_u (local.get $round) (i32.const 12))))))"#;
+
+/// Waits for its input, which does not come.
+const WAITING: &str = r#"(module
+    (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 1)
+    (func (export "_start")
+        (i32.store (i32.const 0) (i32.const 64)) (i32.store (i32.const 4) (i32.const 14))
+        (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))))"#;
+
+fn main() {
+    let threads = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("threads");
+    let before = resident();
+    let pool = Pool { instances: 512, memory: 128 << 20 };
+    let runtime = Runtime::new(pool).expect("an engine");
+    println!("engine: {} KiB resident", resident().saturating_sub(before) >> 10);
+    let load = |text: &str| runtime.load(&wat::parse_str(text).expect("a module"), None).expect("a workload");
+    for (name, text, times) in [("start", HELLO, STARTS), ("computation", SIEVE, COMPUTATIONS)] {
+        let (workload, plain) = (load(text), plain::Plain::new(text));
+        // Turn by turn, so that what else this machine does reaches both.
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for _ in 0..times {
+            ours.push(timed(|| threads.block_on(run(&workload))));
+            theirs.push(timed(|| threads.block_on(plain.run())));
+        }
+        let (ours, theirs) = (median(ours), median(theirs));
+        let ratio = ours.as_secs_f64() / theirs.as_secs_f64();
+        println!("{name}: {ours:?} in a Keep, {theirs:?} in wasmtime, ratio {ratio:.3}");
+    }
+    threads.block_on(idle(&load(WAITING)));
+}
+
+async fn run(workload: &Workload) {
+    let world = World::new(&KeepConfig::default(), Given::default()).expect("a world");
+    assert_eq!(command::run(workload, world, Stdio::null(), pending()).await, Ended::Exit(0));
+}
+
+/// All of them wait in the same process.
+async fn idle(workload: &Workload) {
+    let before = resident();
+    let mut inputs = Vec::new();
+    let runs: Vec<_> = (0..IDLE)
+        .map(|_| {
+            let (near, far) = duplex(64);
+            inputs.push(far);
+            let (workload, stdio) = (workload.clone(), Stdio { stdin: Box::new(near), ..Stdio::null() });
+            let world = World::new(&KeepConfig::default(), Given::default()).expect("a world");
+            tokio::spawn(async move { command::run(&workload, world, stdio, pending()).await })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let all = resident();
+    assert!(runs.iter().all(|run| !run.is_finished()), "one did not wait");
+    let each = all.saturating_sub(before) / IDLE as u64;
+    println!("{IDLE} idle workloads: {} KiB each, {} MiB of this process", each >> 10, all >> 20);
+    drop(inputs);
+    for run in runs {
+        assert_eq!(run.await.expect("a run"), Ended::Exit(0));
+    }
+}
+
+fn timed(work: impl FnOnce()) -> Duration {
+    let begun = Instant::now();
+    work();
+    begun.elapsed()
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+/// Resident memory of this process, in bytes (proc(5), `statm`).
+fn resident() -> u64 {
+    const PAGE: u64 = 4096;
+    let text = std::fs::read_to_string("/proc/self/statm").expect("Linux");
+    text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).map_or(0, |pages| pages * PAGE)
+}

@@ -6,7 +6,7 @@ use wasmtime::{Engine, ExternType, InstancePre, Module, component::Component};
 use wasmtime_wasi::{p2::bindings::CommandPre as Command2Pre, p3::bindings::CommandPre as Command3Pre};
 use wasmtime_wasi_http::{p2::bindings::ProxyPre, p3::bindings::ServicePre};
 
-use crate::{cpu::Ticker, guest::Guest, preview1, runtime::MAX_WORKLOAD};
+use crate::{cpu::Ticker, guest::Guest, nesting, preview1, runtime::MAX_WORKLOAD};
 
 /// How a workload is entered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +113,7 @@ impl Compiled {
         let compiled = if Self::is_module(bytes) {
             Module::from_binary(engine, bytes).map(Self::Module)
         } else {
+            nesting::check(bytes).map_err(|error| LoadError::Invalid(error.into()))?;
             Component::from_binary(engine, bytes).map(Self::Component)
         };
         compiled.map_err(|error| LoadError::Invalid(error.into()))

@@ -231,7 +231,7 @@ async fn key_value_client(commands: &str, server: &Root, trusted: &Root) -> Opti
     let workload = example("rust-kv")?;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let tls = TlsAcceptor::from(server.public());
+    let tls = TlsAcceptor::from(server.server());
     let serving = tokio::spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
         if let Ok(stream) = tls.accept(stream).await {

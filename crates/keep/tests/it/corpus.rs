@@ -4,10 +4,15 @@
 use std::{sync::Arc, time::Duration};
 
 use attested_tls::clock;
-use keep::{command::Ended, net::Net, world::Given};
+use keep::{
+    command::{self, Ended, Stdio},
+    net::Net,
+    runtime::{Pool, Runtime},
+    world::{Given, World},
+};
 use keep_config::KeepConfig;
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt, duplex},
     net::TcpListener,
     sync::watch,
     time::{sleep, timeout},
@@ -259,4 +264,43 @@ async fn a_network_that_dies_is_an_error_of_the_call() {
     drop(stream);
     let run = within(run).await.unwrap();
     assert_eq!((run.ended, run.stdout.as_str()), (Ended::Exit(1), "half of it"));
+}
+
+/// Each has said that it is there and waits for its input, before any of them gets it.
+#[tokio::test(flavor = "multi_thread")]
+async fn five_hundred_workloads_wait_beside_each_other() {
+    const ALL: usize = 500;
+    let text = copying(
+        "(i32.const 0)",
+        "(i32.const 1)",
+        "(call $put (i32.const 1) (i32.const 1024) (i32.const 1))",
+        "",
+        "",
+    );
+    let engine = Runtime::new(Pool { instances: 512, memory: 1 << 20 }).unwrap();
+    let workload = engine.load(&wat::parse_str(text).unwrap(), None).unwrap();
+    let (mut inputs, mut outputs, mut runs) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ALL {
+        let ((stdin, input), (stdout, output)) = (duplex(64), duplex(64));
+        inputs.push(input);
+        outputs.push(output);
+        let stdio = Stdio { stdin: Box::new(stdin), stdout: Box::new(stdout), ..Stdio::null() };
+        let (workload, world) =
+            (workload.clone(), World::new(&KeepConfig::default(), Given::default()).unwrap());
+        runs.push(tokio::spawn(async move {
+            command::run(&workload, world, stdio, std::future::pending()).await
+        }));
+    }
+    for output in &mut outputs {
+        assert_eq!(within(output.read_u8()).await.unwrap(), 0);
+    }
+    assert!(runs.iter().all(|run| !run.is_finished()));
+    for (input, output) in inputs.iter_mut().zip(&mut outputs) {
+        input.write_all(b"x").await.unwrap();
+        assert_eq!(within(output.read_u8()).await.unwrap(), b'x');
+    }
+    drop(inputs);
+    for run in runs {
+        assert_eq!(within(run).await.unwrap(), Ended::Exit(0));
+    }
 }

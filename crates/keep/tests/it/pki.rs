@@ -112,18 +112,6 @@ impl Root {
         Identity::marble(Arc::new(self.credential(name, callers, Revoked::default())), access)
     }
 
-    /// Somebody else's server, which anyone may connect to.
-    pub fn server(&self) -> Arc<rustls::ServerConfig> {
-        let (chain, key) = self.leaf();
-        let config = rustls::ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .unwrap();
-        Arc::new(config)
-    }
-
     /// A client with a certificate under this root, that accepts servers under `servers`.
     pub fn client(&self, servers: &Self, alpn: &[&[u8]]) -> Arc<ClientConfig> {
         let (chain, key) = self.leaf();

@@ -31,11 +31,8 @@ enum Bench {
     Verify,
     Coordinator,
     Broker,
-<<<<<<< HEAD
     Deploy,
-=======
     Keep,
->>>>>>> 3f7fc5d (Benches of workloads; promises)
 }
 
 #[derive(Subcommand)]
@@ -108,10 +105,7 @@ fn main() -> Result<()> {
         Command::Bench { which: Some(Bench::Verify) } => bench::verify(),
         Command::Bench { which: Some(Bench::Coordinator) } => bench::coordinator(),
         Command::Bench { which: Some(Bench::Broker) } => bench::broker(),
-<<<<<<< HEAD
         Command::Bench { which: Some(Bench::Deploy) } => bench::deploy(),
-=======
         Command::Bench { which: Some(Bench::Keep) } => bench::keep(),
->>>>>>> 3f7fc5d (Benches of workloads; promises)
     }
 }

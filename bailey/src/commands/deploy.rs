@@ -11,7 +11,7 @@ pub use workload::WorkloadArgs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ::deploy::{Access, DeployError, Deployment, Endpoint, Host, Streams, Wanted};
+use ::deploy::{Access, DeployError, Endpoint, Host, Streams, Wanted};
 use clap::Args;
 use keep_protocol::keep::Outcome as Fate;
 use rustls::{RootCertStore, pki_types::CertificateDer};
@@ -106,7 +106,7 @@ pub async fn deploy(host: &Host, wanted: &Wanted, workload: &WorkloadArgs) -> Ou
         }
         Err(error) => {
             teller.refused(&error);
-            Err(failure(error, &deployment))
+            Err(failure(error))
         }
     }
 }
@@ -146,28 +146,41 @@ fn fate(outcome: &Fate) -> Outcome {
     }
 }
 
-fn failure(error: DeployError, deployment: &Deployment) -> Failure {
-    let codes = error.codes().join(", ");
+fn failure(error: DeployError) -> Failure {
     let hint = match &error {
         DeployError::Keep(channel) if channel.refused().is_some() => Some(
             "--policy says which platforms are accepted, --reference which code; nothing was sent".to_owned(),
         ),
-        DeployError::Refused(refused) if !refused.faults.is_empty() => {
+        DeployError::Refused(refused) if refused.detail.as_deref() == Some("SECRET_MISSING") => {
+            Some("give it with --secret NAME=FILE".to_owned())
+        }
+        DeployError::Refused(refused) if refused.faults.len() > 1 => {
             Some(refused.faults.iter().map(|fault| printable(fault)).collect::<Vec<_>>().join("\n         "))
         }
-        DeployError::Lost(_) if !deployment.config.is_empty() => {
-            Some("what the workload had done until then, it had done".to_owned())
-        }
+        DeployError::Lost(_) => Some("what the workload had done until then, it had done".to_owned()),
         _ => None,
     };
     let kind = match &error {
         DeployError::Deployment(_) | DeployError::Endpoint(_) => Kind::Malformed,
         _ => Kind::Refused,
     };
-    let sentence = format!("{} [{codes}]", printable(&error.to_string()));
-    let mut chain = anyhow::Error::from(error);
-    chain = chain.context(sentence);
-    Failure { kind, error: chain, hint }
+    Failure { kind, error: Coded(error).into(), hint }
+}
+
+/// The sentence with its codes, and the causes below it.
+#[derive(Debug)]
+struct Coded(DeployError);
+
+impl std::fmt::Display for Coded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} [{}]", printable(&self.0.to_string()), self.0.codes().join(", "))
+    }
+}
+
+impl std::error::Error for Coded {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        std::error::Error::source(&self.0)
+    }
 }
 
 /// The words of others, without what drives a terminal.

@@ -16,7 +16,7 @@ use attested_tls::{
     launch::DirectConfiguration,
     statement::{Expected, Statement, verifier},
 };
-use deploy::{Deployment, Silent, Step, Streams, Wanted, Watcher};
+use deploy::{Deployment, Step, Streams, Wanted, Watcher};
 use evidence::Platform;
 use keep::{
     direct::{Door, Waiting},

@@ -12,11 +12,11 @@ use serde_bytes::{ByteArray, ByteBuf};
 use zeroize::Zeroizing;
 
 /// What to run.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Deployment {
     /// A module or component.
     pub workload: Bytes,
-    /// The text of `Keep.toml`; may be empty.
+    /// The text of `Keep.toml`; by default [`keep_config::WITHOUT_A_FILE`].
     pub config: String,
     /// Arguments in the place of the configuration's.
     pub args: Option<Vec<String>>,
@@ -26,6 +26,19 @@ pub struct Deployment {
     pub secrets: BTreeMap<String, Zeroizing<Vec<u8>>>,
     /// What opens the configuration's volumes.
     pub volumes: Vec<VolumeKey>,
+}
+
+impl Default for Deployment {
+    fn default() -> Self {
+        Self {
+            workload: Bytes::new(),
+            config: keep_config::WITHOUT_A_FILE.to_owned(),
+            args: None,
+            env: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            volumes: Vec::new(),
+        }
+    }
 }
 
 /// Names and numbers only.

@@ -79,7 +79,7 @@ where
     let saying = say(sender.clone(), deployment, stdin);
     let hearing = async {
         let mut heard = Heard::open(response.await?).await?;
-        heard.to_the_end(deployment, &mut streams, watcher).await
+        heard.until_ended(deployment, &mut streams, watcher).await
     };
     let (mut saying, mut hearing, mut cancel) = (pin!(saying), pin!(hearing), pin!(cancel));
     let mut said_all = false;
@@ -171,7 +171,7 @@ impl Heard {
         next(&mut self.body, &mut self.sequence).await?.ok_or(DeployError::Lost(None))
     }
 
-    async fn to_the_end(
+    async fn until_ended(
         &mut self,
         deployment: &Deployment,
         streams: &mut Streams<'_>,

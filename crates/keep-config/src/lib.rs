@@ -34,6 +34,17 @@ pub use crate::{
 
 use std::collections::BTreeMap;
 
+/// What counts where nobody wrote a configuration: the standard streams, and nothing else. A configuration without
+/// `[[files]]` has not even these, as in Enarx.
+pub const WITHOUT_A_FILE: &str = "\
+[[files]]
+kind = \"stdin\"
+[[files]]
+kind = \"stdout\"
+[[files]]
+kind = \"stderr\"
+";
+
 /// A checked configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeepConfig {

@@ -13,6 +13,7 @@ fn refused(text: &str) -> String {
 #[test]
 fn no_file_is_three_streams_and_an_empty_file_is_none() {
     assert_eq!(KeepConfig::default().fd_names(), "stdin:stdout:stderr");
+    assert_eq!(parse(keep_config::WITHOUT_A_FILE), KeepConfig::default());
     let empty = parse("");
     assert_eq!(empty.files, []);
     assert_eq!(

@@ -154,10 +154,10 @@ mod tests {
     async fn a_writer_waits_for_room_and_a_reader_for_the_end() {
         let pipe = Pipe::default();
         pipe.push(&[7; ROOM]);
-        let mut cx = Context::from_waker(Waker::noop());
-        assert_eq!(pipe.poll_room(&mut cx), Poll::Pending);
+        let cx = Context::from_waker(Waker::noop());
+        assert_eq!(pipe.poll_room(&cx), Poll::Pending);
         assert_eq!(pipe.take(10).len(), 10);
-        assert_eq!(pipe.poll_room(&mut cx), Poll::Ready(Ok(10)));
+        assert_eq!(pipe.poll_room(&cx), Poll::Ready(Ok(10)));
         pipe.end();
         assert_eq!(pipe.take(ROOM).len(), ROOM - 10);
         assert_eq!(pipe.available().await, 0);

@@ -63,11 +63,11 @@ impl WorkloadArgs {
         let config = match &self.config {
             Some(path) => String::from_utf8(bounded(path, MAX_FILE)?)
                 .malformed(format!("{} is no text", path.display()))?,
-            None => String::new(),
+            None => Deployment::default().config,
         };
         KeepConfig::parse(&config).malformed(match &self.config {
             Some(path) => format!("{} is no configuration of a Keep", path.display()),
-            None => "the empty configuration is refused".to_owned(),
+            None => "the configuration that counts without a file is refused".to_owned(),
         })?;
         let mut secrets = BTreeMap::new();
         for (name, path) in &self.secret {

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use attested_tls::clock;
 use deploy::{Deployment, Silent, Step, Streams, Watcher};
+use keep_config::WITHOUT_A_FILE;
 use keep_protocol::keep::{Limit, Outcome};
 use testkit::tee::NOW;
 use tokio::net::TcpStream;
@@ -43,13 +44,14 @@ async fn input_streams_in_and_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn arguments_environment_and_secrets_arrive() {
     let mut with = deployment(modules::args());
-    with.config = r#"args = ["configured"]"#.into();
+    with.config = format!("args = [\"configured\"]\n{WITHOUT_A_FILE}");
     assert_eq!(run(&with, b"").await.stdout, "main.wasm\0configured\0");
     with.args = Some(vec!["--in".into(), "place".into()]);
     assert_eq!(run(&with, b"").await.stdout, "main.wasm\0--in\0place\0");
 
     let mut with = deployment(modules::environment());
-    with.config = "[env]\nMODE = \"a\"\nLEVEL = \"1\"\n[[secrets]]\nname = \"key\"\nenv = \"KEY\"\n".into();
+    let variables = "[env]\nMODE = \"a\"\nLEVEL = \"1\"\n[[secrets]]\nname = \"key\"\nenv = \"KEY\"\n";
+    with.config = format!("{variables}{WITHOUT_A_FILE}");
     with.env = BTreeMap::from([("MODE".into(), "b".into())]);
     with.secrets = secrets(&[("key", "hidden")]);
     let came = run(&with, b"").await;
@@ -66,7 +68,7 @@ async fn limits_end_the_workload_with_their_reason() {
         (modules::chatters(), "output = \"64KiB\"", Limit::Output),
     ] {
         let mut with = deployment(workload);
-        with.config = format!("[limits]\n{limits}\n");
+        with.config = format!("[limits]\n{limits}\n{WITHOUT_A_FILE}");
         let came = run(&with, b"").await;
         let outcome = came.ran.unwrap().outcome;
         assert!(matches!(&outcome, Outcome::Limit { which, .. } if *which == expected), "{outcome:?}");

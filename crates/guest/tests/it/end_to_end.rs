@@ -232,10 +232,9 @@ struct Serving {
 impl Serving {
     fn start(mesh: &Mesh, arguments: &[&str]) -> Self {
         let launch = Launch {
-            platform: Platform::Snp,
-            executable: program().to_owned(),
             configuration: mesh.init_data().into_bytes(),
             arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
+            ..Launch::new(Platform::Snp, program().to_owned())
         };
         let mut running = control::launch(&mesh.host.socket(), &launch).expect("launched");
         let mut out = Vec::new();

@@ -45,10 +45,9 @@ impl Switched {
     /// What a program prints on standard output and standard error, and its end.
     pub fn run(&self, platform: Platform, configuration: &str, arguments: &[&str]) -> (String, String, Exit) {
         let launch = Launch {
-            platform,
-            executable: program().to_owned(),
             configuration: configuration.as_bytes().to_vec(),
             arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
+            ..Launch::new(platform, program().to_owned())
         };
         let mut running = control::launch(&self.socket(), &launch).expect("launched");
         let (mut out, mut err) = (Vec::new(), Vec::new());

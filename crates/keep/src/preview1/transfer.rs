@@ -263,7 +263,7 @@ fn part(buffer: &GuestPtr<[u8]>, length: usize) -> Result<GuestPtr<[u8]>> {
 }
 
 fn writable<'a>(memory: &'a mut GuestMemory<'_>, buffer: &GuestPtr<[u8]>) -> Result<&'a mut [u8]> {
-    Ok(memory.as_slice_mut(buffer.clone())?.ok_or(Errno::Notsup)?)
+    Ok(memory.as_slice_mut(*buffer)?.ok_or(Errno::Notsup)?)
 }
 
 async fn receive(

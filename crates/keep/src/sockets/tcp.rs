@@ -67,6 +67,13 @@ struct Connecting {
 }
 
 impl Connecting {
+    /// Waits until it is known how it went.
+    async fn arrived(&mut self) {
+        if !self.poll() {
+            self.outcome = (&mut self.arrival).await.ok();
+        }
+    }
+
     fn poll(&mut self) -> bool {
         if self.outcome.is_none() {
             self.outcome = self.arrival.try_recv().ok();
@@ -444,11 +451,7 @@ impl Pollable for TcpSocket {
     async fn ready(&mut self) {
         match &mut self.state {
             State::Listening(listener) => listener.readable().await,
-            State::Connecting(connecting) => {
-                if !connecting.poll() {
-                    connecting.outcome = (&mut connecting.arrival).await.ok();
-                }
-            }
+            State::Connecting(connecting) => connecting.arrived().await,
             _ => {}
         }
     }

@@ -39,10 +39,16 @@ fn nothing_is_said_twice() {
         document["Marbles"]["tally"][field] = value;
         faults(&document)
     };
-    assert_eq!(twice("args = [\"x\"]", "Parameters", json!({"Argv": ["y"]})), [at.clone()]);
-    assert_eq!(twice("[env]\nA = \"1\"", "Parameters", json!({"Env": {"A": "2"}})), [at.clone()]);
-    assert_eq!(twice("[limits]\nmemory = \"1MiB\"", "Limits", json!({"Memory": "2MiB"})), [at.clone()]);
-    assert_eq!(twice("[log]\nto = \"host\"", "Log", json!("Host")), [at.clone()]);
+    assert_eq!(twice("args = [\"x\"]", "Parameters", json!({"Argv": ["y"]})), std::slice::from_ref(&at));
+    assert_eq!(
+        twice("[env]\nA = \"1\"", "Parameters", json!({"Env": {"A": "2"}})),
+        std::slice::from_ref(&at)
+    );
+    assert_eq!(
+        twice("[limits]\nmemory = \"1MiB\"", "Limits", json!({"Memory": "2MiB"})),
+        std::slice::from_ref(&at)
+    );
+    assert_eq!(twice("[log]\nto = \"host\"", "Log", json!("Host")), std::slice::from_ref(&at));
     let tmpfs = "[[tmpfs]]\npath = \"/tmp\"\nsize = \"1MiB\"";
     assert_eq!(twice(tmpfs, "Parameters", json!({"Files": {"/tmp/x": "1"}})), [at]);
     assert!(twice("args = [\"x\"]", "Parameters", json!({"Env": {"A": "2"}})).is_empty());

@@ -223,8 +223,12 @@ fn inspect(directory: &Path, name: &str, json: bool) -> Outcome {
 
 async fn drain(directory: &Path, now: bool, wait: bool) -> Outcome {
     act(directory, &Action::Drain { now })?;
+    if !wait {
+        crate::say!("the host takes no new Keeps");
+        return Ok(());
+    }
     let mut before = None;
-    while wait {
+    loop {
         let Reply::Drain { keeps, .. } = ask(directory, &Action::Draining {})? else { return unexpected() };
         if keeps == 0 {
             break;
@@ -234,7 +238,7 @@ async fn drain(directory: &Path, now: bool, wait: bool) -> Outcome {
         }
         tokio::time::sleep(LOOK).await;
     }
-    crate::say!("{}", if wait { "drained" } else { "the host takes no new Keeps" });
+    crate::say!("drained");
     Ok(())
 }
 

@@ -95,7 +95,10 @@ pub(super) async fn log(directory: &Path, name: &ProcessName, lines: usize, foll
     for line in &all[all.len().saturating_sub(lines)..] {
         crate::say!("{line}");
     }
-    while follow {
+    if !follow {
+        return Ok(());
+    }
+    loop {
         tokio::time::sleep(LOOK).await;
         let mut more = String::new();
         // What cannot be read now is read the next time: a log that is set aside is another file then.
@@ -109,7 +112,6 @@ pub(super) async fn log(directory: &Path, name: &ProcessName, lines: usize, foll
             file.seek(SeekFrom::Start(0)).context("the log cannot be read")?;
         }
     }
-    Ok(())
 }
 
 fn open(path: &Path) -> Outcome<File> {

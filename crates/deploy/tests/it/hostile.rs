@@ -81,7 +81,8 @@ async fn a_workload_that_is_altered_on_its_way() {
     .await;
     assert!(matches!(came.ran, Err(DeployError::Lost(_) | DeployError::Keep(_))), "{came:?}");
     assert_eq!(came.stdout, "");
-    keep.served.await.unwrap();
+    // Where the host's change hits before the Keep is the client's, the Keep waits on.
+    keep.served.abort();
 }
 
 /// Forwards, but changes what the client says after the handshake, from the 8th kilobyte on.

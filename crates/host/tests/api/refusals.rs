@@ -50,8 +50,10 @@ fn an_open_api_is_loopback_only_and_configured() {
     });
     let client = site.client(None);
     let lease = client.lease().unwrap();
-    ping(&mut client.channel(&lease.id).unwrap(), b"open");
+    let mut channel = client.channel(&lease.id).unwrap();
+    ping(&mut channel, b"open");
     assert_eq!(client.lease().unwrap_err().code, Code::QuotaExceeded);
+    drop(channel);
     let refused = |change: &dyn Fn(&mut Value)| {
         let mut config = json!({
             "directory": "host",

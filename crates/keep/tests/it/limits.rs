@@ -117,10 +117,9 @@ async fn a_spinning_workload_does_not_keep_others_waiting() {
         spinning.push(tokio::spawn(async move { client.get("/spin").await }));
     }
     tokio::time::sleep(Duration::from_millis(100)).await;
-    let begun = Instant::now();
     let mut client = Client::to(&keep, &root).await;
     assert_eq!(client.get("/").await.text, "hello");
-    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(spinning.iter().all(|it| !it.is_finished()), "it was answered after those that spin");
     for spun in spinning {
         assert_eq!(spun.await.unwrap().code(), Some("CPU_LIMIT"));
     }

@@ -165,7 +165,7 @@ fn a_plan_tells_what_changes_about_signers_and_statements() {
     let (text, _) = told("/Broker/ReferenceSigners/other", json!({ "Key": KEY }));
     assert!(text.contains("! other may sign reference values"), "{text}");
     let (text, _) = told("/Broker/ReferenceSigners/logged", json!({ "Key": KEY }));
-    assert!(text.contains("! signer logged of reference values need not be in a log any more"), "{text}");
+    assert!(text.contains("! signer logged need not be in a log any more"), "{text}");
     let (text, obstacles) = told("/Broker/ReferenceSigners/builder/Sigstore/TrustedRoot/Version", json!(4));
     assert!(text.contains("version 4 (was 3)") && obstacles == 0, "{text}");
     let (text, _) = told("/Platforms/Tpm/Registers", json!([7]));

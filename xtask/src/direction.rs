@@ -76,7 +76,6 @@ const ABSENCES: &[(&str, &[&str])] = &[
         "registry",
         &[
             "endorsements",
-            "attester",
             "manifest",
             "coordinator",
             "keep",

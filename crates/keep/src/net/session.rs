@@ -50,12 +50,23 @@ enum Writing {
 
 impl Session {
     pub(super) fn new(tls: Option<rustls::Connection>) -> Self {
+        let (mut decrypted, mut reading) = (0, Reading::Open);
         let tls = tls.map(|mut tls| {
             tls.set_buffer_limit(Some(MAX_TAKEN));
+            // What came together with the end of the handshake is decrypted already, and no socket announces it.
+            match tls.process_new_packets() {
+                Ok(state) => {
+                    decrypted = state.plaintext_bytes_to_read();
+                    if state.peer_has_closed() {
+                        reading = Reading::Ended;
+                    }
+                }
+                Err(error) => reading = Reading::Broken(Broken::of_tls(error)),
+            }
             Box::new(tls)
         });
-        let (reading, writing) = (Reading::Open, Writing::Open);
-        Self { tls, peeked: Vec::new(), read_to: 0, decrypted: 0, taken: Vec::new(), reading, writing }
+        let writing = Writing::Open;
+        Self { tls, peeked: Vec::new(), read_to: 0, decrypted, taken: Vec::new(), reading, writing }
     }
 
     pub(super) fn tls(&self) -> Option<&rustls::Connection> {

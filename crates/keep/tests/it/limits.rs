@@ -108,7 +108,6 @@ async fn busy_instances_are_waited_for_and_then_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "open: with two processors and eight that spin, the ninth connection is not answered within 30 s"]
 async fn a_spinning_workload_does_not_keep_others_waiting() {
     let limits = Limits { cpu_ms_per_request: 1_000, ..Limits::default() };
     let (keep, _, root) = keep(limits).await;

@@ -1,6 +1,6 @@
 //! Whoever connects costs its own connection only, and the workload accepts what is ready for use.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, io::Write as _, sync::Arc, time::Duration};
 
 use attested_tls::marble::{Access, Revoked};
 use keep::net::{Broken, Identity};
@@ -41,6 +41,38 @@ async fn hostile_clients_cost_their_own_connection_only() {
     let connection = within(listener.accept()).await;
     assert_eq!(read(&connection, 5).await.unwrap(), b"hello");
     assert!(listener.try_accept().is_none(), "a connection without a handshake was accepted");
+}
+
+/// In TLS 1.3 a client may speak in the same packet in which its handshake ends. No socket announces that again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_together_with_the_end_of_a_handshake_is_read() {
+    let root = Root::new();
+    let listener = listen(&network("", &root), TLS);
+    let mut stream = TcpStream::connect(listener.local_addr()).await.unwrap();
+    let server = "localhost".try_into().unwrap();
+    let mut client = rustls::ClientConnection::new(root.client(&root, &[]), server).unwrap();
+    let mut flight = Vec::new();
+    client.write_tls(&mut flight).unwrap();
+    stream.write_all(&flight).await.unwrap();
+    while client.is_handshaking() {
+        let mut buffer = vec![0; 16 << 10];
+        let count = within(stream.read(&mut buffer)).await.unwrap();
+        client.read_tls(&mut &buffer[..count]).unwrap();
+        client.process_new_packets().unwrap();
+    }
+    client.writer().write_all(b"hello").unwrap();
+    client.send_close_notify();
+    let mut flight = Vec::new();
+    while client.wants_write() {
+        client.write_tls(&mut flight).unwrap();
+    }
+    stream.write_all(&flight).await.unwrap();
+    let connection = within(listener.accept()).await;
+    within(connection.readable()).await;
+    assert_eq!(connection.available(), 5);
+    assert_eq!(read(&connection, 5).await.unwrap(), b"hello");
+    within(connection.readable()).await;
+    assert_eq!(connection.try_read(&mut [0; 8]), Ok(Some(0)), "its end came with it too");
 }
 
 #[tokio::test]

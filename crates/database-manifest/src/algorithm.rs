@@ -1,0 +1,168 @@
+//! What may be computed, by whom, and what may leave.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use crate::{PartyName, TableName};
+
+/// SQL that is approved by being in the manifest, called as `SELECT * FROM algorithm.name(…)` or over HTTPS.
+#[derive(Debug, Clone)]
+pub struct Algorithm {
+    /// Who may call it.
+    pub callers: BTreeSet<PartyName>,
+    /// Tables that it reads: found in its SQL.
+    pub reads: BTreeSet<TableName>,
+    /// Typed arguments, in order: `$1`, `$2` … of the SQL.
+    pub arguments: Vec<Argument>,
+    /// One query (`SELECT` or `WITH … SELECT`).
+    pub sql: String,
+    /// A WebAssembly module that the rows go through.
+    pub wasm: Option<WasmUse>,
+    /// What leaves.
+    pub output: Output,
+}
+
+/// Types of arguments and of columns of a result, each with one text form (PostgreSQL's).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SqlType {
+    /// `boolean`
+    Boolean,
+    /// `bigint`
+    Integer,
+    /// `double precision`
+    Float,
+    /// `numeric`
+    Numeric,
+    /// `text`
+    Text,
+    /// `date`
+    Date,
+    /// `timestamptz`
+    Timestamp,
+}
+
+/// An argument.
+#[derive(Debug, Clone)]
+pub struct Argument {
+    /// An SQL identifier.
+    pub name: String,
+    /// Its type. NULL is refused.
+    pub sql_type: SqlType,
+    /// Which values are let through.
+    pub allowed: Allowed,
+}
+
+/// Which values of an argument are let through.
+#[derive(Debug, Clone)]
+pub enum Allowed {
+    /// All of the type; text of at most this many bytes.
+    Any {
+        /// Bytes of its text form.
+        max_length: usize,
+    },
+    /// These alone, in their text form.
+    OneOf(Vec<String>),
+    /// Of a number, a date or a time: from, to, both included, in their text form.
+    Range {
+        /// The least.
+        from: String,
+        /// The greatest.
+        to: String,
+    },
+}
+
+/// A module that gets each row and says what becomes of it.
+#[derive(Debug, Clone)]
+pub struct WasmUse {
+    /// The module's bytes.
+    pub module: std::sync::Arc<[u8]>,
+    /// SHA-256 of it.
+    pub digest: [u8; 32],
+    /// Steps of the interpreter, for the whole call.
+    pub fuel: u64,
+    /// Bytes of linear memory.
+    pub memory: u64,
+    /// How it is used: over all rows, or as SQL function of that kind.
+    pub form: WasmForm,
+}
+
+/// How a module is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WasmForm {
+    /// It gets all rows of the query and gives the rows of the result.
+    Rows,
+    /// It computes one column from each row.
+    Scalar,
+    /// It takes in the rows of a group one by one and gives one value for each group.
+    Aggregate,
+}
+
+/// What leaves.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// Columns that the caller sees, in order.
+    pub columns: Vec<Column>,
+    /// The column of the query that counts a row's contributors; it is never shown.
+    pub contributors: Option<String>,
+    /// Rows with fewer contributors do not leave, and no hint of them.
+    pub min_contributors: u64,
+    /// Rows beyond this do not leave.
+    pub max_rows: u64,
+    /// How often each party may call it.
+    pub rate: Option<Rate>,
+    /// Noise, and what may be spent on it.
+    pub privacy: Option<Privacy>,
+}
+
+/// A column that the caller sees.
+#[derive(Debug, Clone)]
+pub struct Column {
+    /// Its name in the query and in the result.
+    pub name: String,
+    /// Its type.
+    pub sql_type: SqlType,
+    /// Numbers leave as multiples of this.
+    pub round_to: Option<f64>,
+    /// Noise that is added, and how.
+    pub noise: Option<Noise>,
+}
+
+/// Noise on a column.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Noise {
+    /// From which distribution.
+    pub mechanism: Mechanism,
+    /// By how much one contributor can change the true value.
+    pub sensitivity: f64,
+    /// What the column costs for each call.
+    pub epsilon: f64,
+}
+
+/// A distribution of noise.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Mechanism {
+    /// Laplace, on numbers; discrete on integers.
+    Laplace,
+    /// Discrete Gaussian, with this delta.
+    Gaussian {
+        /// The probability that the promise of epsilon fails.
+        delta: f64,
+    },
+}
+
+/// A budget that answers are charged to before they leave.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Privacy {
+    /// What each party may spend on this algorithm in all.
+    pub epsilon: f64,
+    /// As that, of delta.
+    pub delta: f64,
+}
+
+/// How often.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Calls.
+    pub calls: u64,
+    /// In this time.
+    pub per: Duration,
+}

@@ -1,0 +1,13 @@
+//! The manifest of a confidential database: which parties there are and what proves them, the schema, who writes which
+//! table, which algorithms who may run, who decides changes. It turns text into types, finds all faults with their
+//! paths, and says in words what a change means. It does no I/O and knows no clock.
+
+mod algorithm;
+mod manifest;
+mod names;
+
+pub use algorithm::{
+    Algorithm, Allowed, Argument, Column, Mechanism, Noise, Output, Privacy, Rate, SqlType, WasmForm, WasmUse,
+};
+pub use manifest::{Anchor, Audit, Freshness, Manifest, Party, Recovery, Table, Updates};
+pub use names::{AlgorithmName, PartyName, TableName};

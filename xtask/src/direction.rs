@@ -130,6 +130,10 @@ const ABSENCES: &[(&str, &[&str])] = &[
         "deploy",
         &["endorsements", "coordinator", "manifest", "keep", "host", "emulator", "bailey", "wasmtime"],
     ),
+    (
+        "database-receipt",
+        &["tokio", "rustls", "sqlparser", "tokio-postgres", "database", "database-manifest", "appraisal"],
+    ),
     ("sealed-secret", &["appraisal", "attester", "tokio", "rustls", "hyper"]),
     ("mesh-api", &["endorsements", "evidence", "appraisal", "attested-tls"]),
     ("bailey", &["wasmtime"]),

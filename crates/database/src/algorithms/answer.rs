@@ -1,0 +1,181 @@
+//! What a call gives: an answer, or a denial that says no more than it may.
+
+use database_manifest::SqlType;
+use database_receipt::{Digest, Receipt, Table};
+use thiserror::Error;
+
+/// Rows that may leave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Name and type of each column.
+    pub columns: Vec<(String, SqlType)>,
+    /// Values in PostgreSQL's text form; `None`: NULL.
+    pub rows: Vec<Vec<Option<String>>>,
+    /// What the database says of it, signed, where the caller asked.
+    pub receipt: Option<Receipt>,
+}
+
+impl Answer {
+    /// The digest that its receipt has.
+    pub fn digest(&self) -> Digest {
+        let columns = self.columns.iter().map(|(name, kind)| (name.as_str(), type_name(*kind)));
+        database_receipt::answer_digest(columns, &self.rows)
+    }
+
+    /// As it leaves over HTTPS.
+    pub fn table(&self) -> Table {
+        let columns =
+            self.columns.iter().map(|(name, kind)| (name.clone(), type_name(*kind).into())).collect();
+        Table { columns, rows: self.rows.clone() }
+    }
+}
+
+/// What PostgreSQL calls a type.
+pub const fn type_name(kind: SqlType) -> &'static str {
+    match kind {
+        SqlType::Boolean => "boolean",
+        SqlType::Integer => "bigint",
+        SqlType::Float => "double precision",
+        SqlType::Numeric => "numeric",
+        SqlType::Text => "text",
+        SqlType::Date => "date",
+        SqlType::Timestamp => "timestamp with time zone",
+    }
+}
+
+/// A call that is not answered. Callers get [`Self::sqlstate`] and [`Self::sentence`]; the audit log gets
+/// [`Self::reason`]. Nothing that a caller gets depends on data: whatever went wrong after data was read is one sentence.
+#[derive(Debug, Error)]
+#[error("{reason}")]
+pub struct Denied {
+    #[from]
+    reason: Reason,
+}
+
+/// Why a call was denied. For the audit log.
+#[derive(Debug, Error)]
+pub enum Reason {
+    /// No such algorithm, or this party may not call it: callers cannot tell which.
+    #[error("{party} may not call {algorithm}, or it does not exist")]
+    NotACaller {
+        /// Who called.
+        party: String,
+        /// What.
+        algorithm: String,
+    },
+    /// Another number of arguments.
+    #[error("{expected} arguments are expected, {seen} were given")]
+    ArgumentCount {
+        /// The algorithm's.
+        expected: usize,
+        /// The call's.
+        seen: usize,
+    },
+    /// A value that is not let through.
+    #[error("argument {name}: expected {expected}")]
+    Argument {
+        /// Its name.
+        name: String,
+        /// What the manifest lets through.
+        expected: String,
+    },
+    /// Called too often.
+    #[error("at most {calls} calls in {seconds} s")]
+    Rate {
+        /// Calls.
+        calls: u64,
+        /// In this time.
+        seconds: u64,
+    },
+    /// The privacy budget does not suffice.
+    #[error("the privacy budget is spent")]
+    Budget,
+    /// Too many calls at the same time.
+    #[error("the database is busy")]
+    Busy,
+    /// PostgreSQL refused or failed.
+    #[error("PostgreSQL")]
+    Engine(#[source] tokio_postgres::Error),
+    /// No session could be had.
+    #[error("no session: {0}")]
+    Session(String),
+    /// The query took too long.
+    #[error("the query took longer than {0} s")]
+    Time(u64),
+    /// What the query or module gave is not what the manifest says.
+    #[error("the result is not as the manifest says: {0}")]
+    Result(String),
+    /// The module failed.
+    #[error("WebAssembly: {0}")]
+    Module(String),
+    /// No receipt can be made.
+    #[error("receipt: {0}")]
+    Receipt(String),
+    /// The call could not be recorded, so no answer leaves.
+    #[error("not recorded: {0}")]
+    Record(String),
+}
+
+impl Denied {
+    /// `42501` (insufficient privilege), always.
+    pub fn sqlstate(&self) -> &'static str {
+        "42501"
+    }
+
+    /// One sentence for the caller. It depends on the call, the manifest and earlier calls alone.
+    pub fn sentence(&self) -> String {
+        match &self.reason {
+            Reason::NotACaller { .. } => "there is no algorithm of this name that you may call".into(),
+            known @ (Reason::ArgumentCount { .. }
+            | Reason::Argument { .. }
+            | Reason::Rate { .. }
+            | Reason::Budget
+            | Reason::Busy) => known.to_string(),
+            _ => "the call was not answered; the audit log says why".into(),
+        }
+    }
+
+    /// The true reason, for the audit log.
+    pub fn reason(&self) -> &Reason {
+        &self.reason
+    }
+
+    /// Stable.
+    pub fn code(&self) -> &'static str {
+        match self.reason {
+            Reason::NotACaller { .. } => "NOT_A_CALLER",
+            Reason::ArgumentCount { .. } => "ARGUMENT_COUNT",
+            Reason::Argument { .. } => "ARGUMENT",
+            Reason::Rate { .. } => "RATE",
+            Reason::Budget => "BUDGET_SPENT",
+            Reason::Busy => "BUSY",
+            Reason::Engine(_) => "ENGINE",
+            Reason::Session(_) => "NO_SESSION",
+            Reason::Time(_) => "TIMEOUT",
+            Reason::Result(_) => "UNEXPECTED_RESULT",
+            Reason::Module(_) => "MODULE",
+            Reason::Receipt(_) => "RECEIPT",
+            Reason::Record(_) => "NOT_RECORDED",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_went_wrong_with_data_is_one_sentence() {
+        let reasons = [
+            Reason::Session("pid 7".into()),
+            Reason::Time(30),
+            Reason::Result("row 7".into()),
+            Reason::Module("trap".into()),
+            Reason::Receipt("key".into()),
+            Reason::Record("disk".into()),
+        ];
+        let mut sentences: Vec<_> = reasons.into_iter().map(|it| Denied::from(it).sentence()).collect();
+        sentences.dedup();
+        assert_eq!(sentences, ["the call was not answered; the audit log says why"]);
+    }
+}

@@ -2,3 +2,4 @@
 //! write-ahead log sealed before a commit is acknowledged, its rules set by several parties together.
 
 pub mod algorithms;
+pub mod identity;

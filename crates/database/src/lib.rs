@@ -3,3 +3,4 @@
 
 pub mod algorithms;
 pub mod identity;
+pub mod lsn;

@@ -1,0 +1,220 @@
+//! Reads records in order, each only after the one that it is bound to. What it gives is authentic; whether it is the
+//! newest, only an anchor can say.
+
+use volume::{Head, Host, HostFile};
+
+use crate::{
+    cipher::{self, FileKey, LogKey, TAG},
+    error::Error,
+    format::{self, FRAME, FileMark, HEADER, Header, Place},
+};
+
+/// How what there is ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tail {
+    /// With a whole record.
+    Whole,
+    /// Within a record: one that is being written, or was when power was lost.
+    Cut,
+    /// With bytes that are not a record.
+    Forged,
+}
+
+/// One step of reading.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step<'a> {
+    /// A record's number and hash, and its plaintext.
+    Record(Head, Plaintext<'a>),
+    /// There is no more; a later call looks again.
+    End(Tail),
+}
+
+/// A record's entries.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Plaintext<'a>(u64, &'a [u8]);
+
+impl<'a> Plaintext<'a> {
+    /// One after the other.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`]: what was sealed was no list of entries.
+    pub fn entries(&self) -> impl Iterator<Item = Result<format::Entry<'a>, Error>> + use<'a> {
+        let sequence = self.0;
+        format::entries(self.1).map(move |entry| entry.map_err(|_| Error::Malformed(sequence)))
+    }
+}
+
+/// Bytes that are read from the host at once.
+const READ_AHEAD: usize = 1 << 20;
+
+struct Current {
+    file: Box<dyn HostFile>,
+    key: FileKey,
+    /// SHA-256 of its header.
+    hash: [u8; 32],
+    header: Header,
+    /// Where the next record begins.
+    at: u64,
+    /// What was read from `start` on.
+    buffer: Vec<u8>,
+    start: u64,
+}
+
+impl Current {
+    fn open(host: &dyn Host, key: &LogKey, first: u64) -> Result<Self, Error> {
+        let file = host.open(&format::name(first), true)?;
+        let mut bytes = [0; HEADER];
+        if file.read_at(0, &mut bytes)? < HEADER {
+            return Err(Error::Cut(first));
+        }
+        let (header, key) = Header::open(&bytes, key, first)?;
+        let hash = cipher::hash(&[&bytes]);
+        Ok(Self { file, key, hash, header, at: HEADER as u64, buffer: Vec::new(), start: HEADER as u64 })
+    }
+
+    /// `length` bytes from `at` on; fewer where the file ends.
+    fn bytes(&mut self, at: u64, length: usize) -> Result<&mut [u8], Error> {
+        let have = |current: &Self| {
+            let skip = usize::try_from(at.checked_sub(current.start)?).ok()?;
+            (skip + length <= current.buffer.len()).then_some(skip)
+        };
+        let skip = match have(self) {
+            Some(skip) => skip,
+            None => {
+                self.buffer.resize(length.max(READ_AHEAD), 0);
+                let read = self.file.read_at(at, &mut self.buffer)?;
+                self.buffer.truncate(read);
+                self.start = at;
+                0
+            }
+        };
+        let end = self.buffer.len().min(skip + length);
+        Ok(&mut self.buffer[skip..end])
+    }
+}
+
+/// Reads a log from where its last file says that reading begins.
+pub struct Cursor {
+    key: LogKey,
+    current: Option<Current>,
+    head: Option<Head>,
+    /// Numbers of the files there are, in order.
+    files: Vec<u64>,
+    passed: Vec<FileMark>,
+}
+
+fn list(host: &dyn Host) -> Result<Vec<u64>, Error> {
+    let mut files: Vec<u64> = host.list()?.iter().filter_map(|name| format::number(name)).collect();
+    files.sort_unstable();
+    Ok(files)
+}
+
+impl Cursor {
+    /// Begins at the base that the last file names. A last file whose header was not wholly written is none.
+    ///
+    /// # Errors
+    /// With what is wrong with the files that are needed, by name.
+    pub fn open(host: &dyn Host, key: &LogKey) -> Result<Self, Error> {
+        let mut files = list(host)?;
+        let mut unread = None;
+        let base = loop {
+            let Some(last) = files.last().copied() else { break None };
+            match Current::open(host, key, last) {
+                Ok(current) => break Some(current.header.base),
+                // A file that was being begun when power was lost: at most one, and after all others.
+                Err(error @ (Error::Cut(_) | Error::Tampered(_))) if unread.is_none() => {
+                    unread = Some(error);
+                    files.pop();
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        let Some(base) = base else {
+            let files = Vec::new();
+            return Ok(Self { key: key.clone(), current: None, head: None, files, passed: Vec::new() });
+        };
+        files.retain(|first| *first >= base);
+        if files.first() != Some(&base) {
+            return Err(Error::Cut(base));
+        }
+        let current = Current::open(host, key, base)?;
+        let head = Head { sequence: base - 1, hash: current.header.previous };
+        let passed = vec![FileMark { first: base, mark: current.header.mark }];
+        Ok(Self { key: key.clone(), current: Some(current), head: Some(head), files, passed })
+    }
+
+    /// The last record that was read; before the first, what it is bound to. `None`: there are no files.
+    pub fn head(&self) -> Option<Head> {
+        self.head
+    }
+
+    /// The files that were begun to be read, in order.
+    pub fn files(&self) -> &[FileMark] {
+        &self.passed
+    }
+
+    /// Looks which files there are now.
+    ///
+    /// # Errors
+    /// Of the host.
+    pub fn refresh(&mut self, host: &dyn Host) -> Result<(), Error> {
+        if self.current.is_none() {
+            *self = Self::open(host, &self.key.clone())?;
+        } else {
+            self.files = list(host)?;
+        }
+        Ok(())
+    }
+
+    /// The next record.
+    ///
+    /// # Errors
+    /// A file that does not continue what was read, or is missing before another one: what the host did, by name.
+    pub fn next(&mut self, host: &dyn Host) -> Result<Step<'_>, Error> {
+        let Some(head) = self.head else { return Ok(Step::End(Tail::Whole)) };
+        let next = head.sequence + 1;
+        let is_here = self.current.as_ref().is_some_and(|current| current.header.first == next);
+        // The next file counts before what stands behind the last record of this one: that is a record which was
+        // never acknowledged, or was not shown to the writer of the next.
+        if !is_here && self.files.binary_search(&next).is_ok() {
+            match Current::open(host, &self.key, next) {
+                Ok(current) if current.header.previous != head.hash => return Err(Error::Forked(next)),
+                Ok(current) => {
+                    self.passed.push(FileMark { first: next, mark: current.header.mark });
+                    self.current = Some(current);
+                }
+                // The last one may be in the making.
+                Err(Error::Cut(_) | Error::Tampered(_)) if self.files.last() == Some(&next) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let later = self.files.last().is_some_and(|last| *last > next);
+        let Some(current) = &mut self.current else { return Ok(Step::End(Tail::Whole)) };
+        let tail = |tail| match tail {
+            Tail::Forged if later => Err(Error::Tampered(next)),
+            _ if later => Err(Error::Cut(next)),
+            tail => Ok(Step::End(tail)),
+        };
+        let at = current.at;
+        let frame = current.bytes(at, FRAME)?;
+        let Some(frame) = frame.first_chunk::<FRAME>().copied() else {
+            return tail(if frame.is_empty() { Tail::Whole } else { Tail::Cut });
+        };
+        let Some(length) = format::length(frame) else { return tail(Tail::Forged) };
+        if current.bytes(at + FRAME as u64, length)?.len() < length {
+            return tail(Tail::Cut);
+        }
+        let start = usize::try_from(at + FRAME as u64 - current.start).map_err(|_| Error::Cut(next))?;
+        let place = Place { header: &current.hash, first: current.header.first, previous: head };
+        let opened = place.open(&current.key, &frame, &mut current.buffer[start..start + length]);
+        let Ok((head, _)) = opened else {
+            // Opening has overwritten it: a later call reads it again.
+            current.buffer.clear();
+            return tail(Tail::Forged);
+        };
+        current.at += (FRAME + length) as u64;
+        self.head = Some(head);
+        let plain = &current.buffer[start..start + length - TAG];
+        Ok(Step::Record(head, Plaintext(head.sequence, plain)))
+    }
+}

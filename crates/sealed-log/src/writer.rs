@@ -1,0 +1,268 @@
+//! Writes a log on. Each writer begins a file of its own, and ends at its first failure: what is behind the last
+//! record that it synced is then for the next one to judge.
+
+use volume::{Anchor, Head, Host, HostFile, Lock};
+
+use crate::{
+    cipher::{self, FileKey, LogKey},
+    error::Error,
+    format::{self, Entry, FRAME, FileMark, HEADER, Header, Place},
+    read::{Anchored, Contents, Heads},
+};
+
+/// How a log is written.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Bytes after which a new file is begun.
+    pub file_size: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { file_size: 64 << 20 }
+    }
+}
+
+struct Current {
+    file: Box<dyn HostFile>,
+    key: FileKey,
+    hash: [u8; 32],
+    first: u64,
+    base: u64,
+    end: u64,
+}
+
+/// The one who writes a log.
+pub struct Writer {
+    host: Box<dyn Host>,
+    _lock: Box<dyn Lock>,
+    key: LogKey,
+    anchor: Box<dyn Anchor>,
+    options: Options,
+    current: Current,
+    /// The last record that is synced; sequence 0 before the first.
+    head: Head,
+    anchored: Option<Head>,
+    files: Vec<FileMark>,
+    base: u64,
+    heads: Heads,
+    /// Bytes of records since the base was last moved.
+    grown: u64,
+    ended: bool,
+    buffer: Vec<u8>,
+}
+
+/// Before the first record.
+const NOTHING: Head = Head { sequence: 0, hash: [0; 32] };
+
+impl Writer {
+    /// Goes on with the log that [`read`](crate::read) found: anchors its last record, if it was not yet, removes what
+    /// is before its base, and begins a file with `mark`.
+    ///
+    /// # Errors
+    /// Of the host and the anchor.
+    pub fn begin(
+        host: Box<dyn Host>,
+        key: &LogKey,
+        contents: Contents,
+        anchor: Box<dyn Anchor>,
+        mark: u64,
+        options: Options,
+    ) -> Result<Self, Error> {
+        let anchored = match contents.anchored {
+            Anchored::Never => None,
+            Anchored::At(head) => Some(head),
+            Anchored::Unknown => contents.head,
+        };
+        let (head, files, heads) = match contents.anchored {
+            // What was never acknowledged is not gone on with.
+            Anchored::Never => (None, Vec::new(), Heads::default()),
+            _ => (contents.head, contents.files, contents.heads),
+        };
+        if head != anchored {
+            head.map_or(Ok(()), |to| anchor.advance(anchored, to))?;
+        }
+        let base = files.first().map_or(1, |file| file.first);
+        let previous = head.unwrap_or(NOTHING);
+        let current = begin_file(&*host, key, previous, base, mark)?;
+        let mut writer = Self {
+            host,
+            _lock: contents.lock,
+            key: key.clone(),
+            anchor,
+            options,
+            head: previous,
+            anchored: head,
+            files,
+            base,
+            heads,
+            grown: 0,
+            ended: false,
+            buffer: Vec::new(),
+            current,
+        };
+        writer.entered(mark);
+        writer.remove_old()?;
+        Ok(writer)
+    }
+
+    fn entered(&mut self, mark: u64) {
+        let first = self.current.first;
+        // A file without a record was replaced.
+        self.files.retain(|file| file.first < first);
+        self.files.push(FileMark { first, mark });
+    }
+
+    fn remove_old(&self) -> Result<(), Error> {
+        let (base, last) = (self.base, self.current.first);
+        let old = |first: u64| first < base || first > last;
+        for name in self.host.list()? {
+            if format::number(&name).is_some_and(old) {
+                self.host.remove(&name)?;
+            }
+        }
+        self.host.sync_names()?;
+        Ok(())
+    }
+
+    /// The last record that is on disk; `None` before the first.
+    pub fn head(&self) -> Option<Head> {
+        (self.head.sequence > 0).then_some(self.head)
+    }
+
+    /// The last record that is anchored.
+    pub fn anchored(&self) -> Option<Head> {
+        self.anchored
+    }
+
+    /// Bytes of records since the writer began, or the last checkpoint.
+    pub fn grown(&self) -> u64 {
+        self.grown
+    }
+
+    /// The history from the last base on.
+    pub fn heads(&self) -> &Heads {
+        &self.heads
+    }
+
+    /// Seals entries into one record and returns when it is on disk. It is not acknowledged before it is anchored.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`]; or the host's, and then the writer has ended.
+    pub fn append(&mut self, entries: &[Entry<'_>]) -> Result<Head, Error> {
+        if self.ended {
+            return Err(Error::Ended);
+        }
+        self.buffer.clear();
+        self.buffer.resize(FRAME, 0);
+        entries.iter().try_for_each(|entry| format::write_entry(*entry, &mut self.buffer))?;
+        let place = Place { header: &self.current.hash, first: self.current.first, previous: self.head };
+        let head = place.seal(&self.current.key, &mut self.buffer)?;
+        // From here on the nonce is used: a failure ends the writer.
+        let written = self
+            .current
+            .file
+            .write_at(self.current.end, &self.buffer)
+            .and_then(|()| self.current.file.sync());
+        if let Err(error) = written {
+            self.ended = true;
+            return Err(error.into());
+        }
+        self.current.end += self.buffer.len() as u64;
+        self.grown += self.buffer.len() as u64;
+        self.head = head;
+        self.heads.push(head);
+        Ok(head)
+    }
+
+    /// Moves the anchor to the last record. May be called again after [`Error::AnchorUnreachable`].
+    ///
+    /// # Errors
+    /// Of the anchor; [`Error::Superseded`] ends the writer.
+    pub fn anchor(&mut self) -> Result<(), Error> {
+        if self.ended {
+            return Err(Error::Ended);
+        }
+        let Some(head) = self.head() else { return Ok(()) };
+        if self.anchored == Some(head) {
+            return Ok(());
+        }
+        match self.anchor.advance(self.anchored, head).map_err(Error::from) {
+            Ok(()) => self.anchored = Some(head),
+            Err(error) => {
+                self.ended = error == Error::Superseded;
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the file is long enough for a new one.
+    pub fn is_full(&self) -> bool {
+        self.current.end >= self.options.file_size
+    }
+
+    /// Begins a new file with `mark`.
+    ///
+    /// # Errors
+    /// Of the host, and then the writer has ended.
+    pub fn rotate(&mut self, mark: u64) -> Result<(), Error> {
+        if self.ended {
+            return Err(Error::Ended);
+        }
+        // A file is called after its first record, so one without a record would be replaced: it serves as it is.
+        let unused = self.current.first == self.head.sequence + 1 && self.current.base == self.base;
+        if unused && self.files.last().is_some_and(|file| file.mark == mark) {
+            return Ok(());
+        }
+        match begin_file(&*self.host, &self.key, self.head, self.base, mark) {
+            Ok(current) => self.current = current,
+            Err(error) => {
+                self.ended = true;
+                return Err(error);
+            }
+        }
+        self.entered(mark);
+        Ok(())
+    }
+
+    /// Anchors what there is, makes the newest file whose mark is at most `needed` the base, begins a file with
+    /// `mark`, and removes what is before the base. Returns whether anything was cut.
+    ///
+    /// # Errors
+    /// As [`Writer::anchor`] and [`Writer::rotate`].
+    pub fn checkpoint(&mut self, needed: u64, mark: u64) -> Result<bool, Error> {
+        self.anchor()?;
+        let base = self.files.iter().rev().find(|file| file.mark <= needed).map(|file| file.first);
+        // A base that no record stands behind yet would have nothing that the anchor knows.
+        let base = base.filter(|base| *base <= self.head.sequence).unwrap_or(self.base);
+        self.grown = 0;
+        if base == self.base {
+            return Ok(false);
+        }
+        self.base = base;
+        self.rotate(mark)?;
+        self.files.retain(|file| file.first >= base);
+        self.heads.forget_before(base);
+        self.remove_old()?;
+        Ok(true)
+    }
+}
+
+fn begin_file(host: &dyn Host, key: &LogKey, previous: Head, base: u64, mark: u64) -> Result<Current, Error> {
+    let header = Header {
+        id: key.id(),
+        first: previous.sequence + 1,
+        previous: previous.hash,
+        salt: cipher::salt()?,
+        base,
+        mark,
+    };
+    let key = FileKey::new(key, &header.id, &header.salt);
+    let bytes = header.write(&key);
+    let file = host.create(&format::name(header.first))?;
+    file.write_at(0, &bytes)?;
+    file.sync()?;
+    host.sync_names()?;
+    Ok(Current { file, key, hash: cipher::hash(&[&bytes]), first: header.first, base, end: HEADER as u64 })
+}

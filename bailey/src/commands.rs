@@ -3,6 +3,7 @@
 pub mod broker;
 pub mod certificate;
 pub mod coordinator;
+pub mod database;
 pub mod deploy;
 pub mod endorsements;
 pub mod evict;
@@ -109,6 +110,9 @@ enum Command {
     /// Push, pull, inspect and sign workloads in OCI registries
     #[command(subcommand)]
     Package(package::Command),
+    /// A SQL database that several parties govern together
+    #[command(subcommand)]
+    Database(database::Command),
 }
 
 /// Runs the command.
@@ -139,6 +143,7 @@ pub async fn run(arguments: Arguments) -> Outcome {
         Command::Guest(guest) => guest.run(),
         Command::Image(command) => command.run().await,
         Command::Package(command) => command.run().await,
+        Command::Database(command) => command.run().await,
     }
 }
 

@@ -73,14 +73,15 @@ fn required_tpm(anchors: &[AnchorWire]) -> Result<Option<RequiredTpm>, LaunchErr
     match anchors {
         [] => Ok(None),
         [AnchorWire { kind: AnchorKind::TpmNv, key }] => {
-            let digest = |text: &String| {
-                let mut digest = [0; 32];
-                hex::decode_to_slice(text, &mut digest).map(|()| digest).map_err(|_| LaunchError::AnchorKey)
-            };
-            Ok(Some(RequiredTpm { key: key.as_ref().map(digest).transpose()? }))
+            Ok(Some(RequiredTpm { key: key.as_ref().map(anchor_key).transpose()? }))
         }
         _ => Err(LaunchError::Anchors),
     }
+}
+
+fn anchor_key(text: &String) -> Result<[u8; 32], LaunchError> {
+    let mut digest = [0; 32];
+    hex::decode_to_slice(text, &mut digest).map(|()| digest).map_err(|_| LaunchError::AnchorKey)
 }
 
 /// What a Keep is launched with: which Marble it is to be, and which coordinator it accepts. The host writes
@@ -102,6 +103,76 @@ pub struct CoordinatorRequirements {
     pub policy: Policy,
     /// Acceptable code.
     pub measurements: Vec<ReferenceValue>,
+}
+
+/// What a database is launched with. Its first manifest is fixed by it, and so nobody is the first to set one.
+#[derive(Debug, Clone)]
+pub struct DatabaseConfiguration {
+    /// SHA-256 of the exact bytes of the first manifest, of which all later ones are successors.
+    pub manifest: [u8; 32],
+    /// DNS names and IP addresses in its certificate.
+    pub names: Vec<String>,
+    /// The TPM without which it does not serve.
+    pub tpm: Option<RequiredTpm>,
+    /// Where its key and the head of its log are kept, if it is a Marble of a mesh.
+    pub marble: Option<KeepConfiguration>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct DatabaseWire {
+    manifest: String,
+    names: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tpm: Option<TpmWire>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    coordinator: Option<CoordinatorRequirements>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    marble: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct TpmWire {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+}
+
+impl DatabaseConfiguration {
+    /// Reads the JSON object `{"Manifest": "<64 hex digits>", "Names": ["localhost", …]}`, which may have
+    /// `"Tpm": {"Key": "<64 hex digits>"}` (the key may be left out), or else `"Marble": "name"` with
+    /// `"Coordinator": {"policy": …, "measurements": …}`.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, LaunchError> {
+        let wire: DatabaseWire = read(bytes)?;
+        let mut manifest = [0; 32];
+        hex::decode_to_slice(&wire.manifest, &mut manifest).map_err(|_| LaunchError::Manifest)?;
+        if wire.names.is_empty() {
+            return Err(LaunchError::NoNames);
+        }
+        let marble = match (wire.marble, wire.coordinator) {
+            (Some(marble), Some(coordinator)) => Some(KeepConfiguration { marble, coordinator }),
+            (None, None) => None,
+            _ => return Err(LaunchError::HalfAMarble),
+        };
+        if marble.is_some() && wire.tpm.is_some() {
+            return Err(LaunchError::TwoAnchors);
+        }
+        let tpm = wire.tpm.map(|tpm| tpm.key.as_ref().map(anchor_key).transpose());
+        let tpm = tpm.transpose()?.map(|key| RequiredTpm { key });
+        Ok(Self { manifest, names: wire.names, tpm, marble })
+    }
+
+    /// The bytes to launch with; the same configuration always gives the same bytes.
+    pub fn to_json(&self) -> Vec<u8> {
+        let wire = DatabaseWire {
+            manifest: hex::encode(self.manifest),
+            names: self.names.clone(),
+            tpm: self.tpm.as_ref().map(|tpm| TpmWire { key: tpm.key.map(hex::encode) }),
+            coordinator: self.marble.as_ref().map(|it| it.coordinator.clone()),
+            marble: self.marble.as_ref().map(|it| it.marble.clone()),
+        };
+        serde_json::to_vec(&wire).expect("plain data always serialises")
+    }
 }
 
 /// What a Keep of direct deployments is launched with: that it is one, and of which version. It waits for one client,
@@ -185,8 +256,19 @@ pub enum LaunchError {
     #[error("`Owner` must be the SHA-256 of the owner's public key (SubjectPublicKeyInfo): 64 hex digits")]
     Owner,
     /// `Names` is empty.
-    #[error("`Names` must have at least one DNS name or IP address for the coordinator's certificate")]
+    #[error("`Names` must have at least one DNS name or IP address for the certificate")]
     NoNames,
+    /// `Manifest` is not a digest.
+    #[error("`Manifest` must be the SHA-256 of the first manifest's bytes: 64 hex digits")]
+    Manifest,
+    /// `Marble` without `Coordinator`, or the other way round.
+    #[error(
+        "`Marble` and `Coordinator` belong together: the database is a Marble of that coordinator's mesh, or alone"
+    )]
+    HalfAMarble,
+    /// `Tpm` beside `Coordinator`.
+    #[error("`Tpm` and `Coordinator` exclude each other: one anchor says which state is the newest")]
+    TwoAnchors,
     /// `Anchors` names something else than one TPM.
     #[error("`Anchors` may have one anchor, of kind `tpm-nv`: the others are the manifest's or the store's")]
     Anchors,
@@ -263,6 +345,33 @@ mod tests {
         {
             assert!(matches!(Purpose::from_json(wrong), Err(LaunchError::Json(_))));
         }
+    }
+
+    #[test]
+    fn a_database_is_alone_or_a_marble_and_has_one_first_manifest() {
+        let (digest, coordinator) = ("07".repeat(32), r#"{"policy":POLICY,"measurements":[]}"#);
+        let policy = serde_json::to_string(&Policy::production()).unwrap();
+        let coordinator = coordinator.replace("POLICY", &policy);
+        let read = |rest: &str| {
+            DatabaseConfiguration::from_json(
+                format!(r#"{{"Manifest":"{digest}","Names":["a"]{rest}}}"#).as_bytes(),
+            )
+        };
+        let alone = read("").unwrap();
+        assert_eq!((alone.manifest, alone.tpm.is_none(), alone.marble.is_none()), ([7; 32], true, true));
+        assert_eq!(alone.to_json(), format!(r#"{{"Manifest":"{digest}","Names":["a"]}}"#).as_bytes());
+        let anchored = read(r#","Tpm":{}"#).unwrap();
+        assert_eq!(anchored.tpm, Some(RequiredTpm { key: None }));
+        let marble = read(&format!(r#","Marble":"db","Coordinator":{coordinator}"#)).unwrap();
+        let again = DatabaseConfiguration::from_json(&marble.to_json()).unwrap();
+        assert_eq!(again.marble.unwrap().marble, "db");
+        assert!(matches!(read(r#","Marble":"db""#), Err(LaunchError::HalfAMarble)));
+        let both = read(&format!(r#","Tpm":{{}},"Marble":"db","Coordinator":{coordinator}"#));
+        assert!(matches!(both, Err(LaunchError::TwoAnchors)));
+        assert!(matches!(read(r#","Tpm":{"Key":"0"}"#), Err(LaunchError::AnchorKey)));
+        assert!(matches!(read(r#","Debug":true"#), Err(LaunchError::Json(_))));
+        let wrong = br#"{"Manifest":"07","Names":["a"]}"#;
+        assert!(matches!(DatabaseConfiguration::from_json(wrong), Err(LaunchError::Manifest)));
     }
 
     #[test]

@@ -94,6 +94,69 @@ pub struct CoordinatorClaims {
     pub transparency: Option<TransparencyHead>,
 }
 
+/// What a database says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseClaims {
+    /// The certificate, DER, of the CA that issues the certificates of its SQL and HTTPS servers.
+    pub root: ByteBuf,
+    /// SHA-256 of the first manifest's exact bytes, which the measured launch configuration fixes: the lineage.
+    pub first: ByteArray<32>,
+    /// What it can do now.
+    pub mode: DatabaseMode,
+    /// The manifest in force and where the log is; absent while the state is locked.
+    pub state: Option<DatabaseState>,
+    /// The SQL engine and its version.
+    pub engine: String,
+    /// SHA-256 of the SQL engine's program.
+    pub engine_digest: ByteArray<32>,
+    /// What would notice an old copy of the state.
+    pub anchor: DatabaseAnchor,
+}
+
+/// Which state a database has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseState {
+    /// The database's name, by its manifest: what clients connect to.
+    pub name: String,
+    /// SHA-256 of the exact bytes of the manifest in force.
+    pub manifest: ByteArray<32>,
+    /// How many manifests there were, this one included.
+    pub epoch: u64,
+    /// The number of the newest record of the sealed log.
+    pub log_sequence: u64,
+    /// Its hash, chained over all before it.
+    pub log_head: ByteArray<32>,
+}
+
+/// What a database can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DatabaseMode {
+    /// Its state is sealed to another TEE: it waits for shares, and its root is one of the moment.
+    Recovering,
+    /// Clients are served.
+    Running,
+    /// It follows another one's log, for reading.
+    Replica,
+}
+
+/// What would notice an old copy of a database's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum DatabaseAnchor {
+    /// Nothing but the positions that its clients hold.
+    Receipts,
+    /// A chain in the non-volatile memory of a TPM.
+    TpmNv {
+        /// SHA-256 of the SubjectPublicKeyInfo of its endorsement key.
+        key: Option<ByteArray<32>>,
+    },
+    /// The coordinator of its mesh.
+    Coordinator,
+}
+
 /// The head of the log that anyone can check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -149,6 +212,7 @@ pub trait Claims: Serialize + DeserializeOwned {
 impl Claims for KeepClaims {}
 impl Claims for DirectClaims {}
 impl Claims for CoordinatorClaims {}
+impl Claims for DatabaseClaims {}
 
 /// Why claims could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -204,6 +268,34 @@ mod tests {
         let direct = DirectClaims { client, engine: "wasmtime 48".into(), configuration };
         assert!(matches!(KeepClaims::from_bytes(&direct.to_bytes()), Err(MalformedClaims::Cbor(_))));
         assert_eq!(DirectClaims::from_bytes(&direct.to_bytes()), Ok(direct));
+    }
+
+    #[test]
+    fn a_database_says_which_state_it_has_and_what_would_notice_an_old_one() {
+        let state = DatabaseState {
+            name: "fraud".into(),
+            manifest: ByteArray::new([4; 32]),
+            epoch: 2,
+            log_sequence: 9,
+            log_head: ByteArray::new([5; 32]),
+        };
+        for anchor in [
+            DatabaseAnchor::Receipts,
+            DatabaseAnchor::Coordinator,
+            DatabaseAnchor::TpmNv { key: Some(ByteArray::new([6; 32])) },
+        ] {
+            let claims = DatabaseClaims {
+                root: ByteBuf::from(vec![1]),
+                first: ByteArray::new([2; 32]),
+                mode: DatabaseMode::Running,
+                state: Some(state.clone()),
+                engine: "PostgreSQL 15.18".into(),
+                engine_digest: ByteArray::new([3; 32]),
+                anchor,
+            };
+            assert_eq!(DatabaseClaims::from_bytes(&claims.to_bytes()), Ok(claims.clone()));
+            assert!(CoordinatorClaims::from_bytes(&claims.to_bytes()).is_err());
+        }
     }
 
     #[test]

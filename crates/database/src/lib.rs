@@ -4,3 +4,4 @@
 pub mod algorithms;
 pub mod identity;
 pub mod lsn;
+pub mod engine;

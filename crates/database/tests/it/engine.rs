@@ -1,0 +1,70 @@
+//! PostgreSQL as a process of ours.
+
+use std::{os::unix::fs::PermissionsExt, time::Duration};
+
+use database::engine::{Engine, SUPERUSER};
+
+use crate::postgres::{postgres, prepared};
+
+#[tokio::test]
+async fn it_listens_on_nothing_but_a_socket_that_nobody_else_reaches() {
+    let Some(running) = postgres().await else { return };
+    let client = running.session(SUPERUSER).await.unwrap();
+    let shown = client.query_one("SELECT current_setting('listen_addresses'), version()", &[]).await.unwrap();
+    assert_eq!(shown.get::<_, &str>(0), "");
+    assert!(shown.get::<_, &str>(1).starts_with("PostgreSQL 1"));
+    let mode = std::fs::metadata(running.socket()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+    assert!(running.socket().join(".s.PGSQL.5432").exists());
+}
+
+#[tokio::test]
+async fn its_console_says_nothing_of_rows() {
+    let Some(running) = postgres().await else { return };
+    let client = running.session(SUPERUSER).await.unwrap();
+    let shown = client.query_one(
+        "SELECT current_setting('log_min_messages'), current_setting('log_min_error_statement')",
+        &[],
+    );
+    let shown = shown.await.unwrap();
+    assert_eq!((shown.get::<_, &str>(0), shown.get::<_, &str>(1)), ("fatal", "panic"));
+}
+
+#[tokio::test]
+async fn killed_means_all_of_it_at_once() {
+    let Some(running) = postgres().await else { return };
+    let client = running.session(SUPERUSER).await.unwrap();
+    let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    running.kill();
+    running.exited().await;
+    assert!(client.query_one("SELECT 1", &[]).await.is_err());
+    let gone = async {
+        while std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z ")) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), gone).await.expect("its backends are gone too");
+}
+
+#[tokio::test]
+async fn made_synchronous_no_commit_is_acknowledged_without_the_sealer() {
+    let Some((settings, _folder)) = prepared() else { return };
+    let mut engine = Engine::start(&settings).await.unwrap();
+    let client = engine.session(SUPERUSER).await.unwrap();
+    client.batch_execute("CREATE TABLE t (a int)").await.unwrap();
+    engine.make_synchronous().await.unwrap();
+    let commit = client.batch_execute("INSERT INTO t VALUES (1)");
+    assert!(tokio::time::timeout(Duration::from_millis(500), commit).await.is_err(), "it waits");
+    let other = engine.session(SUPERUSER).await.unwrap();
+    let rows: i64 = other.query_one("SELECT count(*) FROM t", &[]).await.unwrap().get(0);
+    assert_eq!(rows, 0, "and nobody sees it");
+}
+
+#[tokio::test]
+async fn what_it_said_is_in_the_error() {
+    let Some((mut settings, _folder)) = prepared() else { return };
+    settings.parameters.push(("work_mem".into(), "nonsense".into()));
+    let error = Engine::start(&settings).await.err().expect("refused");
+    assert_eq!(error.code(), "ENGINE_FAILED");
+    assert!(error.to_string().contains("work_mem"), "{error}");
+}

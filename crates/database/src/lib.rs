@@ -2,6 +2,7 @@
 //! write-ahead log sealed before a commit is acknowledged, its rules set by several parties together.
 
 pub mod algorithms;
+pub mod audit;
 pub mod engine;
 pub mod identity;
 pub mod lsn;

@@ -42,10 +42,15 @@ pub fn broker() -> Result<()> {
     Ok(())
 }
 
-/// `cargo xtask bench keep`: start and computation of a workload beside plain wasmtime, and many that wait.
+/// `cargo xtask bench keep`: requests, throughput, start and computation beside plain wasmtime and rustls alone, workloads
+/// that wait, and volumes beside AES-GCM.
 pub fn keep() -> Result<()> {
     step("building for release and measuring workloads in a Keep");
-    run(cargo().current_dir(root()).args(["bench", "--locked", "-p", "keep", "--bench", "workloads"]))
+    for (package, bench) in [("keep", "start"), ("keep", "workloads"), ("keep", "keep"), ("volume", "volume")]
+    {
+        run(cargo().current_dir(root()).args(["bench", "--locked", "-p", package, "--bench", bench]))?;
+    }
+    Ok(())
 }
 
 /// Whether OpenSSL can be linked; installs it where that needs nobody's permission.

@@ -38,11 +38,13 @@ fn what_cannot_be_deployed_is_said_before_a_host_is_asked() {
         path.display().to_string()
     };
     let (wrong, empty) = (file("Keep.toml", "argz = []"), file("empty.wasm", ""));
+    let written = file("text.wat", "(module)");
     let host = "https://127.0.0.1:1";
     for arguments in [
         &["deploy", &app, "--host", "localhost"][..],
         &["deploy", "/missing.wasm", "--host", host],
         &["deploy", &empty, "--host", host],
+        &["deploy", &written, "--host", host],
         &["deploy", &app, "--host", host, "--config", &wrong],
         &["deploy", &app, "--host", host, "--env", "A=1", "--env", "A=2"],
         &["deploy", &app, "--host", host, "--env", "A"],
@@ -55,6 +57,8 @@ fn what_cannot_be_deployed_is_said_before_a_host_is_asked() {
     }
     let said = text(&bailey(&["run", &app, "--config", &wrong]).stderr);
     assert!(said.contains("argz"), "{said}");
+    let said = text(&bailey(&["run", &written]).stderr);
+    assert!(said.contains("is no WebAssembly") && said.contains("wat2wasm"), "{said}");
 }
 
 /// The policy for production and reference values that no hardware has: there is nothing to ask for.

@@ -53,8 +53,9 @@ impl DeployError {
             Self::Host(failure) => one(failure.code()),
             Self::Keep(error) => error.codes(),
             Self::Refused(refused) => {
-                let detail = refused.detail.iter().cloned();
-                one(refused.code.as_str()).into_iter().chain(detail).collect()
+                let code = refused.code.as_str();
+                let detail = refused.detail.iter().filter(|detail| *detail != code).cloned();
+                one(code).into_iter().chain(detail).collect()
             }
             Self::Version(_) => one("VERSION_UNSUPPORTED"),
             Self::Swapped(_) => one("DEPLOYMENT_SWAPPED"),

@@ -16,6 +16,8 @@ use zeroize::Zeroizing;
 
 use crate::failure::{Failure, Input, Outcome};
 
+/// What WebAssembly begins with (Core Specification, §5.5.16, and components alike).
+const MAGIC: &[u8] = b"\0asm";
 /// No configuration and no secret is larger, in bytes.
 const MAX_FILE: u64 = 1 << 20;
 
@@ -82,8 +84,14 @@ impl WorkloadArgs {
                 return Err(Failure::malformed(format!("the variable {name:?} is given twice")));
             }
         }
+        let workload = bounded(&self.workload, MAX_WORKLOAD)?;
+        if !workload.starts_with(MAGIC) {
+            let path = self.workload.display();
+            let mend = "compile it to WebAssembly first; `wat2wasm` or `wasm-tools parse` does that for its text form";
+            return Err(Failure::malformed(format!("{path} is no WebAssembly")).hint(mend));
+        }
         let deployment = Deployment {
-            workload: bounded(&self.workload, MAX_WORKLOAD)?.into(),
+            workload: workload.into(),
             config,
             args: if self.args.is_empty() { None } else { Some(self.args.clone()) },
             env,

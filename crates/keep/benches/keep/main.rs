@@ -29,6 +29,7 @@ use zeroize::Zeroizing;
 #[expect(dead_code, reason = "the tests' other identities are not measured")]
 mod pki;
 mod plain;
+mod rate;
 mod throughput;
 #[path = "../../tests/it/workloads.rs"]
 #[expect(dead_code, reason = "the tests' other workloads are not measured")]
@@ -91,6 +92,7 @@ async fn requests(frontend: &[u8], tally: &[u8]) {
         }
         report(&format!("{name}, Keeps with TLS"), middle(&mut with), Some(("plain", middle(&mut without))));
     }
+    rate::measure("/style.css", keep_frontend, plain_frontend, &root).await;
 }
 
 fn admission(marble: &str, peers: &[(&str, SocketAddr)]) -> Admission {

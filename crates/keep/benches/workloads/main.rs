@@ -1,5 +1,5 @@
-//! What a Keep adds to a run: start and computation against plain wasmtime with the same module, compiled before; and what
-//! five hundred workloads that wait take of memory. Ratios in one run, medians.
+//! What a Keep adds to computation, against plain wasmtime with the same module, compiled before; and what five hundred
+//! workloads that wait take of memory. Ratios in one run, medians.
 
 mod plain;
 
@@ -16,18 +16,8 @@ use keep::{
 use keep_config::KeepConfig;
 use tokio::io::duplex;
 
-const STARTS: usize = 2_000;
 const COMPUTATIONS: usize = 15;
 const IDLE: usize = 500;
-
-/// Prints a line and ends.
-const HELLO: &str = r#"(module
-    (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
-    (memory (export "memory") 1)
-    (data (i32.const 64) "Hello, world!\n")
-    (func (export "_start")
-        (i32.store (i32.const 0) (i32.const 64)) (i32.store (i32.const 4) (i32.const 14))
-        (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"#;
 
 /// Counts primes below four million by a sieve, twelve times: loads, stores, branches.
 const SIEVE: &str = r#"(module
@@ -69,18 +59,16 @@ fn main() {
     let runtime = Runtime::new(pool).expect("an engine");
     println!("engine: {} KiB resident", resident().saturating_sub(before) >> 10);
     let load = |text: &str| runtime.load(&wat::parse_str(text).expect("a module"), None).expect("a workload");
-    for (name, text, times) in [("start", HELLO, STARTS), ("computation", SIEVE, COMPUTATIONS)] {
-        let (workload, plain) = (load(text), plain::Plain::new(text));
-        // Turn by turn, so that what else this machine does reaches both.
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-        for _ in 0..times {
-            ours.push(timed(|| threads.block_on(run(&workload))));
-            theirs.push(timed(|| threads.block_on(plain.run())));
-        }
-        let (ours, theirs) = (median(ours), median(theirs));
-        let ratio = ours.as_secs_f64() / theirs.as_secs_f64();
-        println!("{name}: {ours:?} in a Keep, {theirs:?} in wasmtime, ratio {ratio:.3}");
+    let (workload, plain) = (load(SIEVE), plain::Plain::new(SIEVE));
+    // Turn by turn, so that what else this machine does reaches both.
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..COMPUTATIONS {
+        ours.push(timed(|| threads.block_on(run(&workload))));
+        theirs.push(timed(|| threads.block_on(plain.run())));
     }
+    let (ours, theirs) = (median(ours), median(theirs));
+    let ratio = ours.as_secs_f64() / theirs.as_secs_f64();
+    println!("computation: {ours:?} in a Keep, {theirs:?} in wasmtime, ratio {ratio:.3}");
     threads.block_on(idle(&load(WAITING)));
 }
 

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use time::{Date, Month, OffsetDateTime, format_description::well_known::Rfc3339};
+
 use crate::{PartyName, TableName};
 
 /// SQL that is approved by being in the manifest, called as `SELECT * FROM algorithm.name(…)` or over HTTPS.
@@ -38,6 +40,85 @@ pub enum SqlType {
     Date,
     /// `timestamptz`
     Timestamp,
+}
+
+impl SqlType {
+    /// Every type.
+    pub const ALL: [Self; 7] =
+        [Self::Boolean, Self::Integer, Self::Float, Self::Numeric, Self::Text, Self::Date, Self::Timestamp];
+
+    /// The manifest's word for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Boolean => "boolean",
+            Self::Integer => "integer",
+            Self::Float => "float",
+            Self::Numeric => "numeric",
+            Self::Text => "text",
+            Self::Date => "date",
+            Self::Timestamp => "timestamp",
+        }
+    }
+
+    /// PostgreSQL's word for it.
+    #[must_use]
+    pub fn sql(self) -> &'static str {
+        match self {
+            Self::Boolean => "boolean",
+            Self::Integer => "bigint",
+            Self::Float => "double precision",
+            Self::Numeric => "numeric",
+            Self::Text => "text",
+            Self::Date => "date",
+            Self::Timestamp => "timestamptz",
+        }
+    }
+
+    /// Whether noise and rounding mean something.
+    #[must_use]
+    pub fn is_number(self) -> bool {
+        matches!(self, Self::Integer | Self::Float | Self::Numeric)
+    }
+
+    /// Whether a text is a value of the type in its one form: `true`, `-7`, `2.5`, `2026-01-31`,
+    /// `2026-01-31T10:00:00Z`. PostgreSQL takes more forms (`now`, `infinity`, `0x10`), which are refused, so that a
+    /// limit on values is not passed by another way to write them.
+    #[must_use]
+    pub fn accepts(self, text: &str) -> bool {
+        let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte));
+        match self {
+            Self::Boolean => matches!(text, "true" | "false"),
+            Self::Integer => text.parse::<i64>().is_ok_and(|value| value.to_string() == text),
+            Self::Float => plain(text) && text.parse::<f64>().is_ok_and(f64::is_finite),
+            Self::Numeric => {
+                let digits = text.strip_prefix('-').unwrap_or(text);
+                let (whole, part) = digits.split_once('.').unwrap_or((digits, "0"));
+                let all = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+                all(whole) && all(part) && text.len() <= 100
+            }
+            Self::Text => !text.contains('\0'),
+            Self::Date => date(text),
+            Self::Timestamp => {
+                OffsetDateTime::parse(text, &Rfc3339).is_ok()
+                    && text.bytes().filter(u8::is_ascii_digit).count() <= 26
+            }
+        }
+    }
+}
+
+/// `2026-01-31`.
+fn date(text: &str) -> bool {
+    let mut parts = text.split('-');
+    let mut next = |length: usize| {
+        let part =
+            parts.next().filter(|part| part.len() == length && part.bytes().all(|it| it.is_ascii_digit()));
+        part.and_then(|part| part.parse::<u16>().ok())
+    };
+    let (Some(year), Some(month), Some(day)) = (next(4), next(2), next(2)) else { return false };
+    let month = u8::try_from(month).ok().and_then(|month| Month::try_from(month).ok());
+    let valid = |month| Date::from_calendar_date(year.into(), month, u8::try_from(day).unwrap_or(0)).is_ok();
+    year > 0 && parts.next().is_none() && month.is_some_and(valid)
 }
 
 /// An argument.
@@ -165,4 +246,43 @@ pub struct Rate {
     pub calls: u64,
     /// In this time.
     pub per: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_type_has_one_way_to_write_a_value() {
+        use SqlType::*;
+        for (kind, good) in [
+            (Boolean, "true"),
+            (Integer, "-7"),
+            (Float, "2.5e3"),
+            (Numeric, "-12.50"),
+            (Text, "now"),
+            (Date, "2024-02-29"),
+            (Timestamp, "2026-01-31T10:00:00Z"),
+        ] {
+            assert!(kind.accepts(good), "{good}");
+        }
+        for (kind, bad) in [
+            (Boolean, "t"),
+            (Integer, "007"),
+            (Integer, "9223372036854775808"),
+            (Integer, "0x10"),
+            (Float, "inf"),
+            (Float, "NaN"),
+            (Numeric, "1."),
+            (Numeric, "Infinity"),
+            (Text, "a\0b"),
+            (Date, "now"),
+            (Date, "2026-02-30"),
+            (Date, "26-02-03"),
+            (Timestamp, "infinity"),
+            (Timestamp, "2026-01-31"),
+        ] {
+            assert!(!kind.accepts(bad), "{bad}");
+        }
+    }
 }

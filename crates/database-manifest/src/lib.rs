@@ -3,11 +3,16 @@
 //! paths, and says in words what a change means. It does no I/O and knows no clock.
 
 mod algorithm;
+mod document;
 mod manifest;
 mod names;
+mod resolve;
+pub mod sql;
 
+pub use ::manifest::{Code, Fault, Faults};
 pub use algorithm::{
     Algorithm, Allowed, Argument, Column, Mechanism, Noise, Output, Privacy, Rate, SqlType, WasmForm, WasmUse,
 };
-pub use manifest::{Anchor, Audit, Freshness, Manifest, Party, Recovery, Table, Updates};
+pub use manifest::{Anchor, Audit, Freshness, Manifest, Party, Recovery, Statement, Table, Updates};
 pub use names::{AlgorithmName, PartyName, TableName};
+pub use sql::{InvalidMigration, Migration};

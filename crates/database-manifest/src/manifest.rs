@@ -19,8 +19,11 @@ pub struct Manifest {
     pub name: String,
     /// Whose certificates come in.
     pub parties: BTreeMap<PartyName, Party>,
-    /// SQL statements that make the tables, views and functions of the schema `public`.
+    /// SQL statements that make the tables, types, views and indexes of the schema `public`, as they were understood:
+    /// written out anew from what was read, so that nothing else is run than what was checked.
     pub schema: String,
+    /// The same, one by one, each with what it makes or changes.
+    pub statements: Vec<Statement>,
     /// What may be done with each table of the schema.
     pub tables: BTreeMap<TableName, Table>,
     /// What may be computed.
@@ -35,6 +38,17 @@ pub struct Manifest {
     pub freshness: Freshness,
     /// No table may grow when the data takes more than this, in bytes.
     pub max_size: u64,
+}
+
+/// A statement of the schema.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Statement {
+    /// The table, view or type that it makes or is about.
+    pub subject: String,
+    /// Tables and views that it reads or refers to.
+    pub mentions: BTreeSet<String>,
+    /// The statement without semicolon.
+    pub sql: String,
 }
 
 /// Whoever shows a certificate that one of the anchors verifies, and nobody else.

@@ -5,4 +5,8 @@ pub mod algorithms;
 pub mod audit;
 pub mod engine;
 pub mod identity;
+pub mod installation;
 pub mod lsn;
+pub mod rules;
+
+pub use rules::Rules;

@@ -8,25 +8,29 @@ use base64::engine::general_purpose::STANDARD;
 use x509_parser::pem::Pem;
 
 /// Standard base64 with padding; line breaks are skipped, as Go's decoder does.
-pub(crate) fn base64(text: &str) -> Option<Vec<u8>> {
+#[must_use]
+pub fn base64(text: &str) -> Option<Vec<u8>> {
     let joined: String = text.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
     STANDARD.decode(joined).ok()
 }
 
 /// Hexadecimal digits in pairs, in either case.
-pub(crate) fn hex(text: &str) -> Option<Vec<u8>> {
+#[must_use]
+pub fn hex(text: &str) -> Option<Vec<u8>> {
     hex::decode(text).ok()
 }
 
 /// `64MiB`: a whole number of KiB, MiB or GiB, not zero.
-pub(crate) fn size(text: &str) -> Option<u64> {
+#[must_use]
+pub fn size(text: &str) -> Option<u64> {
     let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
     let (count, unit) = units.iter().find_map(|(name, unit)| Some((text.strip_suffix(name)?, *unit)))?;
     whole(count)?.checked_mul(unit)
 }
 
 /// `500ms` or `2s`: a whole number of milliseconds or seconds, not zero, at most an hour.
-pub(crate) fn duration(text: &str) -> Option<Duration> {
+#[must_use]
+pub fn duration(text: &str) -> Option<Duration> {
     let units = [("ms", 1), ("s", 1000)];
     let (count, unit) = units.iter().find_map(|(name, unit)| Some((text.strip_suffix(name)?, *unit)))?;
     let duration = Duration::from_millis(whole(count)?.checked_mul(unit)?);
@@ -34,7 +38,8 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
 }
 
 /// `48h`: a whole number of minutes, hours or days, not zero, at most 365 days.
-pub(crate) fn span(text: &str) -> Option<Duration> {
+#[must_use]
+pub fn span(text: &str) -> Option<Duration> {
     let units = [("m", 60), ("h", 3600), ("d", 24 * 3600)];
     let (count, unit) = units.iter().find_map(|(name, unit)| Some((text.strip_suffix(name)?, *unit)))?;
     let span = Duration::from_secs(whole(count)?.checked_mul(unit)?);
@@ -47,7 +52,10 @@ fn whole(digits: &str) -> Option<u64> {
 }
 
 /// The contents of the one PEM block in a text, if its label is the expected one.
-pub(crate) fn pem(text: &str, label: &str) -> Result<Vec<u8>, String> {
+///
+/// # Errors
+/// What else it is, in words.
+pub fn pem(text: &str, label: &str) -> Result<Vec<u8>, String> {
     let mut blocks = Pem::iter_from_buffer(text.as_bytes());
     let block = match blocks.next() {
         None => return Err(format!("there is no PEM block of type {label}")),

@@ -86,6 +86,10 @@ codes! {
     RoleNotPermitted = "ROLE_NOT_PERMITTED",
     /// Well-formed, but not built yet; it would be ignored otherwise.
     NotYetSupported = "NOT_YET_SUPPORTED",
+    /// SQL that cannot be read, or means something that the document does not say.
+    InvalidSql = "INVALID_SQL",
+    /// SQL beyond what a manifest may contain.
+    UnsupportedSql = "UNSUPPORTED_SQL",
 }
 
 impl fmt::Display for Code {
@@ -158,7 +162,9 @@ impl Faults {
         self.faults.iter().any(|fault| fault.code == code)
     }
 
-    pub(crate) fn of_document(code: Code, line: Option<usize>, message: String, hint: Option<&str>) -> Self {
+    /// The one fault of a document that could not be read.
+    #[must_use]
+    pub fn of_document(code: Code, line: Option<usize>, message: String, hint: Option<&str>) -> Self {
         let fault = Fault { path: String::new(), line, code, message, hint: hint.map(str::to_owned) };
         Self { faults: vec![fault], omitted: 0 }
     }
@@ -187,29 +193,31 @@ impl std::error::Error for Faults {}
 ///
 /// Invariant of all code that takes one: a function that returns `None` has added a fault. So a
 /// collector without faults proves that nothing was left out.
-pub(crate) struct Collector<'t> {
+pub struct Collector<'t> {
     root: &'t Node,
     faults: Vec<Fault>,
     omitted: usize,
 }
 
 impl<'t> Collector<'t> {
-    pub(crate) fn new(root: &'t Node) -> Self {
+    /// No fault yet of the document with this root.
+    #[must_use]
+    pub fn new(root: &'t Node) -> Self {
         Self { root, faults: Vec::new(), omitted: 0 }
     }
 
     /// Adds a fault without a hint.
-    pub(crate) fn add(&mut self, at: &Path<'_>, code: Code, message: impl Into<String>) {
+    pub fn add(&mut self, at: &Path<'_>, code: Code, message: impl Into<String>) {
         self.add_with(at, code, message, || None);
     }
 
     /// Adds a fault with a hint.
-    pub(crate) fn hint(&mut self, at: &Path<'_>, code: Code, message: impl Into<String>, hint: &str) {
+    pub fn hint(&mut self, at: &Path<'_>, code: Code, message: impl Into<String>, hint: &str) {
         self.add_with(at, code, message, || Some(hint.to_owned()));
     }
 
     /// Adds a fault whose hint is worth computing only if the fault is kept.
-    pub(crate) fn add_with(
+    pub fn add_with(
         &mut self,
         at: &Path<'_>,
         code: Code,
@@ -247,7 +255,11 @@ impl<'t> Collector<'t> {
         self.faults.len() == KEPT
     }
 
-    pub(crate) fn into_result(mut self) -> Result<(), Faults> {
+    /// Nothing, or all faults.
+    ///
+    /// # Errors
+    /// All faults, by line.
+    pub fn into_result(mut self) -> Result<(), Faults> {
         if self.faults.is_empty() {
             return Ok(());
         }
@@ -257,7 +269,8 @@ impl<'t> Collector<'t> {
 }
 
 /// Text from the document, safe to show: control characters escaped, long text cut visibly.
-pub(crate) fn shown(text: &str) -> String {
+#[must_use]
+pub fn shown(text: &str) -> String {
     const LONGEST: usize = 60;
     let mut shown: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();
     if text.chars().nth(LONGEST).is_some() {
@@ -285,7 +298,8 @@ pub(crate) fn nearest<'c>(text: &str, candidates: impl IntoIterator<Item = &'c s
 }
 
 /// A hint that names the nearest candidate, or else all of them when they are few.
-pub(crate) fn suggestion(text: &str, candidates: &[&str]) -> Option<String> {
+#[must_use]
+pub fn suggestion(text: &str, candidates: &[&str]) -> Option<String> {
     if let Some(near) = nearest(text, candidates.iter().copied()) {
         return Some(format!("did you mean `{near}`?"));
     }

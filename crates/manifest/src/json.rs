@@ -73,12 +73,13 @@ impl<'de> Visitor<'de> for Seed<'_> {
         Ok(Value::Unsigned(value))
     }
 
-    fn visit_i64<E: de::Error>(self, _: i64) -> Result<Value, E> {
-        Ok(Value::OtherNumber)
+    #[expect(clippy::cast_precision_loss, reason = "whole numbers below zero are no field's value")]
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::OtherNumber(value as f64))
     }
 
-    fn visit_f64<E: de::Error>(self, _: f64) -> Result<Value, E> {
-        Ok(Value::OtherNumber)
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
+        Ok(Value::OtherNumber(value))
     }
 
     fn visit_str<E: de::Error>(self, value: &str) -> Result<Value, E> {

@@ -56,6 +56,7 @@ mod path;
 mod plan;
 mod platform;
 mod raised;
+pub mod reading;
 mod references;
 mod secret;
 mod settings;

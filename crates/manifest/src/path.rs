@@ -7,25 +7,33 @@ use crate::tree::{Node, Value};
 
 /// A place in the document, innermost segment first.
 #[derive(Clone, Copy)]
-pub(crate) enum Path<'a> {
+pub enum Path<'a> {
+    /// The document.
     Root,
     /// A field of the format; matched without regard to case.
     Field(&'a Path<'a>, &'a str),
     /// A name that the author chose.
     Key(&'a Path<'a>, &'a str),
+    /// An item of a list.
     Index(&'a Path<'a>, usize),
 }
 
 impl<'a> Path<'a> {
-    pub(crate) fn field(&'a self, name: &'a str) -> Self {
+    /// A field of what is here.
+    #[must_use]
+    pub fn field(&'a self, name: &'a str) -> Self {
         Self::Field(self, name)
     }
 
-    pub(crate) fn key(&'a self, name: &'a str) -> Self {
+    /// What has that name here.
+    #[must_use]
+    pub fn key(&'a self, name: &'a str) -> Self {
         Self::Key(self, name)
     }
 
-    pub(crate) fn index(&'a self, index: usize) -> Self {
+    /// An item of the list that is here.
+    #[must_use]
+    pub fn index(&'a self, index: usize) -> Self {
         Self::Index(self, index)
     }
 

@@ -37,7 +37,7 @@ fn field<'j>(object: &'j mut Json, name: &str) -> Option<&'j mut Json> {
 
 fn json(node: Node) -> Json {
     match node.value {
-        Value::Null | Value::OtherNumber => Json::Null,
+        Value::Null | Value::OtherNumber(_) => Json::Null,
         Value::Bool(value) => Json::Bool(value),
         Value::Unsigned(value) => Json::from(value),
         Value::Text(text) => Json::String(text),

@@ -180,7 +180,11 @@ fn recovery_keys(
     resolved
 }
 
-fn rsa_key(text: &str) -> Result<Vec<u8>, String> {
+/// The RSA public key in a PEM text: its SubjectPublicKeyInfo.
+///
+/// # Errors
+/// What else it is, in words.
+pub fn rsa_key(text: &str) -> Result<Vec<u8>, String> {
     let der = encoding::pem(text, "PUBLIC KEY")?;
     match SubjectPublicKeyInfo::from_der(&der) {
         Ok(([], key)) if key.algorithm.algorithm == OID_PKCS1_RSAENCRYPTION => {}

@@ -13,31 +13,41 @@ pub(crate) const MAX_KEY: usize = 4096;
 
 /// A value and where it stands.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Node {
-    pub(crate) line: Option<usize>,
-    pub(crate) value: Value,
+pub struct Node {
+    /// The line, in YAML.
+    pub line: Option<usize>,
+    /// What stands there.
+    pub value: Value,
 }
 
 /// A plain value.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Value {
+pub enum Value {
+    /// Nothing.
     Null,
+    /// `true` or `false`.
     Bool(bool),
-    /// A whole number from 0 to 2^64 − 1, the only numbers that the format takes.
+    /// A whole number from 0 to 2^64 − 1.
     Unsigned(u64),
-    /// Any other number.
-    OtherNumber,
+    /// Any other number, as a float.
+    OtherNumber(f64),
+    /// Text.
     Text(String),
+    /// A list.
     List(Vec<Node>),
+    /// Fields by name.
     Object(Vec<Entry>),
 }
 
 /// A field of an object, duplicates included, in the order of the document.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Entry {
-    pub(crate) key: String,
-    pub(crate) line: Option<usize>,
-    pub(crate) node: Node,
+pub struct Entry {
+    /// Its name.
+    pub key: String,
+    /// The line, in YAML.
+    pub line: Option<usize>,
+    /// Its value.
+    pub node: Node,
 }
 
 impl Value {
@@ -46,7 +56,7 @@ impl Value {
         match self {
             Self::Null => "null",
             Self::Bool(_) => "true or false",
-            Self::Unsigned(_) | Self::OtherNumber => "a number",
+            Self::Unsigned(_) | Self::OtherNumber(_) => "a number",
             Self::Text(_) => "text",
             Self::List(_) => "a list",
             Self::Object(_) => "an object",
@@ -56,7 +66,10 @@ impl Value {
 
 impl Node {
     /// Reads JSON when the first byte that is not white space is `{`, else YAML.
-    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Faults> {
+    ///
+    /// # Errors
+    /// The one fault at which reading stopped.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Faults> {
         if bytes.len() > MAX_BYTES {
             let message = format!("the document has {} bytes, more than {MAX_BYTES}", bytes.len());
             return Err(Faults::of_document(Code::TooLarge, None, message, None));

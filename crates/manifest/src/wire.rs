@@ -11,25 +11,28 @@ use crate::path::Path;
 use crate::tree::{Node, Value};
 
 /// A type that a value of the document can have. `None` means that a fault was added.
-pub(crate) trait Wire: Sized + Default {
+pub trait Wire: Sized + Default {
+    /// Reads the value at that place.
     fn read(node: &Node, at: &Path<'_>, faults: &mut Collector<'_>) -> Option<Self>;
 }
 
 /// Declares a wire struct with the names of its fields in the document. An absent field, and `null`, take
 /// the type's default, as in Go; what must not be absent is an `Option` and is checked when resolving.
+#[macro_export]
+#[doc(hidden)]
 macro_rules! wire {
     ($($(#[$meta:meta])* struct $name:ident { $($field:ident: $type:ty = $key:literal,)* })+) => {$(
         $(#[$meta])*
         #[derive(Debug, Default)]
         pub(crate) struct $name { $(pub(crate) $field: $type,)* }
 
-        impl $crate::wire::Wire for $name {
+        impl $crate::reading::Wire for $name {
             fn read(
-                node: &$crate::tree::Node,
-                at: &$crate::path::Path<'_>,
-                faults: &mut $crate::fault::Collector<'_>,
+                node: &$crate::reading::Node,
+                at: &$crate::reading::Path<'_>,
+                faults: &mut $crate::reading::Collector<'_>,
             ) -> Option<Self> {
-                let fields = $crate::wire::fields(node, &[$($key),*], at, faults)?;
+                let fields = $crate::reading::fields(node, &[$($key),*], at, faults)?;
                 $(let $field = fields.read::<$type>($key, at, faults);)*
                 Some(Self { $($field: $field?,)* })
             }
@@ -39,15 +42,11 @@ macro_rules! wire {
 pub(crate) use wire;
 
 /// The fields of an object that the format knows, each at most once.
-pub(crate) struct Fields<'n>(BTreeMap<&'static str, &'n Node>);
+pub struct Fields<'n>(BTreeMap<&'static str, &'n Node>);
 
 impl Fields<'_> {
-    pub(crate) fn read<T: Wire>(
-        &self,
-        key: &'static str,
-        at: &Path<'_>,
-        faults: &mut Collector<'_>,
-    ) -> Option<T> {
+    /// The field of that name, or the type's default where it is absent or null.
+    pub fn read<T: Wire>(&self, key: &'static str, at: &Path<'_>, faults: &mut Collector<'_>) -> Option<T> {
         match self.0.get(key) {
             None => Some(T::default()),
             Some(node) if node.value == Value::Null => Some(T::default()),
@@ -56,7 +55,8 @@ impl Fields<'_> {
     }
 }
 
-pub(crate) fn fields<'n>(
+/// Takes an object apart; unknown and doubled fields are faults.
+pub fn fields<'n>(
     node: &'n Node,
     known: &[&'static str],
     at: &Path<'_>,
@@ -86,8 +86,8 @@ fn duplicate(at: &Path<'_>, line: Option<usize>, faults: &mut Collector<'_>) {
 }
 
 fn wrong_type<T>(expected: &str, node: &Node, at: &Path<'_>, faults: &mut Collector<'_>) -> Option<T> {
-    let quotable =
-        expected == "text" && matches!(node.value, Value::Bool(_) | Value::Unsigned(_) | Value::OtherNumber);
+    let quotable = expected == "text"
+        && matches!(node.value, Value::Bool(_) | Value::Unsigned(_) | Value::OtherNumber(_));
     faults.add_with(at, Code::WrongType, format!("expected {expected}, found {}", node.value.kind()), || {
         quotable.then(|| "put the value in quotes".to_owned())
     });
@@ -128,7 +128,18 @@ impl Wire for u64 {
     fn read(node: &Node, at: &Path<'_>, faults: &mut Collector<'_>) -> Option<Self> {
         match node.value {
             Value::Unsigned(value) => Some(value),
-            Value::OtherNumber => wrong_type("a whole number from 0 to 2^64 - 1", node, at, faults),
+            Value::OtherNumber(_) => wrong_type("a whole number from 0 to 2^64 - 1", node, at, faults),
+            _ => wrong_type("a number", node, at, faults),
+        }
+    }
+}
+
+impl Wire for f64 {
+    fn read(node: &Node, at: &Path<'_>, faults: &mut Collector<'_>) -> Option<Self> {
+        match node.value {
+            #[expect(clippy::cast_precision_loss, reason = "a float is wanted")]
+            Value::Unsigned(value) => Some(value as Self),
+            Value::OtherNumber(value) if value.is_finite() => Some(value),
             _ => wrong_type("a number", node, at, faults),
         }
     }
@@ -164,7 +175,7 @@ impl<T: Wire> Wire for BTreeMap<String, T> {
 
 /// One text, or a list of them.
 #[derive(Debug, Default)]
-pub(crate) struct OneOrMore(pub(crate) Vec<String>);
+pub struct OneOrMore(pub Vec<String>);
 
 impl Wire for OneOrMore {
     fn read(node: &Node, at: &Path<'_>, faults: &mut Collector<'_>) -> Option<Self> {

@@ -172,9 +172,10 @@ fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, line: usize) -> Res
 }
 
 fn number(text: &str) -> Option<Value> {
+    // More than 2^64 is no field's value; which number it is does not matter.
     let unsigned = |digits: &str, radix| match u64::from_str_radix(digits, radix) {
         Ok(value) => Value::Unsigned(value),
-        Err(_) => Value::OtherNumber,
+        Err(_) => Value::OtherNumber(f64::INFINITY),
     };
     let all = |digits: &str, radix| !digits.is_empty() && digits.chars().all(|c| c.is_digit(radix));
     for (prefix, radix) in [("0x", 16), ("0o", 8)] {
@@ -184,13 +185,20 @@ fn number(text: &str) -> Option<Value> {
     }
     let magnitude = text.strip_prefix(['+', '-']).unwrap_or(text);
     if all(magnitude, 10) {
-        return Some(if text.starts_with('-') { Value::OtherNumber } else { unsigned(magnitude, 10) });
+        return Some(match text.starts_with('-') {
+            true => Value::OtherNumber(text.parse().unwrap_or(f64::NEG_INFINITY)),
+            false => unsigned(magnitude, 10),
+        });
     }
     let special = matches!(magnitude, ".inf" | ".Inf" | ".INF") || matches!(text, ".nan" | ".NaN" | ".NAN");
     let starts = magnitude.strip_prefix('.').unwrap_or(magnitude).starts_with(|c: char| c.is_ascii_digit());
     let of_float =
         magnitude.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'));
-    (special || (starts && of_float && magnitude.parse::<f64>().is_ok())).then_some(Value::OtherNumber)
+    match text.parse() {
+        _ if special => Some(Value::OtherNumber(f64::NAN)),
+        Ok(float) if starts && of_float => Some(Value::OtherNumber(float)),
+        _ => None,
+    }
 }
 
 fn weight(node: &Node) -> usize {
@@ -231,8 +239,9 @@ mod tests {
             assert_eq!(value_of(text), Value::Unsigned(number), "{text}");
         }
         for text in ["-1", "1.5", "1e3", ".5", ".inf", "-.inf", ".nan", "99999999999999999999"] {
-            assert_eq!(value_of(text), Value::OtherNumber, "{text}");
+            assert!(matches!(value_of(text), Value::OtherNumber(_)), "{text}");
         }
+        assert_eq!(value_of("-1.5e2"), Value::OtherNumber(-150.0));
         assert_eq!(value_of("~"), Value::Null);
         assert_eq!(value_of("true"), Value::Bool(true));
     }

@@ -1,6 +1,7 @@
 //! What tests share: a fixed clock, recorded vectors, servers that play the vendors and Vault, the binaries under test.
 
 pub mod oci;
+pub mod parties;
 mod programs;
 pub mod registry;
 pub mod swtpm;

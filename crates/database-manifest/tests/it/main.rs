@@ -1,0 +1,4 @@
+//! The manifest of a database, from outside.
+
+mod attacks;
+mod manifest;

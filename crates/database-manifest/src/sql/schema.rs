@@ -177,10 +177,10 @@ impl Schema {
                 ColumnOption::ForeignKey(key) => self.refers(key, table, mentions)?,
                 ColumnOption::Generated {
                     generated_as: GeneratedAs::Always | GeneratedAs::ByDefault,
-                    sequence_options: None,
+                    sequence_options,
                     generation_expr: None,
                     ..
-                } => {}
+                } if sequence_options.as_ref().is_none_or(Vec::is_empty) => {}
                 ColumnOption::Generated {
                     generation_expr: Some(_),
                     generation_expr_mode: Some(GeneratedExpressionMode::Stored),

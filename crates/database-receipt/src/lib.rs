@@ -16,5 +16,5 @@ mod verify;
 pub use answer::{Table, answer_digest};
 pub use digest::Digest;
 pub use receipt::{CertificateDer, MAX_BYTES, Malformed, Receipt};
-pub use statement::{Commitment, Statement, VERSION, commitment};
+pub use statement::{Commitment, Committing, Statement, VERSION};
 pub use verify::{Untrusted, Verified, verify};

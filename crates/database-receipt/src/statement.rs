@@ -56,25 +56,33 @@ pub struct Commitment {
     pub rows: Digest,
 }
 
-/// The commitment to rows whose SHA-256 values are given in ascending order; a row's value is SHA-256 of the text that
-/// PostgreSQL gives for the whole row (`SELECT t::text FROM table AS t`).
-///
-/// # Errors
-/// What the rows end with.
-pub fn commitment<E>(
-    salt: &[u8; 32],
-    table: &str,
-    rows: impl IntoIterator<Item = Result<[u8; 32], E>>,
-) -> Result<Commitment, E> {
-    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
-    context.update(b"bailey database rows v1\0");
-    context.update(salt);
-    context.update(&(table.len() as u64).to_be_bytes());
-    context.update(table.as_bytes());
-    for row in rows {
-        context.update(&row?);
+/// Computes a [`Commitment`].
+pub struct Committing {
+    table: String,
+    context: aws_lc_rs::digest::Context,
+}
+
+impl Committing {
+    /// For a table.
+    pub fn new(salt: &[u8; 32], table: &str) -> Self {
+        let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+        context.update(b"bailey database rows v1\0");
+        context.update(salt);
+        context.update(&(table.len() as u64).to_be_bytes());
+        context.update(table.as_bytes());
+        Self { table: table.into(), context }
     }
-    Ok(Commitment { table: table.into(), rows: Digest::read(context.finish().as_ref()) })
+
+    /// A row, by SHA-256 of the text that PostgreSQL gives for it (`SELECT sha256(convert_to(t::text, 'UTF8')) FROM table
+    /// AS t ORDER BY 1`); rows come in ascending order of it.
+    pub fn row(&mut self, digest: &[u8]) {
+        self.context.update(digest);
+    }
+
+    /// What was committed to.
+    pub fn finish(self) -> Commitment {
+        Commitment { table: self.table, rows: Digest::read(self.context.finish().as_ref()) }
+    }
 }
 
 impl Statement {

@@ -18,29 +18,20 @@ pub struct Answer {
 impl Answer {
     /// The digest that its receipt has.
     pub fn digest(&self) -> Digest {
-        let columns = self.columns.iter().map(|(name, kind)| (name.as_str(), type_name(*kind)));
+        let columns = self.columns.iter().map(|(name, kind)| (name.as_str(), kind.sql()));
         database_receipt::answer_digest(columns, &self.rows)
     }
 
     /// As it leaves over HTTPS.
     pub fn table(&self) -> Table {
-        let columns =
-            self.columns.iter().map(|(name, kind)| (name.clone(), type_name(*kind).into())).collect();
+        let columns = self.columns.iter().map(|(name, kind)| (name.clone(), kind.sql().into())).collect();
         Table { columns, rows: self.rows.clone() }
     }
 }
 
 /// What PostgreSQL calls a type.
-pub const fn type_name(kind: SqlType) -> &'static str {
-    match kind {
-        SqlType::Boolean => "boolean",
-        SqlType::Integer => "bigint",
-        SqlType::Float => "double precision",
-        SqlType::Numeric => "numeric",
-        SqlType::Text => "text",
-        SqlType::Date => "date",
-        SqlType::Timestamp => "timestamp with time zone",
-    }
+pub fn type_name(kind: SqlType) -> &'static str {
+    kind.sql()
 }
 
 /// A call that is not answered. Callers get [`Self::sqlstate`] and [`Self::sentence`]; the audit log gets
@@ -93,6 +84,9 @@ pub enum Reason {
     /// Too many calls at the same time.
     #[error("the database is busy")]
     Busy,
+    /// The manifest changed while the call ran.
+    #[error("the rules changed during the call: call again")]
+    Changed,
     /// PostgreSQL refused or failed.
     #[error("PostgreSQL")]
     Engine(#[source] tokio_postgres::Error),
@@ -122,22 +116,49 @@ impl Denied {
         "42501"
     }
 
+    /// Whether the call, the manifest and earlier calls alone are the reason, so that the caller may know it.
+    fn known(&self) -> bool {
+        matches!(
+            self.reason,
+            Reason::NotACaller { .. }
+                | Reason::ArgumentCount { .. }
+                | Reason::Argument { .. }
+                | Reason::Rate { .. }
+                | Reason::Budget
+                | Reason::Busy
+                | Reason::Changed
+        )
+    }
+
     /// One sentence for the caller. It depends on the call, the manifest and earlier calls alone.
     pub fn sentence(&self) -> String {
         match &self.reason {
             Reason::NotACaller { .. } => "there is no algorithm of this name that you may call".into(),
-            known @ (Reason::ArgumentCount { .. }
-            | Reason::Argument { .. }
-            | Reason::Rate { .. }
-            | Reason::Budget
-            | Reason::Busy) => known.to_string(),
+            reason if self.known() => reason.to_string(),
             _ => "the call was not answered; the audit log says why".into(),
         }
+    }
+
+    /// As [`Self::sentence`], for programs: stable, and one for all that depends on data.
+    pub fn public_code(&self) -> &'static str {
+        if self.known() { self.code() } else { "NOT_ANSWERED" }
     }
 
     /// The true reason, for the audit log.
     pub fn reason(&self) -> &Reason {
         &self.reason
+    }
+
+    /// The reason and its causes, as the audit log has them. PostgreSQL's words can hold values of rows, so its code alone
+    /// is told.
+    pub fn told(&self) -> String {
+        match &self.reason {
+            Reason::Engine(error) => match error.code() {
+                Some(code) => format!("PostgreSQL: {}", code.code()),
+                None => "PostgreSQL does not answer".into(),
+            },
+            other => other.to_string(),
+        }
     }
 
     /// Stable.
@@ -149,6 +170,7 @@ impl Denied {
             Reason::Rate { .. } => "RATE",
             Reason::Budget => "BUDGET_SPENT",
             Reason::Busy => "BUSY",
+            Reason::Changed => "RULES_CHANGED",
             Reason::Engine(_) => "ENGINE",
             Reason::Session(_) => "NO_SESSION",
             Reason::Time(_) => "TIMEOUT",
@@ -174,8 +196,13 @@ mod tests {
             Reason::Receipt("key".into()),
             Reason::Record("disk".into()),
         ];
-        let mut sentences: Vec<_> = reasons.into_iter().map(|it| Denied::from(it).sentence()).collect();
-        sentences.dedup();
-        assert_eq!(sentences, ["the call was not answered; the audit log says why"]);
+        let told = |reason| {
+            let denied = Denied::from(reason);
+            (denied.sqlstate(), denied.public_code(), denied.sentence())
+        };
+        let mut told: Vec<_> = reasons.into_iter().map(told).collect();
+        told.dedup();
+        let sentence = "the call was not answered; the audit log says why";
+        assert_eq!(told, [("42501", "NOT_ANSWERED", sentence.into())]);
     }
 }

@@ -51,6 +51,8 @@ pub enum Event {
         delta: f64,
         /// Under which manifest.
         epoch: u64,
+        /// Where a receipt commits to tables, the salt of these commitments.
+        salt: Option<String>,
     },
     /// A request was refused.
     Denied {

@@ -122,7 +122,7 @@ pub struct DatabaseState {
     pub name: String,
     /// SHA-256 of the exact bytes of the manifest in force.
     pub manifest: ByteArray<32>,
-    /// How many manifests there were, this one included.
+    /// How many manifests were in force before it.
     pub epoch: u64,
     /// The number of the newest record of the sealed log.
     pub log_sequence: u64,

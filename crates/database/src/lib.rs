@@ -3,10 +3,14 @@
 
 pub mod algorithms;
 pub mod audit;
+pub mod authority;
 pub mod engine;
+pub mod https;
 pub mod identity;
 pub mod installation;
+pub mod keys;
 pub mod lsn;
+pub mod recovery;
 pub mod rules;
 
 pub use rules::Rules;

@@ -1,0 +1,121 @@
+//! The HTTPS listener: a router behind the database's certificate, with the same bounds for everyone who connects.
+//!
+//! Each request carries, as extensions, `Option<Caller>` and [`Chain`]: who calls is decided for each request anew, by
+//! the rules of that moment.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use axum::{Router, body::Body, http::Request, response::IntoResponse};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
+use rustls::{ServerConfig, pki_types::CertificateDer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tower::Service;
+
+use crate::identity::Caller;
+
+/// So many at a time; more are closed at once.
+const MAX_CONNECTIONS: usize = 512;
+const AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(50);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+const PING: Duration = Duration::from_secs(20);
+const HEADERS: u32 = 16 * 1024;
+const BUFFER: usize = 64 * 1024;
+const STREAMS: u32 = 32;
+
+/// The ALPN names of the listener.
+pub const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// The client's certificates, whose key it has; of which nothing else was verified.
+#[derive(Clone)]
+pub struct Chain(pub Arc<Vec<CertificateDer<'static>>>);
+
+/// Who has certificates, by the rules of now.
+pub type Identify = Arc<dyn Fn(&[CertificateDer<'static>]) -> Option<Caller> + Send + Sync>;
+
+/// Serves `router` until `shutdown`; requests in work then end.
+pub async fn serve(
+    router: Router,
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    identify: Identify,
+    shutdown: CancellationToken,
+) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let stream = match accepted.and_then(|(stream, _)| stream.set_nodelay(true).map(|()| stream)) {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::warn!(code = "ACCEPT_FAILED", reason = %error, "a connection was not accepted");
+                tokio::time::sleep(AFTER_ACCEPT_ERROR).await;
+                continue;
+            }
+        };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+        let served = connection(
+            stream,
+            TlsAcceptor::from(Arc::clone(&tls)),
+            router.clone(),
+            Arc::clone(&identify),
+            shutdown.clone(),
+        );
+        tokio::spawn(async move {
+            let _place = place;
+            served.await;
+        });
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    router: Router,
+    identify: Identify,
+    shutdown: CancellationToken,
+) {
+    let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await else {
+        return;
+    };
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let chain = Arc::new(chain.iter().map(|it| it.clone().into_owned()).collect::<Vec<_>>());
+    let service = tower::service_fn(move |mut request: Request<hyper::body::Incoming>| {
+        let caller: Option<Caller> = identify(&chain);
+        request.extensions_mut().insert(caller);
+        request.extensions_mut().insert(Chain(Arc::clone(&chain)));
+        let mut router = router.clone();
+        async move { Ok::<_, Infallible>(router.call(request.map(Body::new)).await.into_response()) }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(BUFFER);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING)
+        .max_header_list_size(HEADERS)
+        .max_concurrent_streams(STREAMS);
+    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    tokio::pin!(connection);
+    let finished = tokio::select! {
+        finished = connection.as_mut() => finished,
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = finished {
+        tracing::debug!(error = %error, "an HTTPS connection ended with an error");
+    }
+}

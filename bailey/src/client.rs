@@ -1,9 +1,11 @@
-//! Speaking to a coordinator: appraise it once, pin its root, and from then on require that root.
+//! Speaking to a coordinator or a database: appraise it once, pin its root, and from then on require that root.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
 use anyhow::{Context, anyhow, bail};
-use appraisal::{Policy, ReferenceValue, Refused, Verdict, binding::Role, cluster::ClusterEvidence};
+use appraisal::{
+    Appraised, Policy, ReferenceValue, Refused, Verdict, binding::Role, cluster::ClusterEvidence,
+};
 use attested_tls::{
     claims::{Claims, CoordinatorClaims},
     clock::Clock,
@@ -81,7 +83,7 @@ pub struct Verified {
     pub file: ClusterEvidence,
 }
 
-/// Why a coordinator is not to be trusted.
+/// Why a coordinator or a database is not to be trusted.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     /// It could not be reached or does not speak the protocol.
@@ -93,13 +95,13 @@ pub enum VerifyError {
         source: anyhow::Error,
     },
     /// What it sent does not parse.
-    #[error("the coordinator's Evidence is malformed")]
+    #[error("its Evidence is malformed")]
     Malformed(#[source] anyhow::Error),
     /// Its Evidence is refused.
     #[error("{0}")]
     Refused(Box<Refused>),
     /// Another manifest is in force.
-    #[error("the coordinator enforces another manifest: expected {}, seen {}", hex::encode(expected), seen.map_or("none".into(), hex::encode))]
+    #[error("another manifest is in force: expected {}, seen {}", hex::encode(expected), seen.map_or("none".into(), hex::encode))]
     Manifest {
         /// Required.
         expected: [u8; 32],
@@ -115,10 +117,15 @@ pub async fn verify(
     required: &Requirements,
     clock: &Clock,
 ) -> Result<Verified, VerifyError> {
+    verify_with(endpoint, required, fresh_nonce()?, clock).await
+}
+
+/// A nonce that was never used.
+pub fn fresh_nonce() -> Result<[u8; 32], VerifyError> {
     let mut nonce = [0; 32];
     aws_lc_rs::rand::fill(&mut nonce)
         .map_err(|_| VerifyError::Malformed(anyhow!("no random numbers could be had")))?;
-    verify_with(endpoint, required, nonce, clock).await
+    Ok(nonce)
 }
 
 /// As [`verify`], with a nonce that somebody else made, who will look at [`Verified::file`].
@@ -128,23 +135,9 @@ pub async fn verify_with(
     nonce: [u8; 32],
     clock: &Clock,
 ) -> Result<Verified, VerifyError> {
-    let (key, bytes) = evidence(endpoint, &nonce, clock)
-        .await
-        .map_err(|source| VerifyError::Unreachable { endpoint: endpoint.clone(), source })?;
-    let statement = Statement::from_bytes(&bytes).map_err(|error| VerifyError::Malformed(error.into()))?;
-    let expected = Expected {
-        role: Role::Coordinator,
-        key,
-        nonce: &nonce,
-        measurements: &required.measurements,
-        policy: &required.policy,
-        now: clock(),
-    };
-    let appraised =
-        statement.appraise(&expected, &attested_tls::statement::verifier()).map_err(|error| match error {
-            StatementError::Refused(refused) => VerifyError::Refused(refused),
-            other => VerifyError::Malformed(other.into()),
-        })?;
+    let asked = Asked { path: "/api/v3/evidence", role: Role::Coordinator };
+    let Appraisal { key, statement, appraised } =
+        appraise(endpoint, &asked, &required.policy, &required.measurements, &nonce, clock).await?;
     // Only now are the claims the word of code that is trusted.
     let claims = CoordinatorClaims::from_bytes(&statement.claims)
         .map_err(|error| VerifyError::Malformed(error.into()))?;
@@ -171,13 +164,54 @@ pub async fn raw(endpoint: &Endpoint, path: &str, clock: &Clock) -> anyhow::Resu
     Ok((answer.status, answer.body))
 }
 
+/// Whose Evidence is asked for, and where.
+pub struct Asked {
+    /// The resource.
+    pub path: &'static str,
+    /// The role that it must have.
+    pub role: Role,
+}
+
+/// Evidence that was appraised against the key of the connection that it came over.
+pub struct Appraisal {
+    /// That key.
+    pub key: SpkiDigest,
+    /// What was presented.
+    pub statement: Statement,
+    /// What came of it.
+    pub appraised: Appraised,
+}
+
+/// Fetches Evidence over `nonce`, and appraises it.
+pub async fn appraise(
+    endpoint: &Endpoint,
+    asked: &Asked,
+    policy: &Policy,
+    measurements: &[ReferenceValue],
+    nonce: &[u8; 32],
+    clock: &Clock,
+) -> Result<Appraisal, VerifyError> {
+    let (key, bytes) = evidence(endpoint, asked.path, nonce, clock)
+        .await
+        .map_err(|source| VerifyError::Unreachable { endpoint: endpoint.clone(), source })?;
+    let statement = Statement::from_bytes(&bytes).map_err(|error| VerifyError::Malformed(error.into()))?;
+    let expected = Expected { role: asked.role, key, nonce, measurements, policy, now: clock() };
+    let appraised =
+        statement.appraise(&expected, &attested_tls::statement::verifier()).map_err(|error| match error {
+            StatementError::Refused(refused) => VerifyError::Refused(refused),
+            other => VerifyError::Malformed(other.into()),
+        })?;
+    Ok(Appraisal { key, statement, appraised })
+}
+
 async fn evidence(
     endpoint: &Endpoint,
+    path: &str,
     nonce: &[u8; 32],
     clock: &Clock,
 ) -> anyhow::Result<(SpkiDigest, Vec<u8>)> {
     let config = service::unverified_client(None, clock.clone())?;
-    let path = format!("/api/v3/evidence?nonce={}", hex::encode(nonce));
+    let path = format!("{path}?nonce={}", hex::encode(nonce));
     let answer = exchange(endpoint, config, Method::GET, &path, None, None).await?;
     if answer.status != StatusCode::OK {
         bail!("it answered {}: {}", answer.status, sentence(&answer.body));

@@ -8,8 +8,10 @@
 //! assert_eq!(endpoint.to_string(), "https://localhost:4433");
 //! ```
 
+pub mod authority;
 pub mod client;
 pub mod commands;
+pub mod database;
 pub mod failure;
 pub mod heads;
 pub mod identity;

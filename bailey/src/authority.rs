@@ -1,0 +1,97 @@
+//! The CA of a party of a database: by its key, and by nothing else, the database knows the party's people and devices.
+
+use std::path::Path;
+
+use anyhow::Context;
+use appraisal::UnixTime;
+use aws_lc_rs::rand;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SerialNumber,
+};
+use rustls::pki_types::CertificateDer;
+use time::{Duration, OffsetDateTime};
+
+use crate::{
+    failure::{Input, Outcome},
+    identity,
+};
+
+/// How long a CA that is made here lasts.
+const LIFETIME: Duration = Duration::days(10 * 365);
+/// Certificates begin a little early: machines disagree about the time.
+const BACKDATE: Duration = Duration::minutes(5);
+
+/// A CA with its key.
+pub struct Authority {
+    certificate: CertificateDer<'static>,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+/// A certificate that a CA issued, with its key, both PEM.
+pub struct Issued {
+    /// The certificate, X.509 v3.
+    pub certificate: String,
+    /// Its key, PKCS #8.
+    pub key: String,
+}
+
+impl Authority {
+    /// A new CA: `ca.pem` and `ca.key` (mode 0600) in `folder`.
+    pub fn create(folder: &Path, name: &str, now: UnixTime) -> anyhow::Result<Self> {
+        let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let mut params = params(&format!("{name} CA"), now, LIFETIME)?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let certificate = params.self_signed(&pair)?;
+        std::fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+        identity::write(&folder.join("ca.key"), 0o600, &pair.serialize_pem())?;
+        identity::write(&folder.join("ca.pem"), 0o644, &certificate.pem())?;
+        let certificate = certificate.der().clone();
+        let issuer = Issuer::from_ca_cert_der(&certificate, pair)?;
+        Ok(Self { certificate, issuer })
+    }
+
+    /// The CA in these PEM files.
+    pub fn load(certificate: &Path, key: &Path) -> Outcome<Self> {
+        let chain = identity::certificates(certificate)?;
+        let what = || format!("{} has no PEM private key of a CA", key.display());
+        let text = std::fs::read_to_string(key).malformed(what())?;
+        let pair = KeyPair::from_pem(&text).malformed(what())?;
+        let certificate = chain.into_iter().next().expect("a chain has a leaf");
+        let issuer = Issuer::from_ca_cert_der(&certificate, pair)
+            .malformed(format!("{} is no CA's certificate", key.display()))?;
+        Ok(Self { certificate, issuer })
+    }
+
+    /// Its certificate, PEM: an anchor for the manifest.
+    pub fn pem(&self) -> String {
+        evidence::pem::encode(&evidence::CertificateDer(self.certificate.to_vec()))
+    }
+
+    /// A certificate for a client of the database.
+    pub fn issue(&self, subject: &str, lifetime: Duration, now: UnixTime) -> anyhow::Result<Issued> {
+        let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let mut params = params(subject, now, lifetime)?;
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.use_authority_key_identifier_extension = true;
+        let certificate = params.signed_by(&pair, &self.issuer)?;
+        Ok(Issued { certificate: certificate.pem(), key: pair.serialize_pem() })
+    }
+}
+
+fn params(name: &str, now: UnixTime, lifetime: Duration) -> anyhow::Result<CertificateParams> {
+    let now = OffsetDateTime::from_unix_timestamp(now.0)?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    (params.not_before, params.not_after) = (now - BACKDATE, now + lifetime);
+    let mut serial = [0; 16];
+    rand::fill(&mut serial)?;
+    // Positive, RFC 5280 §4.1.2.2.
+    serial[0] &= 0x7f;
+    params.serial_number = Some(SerialNumber::from_slice(&serial));
+    Ok(params)
+}

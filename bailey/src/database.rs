@@ -1,0 +1,165 @@
+//! Speaking to a database: appraise it, hold what was seen of it, and say how its clients reach it.
+
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
+
+use appraisal::{Policy, ReferenceValue, Verdict, binding::Role};
+use attested_tls::{
+    claims::{Claims, DatabaseClaims, DatabaseState},
+    clock::Clock,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    client::{self, Asked, Endpoint, VerifyError, appraise},
+    failure::{Failure, Input, Outcome},
+};
+
+const EVIDENCE: Asked = Asked { path: "/v1/attestation", role: Role::Database };
+
+/// What a database must be.
+#[derive(Debug, Clone)]
+pub struct Requirements {
+    /// Acceptable platforms.
+    pub policy: Policy,
+    /// Acceptable code, with its launch configuration.
+    pub measurements: Vec<ReferenceValue>,
+    /// The first manifest, by its digest: all later ones are successors that its approvers agreed on.
+    pub first: Option<[u8; 32]>,
+    /// The manifest that must be in force, by its digest; `None` takes any successor.
+    pub manifest: Option<[u8; 32]>,
+}
+
+/// A database that was appraised.
+pub struct Verified {
+    /// Every check that was made.
+    pub verdict: Verdict,
+    /// What it says of itself, covered by its Evidence.
+    pub claims: DatabaseClaims,
+}
+
+/// Fetches Evidence with a fresh nonce, appraises it against the key of its connection, and checks the claims.
+pub async fn verify(
+    endpoint: &Endpoint,
+    required: &Requirements,
+    clock: &Clock,
+) -> Result<Verified, VerifyError> {
+    let nonce = client::fresh_nonce()?;
+    let found =
+        appraise(endpoint, &EVIDENCE, &required.policy, &required.measurements, &nonce, clock).await?;
+    // Only now are the claims the word of code that is trusted.
+    let claims = DatabaseClaims::from_bytes(&found.statement.claims)
+        .map_err(|error| VerifyError::Malformed(error.into()))?;
+    let seen = claims.first.into_array();
+    if let Some(expected) = required.first
+        && seen != expected
+    {
+        return Err(VerifyError::Manifest { expected, seen: Some(seen) });
+    }
+    let seen = claims.state.as_ref().map(|state| state.manifest.into_array());
+    if let Some(expected) = required.manifest
+        && seen != Some(expected)
+    {
+        return Err(VerifyError::Manifest { expected, seen });
+    }
+    Ok(Verified { verdict: found.appraised.verdict().clone(), claims })
+}
+
+/// The newest state of a database that somebody saw, in a file of theirs. A database that shows an older one later was
+/// rolled back by its host; this is the anchor that every client has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Held {
+    /// SHA-256 of the first manifest, hexadecimal.
+    first: String,
+    /// The number of the newest record of its log.
+    sequence: u64,
+    /// That record's hash, hexadecimal.
+    head: String,
+    /// How many manifests there were.
+    epoch: u64,
+}
+
+impl Held {
+    fn of(claims: &DatabaseClaims, state: &DatabaseState) -> Self {
+        Self {
+            first: hex::encode(claims.first.as_slice()),
+            sequence: state.log_sequence,
+            head: hex::encode(state.log_head.as_slice()),
+            epoch: state.epoch,
+        }
+    }
+
+    /// Compares what a database shows with what `file` holds, and holds the newer.
+    ///
+    /// # Errors
+    /// When it is older, another history, or another database; or the file cannot be read or written.
+    pub fn meet(file: &Path, claims: &DatabaseClaims) -> Outcome {
+        let Some(state) = &claims.state else { return Ok(()) };
+        let shown = Self::of(claims, state);
+        let held = match std::fs::read(file) {
+            Ok(bytes) => serde_json::from_slice::<Self>(&bytes)
+                .malformed(format!("{} holds no head of a database", file.display()))?,
+            Err(error) if error.kind() == ErrorKind::NotFound => shown.clone(),
+            Err(error) => return Err(Failure::refused(format!("{}: {error}", file.display()))),
+        };
+        shown.continues(&held).map_err(|why| Failure::refused(why).hint(MEND))?;
+        let fresh = PathBuf::from(format!("{}.new", file.display()));
+        let text = serde_json::to_vec_pretty(&shown).expect("plain data always serialises");
+        std::fs::write(&fresh, text)
+            .and_then(|()| std::fs::rename(&fresh, file))
+            .map_err(|error| Failure::refused(format!("{} cannot be written: {error}", file.display())))
+    }
+
+    fn continues(&self, held: &Self) -> Result<(), String> {
+        if self.first != held.first {
+            return Err(format!(
+                "another database: it began with the manifest {}, the one that is held with {} [DATABASE_ANOTHER]",
+                self.first, held.first
+            ));
+        }
+        if self.sequence < held.sequence || self.epoch < held.epoch {
+            return Err(format!(
+                "the database was rolled back: record {} of epoch {} is its newest, and record {} of epoch {} was seen \
+                 [DATABASE_ROLLED_BACK]",
+                self.sequence, self.epoch, held.sequence, held.epoch
+            ));
+        }
+        if self.sequence == held.sequence && self.head != held.head {
+            return Err(format!(
+                "the database has another record {} than the one that was seen [DATABASE_FORKED]",
+                self.sequence
+            ));
+        }
+        Ok(())
+    }
+}
+
+const MEND: &str = "trust nothing that it answers; its operator must bring back the newest state";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(sequence: u64, head: &str, epoch: u64) -> Held {
+        Held { first: "aa".into(), sequence, head: head.into(), epoch }
+    }
+
+    #[test]
+    fn s16_an_older_or_other_state_than_was_seen_is_refused() {
+        let seen = held(10, "aa", 2);
+        for good in [held(10, "aa", 2), held(11, "bb", 2), held(12, "cc", 3)] {
+            assert_eq!(good.continues(&seen), Ok(()));
+        }
+        for (bad, code) in [
+            (held(9, "aa", 2), "DATABASE_ROLLED_BACK"),
+            (held(11, "bb", 1), "DATABASE_ROLLED_BACK"),
+            (held(10, "bb", 2), "DATABASE_FORKED"),
+            (Held { first: "bb".into(), ..held(11, "aa", 2) }, "DATABASE_ANOTHER"),
+        ] {
+            assert!(bad.continues(&seen).is_err_and(|why| why.contains(code)), "{bad:?}");
+        }
+    }
+}

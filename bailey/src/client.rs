@@ -228,7 +228,7 @@ pub struct Client {
 
 /// An answer that is not success.
 #[derive(Debug, thiserror::Error)]
-#[error("the coordinator refused: {message} [{code}, HTTP {status}]")]
+#[error("refused: {message} [{code}, HTTP {status}]")]
 pub struct Declined {
     /// HTTP status.
     pub status: StatusCode,
@@ -325,14 +325,14 @@ fn declined(status: StatusCode, body: &[u8]) -> Declined {
     }
 }
 
-struct Answer {
-    status: StatusCode,
-    body: Bytes,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Bytes,
     /// The leaf certificate of the server.
     server: Vec<u8>,
 }
 
-async fn exchange(
+pub(crate) async fn exchange(
     endpoint: &Endpoint,
     config: Arc<ClientConfig>,
     method: Method,

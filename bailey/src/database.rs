@@ -3,17 +3,22 @@
 use std::{
     io::ErrorKind,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use appraisal::{Policy, ReferenceValue, Verdict, binding::Role};
 use attested_tls::{
     claims::{Claims, DatabaseClaims, DatabaseState},
     clock::Clock,
+    service::{self, UserIdentity},
 };
+use hyper::Method;
+use rustls::{ClientConfig, pki_types::CertificateDer};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{
-    client::{self, Asked, Endpoint, VerifyError, appraise},
+    client::{self, Asked, Declined, Endpoint, VerifyError, appraise, exchange},
     failure::{Failure, Input, Outcome},
 };
 
@@ -65,6 +70,51 @@ pub async fn verify(
         return Err(VerifyError::Manifest { expected, seen });
     }
     Ok(Verified { verdict: found.appraised.verdict().clone(), claims })
+}
+
+/// A database whose root is known.
+pub struct Client {
+    endpoint: Endpoint,
+    config: Arc<ClientConfig>,
+}
+
+impl Client {
+    /// Requests are made as `identity`, to whoever has a certificate below `root`.
+    pub fn new(
+        endpoint: Endpoint,
+        root: &CertificateDer<'static>,
+        identity: Option<&UserIdentity>,
+        clock: &Clock,
+    ) -> anyhow::Result<Self> {
+        Ok(Self { endpoint, config: service::pinned_client(root, identity, clock.clone())? })
+    }
+
+    /// `GET`.
+    pub async fn get(&self, path: &str) -> anyhow::Result<Value> {
+        self.request(Method::GET, path, None).await
+    }
+
+    /// `POST` of JSON.
+    pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.request(Method::POST, path, Some(serde_json::to_vec(body)?)).await
+    }
+
+    async fn request(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> anyhow::Result<Value> {
+        let answer = exchange(&self.endpoint, self.config.clone(), method, path, body, None).await?;
+        let said = serde_json::from_slice::<Value>(&answer.body);
+        if answer.status.is_success() {
+            return said.map_err(|_| anyhow::anyhow!("{} did not answer in JSON", self.endpoint));
+        }
+        let said = said.unwrap_or_default();
+        let word = |name: &str, none: &str| said[name].as_str().unwrap_or(none).to_owned();
+        Err(Declined {
+            status: answer.status,
+            code: word("Code", "UNKNOWN"),
+            message: word("Message", "no reason given"),
+            details: Value::Null,
+        }
+        .into())
+    }
 }
 
 /// The newest state of a database that somebody saw, in a file of theirs. A database that shows an older one later was

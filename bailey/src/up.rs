@@ -4,6 +4,7 @@
 //! coordinator on it, verified, with whatever is launched beside it. `bailey up` and the demo go through the
 //! same functions, and these go through the same public interfaces as anyone else.
 
+mod database;
 mod deployment;
 mod lone;
 mod machine;
@@ -11,6 +12,7 @@ mod mesh;
 mod story;
 mod template;
 
+pub use database::{DatabasePlan, RunningDatabase};
 pub use deployment::{CoordinatorPlan, Deployment, EtcdPlan, KeepPlan, UserPlan};
 pub use lone::Lone;
 pub use machine::{Machine, Programs};

@@ -1,15 +1,27 @@
 //! `bailey database`: a SQL database that several parties govern together.
 
+mod remote;
+mod up;
+mod verify;
+
 use clap::Subcommand;
 
 use crate::failure::Outcome;
 
 /// See `bailey database --help`.
 #[derive(Subcommand)]
-pub enum Command {}
+pub enum Command {
+    /// Start a whole example on this machine, on an emulated TEE: CAs, certificates, manifest, database
+    Up(up::Up),
+    /// Appraise a database, pin its root, and say how to connect to it
+    Verify(verify::Verify),
+}
 
 impl Command {
     pub(super) async fn run(self) -> Outcome {
-        match self {}
+        match self {
+            Self::Up(up) => up.run().await,
+            Self::Verify(verify) => verify.run().await,
+        }
     }
 }

@@ -43,11 +43,6 @@ impl Programs {
         Ok(path)
     }
 
-    fn pinned(&self, folder: &Path) -> Result<Self> {
-        let names = ["bailey", "bailey-emulator", "bailey-coordinator", "bailey-keep", "bailey-guest"];
-        self.pinned_of(folder, &names)
-    }
-
     /// Programs as they are now, in `folder`: whoever builds them anew meanwhile changes nothing here.
     pub(super) fn pinned_of(&self, folder: &Path, names: &[&str]) -> Result<Self> {
         // Those of an earlier start may be older.
@@ -81,9 +76,15 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Starts both below `folder`, where the programs are pinned, too.
+    /// Starts both below `folder`, where the programs of a mesh are pinned, too.
     pub fn start(folder: &Path, programs: Programs) -> Result<Self> {
-        let programs = programs.pinned(&folder.join("programs"))?;
+        let names = ["bailey", "bailey-emulator", "bailey-coordinator", "bailey-keep", "bailey-guest"];
+        Self::start_with(folder, programs, &names)
+    }
+
+    /// As that, with these programs.
+    pub(super) fn start_with(folder: &Path, programs: Programs, names: &[&str]) -> Result<Self> {
+        let programs = programs.pinned_of(&folder.join("programs"), names)?;
         let platform_folder = folder.join("platform");
         let log =
             fs::File::create(folder.join("emulator.log")).context("the emulator's log cannot be written")?;

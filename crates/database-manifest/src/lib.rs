@@ -6,13 +6,15 @@ mod algorithm;
 mod document;
 mod manifest;
 mod names;
+mod plan;
 mod resolve;
 pub mod sql;
 
-pub use ::manifest::{Code, Fault, Faults};
+pub use ::manifest::{Code, Effect, Fault, Faults};
 pub use algorithm::{
     Algorithm, Allowed, Argument, Column, Mechanism, Noise, Output, Privacy, Rate, SqlType, WasmForm, WasmUse,
 };
 pub use manifest::{Anchor, Audit, Freshness, Manifest, Party, Recovery, Statement, Table, Updates};
 pub use names::{AlgorithmName, PartyName, TableName};
+pub use plan::{Change, Plan, rows_of};
 pub use sql::{InvalidMigration, Migration};

@@ -3,10 +3,14 @@
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
+use appraisal::UnixTime;
 use database_manifest::{Manifest, PartyName, Table, TableName};
 use tokio_postgres::{Client, GenericClient, Transaction};
 
-use crate::Rules;
+use crate::{
+    Rules,
+    audit::{self, AuditError},
+};
 
 /// Functions of PostgreSQL that no party calls: large objects, waiting, messages between sessions, settings, sizes (which
 /// tell how many rows there are), SQL as text. The gateway refuses them too.
@@ -39,6 +43,9 @@ pub enum InstallationError {
     /// PostgreSQL does not answer.
     #[error("the database did not answer: {}", said(.0))]
     Postgres(#[from] tokio_postgres::Error),
+    /// The audit log could not be made.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// What the database holds is no manifest that this version reads.
     #[error("the manifest in the database cannot be read: {0}")]
     Manifest(#[from] database_manifest::Faults),
@@ -59,15 +66,21 @@ fn said(error: &tokio_postgres::Error) -> String {
 ///
 /// # Errors
 /// What PostgreSQL does not take; then nothing is changed.
-pub async fn install(client: &mut Client, manifest: &Manifest) -> Result<(), InstallationError> {
+pub async fn install(
+    client: &mut Client,
+    manifest: &Manifest,
+    now: UnixTime,
+) -> Result<(), InstallationError> {
     let transaction = client.transaction().await?;
     transaction.batch_execute(&system(manifest)).await?;
     for statement in &manifest.statements {
         run(&transaction, &statement.sql).await?;
     }
     apply(&transaction, None, manifest).await?;
-    let insert = "INSERT INTO bailey.manifests (epoch, digest, parent, text) VALUES (0, $1, NULL, $2)";
-    transaction.execute(insert, &[&manifest.digest.as_slice(), &&manifest.text[..]]).await?;
+    let insert =
+        "INSERT INTO bailey.manifests (epoch, digest, parent, text, activated) VALUES (0, $1, NULL, $2, $3)";
+    transaction.execute(insert, &[&manifest.digest.as_slice(), &&manifest.text[..], &now.0]).await?;
+    audit::install(&transaction).await?;
     transaction.commit().await?;
     Ok(())
 }
@@ -90,12 +103,20 @@ pub async fn rules(client: &impl GenericClient) -> Result<Rules, InstallationErr
 
 /// Runs a statement of the schema or of a migration as the owner of the tables, who has no other rights.
 pub(crate) async fn run(transaction: &Transaction<'_>, statement: &str) -> Result<(), InstallationError> {
-    let text = format!("SET LOCAL ROLE {OWNER}; SET LOCAL search_path = public; {statement}; RESET ROLE");
-    let short = || statement.chars().take(200).collect();
-    transaction
-        .batch_execute(&text)
-        .await
-        .map_err(|source| InstallationError::Refused { what: short(), source })
+    run_in(transaction, "public", statement).await
+}
+
+/// As that, in another schema. A prepared statement is one statement, whatever is in its text.
+pub(crate) async fn run_in(
+    transaction: &Transaction<'_>,
+    schema: &str,
+    statement: &str,
+) -> Result<(), InstallationError> {
+    let refused = |source| InstallationError::Refused { what: statement.chars().take(200).collect(), source };
+    transaction.batch_execute(&format!("SET LOCAL ROLE {OWNER}; SET LOCAL search_path = {schema}")).await?;
+    transaction.execute(statement, &[]).await.map_err(refused)?;
+    transaction.batch_execute("RESET ROLE; SET LOCAL search_path = DEFAULT").await?;
+    Ok(())
 }
 
 /// Puts roles, grants and stamps into effect; `old` is the manifest before.
@@ -123,33 +144,34 @@ fn system(manifest: &Manifest) -> String {
         GRANT USAGE ON SCHEMA public TO {READER};
         ALTER DEFAULT PRIVILEGES FOR ROLE {OWNER} REVOKE ALL ON TYPES FROM PUBLIC;
         ALTER DEFAULT PRIVILEGES FOR ROLE {OWNER} REVOKE ALL ON FUNCTIONS FROM PUBLIC;
-        CREATE SCHEMA bailey;
+        CREATE SCHEMA IF NOT EXISTS bailey;
         REVOKE ALL ON SCHEMA bailey FROM PUBLIC;
         CREATE TABLE bailey.manifests (
             epoch bigint PRIMARY KEY,
             digest bytea NOT NULL,
             parent bytea,
             text bytea NOT NULL,
-            activated timestamptz NOT NULL DEFAULT now()
+            activated bigint NOT NULL
         );
         CREATE TABLE bailey.proposals (
+            number bigint GENERATED ALWAYS AS IDENTITY,
             digest bytea PRIMARY KEY,
             base bytea NOT NULL,
-            manifest bytea NOT NULL,
+            manifest text NOT NULL,
             migration text NOT NULL,
             erase text[] NOT NULL,
             proposer text NOT NULL,
-            made timestamptz NOT NULL DEFAULT now(),
-            expires timestamptz NOT NULL,
+            made bigint NOT NULL,
+            expires bigint NOT NULL,
             state text NOT NULL DEFAULT 'pending',
-            decided timestamptz
+            decided bigint
         );
         CREATE TABLE bailey.decisions (
             proposal bytea NOT NULL REFERENCES bailey.proposals,
             party text NOT NULL,
             certificate bytea NOT NULL,
             approves boolean NOT NULL,
-            made timestamptz NOT NULL DEFAULT now(),
+            made bigint NOT NULL,
             PRIMARY KEY (proposal, party)
         );
         DO $$ DECLARE it regprocedure; BEGIN

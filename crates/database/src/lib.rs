@@ -4,6 +4,7 @@
 pub mod algorithms;
 pub mod audit;
 pub mod authority;
+pub mod changes;
 pub mod engine;
 pub mod https;
 pub mod identity;

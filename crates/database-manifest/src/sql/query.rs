@@ -230,7 +230,8 @@ impl Checker<'_> {
         let known = match parts.as_deref() {
             Some([name]) if self.aliases.contains(name) => return Ok(()),
             Some([name]) => Some(name),
-            Some([schema, name]) if schema == "public" => Some(name),
+            // A view is tried out in another schema before it is made.
+            Some([schema, name]) if schema == "public" && self.level != Level::View => Some(name),
             _ => None,
         };
         match known.filter(|name| self.schema.relations.contains_key(*name)) {

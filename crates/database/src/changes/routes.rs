@@ -1,0 +1,162 @@
+//! Changes over HTTPS. Who calls is known from the connection's certificate.
+//!
+//! | method, path | body | answer |
+//! |---|---|---|
+//! | `GET /v1/manifest` | | the manifest in force, its exact bytes; its digest and epoch in headers |
+//! | `GET /v1/lineage` | | `{"epoch", "digests"}`, the first manifest first |
+//! | `POST /v1/proposals` | [`Proposal`] | [`Status`] |
+//! | `GET /v1/proposals` | | a list of [`Status`], the newest first |
+//! | `GET /v1/proposals/{digest}` | | [`Status`] |
+//! | `POST /v1/proposals/{digest}/approve`, `…/reject` | | [`Status`] |
+
+use std::sync::Arc;
+
+use axum::{
+    Extension, Json, Router,
+    extract::{DefaultBodyLimit, Path, State, rejection::JsonRejection},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde::Serialize;
+
+use super::{ChangeError, Changes, Decision, Digest, Proposal, Status};
+use crate::identity::Caller;
+
+/// A manifest and a migration, in JSON.
+const LONGEST: usize = 4 << 20;
+
+/// The routes of changes. The layer above them puts the caller there, as `Extension<Option<Caller>>`.
+pub fn routes(changes: Arc<Changes>) -> Router {
+    Router::new()
+        .route("/v1/manifest", get(manifest))
+        .route("/v1/lineage", get(lineage))
+        .route("/v1/proposals", get(list).post(propose))
+        .route("/v1/proposals/{digest}", get(one))
+        .route("/v1/proposals/{digest}/approve", post(approve))
+        .route("/v1/proposals/{digest}/reject", post(reject))
+        .layer(DefaultBodyLimit::max(LONGEST))
+        .with_state(changes)
+}
+
+type Who = Extension<Option<Caller>>;
+type Shared = State<Arc<Changes>>;
+
+async fn manifest(State(changes): Shared) -> Response {
+    let rules = Arc::clone(&changes.rules().borrow());
+    let headers = [
+        ("content-type", "application/octet-stream".to_owned()),
+        ("bailey-manifest", hex::encode(rules.manifest.digest)),
+        ("bailey-epoch", rules.epoch.to_string()),
+    ];
+    (headers, rules.manifest.text.to_vec()).into_response()
+}
+
+#[derive(Serialize)]
+struct Lineage {
+    epoch: u64,
+    digests: Vec<Digest>,
+}
+
+async fn lineage(State(changes): Shared) -> Result<Response, Refusal> {
+    let (rules, digests) = changes.lineage().await?;
+    Ok(Json(Lineage { epoch: rules.epoch, digests }).into_response())
+}
+
+async fn propose(
+    State(changes): Shared,
+    Extension(caller): Who,
+    body: Result<Json<Proposal>, JsonRejection>,
+) -> Result<Json<Status>, Refusal> {
+    let caller = caller.ok_or(Refusal::Nobody)?;
+    let Json(proposal) = body.map_err(|rejection| Refusal::Body(rejection.body_text()))?;
+    Ok(Json(changes.propose(&caller, &proposal).await?))
+}
+
+async fn list(State(changes): Shared, Extension(caller): Who) -> Result<Json<Vec<Status>>, Refusal> {
+    caller.ok_or(Refusal::Nobody)?;
+    Ok(Json(changes.list().await?))
+}
+
+async fn one(
+    State(changes): Shared,
+    Extension(caller): Who,
+    Path(digest): Path<String>,
+) -> Result<Json<Status>, Refusal> {
+    caller.ok_or(Refusal::Nobody)?;
+    Ok(Json(changes.status(&read(&digest)?).await?))
+}
+
+async fn approve(state: Shared, caller: Who, digest: Path<String>) -> Result<Json<Status>, Refusal> {
+    decide(state, caller, digest, Decision::Approve).await
+}
+
+async fn reject(state: Shared, caller: Who, digest: Path<String>) -> Result<Json<Status>, Refusal> {
+    decide(state, caller, digest, Decision::Reject).await
+}
+
+async fn decide(
+    State(changes): Shared,
+    Extension(caller): Who,
+    Path(digest): Path<String>,
+    decision: Decision,
+) -> Result<Json<Status>, Refusal> {
+    let caller = caller.ok_or(Refusal::Nobody)?;
+    Ok(Json(changes.decide(&caller, &read(&digest)?, decision).await?))
+}
+
+fn read(digest: &str) -> Result<Digest, Refusal> {
+    digest.parse().map_err(|_| Refusal::Body("a proposal is named by 64 hexadecimal digits".to_owned()))
+}
+
+/// Why a request is not done.
+enum Refusal {
+    /// Nobody in particular asks.
+    Nobody,
+    /// The request is malformed.
+    Body(String),
+    /// The change is not made.
+    Change(ChangeError),
+}
+
+impl From<ChangeError> for Refusal {
+    fn from(error: ChangeError) -> Self {
+        Self::Change(error)
+    }
+}
+
+#[derive(Serialize)]
+struct Problem {
+    code: &'static str,
+    message: String,
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let (status, code, message) = match self {
+            Self::Nobody => {
+                let message = "show a certificate of a party of the manifest";
+                (StatusCode::UNAUTHORIZED, "NOT_A_PARTY", message.to_owned())
+            }
+            Self::Body(message) => (StatusCode::BAD_REQUEST, "MALFORMED", message),
+            Self::Change(error) => (status(&error), error.code(), error.to_string()),
+        };
+        (status, Json(Problem { code, message })).into_response()
+    }
+}
+
+fn status(error: &ChangeError) -> StatusCode {
+    match error {
+        ChangeError::NotAnApprover(_) => StatusCode::FORBIDDEN,
+        ChangeError::Unknown(_) => StatusCode::NOT_FOUND,
+        ChangeError::Over { .. } | ChangeError::Base { .. } | ChangeError::Exists(_) => StatusCode::CONFLICT,
+        ChangeError::TooMany => StatusCode::TOO_MANY_REQUESTS,
+        ChangeError::Manifest(_)
+        | ChangeError::Migration(_)
+        | ChangeError::Erase(_)
+        | ChangeError::Obstacle(_)
+        | ChangeError::Schema { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        _ if error.code() == "STATEMENT_REFUSED" => StatusCode::UNPROCESSABLE_ENTITY,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}

@@ -7,6 +7,7 @@ pub mod authority;
 pub mod changes;
 pub mod engine;
 pub mod https;
+pub mod gateway;
 pub mod identity;
 pub mod installation;
 pub mod keys;

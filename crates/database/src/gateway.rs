@@ -1,0 +1,6 @@
+//! The gateway.
+mod conversation;
+mod message;
+mod settings;
+mod startup;
+mod statement;

@@ -1,0 +1,81 @@
+//! Errors and notices. Of what PostgreSQL says, the client gets what it may know: never files and lines of its source,
+//! queries inside, or, from a table that it writes blind, what is in it.
+
+use super::{Conversation, Refused, What, calls::Hold};
+use crate::gateway::message::{self, Malformed};
+
+/// Fields that all get: severity (also untranslated), SQLSTATE, message.
+const ALWAYS: &[u8] = b"SVCM";
+/// Fields for who reads what the statement touches: detail, hint, names of schema, table, column, type, constraint.
+const FOR_READERS: &[u8] = b"SVCMDHstcdn";
+/// What a blind writer is told, whichever constraint it was.
+const ROW_REFUSED: &str = "a row breaks a rule of its table";
+
+impl Conversation {
+    /// An error ends what was asked for, and in the extended protocol all up to `Sync`.
+    pub(super) fn error(&mut self, body: &[u8]) -> Result<(), Malformed> {
+        self.copying = false;
+        self.hold = Hold::No;
+        let mut refused = None;
+        let mut blind = self.rights.writes.difference(&self.rights.reads).next().is_some();
+        let mut extended = true;
+        match self.pending.front_mut().map(|it| &mut it.what) {
+            Some(What::Query(prepared)) => (extended, blind) = (false, prepared.blind),
+            Some(What::RefusedQuery(it)) => (extended, refused) = (false, Some(it.clone())),
+            Some(What::Convert(Some(failed))) => {
+                *failed = true;
+                extended = false;
+            }
+            Some(What::Refused(it)) => refused = Some(it.clone()),
+            Some(What::Parse(_, prepared) | What::Execute(Some(prepared))) => blind = prepared.blind,
+            // A commit failed: nothing is skipped.
+            Some(What::Sync) | None => extended = false,
+            Some(_) => {}
+        }
+        match refused {
+            Some(Refused { sqlstate, sentence }) => {
+                message::put_error(&mut self.to_client, "ERROR", sqlstate, &sentence);
+            }
+            None => self.put_plain(b'E', body, blind)?,
+        }
+        if extended {
+            while self.pending.front().is_some_and(|it| !matches!(it.what, What::Sync)) {
+                self.pending.pop_front();
+            }
+            self.discarding = self.pending.is_empty();
+        }
+        Ok(())
+    }
+
+    pub(super) fn notice(&mut self, body: &[u8]) -> Result<(), Malformed> {
+        let fields = message::fields(body)?;
+        let said = fields.iter().find(|it| it.0 == b'M').map_or("", |it| it.1);
+        // syncrep.c: a commit is visible here, and nobody outside has it.
+        self.unsealed |= said.contains("synchronous replication");
+        self.put_plain(b'N', body, true)
+    }
+
+    fn put_plain(&mut self, kind: u8, body: &[u8], blind: bool) -> Result<(), Malformed> {
+        let fields = message::fields(body)?;
+        let sqlstate = fields.iter().find(|it| it.0 == b'C').map_or("XX000", |it| it.1);
+        let (told, replaced) = match sqlstate.get(..2) {
+            Some("23") if blind => (ALWAYS, Some(("23000", ROW_REFUSED))),
+            Some("XX") | None => (ALWAYS, Some(("XX000", "the database has an internal fault"))),
+            _ if blind => (ALWAYS, None),
+            _ => (FOR_READERS, None),
+        };
+        message::put(&mut self.to_client, kind, |out| {
+            for (field, value) in fields.iter().filter(|it| told.contains(&it.0)) {
+                let value = match (field, replaced) {
+                    (b'C', Some((sqlstate, _))) => sqlstate,
+                    (b'M', Some((_, sentence))) => sentence,
+                    _ => value,
+                };
+                out.extend_from_slice(&[*field]);
+                message::put_text(out, value);
+            }
+            out.extend_from_slice(&[0]);
+        });
+        Ok(())
+    }
+}

@@ -1,6 +1,161 @@
-//! The gateway.
+//! The gateway: the one way from outside to the data. It speaks PostgreSQL's protocol over TLS 1.3, knows clients by
+//! the anchor that verified their certificates, reads every statement before PostgreSQL does, and answers calls of
+//! algorithms itself.
+//!
+//! ```text
+//!  client ══TLS══▶ start-up ─▶ identity ─▶ conversation (statements, refusals, calls) ──unix socket──▶ PostgreSQL
+//!                                               │                                                     as party_<name>
+//!                                       audit, Algorithms, barrier
+//! ```
+//!
+//! It is not where rights are kept: roles in PostgreSQL have no more of them than the manifest says, so that what slips
+//! through here still meets those.
+
+mod barrier;
+mod cancel;
+mod connection;
 mod conversation;
 mod message;
+mod session;
 mod settings;
 mod startup;
 mod statement;
+mod upstream;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use attested_tls::clock::Clock;
+use database_manifest::AlgorithmName;
+use rustls::server::ResolvesServerCert;
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+    task::JoinSet,
+};
+use tokio_rustls::TlsAcceptor;
+
+use crate::{
+    Rules,
+    algorithms::{Answer, Denied},
+    audit::Audit,
+    identity::{Caller, server_config},
+    lsn::SealedPosition,
+};
+
+pub use fuzzing::converse;
+pub use statement::{Refusal, Rights};
+
+mod fuzzing;
+
+/// The name of PostgreSQL's protocol in ALPN.
+const PROTOCOL: &[u8] = b"postgresql";
+
+/// Whoever answers calls of algorithms, and records them.
+#[async_trait]
+pub trait Answers: Send + Sync {
+    /// Answers a call; the arguments are in their text forms.
+    async fn answer(
+        &self,
+        caller: &Caller,
+        name: &AlgorithmName,
+        arguments: Vec<String>,
+    ) -> Result<Answer, Denied>;
+}
+
+/// How much of everything.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Connections at a time.
+    pub connections: usize,
+    /// Of these, how many may be starting: they have shown no certificate yet.
+    pub starting: usize,
+    /// Sessions of one party at a time.
+    pub sessions_per_party: usize,
+    /// How long a client may take from its first byte to its session.
+    pub start: Duration,
+    /// How long a statement may take, unless its client sends rows meanwhile.
+    pub statement: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 240,
+            starting: 64,
+            sessions_per_party: 200,
+            start: Duration::from_secs(20),
+            statement: Duration::from_secs(600),
+        }
+    }
+}
+
+/// What the gateway is made of.
+pub struct Gateway {
+    /// The rules in force.
+    pub rules: watch::Receiver<Arc<Rules>>,
+    /// The folder of PostgreSQL's socket.
+    pub socket: PathBuf,
+    /// Where logins and refusals are recorded.
+    pub audit: Audit,
+    /// Who answers calls.
+    pub algorithms: Arc<dyn Answers>,
+    /// Up to where PostgreSQL's log is sealed.
+    pub sealed: SealedPosition,
+    /// The server's certificate.
+    pub certificate: Arc<dyn ResolvesServerCert>,
+    /// The time, which certificates are held against.
+    pub clock: Clock,
+    /// How much of everything.
+    pub limits: Limits,
+}
+
+struct Shared {
+    gateway: Gateway,
+    tls: TlsAcceptor,
+    starting: Semaphore,
+    keys: cancel::Keys,
+    seats: cancel::Seats,
+    barrier: barrier::Barrier,
+}
+
+impl Gateway {
+    /// Serves clients until it is dropped; then all sessions end.
+    ///
+    /// # Errors
+    ///
+    /// TLS cannot be set up.
+    pub async fn serve(self, listener: TcpListener) -> Result<(), rustls::Error> {
+        let config = server_config(Arc::clone(&self.certificate), self.clock.clone(), &[PROTOCOL])?;
+        let places = Arc::new(Semaphore::new(self.limits.connections));
+        let shared = Arc::new(Shared {
+            tls: TlsAcceptor::from(Arc::new(config)),
+            starting: Semaphore::new(self.limits.starting),
+            keys: cancel::Keys::default(),
+            seats: cancel::Seats::new(self.limits.sessions_per_party),
+            barrier: barrier::Barrier::new(self.sealed.clone(), self.socket.clone()),
+            gateway: self,
+        });
+        let mut connections = JoinSet::new();
+        loop {
+            while connections.try_join_next().is_some() {}
+            // One too many is closed at once: who waits here would hold up cancel requests.
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
+                        let shared = Arc::clone(&shared);
+                        connections.spawn(async move {
+                            connection::serve(&shared, stream).await;
+                            drop(place);
+                        });
+                    }
+                }
+                // No descriptors are left, for example; that passes.
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+}

@@ -102,8 +102,10 @@ struct Bound {
 /// A statement that was refused; for the audit log.
 #[derive(Debug, Clone)]
 pub(super) struct Denial {
-    /// Its text, at most 1 KiB of it.
-    pub(super) statement: String,
+    /// Its first word.
+    pub(super) command: String,
+    /// SHA-256 of its text, which may hold rows.
+    pub(super) digest: [u8; 32],
     /// Why.
     pub(super) refusal: Refusal,
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{SHA256, digest as hash};
 use bytes::{Bytes, BytesMut};
 
 use super::{
@@ -19,8 +20,8 @@ const MAX_VALUES: usize = 256 << 20;
 const MAX_ARGUMENTS: usize = 64 << 10;
 /// Bytes of the two names at the start of `Bind`.
 const NAMES: usize = 2 * 129;
-/// Bytes of a statement that the audit log gets.
-const MAX_AUDITED: usize = 1024;
+/// Letters of a statement's first word that the audit log gets.
+const MAX_COMMAND: usize = 32;
 
 impl Conversation {
     /// Takes what can be taken.
@@ -148,11 +149,12 @@ impl Conversation {
     }
 
     fn denied(&mut self, text: &str, refusal: Refusal) {
-        let statement = text.chars().scan(0, |bytes, it| {
-            *bytes += it.len_utf8();
-            (*bytes <= MAX_AUDITED).then_some(it)
-        });
-        self.denials.push(Denial { statement: statement.collect(), refusal });
+        let command =
+            text.trim_start().split(|it: char| !it.is_ascii_alphabetic()).next().unwrap_or_default();
+        let command = command.chars().take(MAX_COMMAND).collect::<String>().to_ascii_uppercase();
+        let mut digest = [0; 32];
+        digest.copy_from_slice(hash(&SHA256, text.as_bytes()).as_ref());
+        self.denials.push(Denial { command, digest, refusal });
     }
 
     fn query(&mut self, text: &str) {

@@ -71,19 +71,17 @@ pub(super) fn callable(name: &ObjectName) -> Result<String, Refusal> {
         }
         _ => ("", false),
     };
-    let listed = COMPUTING.contains(&function)
-        || SHOWING.contains(&function)
-        || ["set_config", "current_setting"].contains(&function);
+    let listed =
+        COMPUTING.contains(&function) || SHOWING.contains(&function) || function == "current_setting";
     if reachable && listed { Ok(function.to_owned()) } else { Err(refused(&name.to_string())) }
 }
 
-/// Whether a call may be made: of the two that reach settings, only with the name of a harmless one, as a literal.
+/// Whether a call may be made: settings are read by the name of a harmless one, as a literal; `set_config` is refused.
 pub(super) fn check(function: &Function) -> Result<(), Refusal> {
     let name = callable(&function.name)?;
     let allowed = match (name.as_str(), literals(&function.args).as_slice()) {
-        ("set_config", [Some(setting), Some(value), _]) => settings::settable(setting, value),
         ("current_setting", [Some(setting)] | [Some(setting), _]) => settings::shown(setting),
-        ("set_config" | "current_setting", _) => false,
+        ("current_setting", _) => false,
         _ => true,
     };
     allowed.then_some(()).ok_or_else(|| refused(&name))

@@ -37,7 +37,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{
     Rules,
-    algorithms::{Answer, Denied},
+    algorithms::{Algorithms, Answer, Denied},
     audit::Audit,
     identity::{Caller, server_config},
     lsn::SealedPosition,
@@ -61,6 +61,18 @@ pub trait Answers: Send + Sync {
         name: &AlgorithmName,
         arguments: Vec<String>,
     ) -> Result<Answer, Denied>;
+}
+
+#[async_trait]
+impl Answers for Algorithms {
+    async fn answer(
+        &self,
+        caller: &Caller,
+        name: &AlgorithmName,
+        arguments: Vec<String>,
+    ) -> Result<Answer, Denied> {
+        self.call(caller, name, arguments, false).await
+    }
 }
 
 /// How much of everything.

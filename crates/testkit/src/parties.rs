@@ -44,6 +44,17 @@ impl Authority {
         self.issue_valid(name, OffsetDateTime::UNIX_EPOCH, time::macros::datetime!(2099-12-31 00:00 UTC))
     }
 
+    /// A server's certificate for that DNS name.
+    #[must_use]
+    pub fn serve(&self, name: &str) -> Holder {
+        let mut params =
+            CertificateParams::new(vec![name.to_owned(), "127.0.0.1".to_owned()]).expect("a DNS name");
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        Holder { pem: certificate.pem(), der: certificate.der().to_vec(), key: key.serialize_pem() }
+    }
+
     /// As that, valid from one time to another.
     #[must_use]
     pub fn issue_valid(&self, name: &str, from: OffsetDateTime, to: OffsetDateTime) -> Holder {

@@ -95,3 +95,45 @@ fn params(name: &str, now: UnixTime, lifetime: Duration) -> anyhow::Result<Certi
     params.serial_number = Some(SerialNumber::from_slice(&serial));
     Ok(params)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rustls::{
+        RootCertStore,
+        pki_types::{UnixTime as TlsTime, pem::PemObject},
+        server::WebPkiClientVerifier,
+    };
+
+    use super::*;
+
+    const NOW: UnixTime = UnixTime(1_900_000_000);
+
+    #[test]
+    fn what_a_ca_issued_is_a_clients_certificate_of_it_and_of_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        Authority::create(&folder.path().join("a"), "a", NOW).unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let (a, b) = (
+            Authority::load(&path("a/ca.pem"), &path("a/ca.key")).unwrap(),
+            Authority::create(&path("b"), "b", NOW).unwrap(),
+        );
+        let issued = a.issue("someone", Duration::days(1), NOW).unwrap();
+        let leaf = CertificateDer::from_pem_slice(issued.certificate.as_bytes()).unwrap();
+        let verify = |authority: &Authority, at: i64| {
+            let mut roots = RootCertStore::empty();
+            roots.add(authority.certificate.clone()).unwrap();
+            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+            let at = TlsTime::since_unix_epoch(std::time::Duration::from_secs(at.unsigned_abs()));
+            verifier.verify_client_cert(&leaf, &[], at).is_ok()
+        };
+        assert!(verify(&a, NOW.0));
+        assert!(!verify(&b, NOW.0));
+        assert!(!verify(&a, NOW.0 + 2 * 24 * 3600));
+        assert!(Authority::load(&path("a/ca.pem"), &path("b/ca.key")).is_err(), "a key of another CA");
+        assert!(Authority::create(&path("a"), "a", NOW).is_err(), "a CA is not overwritten");
+    }
+}

@@ -1,5 +1,6 @@
 //! `bailey database`: a SQL database that several parties govern together.
 
+mod recover;
 mod remote;
 mod up;
 mod verify;
@@ -13,6 +14,8 @@ use crate::failure::Outcome;
 pub enum Command {
     /// Start a whole example on this machine, on an emulated TEE: CAs, certificates, manifest, database
     Up(up::Up),
+    /// Give a database that waits for recovery the share of a holder
+    Recover(recover::Recover),
     /// Appraise a database, pin its root, and say how to connect to it
     Verify(verify::Verify),
 }
@@ -21,6 +24,7 @@ impl Command {
     pub(super) async fn run(self) -> Outcome {
         match self {
             Self::Up(up) => up.run().await,
+            Self::Recover(recover) => recover.run().await,
             Self::Verify(verify) => verify.run().await,
         }
     }

@@ -222,3 +222,51 @@ fn holder(folder: &Path, name: &str) -> Result<String> {
     }
     fs::read_to_string(&public).with_context(|| format!("{} cannot be read", public.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_says_what_cannot_be_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let load = |text: &str| {
+            fs::write(folder.path().join(FILE), text).unwrap();
+            DatabasePlan::load(folder.path())
+        };
+        let good = "manifest = \"m\"\nplatform = \"snp\"\nnames = [\"localhost\"]\n";
+        let plan = load(&format!("{good}[parties]\nbank_a = [\"teller\"]")).unwrap();
+        assert_eq!(plan.manifest, folder.path().join("m"));
+        for bad in [
+            "[parties]\n\"../x\" = []",
+            "[parties]\na = [\"ca\"]",
+            "[parties]\na = [\"x/y\"]",
+            "port = 1\n[parties]",
+            "",
+        ] {
+            assert_eq!(load(&format!("{good}{bad}")).unwrap_err().exit_code(), 2, "{bad}");
+        }
+        fs::remove_file(folder.path().join(FILE)).unwrap();
+        assert_eq!(DatabasePlan::load(folder.path()).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn people_are_made_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = DatabasePlan {
+            manifest: PathBuf::new(),
+            platform: Platform::Snp,
+            names: Vec::new(),
+            sql: None,
+            api: None,
+            parties: [("bank_a".to_owned(), vec!["teller".to_owned()])].into(),
+            holders: vec!["alice".into()],
+        };
+        let template = "${anchor.bank_a} ${holder.alice}";
+        let first = people(&plan, folder.path()).unwrap().fill(template).unwrap();
+        assert!(first.contains("BEGIN CERTIFICATE") && first.contains("BEGIN PUBLIC KEY"), "{first}");
+        let key = fs::read(folder.path().join("parties/bank_a/teller.key")).unwrap();
+        assert_eq!(people(&plan, folder.path()).unwrap().fill(template).unwrap(), first);
+        assert_eq!(fs::read(folder.path().join("parties/bank_a/teller.key")).unwrap(), key);
+    }
+}

@@ -13,6 +13,8 @@ pub mod installation;
 pub mod keys;
 pub mod lsn;
 pub mod recovery;
+pub mod restore;
 pub mod rules;
+pub mod sealer;
 
 pub use rules::Rules;

@@ -76,14 +76,16 @@ impl Heads {
         }
     }
 
-    pub(crate) fn push(&mut self, head: Head) {
+    /// Adds the next.
+    pub fn push(&mut self, head: Head) {
         if self.hashes.is_empty() {
             self.first = head.sequence;
         }
         self.hashes.push(head.hash);
     }
 
-    pub(crate) fn forget_before(&mut self, sequence: u64) {
+    /// Forgets those before a number.
+    pub fn forget_before(&mut self, sequence: u64) {
         let old = usize::try_from(sequence.saturating_sub(self.first)).unwrap_or(usize::MAX);
         let old = old.min(self.hashes.len());
         self.hashes.drain(..old);
@@ -118,6 +120,9 @@ pub fn read(
     };
     let head = cursor.head().filter(|head| head.sequence > 0);
     check(begin, head, &heads, anchored, ahead, tail)?;
+    if anchored == Anchored::Never {
+        heads = Heads::default();
+    }
     Ok(Contents { head, anchored, files: cursor.files().to_vec(), heads, lock })
 }
 

@@ -7,7 +7,7 @@ use crate::{
     cipher::{self, FileKey, LogKey},
     error::Error,
     format::{self, Entry, FRAME, FileMark, HEADER, Header, Place},
-    read::{Anchored, Contents, Heads},
+    read::{Anchored, Contents},
 };
 
 /// How a log is written.
@@ -45,7 +45,6 @@ pub struct Writer {
     anchored: Option<Head>,
     files: Vec<FileMark>,
     base: u64,
-    heads: Heads,
     /// Bytes of records since the base was last moved.
     grown: u64,
     ended: bool,
@@ -74,10 +73,10 @@ impl Writer {
             Anchored::At(head) => Some(head),
             Anchored::Unknown => contents.head,
         };
-        let (head, files, heads) = match contents.anchored {
+        let (head, files) = match contents.anchored {
             // What was never acknowledged is not gone on with.
-            Anchored::Never => (None, Vec::new(), Heads::default()),
-            _ => (contents.head, contents.files, contents.heads),
+            Anchored::Never => (None, Vec::new()),
+            _ => (contents.head, contents.files),
         };
         if head != anchored {
             head.map_or(Ok(()), |to| anchor.advance(anchored, to))?;
@@ -95,7 +94,6 @@ impl Writer {
             anchored: head,
             files,
             base,
-            heads,
             grown: 0,
             ended: false,
             buffer: Vec::new(),
@@ -140,9 +138,9 @@ impl Writer {
         self.grown
     }
 
-    /// The history from the last base on.
-    pub fn heads(&self) -> &Heads {
-        &self.heads
+    /// The first record of what is kept.
+    pub fn base(&self) -> u64 {
+        self.base
     }
 
     /// Seals entries into one record and returns when it is on disk. It is not acknowledged before it is anchored.
@@ -171,7 +169,6 @@ impl Writer {
         self.current.end += self.buffer.len() as u64;
         self.grown += self.buffer.len() as u64;
         self.head = head;
-        self.heads.push(head);
         Ok(head)
     }
 
@@ -226,16 +223,18 @@ impl Writer {
         Ok(())
     }
 
-    /// Anchors what there is, makes the newest file whose mark is at most `needed` the base, begins a file with
-    /// `mark`, and removes what is before the base. Returns whether anything was cut.
+    /// Anchors what there is, makes the newest file whose mark is at most `needed`, and which begins not after the
+    /// record `holding`, the base, begins a file with `mark`, and removes what is before the base. Returns whether
+    /// anything was cut.
     ///
     /// # Errors
     /// As [`Writer::anchor`] and [`Writer::rotate`].
-    pub fn checkpoint(&mut self, needed: u64, mark: u64) -> Result<bool, Error> {
+    pub fn checkpoint(&mut self, needed: u64, holding: u64, mark: u64) -> Result<bool, Error> {
         self.anchor()?;
-        let base = self.files.iter().rev().find(|file| file.mark <= needed).map(|file| file.first);
         // A base that no record stands behind yet would have nothing that the anchor knows.
-        let base = base.filter(|base| *base <= self.head.sequence).unwrap_or(self.base);
+        let holding = holding.min(self.head.sequence);
+        let fits = |file: &&FileMark| file.mark <= needed && file.first <= holding;
+        let base = self.files.iter().rev().find(fits).map_or(self.base, |file| file.first);
         self.grown = 0;
         if base == self.base {
             return Ok(false);
@@ -243,7 +242,6 @@ impl Writer {
         self.base = base;
         self.rotate(mark)?;
         self.files.retain(|file| file.first >= base);
-        self.heads.forget_before(base);
         self.remove_old()?;
         Ok(true)
     }

@@ -1,0 +1,334 @@
+//! The sealer: a synchronous standby of PostgreSQL that keeps no database, but a sealed log. PostgreSQL acknowledges a
+//! commit when the sealer has confirmed it, and that it does when the commit is sealed, on the host's disk, and anchored.
+//!
+//! ```text
+//!  PostgreSQL ── stream ──▶ [receives] ──▶ queue ──▶ [seals: all that waits, in one record] ──▶ disk ──▶ anchor
+//!       │                                    ▲                    │
+//!       └───── base backup ──▶ [backs up] ───┘                    └──▶ confirms to PostgreSQL, publishes the position
+//! ```
+//!
+//! Its three threads use no runtime, so that nothing else can hold them up. It ends at the first failure of any of them,
+//! and then whoever started it must stop PostgreSQL at once: [`Sealer::start`] takes what does so.
+
+mod backup;
+mod error;
+mod item;
+mod queue;
+mod seal;
+mod wire;
+
+use std::{
+    net::Shutdown,
+    os::unix::net::UnixStream,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+pub use error::SealerError;
+pub use item::{Item, Malformed, Seen};
+use queue::Queue;
+use sealed_log::{Contents, Heads, Held, LogKey, Writer};
+use tokio::sync::watch;
+use volume::{Anchor, Head, Host};
+use wire::{Replication, Streamed};
+
+use crate::lsn::{Lsn, SealedPosition};
+
+/// How it names itself to PostgreSQL: what `synchronous_standby_names` must be.
+pub const NAME: &str = "bailey";
+/// Of PostgreSQL's files of write-ahead log.
+pub const SEGMENT: u64 = 16 << 20;
+
+/// Where PostgreSQL is.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The folder of its socket.
+    pub socket: PathBuf,
+    /// A superuser.
+    pub user: String,
+    /// A database of it.
+    pub database: String,
+}
+
+/// The log to go on with.
+pub struct Log {
+    /// Its files.
+    pub host: Box<dyn Host>,
+    /// Its key.
+    pub key: LogKey,
+    /// What was found in it.
+    pub contents: Contents,
+    /// Who remembers its newest record.
+    pub anchor: Box<dyn Anchor>,
+    /// Up to where the database was restored from it; `None`: it is a new one.
+    pub restored: Option<Lsn>,
+}
+
+/// How it is sealed.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// How long what is acknowledged may not be anchored; zero: it always is.
+    pub max_lag: Duration,
+    /// Bytes of log after which a base backup is made and the log before it cut; never before it has grown by twice
+    /// the size of the last backup.
+    pub checkpoint_after: u64,
+    /// How long an anchor that does not answer is asked again.
+    pub patience: Duration,
+    /// Of the log's files.
+    pub log: sealed_log::Options,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            max_lag: Duration::ZERO,
+            checkpoint_after: 256 << 20,
+            patience: Duration::from_secs(30),
+            log: sealed_log::Options::default(),
+        }
+    }
+}
+
+/// What is sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sealed {
+    /// Up to here.
+    pub position: Lsn,
+    /// By this record, which the anchor has, or will have within the lag that was agreed.
+    pub head: Option<Head>,
+}
+
+/// What the threads share.
+struct Shared {
+    queue: Queue,
+    source: Source,
+    /// Is confirmed to on one of them, and all are closed at the end.
+    connections: Mutex<Vec<UnixStream>>,
+    ended: Mutex<Option<Box<dyn FnOnce(&SealerError) + Send>>>,
+}
+
+impl Shared {
+    /// The end of everything: says so to whoever stops PostgreSQL before anything else.
+    fn fail(&self, error: SealerError) {
+        if self.queue.fail(error.clone()) {
+            let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(ended) = ended {
+                ended(&error);
+            }
+            for connection in self.connections.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                // Closed already is as good.
+                let _ = connection.shutdown(Shutdown::Both);
+            }
+        }
+    }
+
+    fn keep(&self, connection: UnixStream) {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+    }
+}
+
+/// A running sealer; dropped, it ends.
+pub struct Sealer {
+    shared: Arc<Shared>,
+    position: SealedPosition,
+    sealed: watch::Receiver<Sealed>,
+    heads: Arc<Mutex<Heads>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// Ends the sealer when its thread does, be it by a panic.
+struct Watched {
+    shared: Arc<Shared>,
+    /// Its part is done; the others go on.
+    done: bool,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if !self.done {
+            self.shared.fail(SealerError::Ended);
+        }
+    }
+}
+
+impl Sealer {
+    /// Connects to PostgreSQL and seals from now on. When sealing ends, whatever the cause, `ended` is called at once
+    /// on a thread of the sealer, and must stop PostgreSQL without waiting for anything.
+    ///
+    /// # Errors
+    /// Where PostgreSQL is not set up so that commits wait for the sealer, or has relations that are not logged; or of
+    /// the log.
+    pub fn start(
+        source: Source,
+        log: Log,
+        options: Options,
+        ended: impl FnOnce(&SealerError) + Send + 'static,
+    ) -> Result<Self, SealerError> {
+        let mut stream = Replication::connect(&source.socket, &source.user, &source.database, NAME)?;
+        check(&mut stream)?;
+        let [_, timeline, now, _] = stream.row("IDENTIFY_SYSTEM")?;
+        let unreadable = SealerError::Protocol("a position that cannot be understood");
+        let timeline: u32 = timeline.parse().map_err(|_| unreadable.clone())?;
+        let now: Lsn = now.parse().map_err(|_| unreadable)?;
+        // After a restore, PostgreSQL goes on within the page of the last byte, or behind it.
+        let behind = log.restored.map_or(now.0, |end| end.0.saturating_sub(1));
+        let from = Lsn(behind - behind % SEGMENT);
+        stream.rows("CREATE_REPLICATION_SLOT bailey TEMPORARY PHYSICAL RESERVE_WAL")?;
+        let mut contents = log.contents;
+        let heads = Arc::new(Mutex::new(std::mem::take(&mut contents.heads)));
+        let writer = Writer::begin(log.host, &log.key, contents, log.anchor, from.0, options.log)?;
+        stream.send(&format!("START_REPLICATION SLOT bailey PHYSICAL {from} TIMELINE {timeline}"))?;
+
+        let queue = Queue::default();
+        queue.set_sealed(from);
+        let ended: Box<dyn FnOnce(&SealerError) + Send> = Box::new(ended);
+        let shared = Arc::new(Shared {
+            queue,
+            source,
+            connections: Mutex::new(vec![stream.speaker()?]),
+            ended: Mutex::new(Some(ended)),
+        });
+        let (position_sender, position) = watch::channel(from);
+        let (sealed_sender, sealed) = watch::channel(Sealed { position: from, head: writer.head() });
+        let speaker = Arc::new(Mutex::new(stream.speaker()?));
+        let sealing = seal::Sealing::new(
+            (writer, Arc::clone(&heads)),
+            Arc::clone(&shared),
+            Arc::clone(&speaker),
+            options,
+            (position_sender, sealed_sender),
+        );
+        let mut sealer = Self { shared, position, sealed, heads, threads: Vec::new() };
+        sealer.thread("sealer: seals", move |_| sealing.run())?;
+        sealer.thread("sealer: receives", move |shared| receive(shared, stream, &speaker, timeline, from))?;
+        sealer.thread("sealer: backs up", move |shared| backup::run(shared, timeline))?;
+        Ok(sealer)
+    }
+
+    fn thread(
+        &mut self,
+        name: &str,
+        work: impl FnOnce(&Shared) -> Result<(), SealerError> + Send + 'static,
+    ) -> Result<(), SealerError> {
+        let shared = Arc::clone(&self.shared);
+        let work = move || {
+            let mut watched = Watched { shared, done: false };
+            match work(&watched.shared) {
+                Ok(()) => watched.done = true,
+                Err(error) => watched.shared.fail(error),
+            }
+        };
+        self.threads.push(thread::Builder::new().name(name.into()).spawn(work)?);
+        Ok(())
+    }
+
+    /// Up to where everything is sealed.
+    pub fn position(&self) -> SealedPosition {
+        self.position.clone()
+    }
+
+    /// The same with the record that does it.
+    pub fn sealed(&self) -> watch::Receiver<Sealed> {
+        self.sealed.clone()
+    }
+
+    /// Whether a head that somebody kept, say of a receipt, is in this log's history.
+    pub fn holds(&self, head: Head) -> Held {
+        self.heads.lock().unwrap_or_else(PoisonError::into_inner).holds(head)
+    }
+
+    /// Makes a base backup, and returns when the log is cut before it. A new database has to before anybody is let in:
+    /// without one there is nothing to restore.
+    ///
+    /// # Errors
+    /// Why sealing ended before that.
+    pub async fn checkpoint(&self) -> Result<(), SealerError> {
+        let number = self.shared.queue.request_backup();
+        let shared = Arc::clone(&self.shared);
+        let waited = tokio::task::spawn_blocking(move || shared.queue.wait_completed(number)).await;
+        waited.unwrap_or(Err(SealerError::Ended))
+    }
+
+    /// Why it ended; `None`: it has not.
+    pub fn failure(&self) -> Option<SealerError> {
+        self.shared.queue.failure()
+    }
+}
+
+impl Drop for Sealer {
+    fn drop(&mut self) {
+        self.shared.fail(SealerError::Ended);
+        for thread in self.threads.drain(..) {
+            // One that panicked has ended the others.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Without these a commit would be acknowledged that nobody has sealed.
+const SETTINGS: [(&str, &str); 4] = [
+    ("synchronous_standby_names", NAME),
+    ("synchronous_commit", "on"),
+    ("wal_segment_size", "16MB"),
+    ("server_encoding", "UTF8"),
+];
+
+fn check(replication: &mut Replication) -> Result<(), SealerError> {
+    for (name, expected) in SETTINGS {
+        let [seen] = replication.row(&format!("SHOW {name}"))?;
+        if seen != expected {
+            return Err(SealerError::Setting { name, expected, seen });
+        }
+    }
+    logged(replication)
+}
+
+/// Refuses relations whose content is not in the write-ahead log.
+fn logged(replication: &mut Replication) -> Result<(), SealerError> {
+    let query = "SELECT oid::regclass::text FROM pg_catalog.pg_class WHERE relpersistence = 'u' ORDER BY 1";
+    match replication.rows(query)?.into_iter().next() {
+        None => Ok(()),
+        Some(row) => {
+            let [name] = wire::texts(row)?;
+            Err(SealerError::Unlogged(name))
+        }
+    }
+}
+
+/// Takes in the write-ahead log until PostgreSQL ends it.
+fn receive(
+    shared: &Shared,
+    mut stream: Replication,
+    speaker: &Mutex<UnixStream>,
+    timeline: u32,
+    from: Lsn,
+) -> Result<(), SealerError> {
+    let mut next = from;
+    loop {
+        let message = match stream.event() {
+            Ok(wire::Event::Copy(message)) => message,
+            // PostgreSQL stopped, or was: what came until then is sealed, and then it is over.
+            Ok(_) | Err(SealerError::EngineGone(_)) => {
+                shared.queue.close();
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        match Streamed::parse(message)? {
+            Streamed::Wal { start, bytes } => {
+                if start != next {
+                    return Err(SealerError::Gap { expected: next, seen: start });
+                }
+                next.0 += bytes.len() as u64;
+                shared.queue.push(Item::Wal { timeline, start, bytes })?;
+            }
+            Streamed::Keepalive(true) => {
+                let mut speaker = speaker.lock().unwrap_or_else(PoisonError::into_inner);
+                wire::confirm(&mut speaker, shared.queue.sealed())?;
+            }
+            Streamed::Keepalive(false) => {}
+        }
+    }
+}

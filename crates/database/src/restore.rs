@@ -16,8 +16,8 @@ use crate::{
     lsn::Lsn,
     sealer::{Malformed, Seen},
 };
-pub use archive::ArchiveError;
 use archive::Extractor;
+pub use archive::{ArchiveError, parses_archive};
 use segments::Segments;
 
 /// Why a database cannot be restored.

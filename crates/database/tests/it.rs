@@ -6,3 +6,5 @@ mod audit;
 mod engine;
 #[path = "it/postgres.rs"]
 mod postgres;
+#[path = "it/sealer.rs"]
+mod sealer;

@@ -81,7 +81,9 @@ impl Current {
         let skip = match have(self) {
             Some(skip) => skip,
             None => {
-                self.buffer.resize(length.max(READ_AHEAD), 0);
+                let there = self.file.length()?.saturating_sub(at);
+                let there = usize::try_from(there).unwrap_or(usize::MAX);
+                self.buffer.resize(length.max(READ_AHEAD).min(there), 0);
                 let read = self.file.read_at(at, &mut self.buffer)?;
                 self.buffer.truncate(read);
                 self.start = at;

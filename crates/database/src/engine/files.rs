@@ -225,7 +225,7 @@ fn parameters(settings: &Settings) -> Vec<(String, String)> {
     fixed.chain(sizes).chain(settings.parameters.iter().cloned()).collect()
 }
 
-const FIXED: [(&str, &str); 28] = [
+const FIXED: [(&str, &str); 29] = [
     ("listen_addresses", ""),
     ("port", "5432"),
     ("unix_socket_permissions", "0700"),
@@ -239,6 +239,8 @@ const FIXED: [(&str, &str); 28] = [
     ("max_replication_slots", "8"),
     // Log that a sealer which stalls would hold in memory.
     ("max_slot_wal_keep_size", "1GB"),
+    // After a start the sealer reads again from the beginning of a file of log.
+    ("wal_keep_size", "64MB"),
     ("max_wal_size", "512MB"),
     ("synchronous_commit", "on"),
     ("max_prepared_transactions", "0"),

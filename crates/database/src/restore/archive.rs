@@ -177,7 +177,7 @@ fn number(field: &[u8]) -> Option<u64> {
 }
 
 /// Whether bytes are an archive that would be unpacked: for fuzzing.
-pub fn parses(bytes: &[u8]) -> bool {
+pub fn parses_archive(bytes: &[u8]) -> bool {
     bytes.first_chunk().is_some_and(|block| parse(block).is_ok())
 }
 

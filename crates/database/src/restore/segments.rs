@@ -44,10 +44,15 @@ impl Segments {
 
     /// Writes a part of the log, which goes on where the part before ended, or begins again before that.
     pub(super) fn write(&mut self, timeline: u32, start: Lsn, bytes: &[u8]) -> Result<(), RestoreError> {
+        let (mut start, mut bytes) = (start, bytes);
         match self.reach {
-            // Nothing serves before the beginning of a file.
-            None if start.0 % SEGMENT != 0 => return Ok(()),
             None => {
+                // Nothing serves before the beginning of a file.
+                let skip = start.0.next_multiple_of(SEGMENT) - start.0;
+                match usize::try_from(skip).ok().and_then(|skip| bytes.get(skip..)) {
+                    None | Some([]) => return Ok(()),
+                    Some(rest) => (start, bytes) = (Lsn(start.0 + skip), rest),
+                }
                 match fs::remove_dir_all(&self.folder) {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                     other => other.map_err(failed)?,
@@ -64,7 +69,7 @@ impl Segments {
                 }
             }
         }
-        let (mut at, mut bytes) = (start.0, bytes);
+        let mut at = start.0;
         while !bytes.is_empty() {
             let room = usize::try_from(SEGMENT - at % SEGMENT).unwrap_or(usize::MAX);
             let (part, rest) = bytes.split_at(room.min(bytes.len()));
@@ -155,7 +160,8 @@ mod tests {
         let mut segments = Segments::new(&folder.path().join("wal"));
         segments.write(1, Lsn(5), b"not from the beginning of a file").unwrap();
         assert_eq!(segments.reach(), None);
-        segments.write(1, Lsn(SEGMENT), &[1; 100]).unwrap();
+        segments.write(1, Lsn(SEGMENT - 3), &[1; 103]).unwrap();
+        assert_eq!(segments.reach(), Some((Lsn(SEGMENT), Lsn(SEGMENT + 100))));
         segments.write(1, Lsn(SEGMENT + 100), &vec![2; 40 << 20]).unwrap();
         segments.write(1, Lsn(SEGMENT + 50), &[3; 10]).unwrap();
         assert_eq!(segments.reach(), Some((Lsn(SEGMENT), Lsn(SEGMENT + 60))));

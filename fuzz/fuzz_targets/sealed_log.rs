@@ -1,8 +1,6 @@
-//! Files of the sealed log, and what a database's records say.
+//! What is parsed of a sealed log on a host's disk: a file's header, a record's frame, and its plaintext as entries.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|bytes: &[u8]| {
-    let _ = sealed_log::parse(bytes);
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    let _ = sealed_log::parse(input);
 });

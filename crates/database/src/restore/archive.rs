@@ -217,7 +217,7 @@ mod tests {
             archive().chunks(part).for_each(|part| extractor.write(part).unwrap());
             assert!(extractor.is_whole());
             assert_eq!(fs::read(data.join("base/1")).unwrap(), [7; 700]);
-            assert_eq!(fs::read(data.join("empty")).unwrap(), []);
+            assert!(fs::read(data.join("empty")).unwrap().is_empty());
         }
     }
 

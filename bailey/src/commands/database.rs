@@ -1,5 +1,7 @@
 //! `bailey database`: a SQL database that several parties govern together.
 
+mod call;
+mod receipt;
 mod recover;
 mod remote;
 mod up;
@@ -18,6 +20,11 @@ pub enum Command {
     Recover(recover::Recover),
     /// Appraise a database, pin its root, and say how to connect to it
     Verify(verify::Verify),
+    /// Call an algorithm over HTTPS
+    Call(call::Call),
+    /// Receipts of answers, for who is shown one
+    #[command(subcommand)]
+    Receipt(receipt::Receipts),
 }
 
 impl Command {
@@ -26,6 +33,8 @@ impl Command {
             Self::Up(up) => up.run().await,
             Self::Recover(recover) => recover.run().await,
             Self::Verify(verify) => verify.run().await,
+            Self::Call(call) => call.run().await,
+            Self::Receipt(receipts) => receipts.run(),
         }
     }
 }

@@ -25,13 +25,14 @@ mod wasm;
 use std::sync::Arc;
 
 use attested_tls::clock::Clock;
-use database_manifest::{Algorithm, AlgorithmName};
-use database_receipt::{CertificateDer, Digest, Receipt, Statement, VERSION};
+use database_manifest::{Algorithm, AlgorithmName, Manifest};
+use database_receipt::{Digest, Receipt, Statement, VERSION};
 use tokio::sync::watch;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Transaction};
 
 use crate::{
     audit::{Audit, Event, Refused, Who},
+    authority::Current,
     engine::{Engine, SUPERUSER},
     identity::Caller,
     installation::READER,
@@ -42,18 +43,48 @@ use crate::{
 pub use answer::{Answer, Denied, Reason, type_name};
 pub use arguments::Given;
 pub use ledger::install;
-pub use wasm::{ModuleError, check as check_module};
 
 use ledger::{Account, Cost, Paid};
 use places::Places;
 
-/// Signs receipts: with the key of the certificate that the database shows, and tells the chain that leads to the root.
-pub trait Signer: Send + Sync {
-    /// ECDSA with P-256 and SHA-256 over `bytes`, ASN.1, and the certificates, the key's first.
-    ///
-    /// # Errors
-    /// A sentence for the audit log.
-    fn sign(&self, bytes: &[u8]) -> Result<(Vec<u8>, Vec<CertificateDer<'static>>), String>;
+/// Whether every algorithm of a manifest can run: modules are of their form, PostgreSQL takes the queries, which give what
+/// the manifest says. Nothing is read. `client` is in the transaction that made the tables.
+///
+/// # Errors
+/// Which cannot, and why.
+pub async fn check(client: &Transaction<'_>, manifest: &Manifest) -> Result<(), Unusable> {
+    let path = format!("SET LOCAL search_path = {}", query::SEARCH_PATH);
+    // Where this fails, so does what follows.
+    let _ = client.batch_execute(&path).await;
+    for (name, algorithm) in &manifest.algorithms {
+        let unusable = |reason: String| Unusable { name: name.clone(), reason };
+        if let Some(wasm) = &algorithm.wasm {
+            wasm::check(wasm).map_err(|error| unusable(error.to_string()))?;
+        }
+        if let Err(reason) = query::prepare(client, algorithm).await {
+            return Err(unusable(match reason {
+                Reason::Engine(error) => said(error),
+                other => other.to_string(),
+            }));
+        }
+    }
+    let _ = client.batch_execute("SET LOCAL search_path = DEFAULT").await;
+    Ok(())
+}
+
+/// PostgreSQL's own words: of a query that was not run they hold nothing of any row.
+fn said(error: tokio_postgres::Error) -> String {
+    error.as_db_error().map_or_else(|| error.to_string(), |it| it.message().to_owned())
+}
+
+/// An algorithm of a manifest that could not run.
+#[derive(Debug, thiserror::Error)]
+#[error("algorithm {name} cannot run: {reason}")]
+pub struct Unusable {
+    /// Which.
+    pub name: AlgorithmName,
+    /// Why.
+    pub reason: String,
 }
 
 /// What calls need.
@@ -66,8 +97,8 @@ pub struct Parts {
     pub sealed: SealedPosition,
     /// Where calls and denials are recorded.
     pub audit: Audit,
-    /// Who signs receipts.
-    pub signer: Arc<dyn Signer>,
+    /// The key of the certificate that the database shows: it signs receipts.
+    pub key: Current,
     /// The time.
     pub clock: Clock,
 }
@@ -284,8 +315,10 @@ impl Shared {
             epsilon: call.algorithm.output.privacy.map(|_| paid.epsilon.clone()),
             time: (self.parts.clock)().0.unsigned_abs(),
         };
-        let signed = self.parts.signer.sign(&statement.signed_bytes()).map_err(Reason::Receipt)?;
-        let (signature, certificates) = signed;
+        let key = self.parts.key.certified();
+        let signature = key.sign(&statement.signed_bytes());
+        let signature = signature.map_err(|error| Reason::Receipt(error.to_string()))?;
+        let certificates = key.chain().to_vec();
         Ok(Receipt { statement, certificates, signature })
     }
 

@@ -399,6 +399,7 @@ impl ChangeError {
             Self::Obstacle(_) => "CHANGE_REFUSED",
             Self::Schema { .. } => "SCHEMA_DIFFERS",
             Self::Installation(InstallationError::Refused { .. }) => "STATEMENT_REFUSED",
+            Self::Installation(InstallationError::Algorithm(_)) => "ALGORITHM_UNUSABLE",
             Self::Unknown(_) => "UNKNOWN_PROPOSAL",
             Self::Exists(_) => "PROPOSAL_PENDING",
             Self::TooMany => "TOO_MANY_PROPOSALS",

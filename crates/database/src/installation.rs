@@ -8,7 +8,7 @@ use database_manifest::{Manifest, PartyName, Table, TableName};
 use tokio_postgres::{Client, GenericClient, Transaction};
 
 use crate::{
-    Rules,
+    Rules, algorithms,
     audit::{self, AuditError},
 };
 
@@ -46,6 +46,9 @@ pub enum InstallationError {
     /// The audit log could not be made.
     #[error(transparent)]
     Audit(#[from] AuditError),
+    /// An algorithm could not run.
+    #[error(transparent)]
+    Algorithm(#[from] algorithms::Unusable),
     /// What the database holds is no manifest that this version reads.
     #[error("the manifest in the database cannot be read: {0}")]
     Manifest(#[from] database_manifest::Faults),
@@ -73,6 +76,7 @@ pub async fn install(
 ) -> Result<(), InstallationError> {
     let transaction = client.transaction().await?;
     transaction.batch_execute(&system(manifest)).await?;
+    algorithms::install(&transaction).await?;
     for statement in &manifest.statements {
         run(&transaction, &statement.sql).await?;
     }
@@ -126,7 +130,7 @@ pub(crate) async fn apply(
     new: &Manifest,
 ) -> Result<(), InstallationError> {
     transaction.batch_execute(&rights(old, new)).await?;
-    Ok(())
+    Ok(algorithms::check(transaction, new).await?)
 }
 
 /// What is the same in every database.

@@ -1,5 +1,7 @@
 //! The service with a PostgreSQL of this machine.
 
+#[path = "it/algorithms.rs"]
+mod algorithms;
 #[path = "it/audit.rs"]
 mod audit;
 #[path = "it/engine.rs"]

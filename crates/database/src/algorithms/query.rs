@@ -9,7 +9,7 @@ use database_receipt::Commitment;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::mpsc;
 use tokio_postgres::{
-    Client, Row,
+    Client, GenericClient, Row, Statement,
     types::{Format, IsNull, ToSql, Type, to_sql_checked},
 };
 
@@ -19,6 +19,8 @@ use super::{
     plan::Plan,
 };
 
+/// Names without a schema mean PostgreSQL's own things first, then the manifest's.
+pub const SEARCH_PATH: &str = "pg_catalog, public, pg_temp";
 /// No query runs longer.
 pub const TIME: Duration = Duration::from_secs(60);
 /// What PostgreSQL is given beyond it to say so itself.
@@ -58,7 +60,7 @@ async fn in_transaction(
     // One snapshot for the answer and the commitments; one text for every value; no name but from where it is expected.
     let settings = format!(
         "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
-         SET LOCAL statement_timeout = {}; SET LOCAL search_path = pg_catalog, public, pg_temp;
+         SET LOCAL statement_timeout = {}; SET LOCAL search_path = {SEARCH_PATH};
          SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO, YMD'; SET LOCAL extra_float_digits = 1;
          SET LOCAL bytea_output = 'hex'; SET LOCAL IntervalStyle = 'iso_8601'",
         TIME.as_millis()
@@ -73,20 +75,32 @@ async fn in_transaction(
     Ok(Found { rows, data })
 }
 
-async fn rows(
-    reader: &Client,
+/// The statement that runs, from the approved query: nothing is read yet.
+///
+/// # Errors
+/// [`Reason::Engine`]: PostgreSQL does not take it; [`Reason::Result`]: it does not give what the manifest says.
+pub async fn prepare(
+    client: &impl GenericClient,
     algorithm: &Algorithm,
-    arguments: &[String],
-) -> Result<Vec<Vec<Option<String>>>, Reason> {
+) -> Result<(Plan, Statement), Reason> {
     let types: Vec<Type> = algorithm.arguments.iter().map(|it| parameter(it.sql_type)).collect();
     let query = algorithm.sql.trim_end().trim_end_matches(';');
-    let approved = reader.prepare_typed(query, &types).await.map_err(Reason::Engine)?;
+    let approved = client.prepare_typed(query, &types).await.map_err(Reason::Engine)?;
     let names: Vec<&str> = approved.columns().iter().map(|it| it.name()).collect();
     let plan = Plan::new(algorithm, &names)?;
     // The line break ends a comment that the query may end with.
     let (select, order) = (plan.select(), plan.order());
     let wrapped = format!("SELECT {select} FROM (\n{query}\n) AS bailey_result{order}");
-    let statement = reader.prepare_typed(&wrapped, &types).await.map_err(Reason::Engine)?;
+    let statement = client.prepare_typed(&wrapped, &types).await.map_err(Reason::Engine)?;
+    Ok((plan, statement))
+}
+
+async fn rows(
+    reader: &Client,
+    algorithm: &Algorithm,
+    arguments: &[String],
+) -> Result<Vec<Vec<Option<String>>>, Reason> {
+    let (plan, statement) = prepare(reader, algorithm).await?;
     let parameters = arguments.iter().map(|it| TextForm(it));
     let stream = reader.query_raw(&statement, parameters).await.map_err(Reason::Engine)?;
 

@@ -90,7 +90,14 @@ fn typed(kind: SqlType, value: String) -> Option<String> {
         SqlType::Float | SqlType::Numeric if !finite(&value) => Some(value),
         // PostgreSQL's own digits stay as they are.
         SqlType::Float => value.parse::<f64>().is_ok().then_some(value),
-        SqlType::Numeric => value.bytes().all(|it| matches!(it, b'0'..=b'9' | b'-' | b'.')).then_some(value),
+        SqlType::Numeric => {
+            let digits = value.strip_prefix('-').unwrap_or(&value).as_bytes();
+            match digits {
+                // A module's.
+                [b'0', b'0'..=b'9', ..] => decimal::canonical(&value),
+                _ => value.bytes().all(|it| matches!(it, b'0'..=b'9' | b'-' | b'.')).then_some(value),
+            }
+        }
         SqlType::Date | SqlType::Timestamp if matches!(value.as_str(), "infinity" | "-infinity") => {
             Some(value)
         }

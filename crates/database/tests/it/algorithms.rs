@@ -22,6 +22,8 @@ use tokio::sync::watch;
 
 use crate::postgres::{DATABASE, prepared};
 
+#[path = "algorithms/banks.rs"]
+mod banks;
 #[path = "algorithms/budget.rs"]
 mod budget;
 #[path = "algorithms/https.rs"]

@@ -8,6 +8,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use crate::{
     examples, languages,
     shell::{available, cargo, root, run, step},
+    sql_clients::JDBC,
 };
 
 /// The target of the example workloads.
@@ -93,6 +94,7 @@ pub fn installed() {
         }
     }
     languages::provide();
+    crate::sql_clients::provide();
 }
 
 fn packages() {
@@ -100,6 +102,7 @@ fn packages() {
         .iter()
         .filter(|(program, ..)| !available(program))
         .flat_map(|(_, packages, _)| packages.split(' '))
+        .chain((!Path::new(JDBC.0).exists()).then_some(JDBC.1))
         .collect();
     if missing.is_empty() || !available("apt-get") || !is_root() {
         return;

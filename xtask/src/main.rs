@@ -13,6 +13,7 @@ mod shell;
 mod skopeo;
 #[cfg(test)]
 mod specification;
+mod sql_clients;
 mod trixie;
 mod vm;
 

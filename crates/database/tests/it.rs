@@ -6,6 +6,8 @@ mod algorithms;
 mod audit;
 #[path = "it/engine.rs"]
 mod engine;
+#[path = "it/gateway.rs"]
+mod gateway;
 #[path = "it/postgres.rs"]
 mod postgres;
 #[path = "it/sealer.rs"]

@@ -44,9 +44,9 @@ fn tools(kind: &str) -> PathBuf {
 }
 
 fn there(program: &str, needed: &Path) -> bool {
-    let found =
-        std::process::Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
-    let found = { found }.status().is_ok() && needed.exists();
+    let mut version = std::process::Command::new(program);
+    let found = version.arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
+    let found = found && needed.exists();
     if !found {
         println!("NOT RUN: {program} with {} is not here; mend: cargo xtask tools", needed.display());
     }

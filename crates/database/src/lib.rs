@@ -13,8 +13,10 @@ pub mod installation;
 pub mod keys;
 pub mod lsn;
 pub mod recovery;
+pub mod replica;
 pub mod restore;
 pub mod rules;
 pub mod sealer;
+pub mod tpm_anchor;
 
 pub use rules::Rules;

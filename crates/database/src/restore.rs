@@ -2,7 +2,7 @@
 //! held against the anchor before PostgreSQL is started on it.
 
 mod archive;
-mod segments;
+pub(crate) mod segments;
 
 use std::{
     fs, io,
@@ -128,7 +128,8 @@ fn attempt(
         (contents, None) => contents?,
     };
     // A log that was never acknowledged has not been begun.
-    let database = if anchored == Anchored::Never { None } else { building.finish(until)? };
+    let database =
+        if anchored == Anchored::Never { None } else { building.finish(until)?.map(|found| found.0) };
     Ok(Restored { contents, database })
 }
 
@@ -153,15 +154,17 @@ struct Base {
     end: Lsn,
 }
 
-struct Building {
+/// A database's folder that is being built.
+pub(crate) struct Building {
     data: PathBuf,
+    staged: PathBuf,
     unpacking: Option<Unpacking>,
     base: Option<Base>,
     segments: Segments,
 }
 
 impl Building {
-    fn new(data: &Path) -> Self {
+    pub(crate) fn new(data: &Path) -> Self {
         // Beside the folder, which each base backup begins anew.
         let mut staged = data.as_os_str().to_owned();
         staged.push(".wal");
@@ -170,10 +173,11 @@ impl Building {
             unpacking: None,
             base: None,
             segments: Segments::new(Path::new(&staged)),
+            staged: staged.into(),
         }
     }
 
-    fn apply(&mut self, seen: Seen<'_>) -> Result<(), RestoreError> {
+    pub(crate) fn apply(&mut self, seen: Seen<'_>) -> Result<(), RestoreError> {
         match seen {
             Seen::Wal { timeline, start, bytes } => self.segments.write(timeline, start, bytes),
             // The first that is whole serves: what comes after it is in the write-ahead log too.
@@ -205,11 +209,9 @@ impl Building {
         }
     }
 
-    fn finish(mut self, until: Until) -> Result<Option<Database>, RestoreError> {
-        let Some(base) = self.base else {
-            self.segments.remove()?;
-            return Ok(None);
-        };
+    /// The folder is whole; what comes after it goes to the segments.
+    pub(crate) fn finish(mut self, until: Until) -> Result<Option<(Database, Segments)>, RestoreError> {
+        let Some(base) = self.base.take() else { return Ok(None) };
         let (first, end) =
             self.segments.reach().ok_or(RestoreError::Content("a backup without write-ahead log"))?;
         if self.segments.timeline() != base.timeline || first > base.start || end < base.end {
@@ -226,6 +228,14 @@ impl Building {
             }
         };
         self.segments.move_to(&self.data.join("pg_wal"))?;
-        Ok(Some(Database { from: base.end, end }))
+        let segments = std::mem::replace(&mut self.segments, Segments::new(&self.staged));
+        Ok(Some((Database { from: base.end, end }, segments)))
+    }
+}
+
+impl Drop for Building {
+    fn drop(&mut self) {
+        // What is left of an attempt that failed; gone already is as good.
+        let _ = clear(&self.staged);
     }
 }

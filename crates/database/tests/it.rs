@@ -10,5 +10,9 @@ mod engine;
 mod gateway;
 #[path = "it/postgres.rs"]
 mod postgres;
+#[path = "it/replica.rs"]
+mod replica;
 #[path = "it/sealer.rs"]
 mod sealer;
+#[path = "it/tpm.rs"]
+mod tpm;

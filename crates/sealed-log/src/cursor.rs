@@ -7,6 +7,7 @@ use crate::{
     cipher::{self, FileKey, LogKey, TAG},
     error::Error,
     format::{self, FRAME, FileMark, HEADER, Header, Place},
+    read::{Heads, Held},
 };
 
 /// How what there is ends.
@@ -103,6 +104,9 @@ pub struct Cursor {
     /// Numbers of the files there are, in order.
     files: Vec<u64>,
     passed: Vec<FileMark>,
+    /// What the first record is bound to.
+    begin: Option<Head>,
+    heads: Heads,
 }
 
 fn list(host: &dyn Host) -> Result<Vec<u64>, Error> {
@@ -132,8 +136,15 @@ impl Cursor {
             }
         };
         let Some(base) = base else {
-            let files = Vec::new();
-            return Ok(Self { key: key.clone(), current: None, head: None, files, passed: Vec::new() });
+            return Ok(Self {
+                key: key.clone(),
+                current: None,
+                head: None,
+                files: Vec::new(),
+                passed: Vec::new(),
+                begin: None,
+                heads: Heads::default(),
+            });
         };
         files.retain(|first| *first >= base);
         if files.first() != Some(&base) {
@@ -141,8 +152,15 @@ impl Cursor {
         }
         let current = Current::open(host, key, base)?;
         let head = Head { sequence: base - 1, hash: current.header.previous };
-        let passed = vec![FileMark { first: base, mark: current.header.mark }];
-        Ok(Self { key: key.clone(), current: Some(current), head: Some(head), files, passed })
+        Ok(Self {
+            key: key.clone(),
+            passed: vec![FileMark { first: base, mark: current.header.mark }],
+            current: Some(current),
+            head: Some(head),
+            files,
+            begin: Some(head),
+            heads: Heads::default(),
+        })
     }
 
     /// The last record that was read; before the first, what it is bound to. `None`: there are no files.
@@ -153,6 +171,16 @@ impl Cursor {
     /// The files that were begun to be read, in order.
     pub fn files(&self) -> &[FileMark] {
         &self.passed
+    }
+
+    /// What the first record that was read is bound to, and the history since.
+    pub(crate) fn history(&self) -> (Option<Head>, &Heads) {
+        (self.begin, &self.heads)
+    }
+
+    /// Whether a head is in the history that was read.
+    pub fn holds(&self, head: Head) -> Held {
+        if self.begin == Some(head) { Held::Contained } else { self.heads.holds(head) }
     }
 
     /// Looks which files there are now.
@@ -182,7 +210,10 @@ impl Cursor {
             match Current::open(host, &self.key, next) {
                 Ok(current) if current.header.previous != head.hash => return Err(Error::Forked(next)),
                 Ok(current) => {
+                    let base = current.header.base;
                     self.passed.push(FileMark { first: next, mark: current.header.mark });
+                    self.passed.retain(|file| file.first >= base);
+                    self.heads.forget_before(base);
                     self.current = Some(current);
                 }
                 // The last one may be in the making.
@@ -216,6 +247,7 @@ impl Cursor {
         };
         current.at += (FRAME + length) as u64;
         self.head = Some(head);
+        self.heads.push(head);
         let plain = &current.buffer[start..start + length - TAG];
         Ok(Step::Record(head, Plaintext(head.sequence, plain)))
     }

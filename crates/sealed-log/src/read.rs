@@ -106,23 +106,45 @@ pub fn read(
     visit: &mut dyn FnMut(Head, Entry<'_>) -> Result<(), Error>,
 ) -> Result<Contents, Error> {
     let lock = host.lock(false)?.ok_or(Error::InUse)?;
-    let mut cursor = Cursor::open(host, key)?;
-    let begin = cursor.head();
-    let mut heads = Heads::default();
+    conclude(lock, Cursor::open(host, key)?, host, anchored, ahead, visit)
+}
+
+impl Cursor {
+    /// Reads the rest as [`read`] does, for one who followed the log and is now to write it.
+    ///
+    /// # Errors
+    /// As [`read`].
+    pub fn close(
+        mut self,
+        host: &dyn Host,
+        anchored: Anchored,
+        ahead: Ahead,
+        visit: &mut dyn FnMut(Head, Entry<'_>) -> Result<(), Error>,
+    ) -> Result<Contents, Error> {
+        let lock = host.lock(false)?.ok_or(Error::InUse)?;
+        self.refresh(host)?;
+        conclude(lock, self, host, anchored, ahead, visit)
+    }
+}
+
+fn conclude(
+    lock: Box<dyn Lock>,
+    mut cursor: Cursor,
+    host: &dyn Host,
+    anchored: Anchored,
+    ahead: Ahead,
+    visit: &mut dyn FnMut(Head, Entry<'_>) -> Result<(), Error>,
+) -> Result<Contents, Error> {
     let tail = loop {
         match cursor.next(host)? {
-            Step::Record(head, plain) => {
-                heads.push(head);
-                plain.entries().try_for_each(|entry| visit(head, entry?))?;
-            }
+            Step::Record(head, plain) => plain.entries().try_for_each(|entry| visit(head, entry?))?,
             Step::End(tail) => break tail,
         }
     };
     let head = cursor.head().filter(|head| head.sequence > 0);
-    check(begin, head, &heads, anchored, ahead, tail)?;
-    if anchored == Anchored::Never {
-        heads = Heads::default();
-    }
+    let (begin, heads) = cursor.history();
+    check(begin, head, heads, anchored, ahead, tail)?;
+    let heads = if anchored == Anchored::Never { Heads::default() } else { heads.clone() };
     Ok(Contents { head, anchored, files: cursor.files().to_vec(), heads, lock })
 }
 

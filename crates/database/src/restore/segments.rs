@@ -3,14 +3,14 @@
 use std::{
     fs::{self, File},
     io,
-    os::unix::fs::{FileExt, OpenOptionsExt},
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, fchown},
     path::{Path, PathBuf},
 };
 
 use super::RestoreError;
 use crate::{lsn::Lsn, sealer::SEGMENT};
 
-pub(super) struct Segments {
+pub(crate) struct Segments {
     folder: PathBuf,
     timeline: u32,
     /// From the first byte of a whole file on, to the end; `None`: there is nothing.
@@ -23,16 +23,16 @@ fn failed(error: io::Error) -> RestoreError {
 }
 
 impl Segments {
-    pub(super) fn new(folder: &Path) -> Self {
+    pub(crate) fn new(folder: &Path) -> Self {
         Self { folder: folder.to_owned(), timeline: 0, reach: None, current: None }
     }
 
-    pub(super) fn timeline(&self) -> u32 {
+    pub(crate) fn timeline(&self) -> u32 {
         self.timeline
     }
 
     /// From where to where there is log.
-    pub(super) fn reach(&self) -> Option<(Lsn, Lsn)> {
+    pub(crate) fn reach(&self) -> Option<(Lsn, Lsn)> {
         self.reach
     }
 
@@ -43,7 +43,7 @@ impl Segments {
     }
 
     /// Writes a part of the log, which goes on where the part before ended, or begins again before that.
-    pub(super) fn write(&mut self, timeline: u32, start: Lsn, bytes: &[u8]) -> Result<(), RestoreError> {
+    pub(crate) fn write(&mut self, timeline: u32, start: Lsn, bytes: &[u8]) -> Result<(), RestoreError> {
         let (mut start, mut bytes) = (start, bytes);
         match self.reach {
             None => {
@@ -73,7 +73,7 @@ impl Segments {
         while !bytes.is_empty() {
             let room = usize::try_from(SEGMENT - at % SEGMENT).unwrap_or(usize::MAX);
             let (part, rest) = bytes.split_at(room.min(bytes.len()));
-            self.file(at / SEGMENT)?.write_all_at(part, at % SEGMENT).map_err(failed)?;
+            self.file(at / SEGMENT, at % SEGMENT == 0)?.write_all_at(part, at % SEGMENT).map_err(failed)?;
             at += part.len() as u64;
             bytes = rest;
         }
@@ -83,13 +83,14 @@ impl Segments {
         Ok(())
     }
 
-    fn file(&mut self, segment: u64) -> Result<&File, RestoreError> {
-        if self.current.as_ref().is_none_or(|(open, _)| *open != segment) {
+    fn file(&mut self, segment: u64, anew: bool) -> Result<&File, RestoreError> {
+        if anew || self.current.as_ref().is_none_or(|(open, _)| *open != segment) {
             let mut options = File::options();
-            let file = options.write(true).create(true).truncate(false).mode(0o600).open(self.path(segment));
+            let file = options.write(true).create(true).truncate(anew).mode(0o600).open(self.path(segment));
             let file = file.map_err(failed)?;
             // What is behind the end is zeros.
             file.set_len(SEGMENT).map_err(failed)?;
+            self.give(&file).map_err(failed)?;
             self.current = Some((segment, file));
         }
         match &self.current {
@@ -98,15 +99,24 @@ impl Segments {
         }
     }
 
+    /// To whom the folder belongs: PostgreSQL runs as a user of its own where we are root.
+    fn give(&self, file: &File) -> io::Result<()> {
+        let (folder, found) = (fs::metadata(&self.folder)?, file.metadata()?);
+        if folder.uid() != found.uid() {
+            fchown(file, Some(folder.uid()), Some(folder.gid()))?;
+        }
+        Ok(())
+    }
+
     /// Forgets what is behind `end`: what PostgreSQL finds there must not be taken for log.
-    pub(super) fn cut(&mut self, end: Lsn) -> Result<(), RestoreError> {
+    pub(crate) fn cut(&mut self, end: Lsn) -> Result<(), RestoreError> {
         let Some((first, old)) = self.reach else { return Ok(()) };
         let last = end.0 / SEGMENT;
         for segment in last + 1..old.0.div_ceil(SEGMENT) {
             fs::remove_file(self.path(segment)).map_err(failed)?;
         }
         if old.0.div_ceil(SEGMENT) > last {
-            let file = self.file(last)?;
+            let file = self.file(last, false)?;
             file.set_len(end.0 % SEGMENT).and_then(|()| file.set_len(SEGMENT)).map_err(failed)?;
         }
         self.reach = Some((first, end));
@@ -115,7 +125,7 @@ impl Segments {
     }
 
     /// Forgets whole files before `start`.
-    pub(super) fn forget_before(&mut self, start: Lsn) -> Result<(), RestoreError> {
+    pub(crate) fn forget_before(&mut self, start: Lsn) -> Result<(), RestoreError> {
         let Some((first, end)) = self.reach else { return Ok(()) };
         let keep = (start.0 / SEGMENT).min(end.0 / SEGMENT).max(first.0 / SEGMENT);
         for segment in first.0 / SEGMENT..keep {
@@ -125,28 +135,16 @@ impl Segments {
         Ok(())
     }
 
-    /// Puts the files where PostgreSQL looks for them.
-    pub(super) fn move_to(&mut self, folder: &Path) -> Result<(), RestoreError> {
+    /// Puts the files where PostgreSQL looks for them, and goes on there.
+    pub(crate) fn move_to(&mut self, folder: &Path) -> Result<(), RestoreError> {
+        self.current = None;
         for entry in fs::read_dir(&self.folder).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             fs::rename(entry.path(), folder.join(entry.file_name())).map_err(failed)?;
         }
-        self.remove()
-    }
-
-    pub(super) fn remove(&mut self) -> Result<(), RestoreError> {
-        self.current = None;
-        match fs::remove_dir_all(&self.folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other.map_err(failed),
-        }
-    }
-}
-
-impl Drop for Segments {
-    fn drop(&mut self) {
-        // What is left of an attempt that failed; gone already is as good.
-        let _ = self.remove();
+        fs::remove_dir(&self.folder).map_err(failed)?;
+        self.folder = folder.to_owned();
+        Ok(())
     }
 }
 

@@ -99,7 +99,7 @@ async fn start(
     Running { sealer, engine, _folder: folder, restored: database }
 }
 
-fn source(engine: &Engine) -> Source {
+pub fn source(engine: &Engine) -> Source {
     Source { socket: engine.socket().to_owned(), user: SUPERUSER.into(), database: DATABASE.into() }
 }
 

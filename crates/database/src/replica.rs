@@ -1,0 +1,297 @@
+//! An attested read replica: a PostgreSQL in another TEE that replays the sealed log. It reads the log's files, which any
+//! host may carry to it, with the log's key, which only an attested instance has; what reaches it is verified as at a
+//! restore, and nothing is shown that is not anchored.
+//!
+//! ```text
+//!  files of the log (shared or copied by hosts) ──▶ [follows, up to the anchor's head] ──▶ pg_wal ──▶ PostgreSQL, standby
+//!                                                            ▲
+//!                                            anchor: which record is the newest
+//! ```
+//!
+//! It takes the database over only when it has everything that the anchor knows of: [`Replica::promote`].
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use sealed_log::{Ahead, Anchored, Contents, Cursor, Error, Held, LogKey, Step};
+use tokio::sync::watch;
+use volume::{Anchor, AnchorError, Head, Host};
+
+use crate::{
+    lsn::Lsn,
+    restore::{Building, RestoreError, Until, segments::Segments},
+    sealer::{Malformed, Seen},
+};
+
+/// Settings of a PostgreSQL that replays what is put before it. It looks into its folder as often as this says, and
+/// leaves files of log that it is done with alone.
+pub const PARAMETERS: [(&str, &str); 3] =
+    [("hot_standby", "on"), ("wal_retrieve_retry_interval", "20ms"), ("wal_recycle", "off")];
+const SIGNAL: &str = "standby.signal";
+
+/// How it follows.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Between two looks at log and anchor.
+    pub pause: Duration,
+    /// How many records may be ahead of the anchor where it takes over.
+    pub ahead: Ahead,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { pause: Duration::from_millis(50), ahead: Ahead::One }
+    }
+}
+
+/// Why a replica does not start, or ended. Whoever started it must stop its PostgreSQL then.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplicaError {
+    /// The log, or its anchor.
+    #[error(transparent)]
+    Log(#[from] Error),
+    /// What the log holds.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
+    /// The copy of the log that is here has no whole base backup, or the anchor knows of no log.
+    #[error("there is no whole base backup in this copy of the log")]
+    Nothing,
+    /// Its folder.
+    #[error("the replica's folder cannot be written")]
+    Folder(#[source] std::io::Error),
+    /// A thread of it failed.
+    #[error("the replica ended")]
+    Ended,
+}
+
+impl ReplicaError {
+    /// Stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Log(error) => error.code(),
+            Self::Restore(error) => error.code(),
+            Self::Nothing => "REPLICA_NOTHING",
+            Self::Folder(_) => "DATABASE_FOLDER",
+            Self::Ended => "REPLICA_ENDED",
+        }
+    }
+}
+
+impl From<AnchorError> for ReplicaError {
+    fn from(error: AnchorError) -> Self {
+        Self::Log(error.into())
+    }
+}
+
+/// How far a replica is.
+#[derive(Debug, Clone, Copy)]
+pub struct Followed {
+    /// Up to where PostgreSQL has the log before it.
+    pub position: Lsn,
+    /// The last record of that.
+    pub head: Option<Head>,
+    /// When it last had everything that the anchor knew of; `None`: never.
+    pub current_at: Option<Instant>,
+}
+
+/// A database's folder, and what follows the log from there.
+pub struct Follower {
+    host: Box<dyn Host>,
+    anchor: Box<dyn Anchor>,
+    cursor: Cursor,
+    segments: Segments,
+    data: PathBuf,
+    current_at: Option<Instant>,
+}
+
+fn seen(entry: sealed_log::Entry<'_>) -> Result<Seen<'_>, ReplicaError> {
+    Seen::parse(entry).map_err(|Malformed| RestoreError::Content("an entry cannot be understood").into())
+}
+
+/// The next record, if the anchor knows of it.
+fn next<'a>(
+    cursor: &'a mut Cursor,
+    host: &dyn Host,
+    anchored: Head,
+) -> Result<Option<sealed_log::Plaintext<'a>>, ReplicaError> {
+    let at = cursor.head();
+    if at.is_some_and(|at| at.sequence >= anchored.sequence) {
+        return match cursor.holds(anchored) {
+            Held::Contradicted => Err(Error::Forked(anchored.sequence).into()),
+            Held::Contained | Held::Forgotten => Ok(None),
+        };
+    }
+    match cursor.next(host) {
+        Ok(Step::Record(_, plain)) => Ok(Some(plain)),
+        // Hosts copy one file after the other, and not always to its end at once.
+        Ok(Step::End(_)) | Err(Error::Cut(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl Follower {
+    /// Makes the folder `data` of what there is of the log, to start PostgreSQL on with [`PARAMETERS`].
+    ///
+    /// # Errors
+    /// With what the host did to the log; [`ReplicaError::Nothing`].
+    pub fn unpack(
+        host: Box<dyn Host>,
+        key: &LogKey,
+        anchor: Box<dyn Anchor>,
+        data: &Path,
+    ) -> Result<Self, ReplicaError> {
+        let mut cursor = Cursor::open(&*host, key)?;
+        let anchored = anchor.current()?.ok_or(ReplicaError::Nothing)?;
+        let mut building = Building::new(data);
+        while let Some(plain) = next(&mut cursor, &*host, anchored)? {
+            for entry in plain.entries() {
+                building.apply(seen(entry?)?)?;
+            }
+        }
+        let (_, segments) = building.finish(Until::End)?.ok_or(ReplicaError::Nothing)?;
+        fs::write(data.join(SIGNAL), []).map_err(ReplicaError::Folder)?;
+        let data = data.to_owned();
+        Ok(Self { host, anchor, cursor, segments, data, current_at: None })
+    }
+
+    /// Follows on a thread of its own, once PostgreSQL runs. When it ends by itself, `ended` is called at once, and
+    /// must stop PostgreSQL.
+    ///
+    /// # Errors
+    /// Where no thread can be made.
+    pub fn follow(
+        self,
+        options: Options,
+        ended: impl FnOnce(&ReplicaError) + Send + 'static,
+    ) -> Result<Replica, ReplicaError> {
+        let stopping = Arc::new(AtomicBool::new(false));
+        let (sender, followed) = watch::channel(self.followed());
+        let stop = Arc::clone(&stopping);
+        let run = move || {
+            let (mut follower, mut ended) = (self, Some(ended));
+            while !stop.load(Ordering::SeqCst) {
+                if let Err(error) = follower.step() {
+                    if let Some(ended) = ended.take() {
+                        ended(&error);
+                    }
+                    return Err(error);
+                }
+                sender.send_replace(follower.followed());
+                thread::sleep(options.pause);
+            }
+            Ok(follower)
+        };
+        let thread = thread::Builder::new().name("replica: follows".into()).spawn(run);
+        let thread = Some(thread.map_err(ReplicaError::Folder)?);
+        Ok(Replica { stopping, followed, thread, ahead: options.ahead })
+    }
+
+    fn followed(&self) -> Followed {
+        let position = self.segments.reach().map_or(Lsn(0), |(_, end)| end);
+        Followed { position, head: self.cursor.head(), current_at: self.current_at }
+    }
+
+    /// What was anchored since the last look. An anchor or a host that does not answer makes it late, not wrong.
+    fn step(&mut self) -> Result<(), ReplicaError> {
+        let asked = Instant::now();
+        let anchored = match self.anchor.current() {
+            Ok(Some(anchored)) => anchored,
+            Ok(None) => return Err(Error::Unanchored.into()),
+            Err(_) => return Ok(()),
+        };
+        if self.cursor.refresh(&*self.host).is_err() {
+            return Ok(());
+        }
+        while let Some(plain) = next(&mut self.cursor, &*self.host, anchored)? {
+            for entry in plain.entries() {
+                apply(&mut self.segments, seen(entry?)?)?;
+            }
+        }
+        if self.cursor.head().is_some_and(|head| head.sequence >= anchored.sequence) {
+            self.current_at = Some(asked);
+        }
+        Ok(())
+    }
+}
+
+fn apply(segments: &mut Segments, seen: Seen<'_>) -> Result<(), RestoreError> {
+    match seen {
+        Seen::Wal { timeline, start, bytes } => segments.write(timeline, start, bytes),
+        // It has a base.
+        Seen::Backup { .. } | Seen::BackupData(_) | Seen::BackupEnd { .. } => Ok(()),
+    }
+}
+
+/// A replica that follows; dropped, it stops.
+pub struct Replica {
+    stopping: Arc<AtomicBool>,
+    followed: watch::Receiver<Followed>,
+    thread: Option<JoinHandle<Result<Follower, ReplicaError>>>,
+    ahead: Ahead,
+}
+
+/// What goes on as the database: start PostgreSQL on the same folder, and a sealer on the log.
+pub struct Promoted {
+    /// The log, which this instance writes from now on.
+    pub contents: Contents,
+    /// Its files.
+    pub host: Box<dyn Host>,
+    /// Its anchor.
+    pub anchor: Box<dyn Anchor>,
+    /// Up to where the log goes.
+    pub end: Lsn,
+}
+
+impl Replica {
+    /// How far it is, whenever it looked.
+    pub fn followed(&self) -> watch::Receiver<Followed> {
+        self.followed.clone()
+    }
+
+    /// Takes the database over. Its PostgreSQL must have been killed; it is started again on the same folder, and goes on
+    /// in the same history. The instance that was the database until now is refused by the anchor at its next commit.
+    ///
+    /// # Errors
+    /// `LOG_ROLLED_BACK`, `LOG_CUT`: this copy of the log has not everything that the anchor knows of; `LOG_FORKED`.
+    pub fn promote(mut self) -> Result<Promoted, ReplicaError> {
+        let follower = self.join()?;
+        let anchored = Anchored::from(follower.anchor.current()?);
+        let (host, mut segments) = (follower.host, follower.segments);
+        let mut failure = None;
+        let contents = follower.cursor.close(&*host, anchored, self.ahead, &mut |_, entry| {
+            let applied = seen(entry).and_then(|seen| Ok(apply(&mut segments, seen)?));
+            applied.map_err(|error| {
+                failure = Some(error);
+                Error::Ended
+            })
+        });
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        let contents = contents?;
+        let (_, end) = segments.reach().ok_or(ReplicaError::Nothing)?;
+        fs::remove_file(follower.data.join(SIGNAL)).map_err(ReplicaError::Folder)?;
+        Ok(Promoted { contents, host, anchor: follower.anchor, end })
+    }
+
+    fn join(&mut self) -> Result<Follower, ReplicaError> {
+        self.stopping.store(true, Ordering::SeqCst);
+        let joined = self.thread.take().map(JoinHandle::join);
+        joined.and_then(Result::ok).unwrap_or(Err(ReplicaError::Ended))
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        // Why it ended was told when it did.
+        let _ = self.join();
+    }
+}

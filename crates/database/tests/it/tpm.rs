@@ -1,8 +1,11 @@
 //! The log anchored in a TPM, one of software.
 
+use std::path::Path;
+
 use database::tpm_anchor::{TpmAnchor, TpmAnchorError};
+use sealed_log::{Ahead, Entry, Kind, LogKey, Writer};
 use testkit::swtpm::Swtpm;
-use volume::{Anchor, AnchorError, Head};
+use volume::{Anchor, AnchorError, Folder, Head};
 
 fn head(sequence: u64) -> Head {
     Head { sequence, hash: [u8::try_from(sequence).unwrap(); 32] }
@@ -47,6 +50,58 @@ fn s16_what_a_tpm_anchors_is_not_turned_back() {
     assert!(matches!(other, Err(TpmAnchorError::Altered(_))));
     std::fs::remove_file(folder.path().join("anchor-pin")).unwrap();
     assert_eq!(open().unwrap().current(), Ok(None), "it knows of no log, so the log is refused");
+}
+
+#[test]
+fn s16_an_old_copy_of_log_and_anchors_file_together_is_refused() {
+    let Some(tpm) = Swtpm::start() else { return };
+    let (state, old) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let key = LogKey::new([6; 32]);
+    let open = || -> Result<Writer, String> {
+        let address = tpm.address().parse().unwrap();
+        let anchor = TpmAnchor::open(&address, None, state.path(), &[4; 32]).map_err(|it| it.code().to_owned())?;
+        let host = || Box::new(Folder::new(&state.path().join("log")));
+        let anchored = anchor.current().unwrap().into();
+        let read = sealed_log::read(&*host(), &key, anchored, Ahead::One, &mut |_, _| Ok(()));
+        let contents = read.map_err(|it| it.code().to_owned())?;
+        let options = sealed_log::Options::default();
+        Writer::begin(host(), &key, contents, Box::new(anchor), 0, options).map_err(|it| it.code().to_owned())
+    };
+    let commit = |writer: &mut Writer| {
+        writer.append(&[Entry { kind: Kind(1), bytes: b"spent" }]).unwrap();
+        writer.anchor().unwrap();
+    };
+    commit(&mut open().unwrap());
+    copy(state.path(), old.path());
+    let mut writer = open().unwrap();
+    commit(&mut writer);
+    commit(&mut writer);
+    drop(writer);
+    drop(open().unwrap());
+    // The log alone, and with the file that stood for it.
+    let now = tempfile::tempdir().unwrap();
+    copy(state.path(), now.path());
+    std::fs::remove_dir_all(state.path().join("log")).unwrap();
+    copy(&old.path().join("log"), &state.path().join("log"));
+    assert_eq!(open().err().as_deref(), Some("LOG_ROLLED_BACK"));
+    copy(old.path(), state.path());
+    assert_eq!(open().err().as_deref(), Some("ANCHOR_ELSEWHERE"));
+    // The newest copy serves.
+    copy(now.path(), state.path());
+    drop(open().unwrap());
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
 }
 
 #[test]

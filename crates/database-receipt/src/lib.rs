@@ -8,6 +8,7 @@
 //! ```
 
 mod answer;
+pub mod audit;
 mod digest;
 mod receipt;
 mod statement;

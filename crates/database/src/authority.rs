@@ -4,22 +4,25 @@
 use std::sync::{Arc, RwLock};
 
 use appraisal::UnixTime;
+use attested_tls::key::TeeKey;
 use aws_lc_rs::{
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair},
 };
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SerialNumber,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SerialNumber, SubjectPublicKeyInfo,
 };
 use rustls::{
     crypto::aws_lc_rs::sign::any_ecdsa_type,
-    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
+    pki_types::{CertificateDer, PrivatePkcs8KeyDer},
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
 use time::{Duration, OffsetDateTime};
 use zeroize::Zeroizing;
+
+use crate::algorithms::Signer;
 
 /// How long a certificate of the servers lasts; it is renewed at half of that.
 pub const LIFETIME: Duration = Duration::hours(24);
@@ -72,17 +75,17 @@ impl Authority {
         Ok(KeyPair::from_pkcs8_der_and_sign_algo(&key, &PKCS_ECDSA_P256_SHA256)?)
     }
 
-    /// A new key for the servers, certified for DNS names and IP addresses.
+    /// Certifies the key of the servers for DNS names and IP addresses.
     ///
     /// # Errors
     /// As [`Authority::generate`], and for a name that no certificate can hold.
     pub fn certify(
         &self,
+        key: &TeeKey,
         names: &[String],
         emulated: bool,
         now: UnixTime,
     ) -> Result<Certified, AuthorityError> {
-        let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let mut params = params(&marked("Bailey Database", emulated), now, LIFETIME)?;
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -95,8 +98,9 @@ impl Authority {
             });
         }
         let issuer = Issuer::from_ca_cert_der(&self.certificate, self.pair()?)?;
-        let leaf = params.signed_by(&pair, &issuer)?.der().clone();
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pair.serialize_der()));
+        let public = SubjectPublicKeyInfo::from_der(&key.public_key_info())?;
+        let leaf = params.signed_by(&public, &issuer)?.der().clone();
+        let key = key.private_key();
         let tls = any_ecdsa_type(&key).map_err(|_| AuthorityError::Key)?;
         let signing = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, key.secret_der());
         let chain = vec![leaf, self.certificate.clone()];
@@ -147,6 +151,14 @@ impl Current {
     /// Another one from now on.
     pub fn replace(&self, certified: Certified) {
         *self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(certified);
+    }
+}
+
+impl Signer for Current {
+    fn sign(&self, bytes: &[u8]) -> Result<(Vec<u8>, Vec<CertificateDer<'static>>), String> {
+        let certified = self.certified();
+        let signature = certified.sign(bytes).map_err(|error| error.to_string())?;
+        Ok((signature, certified.chain().to_vec()))
     }
 }
 
@@ -215,7 +227,8 @@ mod tests {
     #[test]
     fn a_certificate_leads_to_the_root_and_its_key_signs() {
         let authority = Authority::generate(true, NOW).unwrap();
-        let certified = authority.certify(&["localhost".into(), "127.0.0.1".into()], true, NOW).unwrap();
+        let names = ["localhost".into(), "127.0.0.1".into()];
+        let certified = authority.certify(&TeeKey::generate().unwrap(), &names, true, NOW).unwrap();
         let [leaf, root] = certified.chain() else { panic!("two certificates") };
         assert_eq!(root, authority.certificate());
         let signature = certified.sign(b"bailey/test").unwrap();
@@ -235,7 +248,8 @@ mod tests {
         let authority = Authority::generate(false, NOW).unwrap();
         let parts = (Zeroizing::new(authority.key().to_vec()), authority.certificate().to_vec());
         let again = Authority::from_parts(parts.0, parts.1).unwrap();
-        assert_eq!(again.certify(&["a".into()], false, NOW).unwrap().chain()[1], *authority.certificate());
+        let certified = again.certify(&TeeKey::generate().unwrap(), &["a".into()], false, NOW).unwrap();
+        assert_eq!(certified.chain()[1], *authority.certificate());
         assert!(Authority::from_parts(Zeroizing::new(vec![1]), vec![2]).is_err());
     }
 
@@ -252,7 +266,7 @@ mod tests {
     #[test]
     fn names_that_none_can_have_are_refused() {
         let authority = Authority::generate(true, NOW).unwrap();
-        let refused = authority.certify(&["ä".into()], true, NOW);
+        let refused = authority.certify(&TeeKey::generate().unwrap(), &["ä".into()], true, NOW);
         assert!(matches!(refused, Err(AuthorityError::Name)));
     }
 }

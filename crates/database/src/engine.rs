@@ -137,6 +137,19 @@ impl Engine {
         Ok(client)
     }
 
+    /// Finds the database that a restored data directory holds beside PostgreSQL's own; sessions are in it from now on.
+    ///
+    /// # Errors
+    /// When there is none, or more than one.
+    pub async fn find_database(&mut self) -> Result<(), EngineError> {
+        let client = self.connect(SUPERUSER, "postgres").await?;
+        let query = "SELECT datname FROM pg_database WHERE NOT datistemplate AND datname <> 'postgres'";
+        let rows = client.query(query, &[]).await?;
+        let [row] = rows.as_slice() else { return Err(EngineError::Databases { seen: rows.len() }) };
+        self.settings.database = row.get(0);
+        Ok(())
+    }
+
     /// From now on a commit is acknowledged when the sealer has it, and no sooner.
     ///
     /// # Errors
@@ -264,6 +277,12 @@ pub enum EngineError {
         /// What it said.
         said: String,
     },
+    /// A data directory that we did not make.
+    #[error("the data directory holds {seen} databases; one is expected")]
+    Databases {
+        /// How many.
+        seen: usize,
+    },
     /// It refused, or the connection to it broke.
     #[error("PostgreSQL refuses")]
     Session(#[from] tokio_postgres::Error),
@@ -279,6 +298,7 @@ impl EngineError {
             Self::File { .. } | Self::Program { .. } => "ENGINE_HOST",
             Self::Failed { .. } | Self::Ended { .. } => "ENGINE_FAILED",
             Self::Slow { .. } => "ENGINE_SLOW",
+            Self::Databases { .. } => "ENGINE_DATABASES",
             Self::Session(_) => "ENGINE_SESSION",
         }
     }

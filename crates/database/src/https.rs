@@ -45,7 +45,7 @@ pub type Identify = Arc<dyn Fn(&[CertificateDer<'static>]) -> Option<Caller> + S
 /// Serves `router` until `shutdown`; requests in work then end.
 pub async fn serve(
     router: Router,
-    listener: TcpListener,
+    listener: &TcpListener,
     tls: Arc<ServerConfig>,
     identify: Identify,
     shutdown: CancellationToken,

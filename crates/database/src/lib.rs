@@ -2,6 +2,7 @@
 //! write-ahead log sealed before a commit is acknowledged, its rules set by several parties together.
 
 pub mod algorithms;
+pub mod attestation;
 pub mod audit;
 pub mod authority;
 pub mod changes;
@@ -13,10 +14,12 @@ pub mod installation;
 pub mod keys;
 pub mod lsn;
 pub mod recovery;
+mod refusal;
 pub mod replica;
 pub mod restore;
 pub mod rules;
 pub mod sealer;
+pub mod service;
 pub mod tpm_anchor;
 
 pub use rules::Rules;

@@ -146,6 +146,9 @@ pub enum AuditError {
     /// The service ends.
     #[error("the audit log is closed")]
     Ended,
+    /// A head cannot be signed.
+    #[error("the head of the audit log cannot be signed")]
+    Unsigned,
 }
 
 impl AuditError {
@@ -155,6 +158,7 @@ impl AuditError {
             Self::Engine(_) | Self::Session(_) => "AUDIT_UNAVAILABLE",
             Self::Entry => "AUDIT_ENTRY",
             Self::Ended => "AUDIT_ENDED",
+            Self::Unsigned => "AUDIT_UNSIGNED",
         }
     }
 }

@@ -244,6 +244,8 @@ const FIXED: [(&str, &str); 29] = [
     ("max_wal_size", "512MB"),
     ("synchronous_commit", "on"),
     ("max_prepared_transactions", "0"),
+    // In the data directory, where nothing is left of them when it goes.
+    ("dynamic_shared_memory_type", "mmap"),
     ("ssl", "off"),
     ("jit", "off"),
     ("local_preload_libraries", ""),

@@ -1,0 +1,418 @@
+//! The whole of it: from a TEE, a measured launch configuration and a folder of the host to a database that serves.
+//!
+//! ```text
+//!  key? ──no, and no log──▶ founded: initdb, first manifest, base backup sealed, key sealed ─┐
+//!    ├──sealed to this TEE──▶ log verified and unpacked, PostgreSQL recovers ────────────────┤
+//!    └──sealed to another───▶ Evidence and shares alone ──enough──▶ as above, new root ──────┤
+//!                                                                                            ▼
+//!                          sealer ▸ audit ▸ rules ▸ algorithms ▸ gateway (SQL) and API (HTTPS)
+//! ```
+//!
+//! Whatever ends ends all: the sealer's end kills PostgreSQL, PostgreSQL's end ends the service, and what was
+//! acknowledged is in the sealed log.
+
+mod capacity;
+mod error;
+mod opening;
+mod recovering;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use attested_tls::{claims::DatabaseAnchor, clock::Clock, key::TeeKey, launch::DatabaseConfiguration};
+use attester::Tee;
+use axum::{Json, Router, response::IntoResponse, routing::get};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use tokio::{net::TcpListener, sync::watch};
+use tokio_util::sync::CancellationToken;
+use volume::Folder;
+
+pub use self::{capacity::Full, error::ServiceError};
+use self::{
+    opening::{Opened, Opening, Place},
+    recovering::{Recovered, Waiting},
+};
+use crate::{
+    Rules,
+    algorithms::{self, Algorithms},
+    attestation::{self, Attestation, Standing, Version},
+    audit::{self, Audit, Event},
+    authority::{Authority, Current, LIFETIME},
+    changes::{self, Changes},
+    engine::{Engine, SUPERUSER, Settings, binaries},
+    https::{self, Identify},
+    identity::{Anchors, server_config},
+    installation,
+    keys::{Found, Keys, MasterKey},
+    sealer::{Log, Options, Sealer, Source},
+};
+
+/// What the host chooses; none of it decides anything.
+#[derive(Debug, Clone)]
+pub struct HostHints {
+    /// Where key, shares and the sealed log lie.
+    pub state: PathBuf,
+    /// The first manifest, when a database is founded.
+    pub manifest: Option<PathBuf>,
+    /// A folder in memory.
+    pub memory: PathBuf,
+    /// The folder of PostgreSQL's programs; the newest of Debian's packages unless given.
+    pub binaries: Option<PathBuf>,
+}
+
+/// Where it listens.
+pub struct Listeners {
+    /// PostgreSQL's protocol.
+    pub sql: TcpListener,
+    /// The HTTPS API.
+    pub api: TcpListener,
+}
+
+/// What does not change while it runs.
+struct Base {
+    tee: Arc<dyn Tee>,
+    configuration: DatabaseConfiguration,
+    hints: HostHints,
+    clock: Clock,
+    attestation: Arc<Attestation>,
+    current: Current,
+    shutdown: CancellationToken,
+}
+
+/// Founds, restores or recovers a database, and serves it until `shutdown`.
+///
+/// # Errors
+/// Why it does not serve, or serves no more.
+pub async fn serve(
+    tee: Arc<dyn Tee>,
+    configuration: DatabaseConfiguration,
+    hints: HostHints,
+    listeners: Listeners,
+    clock: Clock,
+    shutdown: CancellationToken,
+) -> Result<(), ServiceError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| ServiceError::File { path, source }
+    };
+    std::fs::create_dir_all(&hints.state).map_err(failed(&hints.state))?;
+    let binaries = hints.binaries.clone().map_or_else(binaries, Ok)?;
+    let place = Place::take(&hints.memory, &hints.state)?;
+    let opening = Arc::new(Opening {
+        log: hints.state.join("log"),
+        settings: Settings::within(binaries, place.folder(), ""),
+        first: configuration.manifest,
+    });
+
+    // Of the moment, until there is one of the state.
+    let authority = Authority::generate(tee.emulated(), clock())?;
+    let key = TeeKey::generate().map_err(|_| ServiceError::Panicked)?;
+    let certified = authority.certify(&key, &configuration.names, tee.emulated(), clock())?;
+    let version = Version::of(&opening.settings.binaries).map_err(failed(&opening.settings.binaries))?;
+    let standing = Standing::Recovering { root: authority.certificate().clone() };
+    let (first, anchor) = (configuration.manifest, DatabaseAnchor::Receipts);
+    let attestation = Attestation::new(Arc::clone(&tee), key, first, version, anchor, standing);
+    let current = Current::new(certified);
+    let base = Base { tee, configuration, hints, clock, attestation, current, shutdown };
+
+    let Some(state) = base.state(&opening, &listeners.api).await? else { return Ok(()) };
+    let running = base.start(&opening, state).await?;
+    base.run(running, listeners, place).await
+}
+
+/// A state that may be started.
+struct State {
+    master: MasterKey,
+    opened: Opened,
+    /// Whether its key must be sealed to this TEE.
+    is_new_here: bool,
+    holders: Option<Vec<String>>,
+}
+
+/// A database that is ready to serve.
+struct Running {
+    engine: Arc<Engine>,
+    sealer: Arc<Sealer>,
+    audit: Audit,
+    changes: Arc<Changes>,
+    algorithms: Algorithms,
+    authority: Authority,
+    master: MasterKey,
+    full: Full,
+}
+
+impl Base {
+    fn keys(&self) -> Keys<'_> {
+        Keys::new(self.tee.as_ref(), &self.hints.state)
+    }
+
+    /// The state, by whatever way it comes; `None`: it was to end before.
+    async fn state(&self, opening: &Arc<Opening>, api: &TcpListener) -> Result<Option<State>, ServiceError> {
+        let found = self.keys().master()?;
+        let shares = match &found {
+            Found::Key(_) => None,
+            Found::Nothing if !opening.has_log() => None,
+            Found::Nothing | Found::Locked => recovering::shares(&self.hints.state)?,
+        };
+        let (master, is_new_here) = match (found, shares) {
+            (Found::Key(master), _) => (master, false),
+            (_, Some(shares)) => return self.recover(opening, shares, api).await,
+            (Found::Nothing, None) if !opening.has_log() => (MasterKey::generate()?, true),
+            (Found::Nothing, None) => return Err(ServiceError::KeyMissing),
+            (Found::Locked, None) => return Err(ServiceError::Unrecoverable),
+        };
+        let (at, key) = (Arc::clone(opening), master.clone());
+        let opened = tokio::task::spawn_blocking(move || at.open(&key)).await;
+        let opened = opened.map_err(|_| ServiceError::Panicked)??;
+        if !is_new_here && opened.restored.database.is_none() {
+            return Err(ServiceError::LogMissing);
+        }
+        Ok(Some(State { master, opened, is_new_here, holders: None }))
+    }
+
+    /// Serves Evidence and the way for shares to come in, until there are enough.
+    async fn recover(
+        &self,
+        opening: &Arc<Opening>,
+        shares: crate::recovery::Shares,
+        api: &TcpListener,
+    ) -> Result<Option<State>, ServiceError> {
+        tracing::warn!(
+            code = "RECOVERY_PENDING",
+            "the state is sealed to another TEE and waits for recovery"
+        );
+        let done = self.shutdown.child_token();
+        let waiting = Waiting::new(Arc::clone(opening), shares, done.clone());
+        let router = attestation::routes(Arc::clone(&self.attestation))
+            .merge(recovering::routes(Arc::clone(&waiting)));
+        let nobody: Identify = Arc::new(|_| None);
+        https::serve(router, api, self.tls(&https::PROTOCOLS)?, nobody, done).await;
+        Ok(waiting.recovered().map(|Recovered { master, opened, holders }| State {
+            master,
+            opened,
+            is_new_here: true,
+            holders: Some(holders),
+        }))
+    }
+
+    fn tls(&self, protocols: &[&[u8]]) -> Result<Arc<rustls::ServerConfig>, ServiceError> {
+        let certificate = Arc::new(self.current.clone());
+        Ok(Arc::new(server_config(certificate, Arc::clone(&self.clock), protocols)?))
+    }
+
+    /// Starts PostgreSQL and the sealer on the state, and everything that works in them. Nobody is let in yet.
+    async fn start(&self, opening: &Opening, state: State) -> Result<Running, ServiceError> {
+        let State { master, opened, is_new_here, holders } = state;
+        let database = opened.restored.database;
+        let mut engine = match database {
+            Some(_) => {
+                let settings = Settings { synchronous: true, ..opening.settings.clone() };
+                let mut engine = Engine::start(&settings).await?;
+                engine.find_database().await?;
+                engine
+            }
+            None => self.found(opening).await?,
+        };
+        engine.make_synchronous().await?;
+        let engine = Arc::new(engine);
+        let client = engine.session(SUPERUSER).await?;
+        let rules = installation::rules(&client).await?;
+        if rules.first != self.configuration.manifest {
+            return Err(ServiceError::OtherLineage { seen: rules.first });
+        }
+        let freshness = rules.manifest.freshness;
+        if freshness.anchor_required {
+            return Err(ServiceError::NoAnchor);
+        }
+        if opened.ahead && freshness.max_lag.is_zero() {
+            return Err(ServiceError::AheadOfAnchor);
+        }
+        let log = Log {
+            host: Box::new(Folder::new(&opening.log)),
+            key: opened.key,
+            contents: opened.restored.contents,
+            anchor: opened.anchor,
+            restored: database.map(|database| database.end),
+        };
+        let source = Source {
+            socket: engine.socket().to_owned(),
+            user: SUPERUSER.into(),
+            database: engine.database().to_owned(),
+        };
+        let options = Options { max_lag: freshness.max_lag, ..Options::default() };
+        let killer = engine.killer();
+        let ended = move |error: &crate::sealer::SealerError| {
+            killer.kill();
+            tracing::error!(code = error.code(), reason = %error, "nothing is sealed any more: PostgreSQL was killed");
+        };
+        let sealer = tokio::task::spawn_blocking(move || Sealer::start(source, log, options, ended)).await;
+        let sealer = Arc::new(sealer.map_err(|_| ServiceError::Panicked)??);
+        if database.is_none() {
+            sealer.checkpoint().await?;
+        }
+        if is_new_here {
+            self.keys().keep_master(&master)?;
+        }
+        let audit = Audit::open(&engine, Arc::clone(&self.clock)).await?;
+        if let Some(holders) = holders {
+            audit.record(Event::Recovered { holders }).await.map_err(|_| ServiceError::EngineEnded)?;
+        }
+        let changes = Changes::open(Arc::clone(&engine), Arc::clone(&self.clock)).await;
+        let changes = Arc::new(changes.map_err(|_| ServiceError::EngineEnded)?);
+        let authority = self.keys().authority(&master, (self.clock)())?;
+        let algorithms = Algorithms::new(algorithms::Parts {
+            engine: Arc::clone(&engine),
+            rules: changes.rules(),
+            sealed: sealer.position(),
+            audit: audit.clone(),
+            signer: Arc::new(self.current.clone()),
+            clock: Arc::clone(&self.clock),
+        });
+        let memory = engine.data().to_owned();
+        let full = capacity::watch(engine.session(SUPERUSER).await?, memory, changes.rules());
+        Ok(Running { engine, sealer, audit, changes, algorithms, authority, master, full })
+    }
+
+    /// A new database with its first manifest. No commit waits for the sealer yet: the base backup holds them all.
+    async fn found(&self, opening: &Opening) -> Result<Engine, ServiceError> {
+        let manifest = opening::first_manifest(&self.configuration, self.hints.manifest.as_deref())?;
+        let settings = Settings { database: manifest.name.clone(), ..opening.settings.clone() };
+        let engine = opening::new_engine(&settings).await?;
+        let mut client = engine.session(SUPERUSER).await?;
+        installation::install(&mut client, &manifest).await?;
+        audit::install(&client).await?;
+        algorithms::install(&client).await?;
+        tracing::info!(code = "FOUNDED", database = manifest.name, "a database was founded");
+        Ok(engine)
+    }
+
+    async fn run(&self, running: Running, listeners: Listeners, place: Place) -> Result<(), ServiceError> {
+        let rules = running.changes.rules();
+        recovering::keep_shares(
+            &self.hints.state,
+            rules.borrow().manifest.recovery.as_ref(),
+            &running.master,
+        )?;
+        self.certify(&running.authority)?;
+        self.attestation.stands(Standing::Running {
+            root: running.authority.certificate().clone(),
+            rules: rules.clone(),
+            sealed: running.sealer.sealed(),
+        });
+        let started = {
+            let rules = rules.borrow();
+            let manifest = hex::encode(rules.manifest.digest);
+            Event::Started { engine: self.attestation.claims().engine, manifest, epoch: rules.epoch }
+        };
+        running.audit.record(started).await.map_err(|_| ServiceError::EngineEnded)?;
+        let identify = identify(rules.clone(), Arc::clone(&self.clock));
+        let api = https::serve(
+            self.routes(&running),
+            &listeners.api,
+            self.tls(&https::PROTOCOLS)?,
+            identify,
+            self.shutdown.clone(),
+        );
+        tracing::info!(
+            code = "SERVING",
+            database = running.engine.database(),
+            epoch = rules.borrow().epoch,
+            "clients are served"
+        );
+        let ended = tokio::select! {
+            () = api => Ok(()),
+            () = self.shutdown.cancelled() => Ok(()),
+            () = running.engine.exited() => Err(ServiceError::EngineEnded),
+            renewed = self.keep_fresh(&running.authority) => renewed,
+            dealt = self.keep_shares(rules, &running.master) => dealt,
+        };
+        let ended = match (ended, running.sealer.failure()) {
+            (Err(_), Some(failure)) => Err(failure.into()),
+            (ended, _) => ended,
+        };
+        // What is acknowledged is sealed; what is not never was.
+        running.engine.kill();
+        running.engine.exited().await;
+        drop(running);
+        drop(place);
+        ended
+    }
+
+    fn routes(&self, running: &Running) -> Router {
+        let exports = audit::Exports {
+            engine: Arc::clone(&running.engine),
+            rules: running.changes.rules(),
+            audit: running.audit.clone(),
+            signer: Arc::new(self.current.clone()),
+            clock: Arc::clone(&self.clock),
+        };
+        let state = self.hints.state.clone();
+        let recovery = move || {
+            let shares = recovering::shares(&state).ok().flatten();
+            let described = shares.map(|shares| recovering::described(&shares, None));
+            async move {
+                Json(described.unwrap_or_else(|| serde_json::json!({ "Recovering": false }))).into_response()
+            }
+        };
+        attestation::routes(Arc::clone(&self.attestation))
+            .merge(audit::routes(exports))
+            .merge(changes::routes(Arc::clone(&running.changes)))
+            .merge(algorithms::api::routes(running.algorithms.clone()))
+            .route("/v1/recovery", get(recovery))
+    }
+
+    fn certify(&self, authority: &Authority) -> Result<(), ServiceError> {
+        let names = &self.configuration.names;
+        let key = self.attestation.key();
+        self.current.replace(authority.certify(key, names, self.tee.emulated(), (self.clock)())?);
+        Ok(())
+    }
+
+    /// Renews the servers' certificate at half of its life. Where that fails, the old one goes on until it ends.
+    async fn keep_fresh(&self, authority: &Authority) -> Result<(), ServiceError> {
+        let half = Duration::from_secs(LIFETIME.whole_seconds().unsigned_abs() / 2);
+        loop {
+            tokio::time::sleep(half).await;
+            if let Err(error) = self.certify(authority) {
+                tracing::error!(code = "CERTIFICATE_NOT_RENEWED", %error, "the certificate was not renewed");
+            }
+        }
+    }
+
+    /// Deals shares anew whenever a manifest names other holders.
+    async fn keep_shares(
+        &self,
+        mut rules: watch::Receiver<Arc<Rules>>,
+        master: &MasterKey,
+    ) -> Result<(), ServiceError> {
+        while rules.changed().await.is_ok() {
+            let manifest = Arc::clone(&rules.borrow_and_update().manifest);
+            recovering::keep_shares(&self.hints.state, manifest.recovery.as_ref(), master)?;
+        }
+        std::future::pending().await
+    }
+}
+
+/// Who calls, by the manifest in force at that moment.
+fn identify(rules: watch::Receiver<Arc<Rules>>, clock: Clock) -> Identify {
+    let known: Mutex<Option<(u64, Arc<Anchors>)>> = Mutex::default();
+    Arc::new(move |chain: &[CertificateDer<'static>]| {
+        let rules = Arc::clone(&rules.borrow());
+        let anchors = {
+            let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            match &*known {
+                Some((epoch, anchors)) if *epoch == rules.epoch => Arc::clone(anchors),
+                _ => {
+                    let anchors = Arc::new(Anchors::new(&rules.manifest).ok()?);
+                    *known = Some((rules.epoch, Arc::clone(&anchors)));
+                    anchors
+                }
+            }
+        };
+        let now = u64::try_from(clock().0).ok()?;
+        anchors.caller(chain, UnixTime::since_unix_epoch(Duration::from_secs(now))).ok()
+    })
+}

@@ -25,7 +25,7 @@ use std::{
 use attested_tls::{claims::DatabaseAnchor, clock::Clock, key::TeeKey, launch::DatabaseConfiguration};
 use attester::Tee;
 use axum::{Json, Router, response::IntoResponse, routing::get};
-use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::pki_types::CertificateDer;
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 use volume::Folder;
@@ -43,6 +43,7 @@ use crate::{
     authority::{Authority, Current, LIFETIME},
     changes::{self, Changes},
     engine::{Engine, SUPERUSER, Settings, binaries},
+    gateway::{Gateway, Limits},
     https::{self, Identify},
     identity::{Anchors, server_config},
     installation,
@@ -282,8 +283,7 @@ impl Base {
         let settings = Settings { database: manifest.name.clone(), ..opening.settings.clone() };
         let engine = opening::new_engine(&settings).await?;
         let mut client = engine.session(SUPERUSER).await?;
-        installation::install(&mut client, &manifest).await?;
-        audit::install(&client).await?;
+        installation::install(&mut client, &manifest, (self.clock)()).await?;
         algorithms::install(&client).await?;
         tracing::info!(code = "FOUNDED", database = manifest.name, "a database was founded");
         Ok(engine)
@@ -316,6 +316,16 @@ impl Base {
             identify,
             self.shutdown.clone(),
         );
+        let sql = Gateway {
+            rules: rules.clone(),
+            socket: running.engine.socket().to_owned(),
+            audit: running.audit.clone(),
+            algorithms: Arc::new(running.algorithms.clone()),
+            sealed: running.sealer.position(),
+            certificate: Arc::new(self.current.clone()),
+            clock: Arc::clone(&self.clock),
+            limits: Limits::default(),
+        };
         tracing::info!(
             code = "SERVING",
             database = running.engine.database(),
@@ -324,6 +334,7 @@ impl Base {
         );
         let ended = tokio::select! {
             () = api => Ok(()),
+            ended = sql.serve(listeners.sql) => ended.map_err(ServiceError::from),
             () = self.shutdown.cancelled() => Ok(()),
             () = running.engine.exited() => Err(ServiceError::EngineEnded),
             renewed = self.keep_fresh(&running.authority) => renewed,
@@ -412,7 +423,6 @@ fn identify(rules: watch::Receiver<Arc<Rules>>, clock: Clock) -> Identify {
                 }
             }
         };
-        let now = u64::try_from(clock().0).ok()?;
-        anchors.caller(chain, UnixTime::since_unix_epoch(Duration::from_secs(now))).ok()
+        anchors.caller(chain, clock()).ok()
     })
 }

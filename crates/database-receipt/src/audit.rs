@@ -8,7 +8,7 @@ use std::time::Duration;
 use aws_lc_rs::digest::{Context, SHA256};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rustls_pki_types::{CertificateDer, UnixTime};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert, aws_lc_rs as algorithms};
 
 use crate::{Digest, Untrusted};
@@ -58,6 +58,13 @@ pub struct Line {
     pub event: String,
     /// Its hash, lower-case hex.
     pub hash: Digest,
+}
+
+impl Line {
+    /// The event as a type; `None`: it is none of that type.
+    pub fn read<T: DeserializeOwned>(&self) -> Option<T> {
+        serde_json::from_str(&self.event).ok()
+    }
 }
 
 /// Whether the entries continue `known` one after the other; where they end.

@@ -225,7 +225,7 @@ fn parameters(settings: &Settings) -> Vec<(String, String)> {
     fixed.chain(sizes).chain(settings.parameters.iter().cloned()).collect()
 }
 
-const FIXED: [(&str, &str); 29] = [
+const FIXED: [(&str, &str); 30] = [
     ("listen_addresses", ""),
     ("port", "5432"),
     ("unix_socket_permissions", "0700"),

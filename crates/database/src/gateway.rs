@@ -88,7 +88,30 @@ pub struct Limits {
     pub start: Duration,
     /// How long a statement may take, unless its client sends rows meanwhile.
     pub statement: Duration,
+    /// Tells when there is no room for more rows: then sessions of parties that write end, and none begins.
+    pub full: Option<watch::Receiver<bool>>,
 }
+
+impl Limits {
+    /// Whether there is no room for more rows.
+    fn is_full(&self) -> bool {
+        self.full.as_ref().is_some_and(|full| *full.borrow())
+    }
+
+    /// Returns when there is no room for more rows.
+    async fn filled(&self) {
+        let Some(mut full) = self.full.clone() else { return std::future::pending().await };
+        if full.wait_for(|full| *full).await.is_err() {
+            std::future::pending().await
+        }
+    }
+}
+
+/// What whoever writes is told while there is no room: SQLSTATE and sentence.
+const FULL: (&str, &str) = (
+    "53100",
+    "the database has as many rows as its manifest or its memory allows: nothing is written any more",
+);
 
 impl Default for Limits {
     fn default() -> Self {
@@ -98,6 +121,7 @@ impl Default for Limits {
             sessions_per_party: 200,
             start: Duration::from_secs(20),
             statement: Duration::from_secs(600),
+            full: None,
         }
     }
 }

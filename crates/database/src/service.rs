@@ -324,7 +324,7 @@ impl Base {
             sealed: running.sealer.position(),
             certificate: Arc::new(self.current.clone()),
             clock: Arc::clone(&self.clock),
-            limits: Limits::default(),
+            limits: Limits { full: Some(running.full.clone()), ..Limits::default() },
         };
         tracing::info!(
             code = "SERVING",

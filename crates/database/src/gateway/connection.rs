@@ -11,7 +11,7 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 use super::{
-    PROTOCOL, Shared,
+    FULL, PROTOCOL, Shared,
     message::{self, Malformed},
     session::Session,
     startup::{self, First, MAX_START, Start},
@@ -167,6 +167,10 @@ async fn begun(shared: &Arc<Shared>, tls: &TlsStream<TcpStream>, start: Start) -
     }
     let party = caller.party();
     let too_many = || Told("53300", format!("the party {party} has as many sessions as it may"));
+    let rights = Rights::new(&rules.manifest, party);
+    if gateway.limits.is_full() && !rights.writes.is_empty() {
+        return Err(Told(FULL.0, FULL.1.to_owned()));
+    }
     let seat = shared.seats.take(party).ok_or_else(too_many)?;
     let unavailable = |_| Told("57P03", "the database takes no sessions now".to_owned());
     let upstream =
@@ -191,7 +195,6 @@ async fn begun(shared: &Arc<Shared>, tls: &TlsStream<TcpStream>, start: Start) -
     greeting.extend_from_slice(&upstream.parameters);
     message::put(&mut greeting, b'K', |out| out.put_slice(&key.key));
     message::put(&mut greeting, b'Z', |out| out.put_u8(b'I'));
-    let rights = Rights::new(&rules.manifest, party);
     Ok(Session::new(
         shared,
         watched,

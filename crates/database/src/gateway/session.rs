@@ -17,7 +17,7 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 use super::{
-    Shared,
+    FULL, Shared,
     barrier::Unsealed,
     cancel::{Registered, Seat},
     conversation::{Conversation, Denial, End},
@@ -107,7 +107,9 @@ impl Session {
         let (mut client, mut server) = (BytesMut::new(), BytesMut::new());
         let mut call: Option<Calling> = None;
         let (mut unflushed, mut gone) = (false, false);
-        let limit = self.shared.gateway.limits.statement;
+        let shared = Arc::clone(&self.shared);
+        let limits = &shared.gateway.limits;
+        let limit = limits.statement;
         let mut deadline = Instant::now() + limit;
         loop {
             let ending = self.process(&mut client, &mut server).await;
@@ -128,6 +130,7 @@ impl Session {
                 deadline = Instant::now() + limit;
                 tidy([&mut client, &mut server, &mut talk.to_client, &mut talk.to_server]);
             }
+            let writes = !talk.rights().writes.is_empty();
             if hears_client {
                 client.reserve(PART);
             }
@@ -148,6 +151,7 @@ impl Session {
                 read = from_client.read_buf(&mut client), if hears_client => Turn::FromClient(read),
                 () = self.key.wanted.notified() => Turn::Interrupt,
                 changed = self.rules.changed() => Turn::Rules(changed.is_ok()),
+                () = limits.filled(), if writes => Turn::Full,
                 () = sleep_until(deadline), if working => Turn::Late,
             };
             match turn {
@@ -156,6 +160,10 @@ impl Session {
                 Turn::Client(Err(_)) | Turn::FromClient(Ok(0) | Err(_)) => return None,
                 Turn::Client(Ok(())) => {}
                 Turn::FromClient(Ok(_)) => deadline = Instant::now() + limit,
+                Turn::Full => {
+                    let (sqlstate, sentence) = FULL;
+                    return Some((sqlstate, sentence.to_owned()));
+                }
                 Turn::Answered(rows) => {
                     call = None;
                     self.conversation.answered(rows);
@@ -264,6 +272,7 @@ enum Turn {
     Answered(Rows),
     Interrupt,
     Rules(bool),
+    Full,
     Late,
 }
 

@@ -102,7 +102,10 @@ pub struct Opening {
 impl Opening {
     /// Whether the host has files of a log.
     pub fn has_log(&self) -> bool {
-        fs::read_dir(&self.log).is_ok_and(|mut entries| entries.next().is_some())
+        let named = |entry: io::Result<fs::DirEntry>| {
+            entry.is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with("log-"))
+        };
+        fs::read_dir(&self.log).is_ok_and(|mut entries| entries.any(named))
     }
 
     /// Verifies the log with the key that follows from a master key, and unpacks it. Blocking, for as long as that

@@ -109,8 +109,7 @@ impl World {
         };
         let (sql, api) = (listeners.sql.local_addr().unwrap(), listeners.api.local_addr().unwrap());
         let stop = CancellationToken::new();
-        let serving =
-            serve(tee, configuration, self.hints(), listeners, clock::fixed(NOW), stop.clone());
+        let serving = serve(tee, configuration, self.hints(), listeners, clock::fixed(NOW), stop.clone());
         let serving = tokio::spawn(serving);
         Served { way: Way { sql, api, reference }, stop, serving: Some(serving) }
     }

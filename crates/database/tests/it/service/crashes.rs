@@ -30,7 +30,12 @@ const CLIENTS: usize = 32;
 const BEFORE: usize = 200;
 
 /// Writes until nobody answers; which notes were acknowledged.
-async fn write(way: Way, holder: testkit::parties::Holder, client: usize, counted: Arc<AtomicUsize>) -> Vec<i64> {
+async fn write(
+    way: Way,
+    holder: testkit::parties::Holder,
+    client: usize,
+    counted: Arc<AtomicUsize>,
+) -> Vec<i64> {
     let mut acknowledged = Vec::new();
     let Ok(session) = way.attempt(&holder).await else { return acknowledged };
     for number in 0.. {
@@ -74,7 +79,8 @@ fn holds_all(present: &BTreeSet<i64>, acknowledged: &BTreeSet<i64>) {
 
 /// PostgreSQL's first process, of the one server below a folder.
 fn postmaster(memory: &Path) -> i32 {
-    let place = std::fs::read_dir(memory).unwrap().map(|it| it.unwrap().path()).find(|it| it.is_dir()).unwrap();
+    let place =
+        std::fs::read_dir(memory).unwrap().map(|it| it.unwrap().path()).find(|it| it.is_dir()).unwrap();
     let file = std::fs::read_to_string(place.join("data/postmaster.pid")).unwrap();
     file.lines().next().unwrap().parse().unwrap()
 }
@@ -86,7 +92,10 @@ fn titled(parent: i32, words: &str) -> i32 {
     let is_it = |pid: &i32| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let title = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let child = stat.rsplit(')').next().is_some_and(|it| it.split_whitespace().nth(1) == Some(&parent.to_string()));
+        let child = stat
+            .rsplit(')')
+            .next()
+            .is_some_and(|it| it.split_whitespace().nth(1) == Some(&parent.to_string()));
         child && String::from_utf8_lossy(&title).contains(words)
     };
     pids.find(is_it).unwrap_or_else(|| panic!("no process {words:?}"))
@@ -146,7 +155,11 @@ fn a_database() {
             sql: TcpListener::bind("127.0.0.1:0").await.unwrap(),
             api: TcpListener::bind("127.0.0.1:0").await.unwrap(),
         };
-        eprintln!("listening {} {}", listeners.sql.local_addr().unwrap(), listeners.api.local_addr().unwrap());
+        eprintln!(
+            "listening {} {}",
+            listeners.sql.local_addr().unwrap(),
+            listeners.api.local_addr().unwrap()
+        );
         let stop = CancellationToken::new();
         serve(tee, configuration, hints, listeners, clock::fixed(NOW), stop).await.unwrap();
     });
@@ -183,7 +196,8 @@ impl Process {
         let mut stdin = child.stdin.take().unwrap();
         writeln!(stdin, "{}", serde_json::to_string(&order).unwrap()).unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let line = lines.map_while(Result::ok).find(|line| line.starts_with("listening ")).expect("it listens");
+        let line =
+            lines.map_while(Result::ok).find(|line| line.starts_with("listening ")).expect("it listens");
         let mut words = line.split(' ').skip(1).map(|it| it.parse().unwrap());
         let (sql, api) = (words.next().unwrap(), words.next().unwrap());
         let tee = EmulatedTee::launch(Platform::Tdx, CODE, order.configuration.as_bytes());
@@ -193,7 +207,10 @@ impl Process {
     async fn serving(&self, world: &World) {
         let holder = world.parties.auditor.issue("person");
         let waiting = async {
-            while tokio::time::timeout(Duration::from_secs(5), self.way.attempt(&holder)).await.is_ok_and(|it| it.is_err()) {
+            while tokio::time::timeout(Duration::from_secs(5), self.way.attempt(&holder))
+                .await
+                .is_ok_and(|it| it.is_err())
+            {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
@@ -215,7 +232,8 @@ async fn kill_9_of_the_whole_service_loses_no_acknowledged_commit_and_leaves_no_
         acknowledged.extend(killed_under_load(&world, &way, round * CLIENTS, || kill9(pid)).await);
         let _ = process.child.wait();
         let gone = async {
-            while std::fs::read_to_string(format!("/proc/{first}/stat")).is_ok_and(|it| !it.contains(") Z ")) {
+            while std::fs::read_to_string(format!("/proc/{first}/stat")).is_ok_and(|it| !it.contains(") Z "))
+            {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };

@@ -175,3 +175,31 @@ async fn without_a_nonce_or_with_half_of_one_there_is_no_evidence() {
         assert_eq!((status, answer["Code"].as_str()), (400, Some("NONCE_MALFORMED")), "{query}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_writes_is_told_when_there_is_no_room_and_readers_go_on() {
+    let small = |manifest: &mut serde_json::Value| manifest["MaxSize"] = "16MiB".into();
+    let Some(world) = World::with(small) else { return };
+    let served = world.start().await;
+    served.serving().await;
+    let holder = world.parties.bank_b.issue("client");
+    let auditor = served.session(&world.parties.auditor).await;
+    let (mut told, mut rows) = (None, 0);
+    for round in 0..60 {
+        let Ok(bank) = served.attempt(&holder).await else {
+            told = Some("at its login");
+            break;
+        };
+        let values: Vec<String> =
+            (0..500).map(|n| format!("({}, repeat('x', 1000))", round * 500 + n)).collect();
+        if bank.batch_execute(&format!("INSERT INTO notes VALUES {}", values.join(","))).await.is_err() {
+            told = Some("in its session");
+            break;
+        }
+        rows += 500;
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert!(told.is_some(), "{rows} rows of 1 kB are more than there is room for");
+    let counted: i64 = auditor.query_one("SELECT count(*) FROM notes", &[]).await.unwrap().get(0);
+    assert!(counted >= rows);
+}

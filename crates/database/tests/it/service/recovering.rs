@@ -27,7 +27,8 @@ impl Holders {
             let body = STANDARD.encode(key.public_key().as_der().unwrap().as_ref());
             format!("-----BEGIN PUBLIC KEY-----\n{body}\n-----END PUBLIC KEY-----\n")
         };
-        let holders = self.0.iter().enumerate().map(|(index, key)| (format!("holder_{index}"), pem(key).into()));
+        let holders =
+            self.0.iter().enumerate().map(|(index, key)| (format!("holder_{index}"), pem(key).into()));
         let holders: serde_json::Map<String, Value> = holders.collect();
         manifest["Recovery"] = json!({ "Holders": holders, "Threshold": 2 });
     }

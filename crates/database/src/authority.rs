@@ -22,8 +22,6 @@ use rustls::{
 use time::{Duration, OffsetDateTime};
 use zeroize::Zeroizing;
 
-use crate::algorithms::Signer;
-
 /// How long a certificate of the servers lasts; it is renewed at half of that.
 pub const LIFETIME: Duration = Duration::hours(24);
 const AUTHORITY_LIFETIME: Duration = Duration::days(10 * 365);
@@ -151,14 +149,6 @@ impl Current {
     /// Another one from now on.
     pub fn replace(&self, certified: Certified) {
         *self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(certified);
-    }
-}
-
-impl Signer for Current {
-    fn sign(&self, bytes: &[u8]) -> Result<(Vec<u8>, Vec<CertificateDer<'static>>), String> {
-        let certified = self.certified();
-        let signature = certified.sign(bytes).map_err(|error| error.to_string())?;
-        Ok((signature, certified.chain().to_vec()))
     }
 }
 

@@ -269,7 +269,7 @@ impl Base {
             rules: changes.rules(),
             sealed: sealer.position(),
             audit: audit.clone(),
-            signer: Arc::new(self.current.clone()),
+            key: self.current.clone(),
             clock: Arc::clone(&self.clock),
         });
         let memory = engine.data().to_owned();
@@ -357,7 +357,7 @@ impl Base {
             engine: Arc::clone(&running.engine),
             rules: running.changes.rules(),
             audit: running.audit.clone(),
-            signer: Arc::new(self.current.clone()),
+            key: self.current.clone(),
             clock: Arc::clone(&self.clock),
         };
         let state = self.hints.state.clone();

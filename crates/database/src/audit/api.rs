@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use super::{Audit, AuditError, Event, Head, Refused, SignedHead, Who, export};
 use crate::{
     Rules,
-    algorithms::Signer,
+    authority::Current,
     engine::{Engine, SUPERUSER},
     identity::Caller,
     refusal::{nobody, refusal},
@@ -38,8 +38,8 @@ pub struct Exports {
     pub rules: watch::Receiver<Arc<Rules>>,
     /// Where exports are recorded.
     pub audit: Audit,
-    /// Who signs heads.
-    pub signer: Arc<dyn Signer>,
+    /// The key that signs heads.
+    pub key: Current,
     /// The time.
     pub clock: Clock,
 }
@@ -114,14 +114,14 @@ impl Exports {
 
     fn signed(&self, head: Head) -> Result<SignedHead, AuditError> {
         let time = (self.clock)().0.unsigned_abs();
-        let (signature, certificates) =
-            self.signer.sign(&head.to_be_signed(time)).map_err(|_| AuditError::Unsigned)?;
+        let certified = self.key.certified();
+        let signature = certified.sign(&head.to_be_signed(time)).map_err(|_| AuditError::Unsigned)?;
         Ok(SignedHead {
             sequence: head.sequence,
             hash: Digest(head.hash),
             time,
             signature: STANDARD.encode(signature),
-            certificates: certificates.iter().map(|it| STANDARD.encode(it)).collect(),
+            certificates: certified.chain().iter().map(|it| STANDARD.encode(it)).collect(),
         })
     }
 }

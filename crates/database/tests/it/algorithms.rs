@@ -96,7 +96,9 @@ async fn served(
 
 fn key() -> (Current, CertificateDer<'static>) {
     let authority = Authority::generate(true, UnixTime(NOW)).unwrap();
-    let certified = authority.certify(&["localhost".into()], true, UnixTime(NOW)).unwrap();
+    let certified = authority
+        .certify(&attested_tls::key::TeeKey::generate().unwrap(), &["localhost".into()], true, UnixTime(NOW))
+        .unwrap();
     (Current::new(certified), authority.certificate().clone())
 }
 

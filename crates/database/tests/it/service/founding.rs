@@ -178,14 +178,14 @@ async fn without_a_nonce_or_with_half_of_one_there_is_no_evidence() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_writes_is_told_when_there_is_no_room_and_readers_go_on() {
-    let small = |manifest: &mut serde_json::Value| manifest["MaxSize"] = "16MiB".into();
+    let small = |manifest: &mut serde_json::Value| manifest["MaxSize"] = "64MiB".into();
     let Some(world) = World::with(small) else { return };
     let served = world.start().await;
     served.serving().await;
     let holder = world.parties.bank_b.issue("client");
     let auditor = served.session(&world.parties.auditor).await;
     let (mut told, mut rows) = (None, 0);
-    for round in 0..60 {
+    for round in 0..400 {
         let Ok(bank) = served.attempt(&holder).await else {
             told = Some("at its login");
             break;

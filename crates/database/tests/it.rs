@@ -14,10 +14,7 @@ mod postgres;
 mod replica;
 #[path = "it/sealer.rs"]
 mod sealer;
-<<<<<<< HEAD
 #[path = "it/tpm.rs"]
 mod tpm;
-=======
 #[path = "it/service.rs"]
 mod service;
->>>>>>> fd7d056 (database: tests of the whole service)

@@ -20,3 +20,4 @@ pub mod output;
 pub mod recovery;
 pub mod reference;
 pub mod up;
+pub mod volumes;

@@ -86,9 +86,11 @@ fn roots(path: &Path) -> Outcome<RootCertStore> {
 
 /// Deploys to a host, and ends as the workload does.
 pub async fn deploy(host: &Host, wanted: &Wanted, workload: &WorkloadArgs) -> Outcome {
-    let deployment = workload.load()?;
+    let mut deployment = workload.load()?;
     let stdin = workload.input().await?;
-    let mut teller = Teller::new(host.endpoint(), workload.verbose, workload.json);
+    let held = workload.volumes.open()?;
+    deployment.volumes = held.keys();
+    let mut teller = Teller::new(host.endpoint(), workload.verbose, workload.json, held);
     let (mut stdout, mut stderr) = teller.streams();
     let streams = Streams { stdin, stdout: &mut stdout, stderr: &mut stderr };
     let mut asked_to_end = false;
@@ -157,6 +159,7 @@ fn failure(error: DeployError) -> Failure {
         DeployError::Refused(refused) if refused.faults.len() > 1 => {
             Some(refused.faults.iter().map(|fault| printable(fault)).collect::<Vec<_>>().join("\n         "))
         }
+        DeployError::Refused(refused) => refused.detail.as_deref().and_then(volume_hint).map(str::to_owned),
         DeployError::Lost(_) => Some("what the workload had done until then, it had done".to_owned()),
         _ => None,
     };
@@ -165,6 +168,25 @@ fn failure(error: DeployError) -> Failure {
         _ => Kind::Refused,
     };
     Failure { kind, error: Coded(error).into(), hint }
+}
+
+/// What would help where a volume cannot be opened.
+fn volume_hint(detail: &str) -> Option<&'static str> {
+    Some(match detail {
+        "VOLUMES_NOWHERE" => "this host gave the Keep no storage: ask its operator, or try another",
+        "VOLUME_UNANCHORED" => {
+            "nothing is remembered of this volume here, and the host has files of it: deploy from where it was deployed \
+             before, or bring its state from there (--volume-heads)"
+        }
+        "VOLUME_MISSING" => "the host lost the volume's files, or this is another host: have them put back",
+        "VOLUME_ROLLED_BACK" | "VOLUME_FORKED" => "the host brought an older copy back: have the newest one put back",
+        "VOLUME_AHEAD_OF_ANCHOR" => "what is remembered here is not the newest: somebody put an old file in its place",
+        "VOLUME_TAMPERED" | "VOLUME_TRUNCATED" | "VOLUME_SWAPPED" | "VOLUME_RENAMED" => {
+            "the host's files were altered: have the newest copy of them put back"
+        }
+        "VOLUME_IN_USE" => "another Keep on that host has it open: one at a time",
+        _ => return None,
+    })
 }
 
 /// The sentence with its codes, and the causes below it.

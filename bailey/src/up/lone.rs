@@ -53,13 +53,16 @@ impl Lone {
         }
         let address = free_address().context("no port could be had")?;
         let config = folder.join("host.json");
+        // What is stored outlives the folder of this one run.
+        let volumes = kept.map_or_else(|| folder.join("volumes"), |kept| kept.join("volumes"));
         let text = json!({
             "directory": "host",
+            "volumes": volumes,
             "backends": [{"process": {
                 "name": "emulated", "platform": "platform", "isolation": "none",
                 "keep": {"executable": programs.path("bailey-keep")?},
             }}],
-            "api": {"listen": address, "open": {}},
+            "api": {"listen": address, "open": {"storage_mib": 1 << 20}},
             "keeps": {"warm": 1},
         });
         fs::write(&config, text.to_string()).context("the agent's configuration cannot be written")?;

@@ -170,6 +170,7 @@ impl Machine {
             arguments,
             log: LogDestination::File,
             restart,
+            volumes: None,
         };
         self.act(&Action::Launch { process })
     }

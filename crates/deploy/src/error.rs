@@ -38,6 +38,9 @@ pub enum DeployError {
     /// The connection ended before the workload did. What it had done until then, it had done.
     #[error("the connection to the Keep ended before the workload did")]
     Lost(#[source] Option<Box<dyn std::error::Error + Send + Sync>>),
+    /// Our own side cannot hold a volume's new state.
+    #[error("the new state of a volume cannot be held")]
+    Held(#[source] std::io::Error),
     /// Our own side cannot take the workload's output.
     #[error("the workload's output cannot be written")]
     Output(#[source] std::io::Error),
@@ -61,6 +64,7 @@ impl DeployError {
             Self::Swapped(_) => one("DEPLOYMENT_SWAPPED"),
             Self::OutOfOrder(_) | Self::Malformed(_) => one("KEEP_MALFORMED"),
             Self::Lost(_) => one("KEEP_LOST"),
+            Self::Held(_) => one("VOLUME_NOT_HELD"),
             Self::Output(_) => one("OUTPUT_FAILED"),
         }
     }

@@ -71,7 +71,7 @@ pub async fn deploy(
     watcher: &mut dyn Watcher,
     cancel: impl Future<Output = ()> + Send,
 ) -> Result<Ran, DeployError> {
-    let lease = lease(host, wanted, watcher).await?;
+    let lease = lease(host, wanted, !deployment.volumes.is_empty(), watcher).await?;
     let keep = host.channel(&lease.id).await?;
     watcher.step(Step::Connected, "");
     let keep = match verify(keep, host.clock(), wanted, watcher).await {
@@ -86,12 +86,17 @@ pub async fn deploy(
 }
 
 /// Steps 1 to 3.
-async fn lease(host: &Host, wanted: &Wanted, watcher: &mut dyn Watcher) -> Result<Lease, DeployError> {
+async fn lease(
+    host: &Host,
+    wanted: &Wanted,
+    volumes: bool,
+    watcher: &mut dyn Watcher,
+) -> Result<Lease, DeployError> {
     let info = host.info().await?;
     watcher.step(Step::Asked, &info.agent);
     let tees = wanted.tees();
     watcher.step(Step::Chosen, &format!("{} kinds of TEE would do", tees.len()));
-    let lease = host.lease(&NewKeep { tees, label: String::new(), memory: 0 }).await?;
+    let lease = host.lease(&NewKeep { tees, label: String::new(), memory: 0, volumes }).await?;
     let state = if lease.warm { "warm" } else { "launched" };
     watcher.step(Step::Leased, &format!("{} on {}, {state}", lease.kind, lease.tee.platform));
     Ok(lease)

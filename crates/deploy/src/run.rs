@@ -1,6 +1,6 @@
 //! The deployment on a verified connection: HTTP/2, one request, both bodies at the same time.
 
-use std::{pin::pin, time::Duration};
+use std::{collections::BTreeMap, pin::pin, time::Duration};
 
 use attested_tls::channel::Attested;
 use bytes::Bytes;
@@ -10,12 +10,12 @@ use hyper::{body::Incoming, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use keep_protocol::{
     Message, Sequence, VERSION,
-    keep::{self, Accepted, FromKeep, Outcome, Preface, ToKeep, VolumeHead},
+    keep::{self, Accepted, FromKeep, Head, Outcome, Preface, ToKeep, VolumeHead},
 };
 use serde_bytes::ByteBuf;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::timeout,
 };
 
@@ -76,9 +76,10 @@ where
     let (sender, body) = said();
     let response = request(keep, body);
     let stdin = std::mem::replace(&mut streams.stdin, Box::new(tokio::io::empty()));
-    let saying = say(sender.clone(), deployment, stdin);
+    let (wanted, input) = watch::channel(0);
+    let saying = say(sender.clone(), deployment, stdin, input);
     let hearing = async {
-        let mut heard = Heard::open(response.await?).await?;
+        let mut heard = Heard::open(response.await?, wanted, sender.clone()).await?;
         heard.until_ended(deployment, &mut streams, watcher).await
     };
     let (mut saying, mut hearing, mut cancel) = (pin!(saying), pin!(hearing), pin!(cancel));
@@ -91,7 +92,6 @@ where
             () = &mut saying, if !said_all => said_all = true,
         }
     }
-    // Behind input that the workload does not read, this does not arrive; the end of the connection does.
     let telling = async {
         let _ = sender.send(ToKeep::Cancel {}.to_bytes().into()).await;
         hearing.await
@@ -123,27 +123,32 @@ fn lost(error: hyper::Error) -> DeployError {
     DeployError::Lost(Some(error.into()))
 }
 
-/// Says it all, in order, and then the input. Ends early when nobody listens any more.
+/// Says it all, in order, and then the input, as it is wanted. Ends early when nobody listens any more.
 async fn say(
     keep: mpsc::Sender<Bytes>,
     deployment: &Deployment,
     mut stdin: Box<dyn AsyncRead + Send + Unpin>,
+    mut wanted: watch::Receiver<u64>,
 ) {
     for message in deployment.messages() {
         if keep.send(message).await.is_err() {
             return;
         }
     }
-    let mut buffer = vec![0; PIECE];
-    // Input that cannot be read is input that ends.
-    while let Ok(read) = stdin.read(&mut buffer).await {
-        let message = match read {
-            0 => break,
-            read => ToKeep::Stdin(ByteBuf::from(&buffer[..read])),
+    let (mut buffer, mut said) = (vec![0; PIECE], 0);
+    loop {
+        let Ok(room) = wanted.wait_for(|wanted| *wanted > said).await.map(|wanted| *wanted - said) else { return };
+        let room = usize::try_from(room).unwrap_or(PIECE).min(PIECE);
+        // Input that cannot be read is input that ends.
+        let read = match stdin.read(&mut buffer[..room]).await {
+            Ok(read) if read > 0 => read,
+            _ => break,
         };
+        let message = ToKeep::Stdin(ByteBuf::from(&buffer[..read]));
         if keep.send(message.to_bytes().into()).await.is_err() {
             return;
         }
+        said += read as u64;
     }
     let _ = keep.send(ToKeep::StdinEnd {}.to_bytes().into()).await;
 }
@@ -152,10 +157,17 @@ async fn say(
 struct Heard {
     body: Incoming,
     sequence: Sequence<FromKeep>,
+    /// How much input the Keep wants, in sum.
+    wanted: watch::Sender<u64>,
+    keep: mpsc::Sender<Bytes>,
 }
 
 impl Heard {
-    async fn open(mut body: Incoming) -> Result<Self, DeployError> {
+    async fn open(
+        mut body: Incoming,
+        wanted: watch::Sender<u64>,
+        keep: mpsc::Sender<Bytes>,
+    ) -> Result<Self, DeployError> {
         let mut preface = Sequence::<Preface>::new();
         match next(&mut body, &mut preface).await?.map(|preface| preface.version()) {
             Some(VERSION) => {}
@@ -164,7 +176,7 @@ impl Heard {
         }
         let mut sequence = Sequence::new();
         sequence.push(&preface.rest());
-        Ok(Self { body, sequence })
+        Ok(Self { body, sequence, wanted, keep })
     }
 
     async fn next(&mut self) -> Result<FromKeep, DeployError> {
@@ -177,10 +189,14 @@ impl Heard {
         streams: &mut Streams<'_>,
         watcher: &mut dyn Watcher,
     ) -> Result<Ran, DeployError> {
-        let accepted = match self.next().await? {
-            FromKeep::Accepted(accepted) => accepted,
-            FromKeep::Refused(refused) => return Err(DeployError::Refused(Box::new(refused))),
-            _ => return Err(DeployError::OutOfOrder("it neither accepted nor refused the deployment")),
+        let mut held = Held::of(deployment);
+        let accepted = loop {
+            match self.next().await? {
+                FromKeep::VolumeHead(head) => self.hold(&mut held, head, watcher).await?,
+                FromKeep::Accepted(accepted) => break accepted,
+                FromKeep::Refused(refused) => return Err(DeployError::Refused(Box::new(refused))),
+                _ => return Err(DeployError::OutOfOrder("it neither accepted nor refused the deployment")),
+            }
         };
         if *accepted.workload != deployment.digest() {
             return Err(DeployError::Swapped("workload"));
@@ -190,29 +206,72 @@ impl Heard {
         }
         watcher.step(Step::Loaded, "");
         watcher.accepted(&accepted);
-        let mut volumes: Vec<VolumeHead> = Vec::new();
         loop {
             match self.next().await? {
                 FromKeep::Stdout(bytes) => write(streams.stdout, &bytes).await?,
                 FromKeep::Stderr(bytes) => write(streams.stderr, &bytes).await?,
                 FromKeep::Exposed(exposed) => watcher.exposed(&exposed),
-                FromKeep::VolumeHead(head) => {
-                    volumes.retain(|known| known.name != head.name);
-                    volumes.push(head);
+                FromKeep::StdinWanted(bytes) => {
+                    self.wanted.send_modify(|wanted| *wanted = wanted.saturating_add(bytes.into()));
                 }
+                FromKeep::VolumeHead(head) => self.hold(&mut held, head, watcher).await?,
                 FromKeep::Ended(ended) => {
                     if next(&mut self.body, &mut self.sequence).await?.is_some() {
                         return Err(DeployError::OutOfOrder("it says more after the end"));
                     }
                     watcher.step(Step::Ended, "");
                     let wall = Duration::from_micros(ended.wall_us);
-                    return Ok(Ran { accepted, outcome: ended.outcome, wall, volumes });
+                    return Ok(Ran { accepted, outcome: ended.outcome, wall, volumes: held.changed() });
                 }
                 FromKeep::Accepted(_) | FromKeep::Refused(_) => {
                     return Err(DeployError::OutOfOrder("it accepts or refuses what it accepted"));
                 }
             }
         }
+    }
+}
+
+impl Heard {
+    /// Holds the new state of a volume, and says so.
+    async fn hold(
+        &self,
+        held: &mut Held,
+        head: VolumeHead,
+        watcher: &mut dyn Watcher,
+    ) -> Result<(), DeployError> {
+        held.follow(&head)?;
+        watcher.hold(&head).map_err(DeployError::Held)?;
+        // A Keep that is gone is heard of elsewhere.
+        let _ = self.keep.send(ToKeep::VolumeKept(head).to_bytes().into()).await;
+        Ok(())
+    }
+}
+
+/// The states of the deployment's volumes, as far as they are known.
+struct Held(BTreeMap<String, (Option<Head>, Option<Head>)>);
+
+impl Held {
+    fn of(deployment: &Deployment) -> Self {
+        Self(deployment.volumes.iter().map(|volume| (volume.name.clone(), (volume.head, None))).collect())
+    }
+
+    /// A state follows the one before it, or is that one, told again. Others are not believed of any Keep.
+    fn follow(&mut self, told: &VolumeHead) -> Result<(), DeployError> {
+        let wrong = DeployError::OutOfOrder("it tells a state of a volume that does not follow the one before");
+        let Some((given, new)) = self.0.get_mut(&told.name) else { return Err(wrong) };
+        let before = (*new).or(*given);
+        let follows = before.is_none_or(|before| {
+            told.head == before || Some(told.head.sequence) == before.sequence.checked_add(1)
+        });
+        if !follows {
+            return Err(wrong);
+        }
+        *new = Some(told.head);
+        Ok(())
+    }
+
+    fn changed(self) -> Vec<VolumeHead> {
+        self.0.into_iter().filter_map(|(name, (_, new))| Some(VolumeHead { head: new?, name })).collect()
     }
 }
 

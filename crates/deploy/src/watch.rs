@@ -1,7 +1,7 @@
 //! The ten steps, for whoever tells a person.
 
 use attested_tls::{channel::AttestedPeer, direct};
-use keep_protocol::keep::{Accepted, Exposed};
+use keep_protocol::keep::{Accepted, Exposed, VolumeHead};
 
 /// A step that is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -80,6 +80,16 @@ pub trait Watcher: Send {
     /// The workload can be reached.
     fn exposed(&mut self, exposed: &Exposed) {
         let _ = exposed;
+    }
+
+    /// A volume has a new state, which is to be held, durably, before this returns: then the Keep acknowledges it to the
+    /// workload, and the next deployment has to give it.
+    ///
+    /// # Errors
+    /// When it cannot be held. The deployment ends.
+    fn hold(&mut self, head: &VolumeHead) -> std::io::Result<()> {
+        let _ = head;
+        Ok(())
     }
 }
 

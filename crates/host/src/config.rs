@@ -39,7 +39,12 @@ pub struct Config {
     pub life: Life,
     /// The HTTPS API, if there is one.
     pub api: Option<Api>,
+    /// Where clients' Keeps keep volumes: a folder for each tenant.
+    pub volumes: PathBuf,
 }
+
+/// The folder of volumes in the agent's own.
+const VOLUMES: &str = "volumes";
 
 /// The size at which a log file is set aside if nothing else is said: 8 MiB.
 pub(crate) const DEFAULT_LOG_LIMIT: u64 = 8 << 20;
@@ -62,6 +67,8 @@ struct Wire {
     /// With an API: beyond the agent, if nothing else is said.
     life: Option<Life>,
     api: Option<api::Wire>,
+    /// In the agent's own directory, if nothing else is said.
+    volumes: Option<PathBuf>,
     #[serde(default)]
     tenants: Vec<api::WireTenant>,
     #[serde(default)]
@@ -121,6 +128,7 @@ impl Config {
             log_limit: DEFAULT_LOG_LIMIT,
             life: Life::WithAgent,
             api: None,
+            volumes: directory.join(VOLUMES),
         }
     }
 
@@ -187,8 +195,10 @@ impl Config {
             return Err(ConfigError::Faults(faults));
         }
         let life = wire.life.unwrap_or(if api.is_some() { Life::BeyondAgent } else { Life::WithAgent });
+        let directory = base.join(wire.directory);
         Ok(Self {
-            directory: base.join(wire.directory),
+            volumes: wire.volumes.map_or_else(|| directory.join(VOLUMES), |path| base.join(path)),
+            directory,
             backends,
             processes,
             backoff: wire.backoff,

@@ -4,9 +4,10 @@
 mod id;
 mod ledger;
 mod record;
+mod storage;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -43,6 +44,8 @@ pub(crate) struct Keeps {
     settings: Settings,
     programs: BTreeMap<BackendName, (KeepProgram, String)>,
     records: Records,
+    /// A folder for each tenant, with what its Keeps store.
+    storage: PathBuf,
     ledger: Mutex<Ledger>,
     /// Back ends whose idle Keeps end by themselves, and from when on more are launched there.
     pauses: Mutex<BTreeMap<BackendName, (Backoff, Duration)>>,
@@ -77,8 +80,9 @@ impl Keeps {
         let offers = about.iter().filter(|about| programs.contains_key(&about.name)).map(offer).collect();
         let ledger = Mutex::new(Ledger::new(offers, settings));
         let records = Records::new(config.directory.join(RECORDS));
+        let storage = config.volumes.clone();
         let (pauses, backoff) = (Mutex::default(), config.backoff);
-        Self { office, clock, settings, programs, records, ledger, pauses, backoff, bell }
+        Self { office, clock, settings, programs, records, storage, ledger, pauses, backoff, bell }
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
@@ -265,6 +269,7 @@ impl Keeps {
             restart: Restart::Never,
             channel: Channel::Relayed,
             limits: Limits { memory_mib: Some(order.memory_mib), cpu_milli: Some(self.settings.cpu_milli) },
+            volumes: order.volumes.as_ref().map(|tenant| self.storage.join(tenant.as_str())),
         })
     }
 
@@ -277,6 +282,9 @@ impl Keeps {
     ) -> Result<Lease, HostError> {
         let internal = |error: std::io::Error| HostError::new(Code::Internal, error.to_string());
         let fresh = KeepId::generate().map_err(internal)?;
+        if wanted.volumes {
+            self.check_storage(tenant, quota)?;
+        }
         self.see_launched();
         let grant = self.ledger().ask(tenant, quota, wanted, fresh, self.now())?;
         let (id, warm) = match &grant {
@@ -305,6 +313,17 @@ impl Keeps {
             warm,
             ttl_ms: ledger::millis(self.settings.idle()),
         })
+    }
+
+    /// What a tenant has stored counts when it asks for a Keep that could store more.
+    fn check_storage(&self, tenant: &TenantName, quota: &Quota) -> Result<(), HostError> {
+        let internal = |error: std::io::Error| HostError::new(Code::Internal, error.to_string());
+        let stored = storage::used(&self.storage.join(tenant.as_str())).map_err(internal)?;
+        if stored.div_ceil(1 << 20) > quota.storage_mib {
+            let message = format!("{tenant} may have {} MiB in volumes here, and has more", quota.storage_mib);
+            return Err(HostError::new(Code::QuotaExceeded, message));
+        }
+        Ok(())
     }
 
     fn launch_for_a_client(&self, id: KeepId, order: &Order) -> Result<(), HostError> {
@@ -426,6 +445,7 @@ fn offer(about: &About) -> Offer {
         },
         tees: about.platforms.iter().filter_map(tee).collect(),
         capacity: about.capacity,
+        storage: about.kind == BackendKind::Process,
     }
 }
 

@@ -1,7 +1,9 @@
 //! What the agent keeps running: the description of one process, as it is written ([`ProcessSpec`]) and as
 //! it is used ([`Process`]), with nothing left to be checked.
 
+use std::fs::{DirBuilder, Permissions};
 use std::io::Read;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use emulator::control::MAX_CONFIGURATION;
@@ -36,6 +38,8 @@ pub struct Process {
     pub channel: Channel,
     /// What it may use of this machine.
     pub limits: Limits,
+    /// Where it keeps volumes: a folder of its own, which it is told by `--volumes`, and which is within its walls.
+    pub volumes: Option<PathBuf>,
 }
 
 /// Whether a process listens for clients that the agent connects to it.
@@ -112,6 +116,9 @@ pub struct ProcessSpec {
     /// What it may use of this machine.
     #[serde(default)]
     pub limits: Limits,
+    /// Where it keeps volumes: a folder of its own, which it is told by `--volumes`, and which is within its walls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volumes: Option<PathBuf>,
 }
 
 /// Where the bytes of a launch configuration come from.
@@ -146,6 +153,27 @@ impl Process {
             log: self.log,
             restart: self.restart,
             limits: self.limits,
+            volumes: self.volumes.clone(),
+        }
+    }
+
+    /// What it is launched with: its own arguments, and where its volumes are.
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        let volumes = self.volumes.iter().flat_map(|path| ["--volumes".to_owned(), path.display().to_string()]);
+        self.arguments.iter().cloned().chain(volumes).collect()
+    }
+
+    /// Makes the folder of its volumes, if it has one and it is not there. Each launch may have another user id, so what
+    /// keeps others out is the folder above, which is this agent's alone.
+    pub(crate) fn make_volumes(&self) -> std::io::Result<()> {
+        let Some(path) = &self.volumes else { return Ok(()) };
+        if let Some(above) = path.parent() {
+            DirBuilder::new().recursive(true).mode(0o700).create(above)?;
+        }
+        match DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => std::fs::set_permissions(path, Permissions::from_mode(0o777)),
         }
     }
 }
@@ -172,6 +200,7 @@ impl ProcessSpec {
                 restart: self.restart,
                 channel: Channel::None,
                 limits: self.limits,
+                volumes: self.volumes.map(|path| base.join(path)),
             }),
             Err(problem) => {
                 fault("configuration", problem);

@@ -68,6 +68,7 @@ fn start_platform(directory: &Path) -> Daemon {
 
 fn shell(name: &str, script: &str) -> Process {
     Process {
+        volumes: None,
         name: name.parse().unwrap(),
         platform: Platform::Snp,
         executable: std::fs::canonicalize("/bin/sh").unwrap(),

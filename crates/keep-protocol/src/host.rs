@@ -148,6 +148,8 @@ pub struct NewKeep {
     pub label: String,
     /// Memory that the Keep should have, in bytes; 0: what the host gives.
     pub memory: u64,
+    /// Whether it is to have the client's storage on this host, for volumes.
+    pub volumes: bool,
 }
 
 /// A Keep is there, for whoever knows its name, once.
@@ -244,6 +246,8 @@ pub enum HostErrorCode {
     NoSuchTee,
     /// The TEE is here, and has no room.
     NoRoom,
+    /// The TEE is here, and has no storage for volumes.
+    NoStorage,
     /// The host takes no new Keeps.
     Draining,
     /// There is no Keep of this name for this client.
@@ -268,6 +272,7 @@ impl HostErrorCode {
             Self::Busy => "BUSY",
             Self::NoSuchTee => "NO_SUCH_TEE",
             Self::NoRoom => "NO_ROOM",
+            Self::NoStorage => "NO_STORAGE",
             Self::Draining => "DRAINING",
             Self::NoSuchKeep => "NO_SUCH_KEEP",
             Self::KeepTaken => "KEEP_TAKEN",
@@ -283,7 +288,7 @@ impl HostErrorCode {
             Self::Unauthorised => 401,
             Self::VersionUnsupported | Self::NotFound | Self::NoSuchKeep => 404,
             Self::KeepTaken => 409,
-            Self::NoSuchTee => 422,
+            Self::NoSuchTee | Self::NoStorage => 422,
             Self::QuotaExceeded | Self::Busy => 429,
             Self::Internal => 500,
             Self::LaunchFailed => 502,

@@ -4,6 +4,11 @@
 //! The client says [`Deploy`], the workload in [`Chunk`](ToKeep::Chunk)s, and then, as long as the workload runs,
 //! `Stdin`, `StdinEnd` once, and perhaps `Cancel`. The Keep says `Accepted`, then what the workload prints and what
 //! else becomes of it, and `Ended`; or, at any time before `Accepted`, `Refused`. Nothing follows `Ended` or `Refused`.
+//!
+//! Input comes when the Keep wants it, and not more of it (`StdinWanted`): so what a workload does not read never holds
+//! up what the client says besides. A volume that is written has a new head with each commit, also when it is opened,
+//! before `Accepted`: `VolumeHead`, answered by `VolumeKept` once the client holds it where nobody turns it back. Until
+//! then the commit is not acknowledged to the workload.
 
 use std::fmt;
 
@@ -61,12 +66,14 @@ pub enum ToKeep {
     Deploy(Box<Deploy>),
     /// The workload's next bytes, until there are as many as were announced.
     Chunk(ByteBuf),
-    /// Input: 1 to [`MAX_CHUNK`] bytes.
+    /// Input: 1 to [`MAX_CHUNK`] bytes, not more of it than was wanted.
     Stdin(ByteBuf),
     /// No more input.
     StdinEnd {},
     /// The workload is to end now.
     Cancel {},
+    /// The client holds this state of a volume, and will give it with its next deployment.
+    VolumeKept(VolumeHead),
 }
 
 /// A deployment.
@@ -154,11 +161,13 @@ pub enum FromKeep {
     Refused(Refused),
     /// The workload can be reached.
     Exposed(Exposed),
+    /// So many more bytes of input may come.
+    StdinWanted(u32),
     /// It printed this: 1 to [`MAX_CHUNK`] bytes.
     Stdout(ByteBuf),
     /// It printed this on the other stream.
     Stderr(ByteBuf),
-    /// A volume has a new state, which is on the host's disk: to be given with the next deployment.
+    /// A volume has a new state, which is on the host's disk: to be held, and given with the next deployment.
     VolumeHead(VolumeHead),
     /// The workload has ended.
     Ended(Ended),
@@ -450,6 +459,7 @@ impl Message for ToKeep {
             Self::Chunk(bytes) => chunk(Self::NAME, "chunk", bytes),
             Self::Stdin(bytes) => chunk(Self::NAME, "stdin", bytes),
             Self::StdinEnd {} | Self::Cancel {} => Ok(()),
+            Self::VolumeKept(head) => at_most(Self::NAME, "volume-kept", head.name.len(), MAX_NAME),
         }
     }
 }
@@ -462,7 +472,7 @@ impl Message for FromKeep {
         match self {
             Self::Stdout(bytes) => chunk(Self::NAME, "stdout", bytes),
             Self::Stderr(bytes) => chunk(Self::NAME, "stderr", bytes),
-            Self::Accepted(_) => Ok(()),
+            Self::Accepted(_) | Self::StdinWanted(_) => Ok(()),
             Self::Exposed(exposed) => {
                 at_most(Self::NAME, "exposed", exposed.name.len(), MAX_NAME)?;
                 at_most(

@@ -13,6 +13,7 @@
 
 use std::{
     io,
+    path::PathBuf,
     pin::pin,
     sync::{
         Arc,
@@ -38,13 +39,16 @@ use crate::{
     runtime::{ENGINE_VERSION, Runtime},
 };
 
+mod attention;
 mod command;
 mod deployment;
 mod incoming;
 mod network;
+mod printed;
 mod reply;
 mod service;
 mod session;
+mod volumes;
 
 /// The version of the protocol, which is part of the measured launch configuration.
 pub const VERSION: u16 = keep_protocol::VERSION;
@@ -85,13 +89,21 @@ pub struct Waiting {
     runtime: Runtime,
     cache: Option<Arc<Cache>>,
     clock: Clock,
+    /// The host's, for volumes.
+    storage: Option<PathBuf>,
 }
 
 impl Waiting {
     /// With an engine that is set up, and a TEE to prove it.
     pub fn new(tee: Arc<dyn attester::Tee>, runtime: Runtime, cache: Option<Cache>, clock: Clock) -> Self {
         let server = Server { tee, clock: clock.clone(), engine: ENGINE_VERSION.into() };
-        Self { server, runtime, cache: cache.map(Arc::new), clock }
+        Self { server, runtime, cache: cache.map(Arc::new), clock, storage: None }
+    }
+
+    /// With a folder of the host for volumes.
+    #[must_use]
+    pub fn with_storage(self, folder: Option<PathBuf>) -> Self {
+        Self { storage: folder, ..self }
     }
 
     /// Serves one client that comes in by `door`, until its deployment has ended, or `shutdown`.

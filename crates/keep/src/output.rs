@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use owner_log::{Sealer, Stream};
-use tokio::io::AsyncWrite;
+use tokio::{io::AsyncWrite, sync::mpsc};
 use wasmtime_wasi::{
     cli::{IsTerminal, StdoutStream},
     p2::{OutputStream, Pollable, StreamResult},
@@ -25,6 +25,8 @@ use crate::admission::LogPolicy;
 const MAX_LINE: usize = 4096;
 const LINES_PER_SECOND: f64 = 100.0;
 const BURST: f64 = 500.0;
+/// Lines that wait for the caller.
+const LINES_AHEAD: usize = 256;
 const WRITE_PERMIT: usize = 64 << 10;
 
 /// What all instances of one workload print.
@@ -36,6 +38,16 @@ pub(crate) struct Output {
     rate: Mutex<Rate>,
     /// For [`LogPolicy::Owner`].
     sealer: Option<Sealer>,
+    /// Who deployed the workload, and is told besides.
+    caller: Option<mpsc::Sender<Line>>,
+    /// Lines that the caller did not take, and has not been told of.
+    untold: AtomicU64,
+}
+
+/// A line for the caller, with its end.
+pub(crate) struct Line {
+    pub(crate) stream: &'static str,
+    pub(crate) bytes: Vec<u8>,
 }
 
 struct Rate {
@@ -52,7 +64,17 @@ pub(crate) struct Printed {
 
 impl Output {
     pub(crate) fn new(marble: &str, policy: LogPolicy) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new(Self::with(marble, policy, None))
+    }
+
+    /// The same, and the caller is told each line, as far as it takes them: nobody waits for it.
+    pub(crate) fn for_caller(marble: &str, policy: LogPolicy) -> (Arc<Self>, mpsc::Receiver<Line>) {
+        let (caller, lines) = mpsc::channel(LINES_AHEAD);
+        (Arc::new(Self::with(marble, policy, Some(caller))), lines)
+    }
+
+    fn with(marble: &str, policy: LogPolicy, caller: Option<mpsc::Sender<Line>>) -> Self {
+        Self {
             marble: marble.to_owned(),
             policy,
             bytes: AtomicU64::new(0),
@@ -62,7 +84,9 @@ impl Output {
                 LogPolicy::Owner(key) => Sealer::new(key, marble),
                 LogPolicy::Discard | LogPolicy::Host => None,
             },
-        })
+            caller,
+            untold: AtomicU64::new(0),
+        }
     }
 
     pub(crate) fn printed(&self) -> Printed {
@@ -101,7 +125,30 @@ impl Output {
         }
     }
 
+    /// Nothing that is printed goes anywhere.
+    fn is_discarded(&self) -> bool {
+        self.policy == LogPolicy::Discard && self.caller.is_none()
+    }
+
+    fn tell(&self, stream: &'static str, line: &[u8]) {
+        let Some(caller) = &self.caller else { return };
+        let untold = self.untold.swap(0, Ordering::Relaxed);
+        let mut bytes = match untold {
+            0 => Vec::new(),
+            count => format!("-- {count} line(s) were printed faster than they were taken\n").into_bytes(),
+        };
+        bytes.extend(line);
+        bytes.push(b'\n');
+        if caller.try_send(Line { stream, bytes }).is_err() {
+            self.untold.fetch_add(untold + 1, Ordering::Relaxed);
+        }
+    }
+
     fn line(&self, stream: &'static str, line: &[u8]) {
+        self.tell(stream, line);
+        if self.policy == LogPolicy::Discard {
+            return;
+        }
         if let LogPolicy::Owner(_) = self.policy {
             self.seal(stream, line);
         } else if self.admit() {
@@ -150,9 +197,10 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    fn take(&mut self, bytes: &[u8]) {
+    /// Cuts what was printed into lines.
+    pub(crate) fn take(&mut self, bytes: &[u8]) {
         self.output.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        if self.output.policy == LogPolicy::Discard {
+        if self.output.is_discarded() {
             return;
         }
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {

@@ -29,6 +29,11 @@ impl VolumeKey {
     pub fn new(key: [u8; 32]) -> Self {
         Self(Zeroizing::new(key))
     }
+
+    /// Names the volume to whoever has files of several: derived from the key, of which it tells nothing.
+    pub fn id(&self) -> [u8; 16] {
+        volume_id(self)
+    }
 }
 
 impl std::fmt::Debug for VolumeKey {

@@ -1,9 +1,9 @@
 //! The host's files, behind a trait so that tests can play every host: one that loses power, fills up, or lies.
 
 use std::{
-    fs::{self, File, TryLockError},
+    fs::{self, File, Permissions, TryLockError},
     io,
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -45,12 +45,41 @@ pub trait HostFile: Send + Sync {
 
 /// A folder of a real file system.
 #[derive(Debug, Clone)]
-pub struct Folder(PathBuf);
+pub struct Folder {
+    path: PathBuf,
+    changing_users: bool,
+}
 
 impl Folder {
     /// `path` is made when it is first written to.
     pub fn new(path: &Path) -> Self {
-        Self(path.to_owned())
+        Self { path: path.to_owned(), changing_users: false }
+    }
+
+    /// For a host that gives each launch of a Keep another user id: whoever reaches the folder may read and write it.
+    /// That only its own Keeps reach it, is the host's affair: a folder above it that is closed.
+    #[must_use]
+    pub fn for_changing_users(self) -> Self {
+        Self { changing_users: true, ..self }
+    }
+
+    fn make(&self) -> io::Result<()> {
+        if self.path.is_dir() {
+            return Ok(());
+        }
+        fs::create_dir_all(&self.path)?;
+        self.open_up(&self.path, 0o777)
+    }
+
+    fn open_up(&self, path: &Path, mode: u32) -> io::Result<()> {
+        if !self.changing_users {
+            return Ok(());
+        }
+        match fs::set_permissions(path, Permissions::from_mode(mode)) {
+            // Made by a launch before this one, which opened it up.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            other => other,
+        }
     }
 }
 
@@ -58,7 +87,7 @@ const LOCK: &str = "lock";
 
 impl Host for Folder {
     fn list(&self) -> io::Result<Vec<String>> {
-        let entries = match fs::read_dir(&self.0) {
+        let entries = match fs::read_dir(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             other => other?,
         };
@@ -66,27 +95,30 @@ impl Host for Folder {
     }
 
     fn open(&self, name: &str, read_only: bool) -> io::Result<Box<dyn HostFile>> {
-        Ok(Box::new(File::options().read(true).write(!read_only).open(self.0.join(name))?))
+        Ok(Box::new(File::options().read(true).write(!read_only).open(self.path.join(name))?))
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn HostFile>> {
-        fs::create_dir_all(&self.0)?;
-        let mut options = File::options();
-        Ok(Box::new(options.read(true).write(true).create(true).truncate(true).open(self.0.join(name))?))
+        self.make()?;
+        let (mut options, path) = (File::options(), self.path.join(name));
+        let file = options.read(true).write(true).create(true).truncate(true).open(&path)?;
+        self.open_up(&path, 0o666)?;
+        Ok(Box::new(file))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.0.join(name))
+        fs::remove_file(self.path.join(name))
     }
 
     fn sync_names(&self) -> io::Result<()> {
-        File::open(&self.0)?.sync_all()
+        File::open(&self.path)?.sync_all()
     }
 
     fn lock(&self, read_only: bool) -> io::Result<Option<Box<dyn Lock>>> {
-        fs::create_dir_all(&self.0)?;
-        let mut options = File::options();
-        let file = options.read(true).write(true).create(true).truncate(false).open(self.0.join(LOCK))?;
+        self.make()?;
+        let (mut options, path) = (File::options(), self.path.join(LOCK));
+        let file = options.read(true).write(true).create(true).truncate(false).open(&path)?;
+        self.open_up(&path, 0o666)?;
         match if read_only { file.try_lock_shared() } else { file.try_lock() } {
             Ok(()) => Ok(Some(Box::new(file))),
             Err(TryLockError::WouldBlock) => Ok(None),

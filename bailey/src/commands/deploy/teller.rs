@@ -11,12 +11,12 @@ use ::deploy::{DeployError, Endpoint, Ran, Step, Watcher};
 use attested_tls::channel::AttestedPeer;
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use keep_protocol::keep::{Accepted, Exposed, Outcome, Protection};
+use keep_protocol::keep::{Accepted, Exposed, Outcome, Protection, VolumeHead};
 use serde_json::{Value, json};
 use tokio::io::AsyncWrite;
 
 use super::printable;
-use crate::commands::colour;
+use crate::{commands::colour, volumes::Held};
 
 /// Tells on standard error, so that standard output is the workload's; or all of it as JSON on standard output.
 pub struct Teller {
@@ -25,17 +25,18 @@ pub struct Teller {
     json: bool,
     begun: Instant,
     last: Instant,
+    volumes: Held,
 }
 
 impl Teller {
     /// The time runs from here.
-    pub fn new(endpoint: &Endpoint, verbose: bool, json: bool) -> Self {
+    pub fn new(endpoint: &Endpoint, verbose: bool, json: bool, volumes: Held) -> Self {
         let now = Instant::now();
         let host = match endpoint.host() {
             address if address.contains(':') => format!("[{address}]"),
             name => name.to_owned(),
         };
-        Self { host, verbose, json, begun: now, last: now }
+        Self { host, verbose, json, begun: now, last: now, volumes }
     }
 
     /// Where the workload's streams go.
@@ -115,6 +116,10 @@ impl Watcher for Teller {
                 "configuration": hex::encode(*accepted.configuration),
             }));
         }
+    }
+
+    fn hold(&mut self, head: &VolumeHead) -> std::io::Result<()> {
+        self.volumes.hold(head)
     }
 
     fn exposed(&mut self, exposed: &Exposed) {

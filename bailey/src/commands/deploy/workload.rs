@@ -14,7 +14,10 @@ use keep_protocol::keep::MAX_WORKLOAD;
 use tokio::io::AsyncRead;
 use zeroize::Zeroizing;
 
-use crate::failure::{Failure, Input, Outcome};
+use crate::{
+    failure::{Failure, Input, Outcome},
+    volumes::VolumeArgs,
+};
 
 /// What WebAssembly begins with (Core Specification, §5.5.16, and components alike).
 const MAGIC: &[u8] = b"\0asm";
@@ -38,6 +41,8 @@ pub struct WorkloadArgs {
     /// A secret of the configuration, from a file
     #[arg(long, value_name = "NAME=FILE", value_parser = secret)]
     secret: Vec<(String, PathBuf)>,
+    #[command(flatten)]
+    pub volumes: VolumeArgs,
     /// Tell the ten steps with their times, on standard error
     #[arg(long)]
     pub verbose: bool,
@@ -60,17 +65,18 @@ fn secret(text: &str) -> Result<(String, PathBuf), String> {
 }
 
 impl WorkloadArgs {
-    /// Reads and checks it all, before any Keep is asked for.
+    /// Reads and checks it all but its volumes, before any Keep is asked for.
     pub fn load(&self) -> Outcome<Deployment> {
         let config = match &self.config {
             Some(path) => String::from_utf8(bounded(path, MAX_FILE)?)
                 .malformed(format!("{} is no text", path.display()))?,
             None => Deployment::default().config,
         };
-        KeepConfig::parse(&config).malformed(match &self.config {
+        let parsed = KeepConfig::parse(&config).malformed(match &self.config {
             Some(path) => format!("{} is no configuration of a Keep", path.display()),
             None => "the configuration that counts without a file is refused".to_owned(),
         })?;
+        self.volumes.check(&parsed)?;
         let mut secrets = BTreeMap::new();
         for (name, path) in &self.secret {
             let value = Zeroizing::new(bounded(path, MAX_FILE)?);

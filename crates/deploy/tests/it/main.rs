@@ -5,4 +5,5 @@ mod hostile;
 mod modules;
 mod protocol;
 mod runs;
+mod volumes;
 mod world;

@@ -7,6 +7,10 @@ const IMPORTS: &str = r#"
   (import "wasi_snapshot_preview1" "args_get" (func $args (param i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "environ_sizes_get" (func $env_sizes (param i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "environ_get" (func $env (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_open" (func $path_open
+    (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_sync" (func $sync (param i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_pread" (func $pread (param i32 i32 i32 i64 i32) (result i32)))
   (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
   (memory (export "memory") 2)
   (data (i32.const 1024) "hello\n")
@@ -78,3 +82,29 @@ pub fn environment() -> Vec<u8> {
           (call $print (i32.const 1) (i32.const 8192) (i32.load (i32.const 20)))",
     )
 }
+
+/// Appends the first of its input to `/data/journal`, syncs it, and prints all that is there. With `after`, it goes on
+/// so. Exits with 20 and more when a file cannot be had, with 10 when it cannot be synced.
+pub fn journal(after: &str) -> Vec<u8> {
+    let journal = r#"(local $errno i32)
+          (i32.store (i32.const 0) (i32.const 2048))
+          (i32.store (i32.const 4) (i32.const 1024))
+          (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
+          (i32.store (i32.const 4) (i32.load (i32.const 8)))
+          (local.set $errno (call $path_open (i32.const 3) (i32.const 0) (i32.const 1040) (i32.const 12) (i32.const 1)
+            (i64.const 0x52) (i64.const 0) (i32.const 1) (i32.const 16)))
+          (if (local.get $errno) (then (call $exit (i32.add (local.get $errno) (i32.const 20)))))
+          (if (call $write (i32.load (i32.const 16)) (i32.const 0) (i32.const 1) (i32.const 8)) (then (call $exit (i32.const 11))))
+          (if (call $sync (i32.load (i32.const 16))) (then (call $exit (i32.const 10))))
+          (i32.store (i32.const 0) (i32.const 4096))
+          (i32.store (i32.const 4) (i32.const 65536))
+          (drop (call $pread (i32.load (i32.const 16)) (i32.const 0) (i32.const 1) (i64.const 0) (i32.const 8)))
+          (call $print (i32.const 1) (i32.const 4096) (i32.load (i32.const 8)))"#;
+    wat::parse_str(format!(
+        r#"(module {IMPORTS} (data (i32.const 1040) "data/journal") (func (export "_start") {journal} {after}))"#
+    ))
+    .unwrap()
+}
+
+/// Never reads its input, and never ends.
+pub const FOREVER: &str = "(loop $again (br $again))";

@@ -86,7 +86,6 @@ async fn what_cannot_run_is_refused_with_its_reason() {
         (config("argz = []"), "CONFIG_INVALID"),
         (config("args = ["), "CONFIG_INVALID"),
         (config("peers = [\"tally\"]"), "CONFIG_UNSUPPORTED"),
-        (config("[log]\nto = \"host\"\n"), "CONFIG_UNSUPPORTED"),
         (secret, "SECRETS_MISMATCH"),
         (unused, "SECRETS_MISMATCH"),
     ] {
@@ -94,6 +93,22 @@ async fn what_cannot_run_is_refused_with_its_reason() {
         assert_eq!(came.codes()[0], code, "{came:?}");
         assert_eq!(came.stdout, "");
     }
+}
+
+/// What a workload does not read does not hold up its client's wish to end it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_does_not_wait_behind_input_that_is_not_read() {
+    let keep = Keep::start().await;
+    let stream = TcpStream::connect(keep.address).await.unwrap();
+    let verified = deploy::verify(stream, clock::fixed(NOW), &wanted(), &mut Silent).await.unwrap();
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let endless = Box::new(tokio::io::repeat(7));
+    let streams = Streams { stdin: endless, stdout: &mut stdout, stderr: &mut stderr };
+    let soon = tokio::time::sleep(Duration::from_millis(300));
+    let deployment = deployment(modules::spins());
+    let ran = deploy::run(verified, &deployment, streams, &mut Silent, soon).await.unwrap();
+    assert_eq!(ran.outcome, Outcome::Cancelled {}, "the Keep says so itself");
+    keep.served.await.unwrap();
 }
 
 /// A workload that never ends is ended by its client's wish, or by its absence.

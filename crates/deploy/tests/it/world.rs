@@ -47,13 +47,27 @@ impl Keep {
         Self::start_as(tee(), NOW, None).await
     }
 
+    /// With a folder of the host for volumes.
+    pub async fn start_with(storage: &std::path::Path) -> Self {
+        Self::launch(tee(), NOW, None, Some(storage.to_owned())).await
+    }
+
     pub async fn start_as(tee: Arc<EmulatedTee>, now: UnixTime, cache: Option<PathBuf>) -> Self {
+        Self::launch(tee, now, cache, None).await
+    }
+
+    async fn launch(
+        tee: Arc<EmulatedTee>,
+        now: UnixTime,
+        cache: Option<PathBuf>,
+        storage: Option<PathBuf>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let cache = cache.map(|folder| {
             Cache::new(folder, Zeroizing::new(*tee.sealing_key("test/cache").unwrap().as_bytes()))
         });
-        let waiting = Waiting::new(tee, RUNTIME.clone(), cache, clock::fixed(now));
+        let waiting = Waiting::new(tee, RUNTIME.clone(), cache, clock::fixed(now)).with_storage(storage);
         let served = tokio::spawn(waiting.serve(Door::Tcp(listener), std::future::pending()));
         Self { address, served }
     }

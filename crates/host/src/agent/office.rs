@@ -317,31 +317,7 @@ impl Office {
     }
 
     fn remember(&self, process: &Process) -> std::io::Result<()> {
-        let Process {
-            name,
-            platform,
-            backend,
-            executable,
-            configuration,
-            arguments,
-            log,
-            restart,
-            limits,
-            ..
-        } = process.clone();
-        let configuration = Configuration::Hex(hex::encode(configuration));
-        let path = self.spec_path(&name);
-        let spec = ProcessSpec {
-            name,
-            platform,
-            backend,
-            executable,
-            configuration,
-            arguments,
-            log,
-            restart,
-            limits,
-        };
+        let (path, spec) = (self.spec_path(&process.name), process.spec());
         write_whole(&path, &serde_json::to_vec(&spec)?)
     }
 

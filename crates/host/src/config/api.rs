@@ -56,13 +56,22 @@ pub struct Quota {
     pub cpu_milli: u32,
     /// How long a Keep may live, in seconds.
     pub lifetime_s: u64,
+    /// What it may have in volumes, in MiB: looked at when it asks for a Keep with storage.
+    pub storage_mib: u64,
     /// How many requests it may make in a minute.
     pub requests_per_minute: u32,
 }
 
 impl Default for Quota {
     fn default() -> Self {
-        Self { keeps: 4, memory_mib: 2048, cpu_milli: 4000, lifetime_s: 3600, requests_per_minute: 600 }
+        Self {
+            keeps: 4,
+            memory_mib: 2048,
+            cpu_milli: 4000,
+            lifetime_s: 3600,
+            storage_mib: 1024,
+            requests_per_minute: 600,
+        }
     }
 }
 

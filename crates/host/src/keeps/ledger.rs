@@ -26,6 +26,8 @@ pub(super) struct Offer {
     /// As which it launches; the first is kept warm.
     pub(super) tees: Vec<Tee>,
     pub(super) capacity: u32,
+    /// Whether its Keeps can have storage of the host.
+    pub(super) storage: bool,
 }
 
 /// What is to be launched.
@@ -34,6 +36,8 @@ pub(super) struct Order {
     pub(super) backend: BackendName,
     pub(super) tee: Tee,
     pub(super) memory_mib: u64,
+    /// Whose storage it has.
+    pub(super) volumes: Option<TenantName>,
 }
 
 /// How a client gets its Keep.
@@ -148,10 +152,15 @@ impl Ledger {
             since: Since::now(now),
             contact: Contact::Awaited,
         };
-        let mut known = false;
+        let (mut known, mut stored) = (false, !wanted.volumes);
+        let volumes = wanted.volumes.then(|| tenant.clone());
         for tee in &wanted.tees {
             for offer in self.offers.iter().filter(|offer| offer.tees.contains(tee)) {
                 known = true;
+                if wanted.volumes && !offer.storage {
+                    continue;
+                }
+                stored = true;
                 // What is nobody's counts not: it is given, or gives way.
                 if self.used(offer, |keep| keep.lease.is_some() || keep.ending) >= offer.capacity {
                     continue;
@@ -160,19 +169,23 @@ impl Ledger {
                     keep.order.backend == offer.backend
                         && keep.order.tee == *tee
                         && keep.order.memory_mib >= memory_mib
+                        && keep.order.volumes == volumes
                 };
                 let warm = self.keeps.iter_mut().find(|(_, keep)| keep.is_warm() && fits(keep));
                 if let Some((id, keep)) = warm {
                     keep.lease = Some(lease);
                     return Ok(Grant::Warm(*id));
                 }
-                let order = Order { backend: offer.backend.clone(), tee: *tee, memory_mib };
+                let order = Order { backend: offer.backend.clone(), tee: *tee, memory_mib, volumes };
                 let kind = offer.kind;
                 self.keeps.insert(id, Keep::new(order.clone(), kind, Some(lease), now));
                 return Ok(Grant::Launch(id, order));
             }
         }
-        if known {
+        if known && !stored {
+            let message = "no back end that would do has storage for volumes";
+            Err(HostError::new(Code::NoStorage, message))
+        } else if known {
             let error = HostError::new(Code::NoRoom, "all back ends that would do are full");
             Err(HostError { retry_after_ms: millis(RETRY.0 * 5), ..error })
         } else {
@@ -229,7 +242,8 @@ impl Ledger {
             let room = offer.capacity.saturating_sub(self.used(offer, |_| true));
             for _ in 0..self.settings.warm.saturating_sub(idle).min(room) {
                 let memory_mib = self.settings.memory_mib;
-                let order = Order { backend: offer.backend.clone(), tee: *tee, memory_mib };
+                let order =
+                    Order { backend: offer.backend.clone(), tee: *tee, memory_mib, volumes: None };
                 orders.push((name(), order, offer.kind));
             }
         }

@@ -8,7 +8,7 @@ const TDX: Tee = Tee { emulated: true, platform: Platform::Tdx };
 const TPM: Tee = Tee { emulated: false, platform: Platform::Tpm };
 
 fn offer(name: &str, tees: &[Tee], capacity: u32) -> Offer {
-    Offer { backend: name.parse().unwrap(), kind: BackendKind::Process, tees: tees.to_vec(), capacity }
+    Offer { backend: name.parse().unwrap(), kind: BackendKind::Process, tees: tees.to_vec(), capacity, storage: true }
 }
 
 fn settings(warm: u32) -> Settings {
@@ -28,7 +28,7 @@ fn quota(keeps: u32) -> Quota {
 }
 
 fn wanted(tees: &[Tee]) -> NewKeep {
-    NewKeep { tees: tees.to_vec(), label: String::new(), memory: 0 }
+    NewKeep { tees: tees.to_vec(), label: String::new(), memory: 0, volumes: false }
 }
 
 fn ask(ledger: &mut Ledger, who: &str, quota: &Quota, tees: &[Tee], number: u8) -> Result<Grant, Code> {
@@ -198,7 +198,7 @@ fn a_drained_host_gives_and_launches_nothing() {
 #[test]
 fn time_before_this_agent_counts() {
     let mut ledger = ledger(0, 8);
-    let order = Order { backend: "emulated".parse().unwrap(), tee: SNP, memory_mib: 100 };
+    let order = Order { backend: "emulated".parse().unwrap(), tee: SNP, memory_mib: 100, volumes: None };
     let since = Since { before: SECOND * 590, at: SECOND };
     let lease = Lease {
         tenant: tenant("acme"),

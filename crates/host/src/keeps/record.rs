@@ -27,6 +27,9 @@ pub(super) struct Record {
     backend: BackendName,
     tee: Tee,
     memory_mib: u64,
+    /// Whose storage it has; none, of an older agent.
+    #[serde(default)]
+    volumes: Option<TenantName>,
     born_ms: u64,
     /// Of the program that was launched: a Keep of an older one is not given to anybody.
     pub(super) program: String,
@@ -70,20 +73,21 @@ impl Record {
             since_ms: now.written(lease.since),
             met: lease.contact != Contact::Awaited,
         });
-        let Order { backend, tee, memory_mib } = keep.order.clone();
-        Self { backend, tee, memory_mib, born_ms: now.written(keep.born), program, lease }
+        let Order { backend, tee, memory_mib, volumes } = keep.order.clone();
+        Self { backend, tee, memory_mib, volumes, born_ms: now.written(keep.born), program, lease }
     }
 
     pub(super) fn into_keep(self, now: Now) -> (Order, Since, Option<Lease>) {
-        let order = Order { backend: self.backend, tee: self.tee, memory_mib: self.memory_mib };
-        let lease = self.lease.map(|lease| Lease {
+        let Self { backend, tee, memory_mib, volumes, born_ms, lease, .. } = self;
+        let order = Order { backend, tee, memory_mib, volumes };
+        let lease = lease.map(|lease| Lease {
             tenant: lease.tenant,
             label: lease.label,
             lifetime: Duration::from_secs(lease.lifetime_s),
             since: now.read(lease.since_ms),
             contact: if lease.met { Contact::Elsewhere } else { Contact::Awaited },
         });
-        (order, now.read(self.born_ms), lease)
+        (order, now.read(born_ms), lease)
     }
 }
 

@@ -52,7 +52,7 @@ impl EmulatorLauncher {
             },
             required: isolation.walls == Walls::Required,
             user,
-            writable: Vec::new(),
+            writable: process.volumes.iter().cloned().collect(),
         })
     }
 }
@@ -73,6 +73,7 @@ impl Launcher for EmulatorLauncher {
     }
 
     fn launch(&self, process: &Process, site: &Site) -> Result<Box<dyn Running>, LaunchError> {
+        process.make_volumes()?;
         let walled = self.settings.isolation.walls != Walls::None;
         let user = match self.users.as_ref().filter(|_| walled) {
             Some(users) => {
@@ -96,7 +97,7 @@ impl Launcher for EmulatorLauncher {
             platform: process.platform,
             executable: process.executable.clone(),
             configuration: process.configuration.clone(),
-            arguments: process.arguments.clone(),
+            arguments: process.arguments(),
             listener,
             lasting,
             isolation: self.isolation(process, user.as_ref().map(Taken::id)),

@@ -85,7 +85,7 @@ impl Client {
     }
 
     pub fn lease_of(&self, tees: &[Tee]) -> Result<Lease, HostError> {
-        let wanted = NewKeep { tees: tees.to_vec(), label: "a label".to_owned(), memory: 0 };
+        let wanted = NewKeep { tees: tees.to_vec(), label: "a label".to_owned(), memory: 0, volumes: false };
         let answer = self.request("POST", "/v1/keeps", &wanted.to_bytes());
         if answer.status == 201 { Ok(Lease::from_bytes(&answer.body).unwrap()) } else { Err(answer.error()) }
     }

@@ -98,7 +98,7 @@ fn quotas_and_room_are_refused_with_a_time() {
     let site = Site::start(|config| config["keeps"]["warm"] = json!(0));
     let client = site.client(Some(TOKENS[0]));
     let leases = [client.lease().unwrap(), client.lease().unwrap()];
-    let wanted = NewKeep { tees: vec![SNP], label: String::new(), memory: 0 }.to_bytes();
+    let wanted = NewKeep { tees: vec![SNP], label: String::new(), memory: 0, volumes: false }.to_bytes();
     let answer = client.request("POST", "/v1/keeps", &wanted);
     assert_eq!((answer.status, answer.error().code), (429, Code::QuotaExceeded));
     assert!(answer.head.to_lowercase().contains("retry-after: "), "{}", answer.head);
@@ -116,7 +116,7 @@ fn quotas_and_room_are_refused_with_a_time() {
 fn s43_malformed_requests_are_refused_and_the_agent_lives() {
     let site = Site::start(|_| {});
     let client = site.client(Some(TOKENS[0]));
-    let wanted = NewKeep { tees: vec![SNP], label: String::new(), memory: 0 }.to_bytes();
+    let wanted = NewKeep { tees: vec![SNP], label: String::new(), memory: 0, volumes: false }.to_bytes();
     for body in
         [&[][..], b"\xff", b"{}", &wanted[..wanted.len() - 1], &[&wanted[..], &[0]].concat(), &[0; 65536]]
     {

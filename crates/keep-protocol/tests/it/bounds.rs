@@ -81,7 +81,7 @@ fn words_of_a_host_do_not_drive_a_terminal() {
 
 #[test]
 fn a_keep_without_tee_is_wanted_by_nobody() {
-    let wanted = NewKeep { tees: vec![], label: String::new(), memory: 0 };
+    let wanted = NewKeep { tees: vec![], label: String::new(), memory: 0, volumes: false };
     assert!(matches!(
         NewKeep::from_bytes(&wanted.to_bytes()),
         Err(ProtocolError::Rule { field: "tees", .. })
@@ -109,6 +109,7 @@ fn version_1_stays_as_it_is() {
     assert_eq!(Preface::ours().to_bytes(), b"\x82\x6bbailey-keep\x01");
     assert_eq!(ToKeep::StdinEnd {}.to_bytes(), b"\xa1\x69stdin-end\xa0");
     assert_eq!(ToKeep::Stdin(ByteBuf::from(*b"hi")).to_bytes(), b"\xa1\x65stdin\x42hi");
+    assert_eq!(FromKeep::StdinWanted(64).to_bytes(), b"\xa1\x6cstdin-wanted\x18\x40");
     assert_eq!(Preface::from_bytes(b"\x82\x6bbailey-keep\x19\x01\x02").map(|peer| peer.version()), Ok(258));
     assert!(Preface::from_bytes(b"\x82\x6bbailey-kept\x01").is_err());
 }

@@ -30,6 +30,10 @@ fn head() -> impl Strategy<Value = Head> {
     (digest(), any::<u64>()).prop_map(|(digest, sequence)| Head { digest, sequence })
 }
 
+fn volume_head() -> impl Strategy<Value = VolumeHead> {
+    (head(), short()).prop_map(|(head, name)| VolumeHead { head, name })
+}
+
 fn names() -> impl Strategy<Value = Vec<String>> {
     proptest::collection::btree_set("[a-zA-Z0-9_-]{1,24}", 0..5).prop_map(|names| names.into_iter().collect())
 }
@@ -70,6 +74,7 @@ pub fn to_keep() -> impl Strategy<Value = ToKeep> {
         chunk().prop_map(ToKeep::Stdin),
         Just(ToKeep::StdinEnd {}),
         Just(ToKeep::Cancel {}),
+        volume_head().prop_map(ToKeep::VolumeKept),
     ]
 }
 
@@ -131,7 +136,8 @@ pub fn from_keep() -> impl Strategy<Value = FromKeep> {
         exposed().prop_map(FromKeep::Exposed),
         chunk().prop_map(FromKeep::Stdout),
         chunk().prop_map(FromKeep::Stderr),
-        (head(), short()).prop_map(|(head, name)| FromKeep::VolumeHead(VolumeHead { head, name })),
+        any::<u32>().prop_map(FromKeep::StdinWanted),
+        volume_head().prop_map(FromKeep::VolumeHead),
         (outcome(), any::<u64>()).prop_map(|(outcome, wall_us)| FromKeep::Ended(Ended { outcome, wall_us })),
     ]
 }
@@ -162,11 +168,8 @@ pub fn host_info() -> impl Strategy<Value = HostInfo> {
 }
 
 pub fn new_keep() -> impl Strategy<Value = NewKeep> {
-    (vec(tee(), 1..4), short(), any::<u64>()).prop_map(|(tees, label, memory)| NewKeep {
-        tees,
-        label,
-        memory,
-    })
+    (vec(tee(), 1..4), short(), any::<u64>(), any::<bool>())
+        .prop_map(|(tees, label, memory, volumes)| NewKeep { tees, label, memory, volumes })
 }
 
 pub fn lease() -> impl Strategy<Value = Lease> {
@@ -188,7 +191,7 @@ pub fn keeps() -> impl Strategy<Value = Keeps> {
     vec(keep, 0..4).prop_map(|keeps| Keeps { keeps })
 }
 
-pub const HOST_ERRORS: [HostErrorCode; 13] = [
+pub const HOST_ERRORS: [HostErrorCode; 14] = [
     HostErrorCode::VersionUnsupported,
     HostErrorCode::Malformed,
     HostErrorCode::NotFound,
@@ -197,6 +200,7 @@ pub const HOST_ERRORS: [HostErrorCode; 13] = [
     HostErrorCode::Busy,
     HostErrorCode::NoSuchTee,
     HostErrorCode::NoRoom,
+    HostErrorCode::NoStorage,
     HostErrorCode::Draining,
     HostErrorCode::NoSuchKeep,
     HostErrorCode::KeepTaken,

@@ -1,18 +1,17 @@
 //! A workload that runs once: its standard streams are the client's.
 
-use keep_config::Log;
-use keep_protocol::keep::{Exposed, FromKeep, Limit, Outcome, Refused, RefusedCode, ToKeep};
-use tokio::{
-    io::{AsyncWriteExt, DuplexStream},
-    task::JoinHandle,
-};
+use keep_config::File;
+use keep_protocol::keep::{Exposed, FromKeep, Limit, Outcome, Refused, RefusedCode};
+use tokio::{io::DuplexStream, task::JoinHandle};
 
 use super::{
     Waiting,
+    attention::Attention,
     deployment::{Deployment, cut},
-    incoming::Messages,
     network::Network,
+    printed::printed,
     reply::Reply,
+    volumes,
 };
 use crate::{
     admission::Limits,
@@ -21,76 +20,57 @@ use crate::{
     world::{Given, World, WorldError},
 };
 
-/// Input that waits for the workload.
-const INPUT_AHEAD: usize = 64 << 10;
+/// Input that is moved at a time.
+const PIECE: usize = 8 << 10;
 
 /// A command whose world is there.
 pub(super) struct Prepared {
     world: World,
     exposed: Vec<Exposed>,
     stdio: Stdio,
-    input: DuplexStream,
+    /// Where input goes, if the workload is to find any.
+    input: Option<DuplexStream>,
     output: [JoinHandle<std::io::Result<()>>; 2],
 }
 
 impl Prepared {
-    pub(super) async fn new(deployment: Deployment, keep: &Waiting, reply: &Reply) -> Result<Self, Refused> {
-        if deployment.config.log != Log::Nobody {
-            let message = "`log` for the host: what a command prints goes to its client, and to nobody else";
-            return Err(Refused::new(RefusedCode::ConfigUnsupported, message));
-        }
+    pub(super) async fn new(
+        deployment: Deployment,
+        keep: &Waiting,
+        reply: &Reply,
+        client: &Attention,
+    ) -> Result<Self, Refused> {
+        let Deployment { config, secrets, volumes } = deployment;
         let keyvalue_bytes = Limits::default().keyvalue_bytes;
-        let network = Network::new(&deployment.config, keep).await?;
-        let (exposed, net) = (network.exposed(&deployment.config), network.net);
-        let given = Given { secrets: deployment.secrets, keyvalue_bytes, net: Some(net), ..Given::default() };
-        let world = World::new(&deployment.config, given).map_err(|error| mismatch(&error))?;
-        let (input, stdin) = tokio::io::duplex(INPUT_AHEAD);
+        let network = Network::new(&config, keep).await?;
+        let (exposed, net) = (network.exposed(&config), Some(network.net));
+        let volumes = volumes::open(&config, &volumes, keep.storage.as_deref(), &client.holder()).await?;
+        let given = Given { secrets, keyvalue_bytes, net, volumes, ..Given::default() };
+        let world = World::new(&config, given).map_err(|error| mismatch(&error))?;
+        let (input, stdin) = tokio::io::duplex(PIECE);
         let (stdout, out) = reply.stream(FromKeep::Stdout);
         let (stderr, err) = reply.stream(FromKeep::Stderr);
-        let (stdin, stdout, stderr) = (Box::new(stdin), Box::new(stdout), Box::new(stderr));
-        let stdio = Stdio { stdin, stdout, stderr };
-        Ok(Self { world, exposed, stdio, input, output: [out, err] })
+        let [stdout, stderr] = printed(&config.log, stdout, stderr);
+        let stdio = Stdio { stdin: Box::new(stdin), stdout: Box::new(stdout), stderr: Box::new(stderr) };
+        let reads = config.files.iter().any(|file| matches!(file, File::Stdin { .. }));
+        Ok(Self { world, exposed, stdio, input: reads.then_some(input), output: [out, err] })
     }
 
-    pub(super) async fn run(self, workload: &Workload, messages: Messages, reply: &Reply) -> Outcome {
+    pub(super) async fn run(self, workload: &Workload, mut client: Attention, reply: &Reply) -> Outcome {
         let Self { world, exposed, stdio, input, output } = self;
         for listener in exposed {
             // A client that is gone cancels the run below.
             let _ = reply.tell(&FromKeep::Exposed(listener)).await;
         }
-        let cancel = async {
-            tokio::select! {
-                () = cancelled(messages, input) => {}
-                () = reply.gone() => {}
-            }
-        };
-        let ended = command::run(workload, world, stdio, cancel).await;
+        if let Some(input) = input {
+            client.feed(input);
+        }
+        let ended = command::run(workload, world, stdio, client.over()).await;
         for stream in output {
             // It ends with the workload's end of it, which is gone.
             let _ = stream.await;
         }
         outcome(ended)
-    }
-}
-
-/// Moves input to the workload. Returns when the client cancels, breaks off, or says what does not belong here.
-async fn cancelled(mut messages: Messages, input: DuplexStream) {
-    let mut input = Some(input);
-    loop {
-        match messages.next().await {
-            Ok(Some(ToKeep::Stdin(bytes))) => match &mut input {
-                // A workload that reads no more is no fault of its client.
-                Some(stream) => drop(stream.write_all(&bytes).await),
-                None => return,
-            },
-            Ok(Some(ToKeep::StdinEnd {})) => input = None,
-            // The end of the request is the end of the input; the answer still goes out.
-            Ok(None) => {
-                drop(input.take());
-                std::future::pending::<()>().await;
-            }
-            Ok(Some(ToKeep::Cancel {} | ToKeep::Deploy(_) | ToKeep::Chunk(_))) | Err(_) => return,
-        }
     }
 }
 

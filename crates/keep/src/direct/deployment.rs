@@ -3,16 +3,18 @@
 use std::{collections::BTreeMap, error::Error, time::Duration};
 
 use hyper::body::Incoming;
-use keep_config::{KeepConfig, Log};
+use keep_config::KeepConfig;
 use keep_protocol::keep::{
-    Accepted, Deploy, Ended, FromKeep, Outcome, Refused, RefusedCode, ToKeep, WorkloadKind,
+    Accepted, Deploy, Ended, FromKeep, Outcome, Refused, RefusedCode, ToKeep, VolumeKey, WorkloadKind,
 };
 use serde_bytes::ByteArray;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::{
-    Waiting, command,
+    Waiting,
+    attention::Attention,
+    command,
     incoming::Messages,
     reply::{Gone, Reply},
     service,
@@ -30,6 +32,7 @@ const MAX_SENTENCE: usize = 2048;
 pub(super) struct Deployment {
     pub(super) config: KeepConfig,
     pub(super) secrets: BTreeMap<String, Zeroizing<Vec<u8>>>,
+    pub(super) volumes: Vec<VolumeKey>,
 }
 
 /// Takes the client's deployment and runs it. Whatever happens is told to the client and to nobody else.
@@ -54,10 +57,18 @@ async fn accept_and_run(body: Incoming, reply: &Reply, keep: &Waiting) -> Result
     let workload = receive(&mut messages, &deploy).await?;
     drop(deploy);
 
+    let client = Attention::to(messages, reply);
     let begun = Instant::now();
-    let workload =
-        keep.runtime.load_within(workload, keep.cache.clone(), COMPILATION).await.map_err(invalid)?;
-    let prepared = Prepared::new(&workload, deployment, keep, reply).await?;
+    let prepare = async {
+        let loading = keep.runtime.load_within(workload, keep.cache.clone(), COMPILATION);
+        let workload = loading.await.map_err(invalid)?;
+        let prepared = Prepared::new(&workload, deployment, keep, reply, &client).await?;
+        Ok((workload, prepared))
+    };
+    let (workload, prepared) = tokio::select! {
+        prepared = prepare => prepared?,
+        () = client.over() => return Ok(()),
+    };
     let accepted = Accepted {
         kind: if workload.kind().is_command() { WorkloadKind::Command } else { WorkloadKind::Http },
         load_us: micros(begun),
@@ -66,7 +77,7 @@ async fn accept_and_run(body: Incoming, reply: &Reply, keep: &Waiting) -> Result
     };
     let begun = Instant::now();
     if reply.tell(&FromKeep::Accepted(accepted)).await.is_ok() {
-        let outcome = prepared.run(workload, messages, reply).await;
+        let outcome = prepared.run(workload, client, reply).await;
         if let Ok(outcome) = outcome {
             let ended = Ended { outcome, wall_us: micros(begun) };
             let _ = reply.tell(&FromKeep::Ended(ended)).await;
@@ -91,18 +102,19 @@ impl Prepared {
         deployment: Deployment,
         keep: &Waiting,
         reply: &Reply,
+        client: &Attention,
     ) -> Result<Self, Refused> {
         if workload.kind().is_command() {
-            command::Prepared::new(deployment, keep, reply).await.map(Self::Command)
+            command::Prepared::new(deployment, keep, reply, client).await.map(Self::Command)
         } else {
-            service::Prepared::new(deployment, keep).await.map(Self::Service)
+            service::Prepared::new(deployment, keep, reply, client).await.map(Self::Service)
         }
     }
 
-    async fn run(self, workload: Workload, messages: Messages, reply: &Reply) -> Result<Outcome, Gone> {
+    async fn run(self, workload: Workload, client: Attention, reply: &Reply) -> Result<Outcome, Gone> {
         match self {
-            Self::Command(command) => Ok(command.run(&workload, messages, reply).await),
-            Self::Service(service) => service.run(workload, messages, reply).await,
+            Self::Command(command) => Ok(command.run(&workload, client, reply).await),
+            Self::Service(service) => service.run(workload, client, reply).await,
         }
     }
 }
@@ -120,14 +132,10 @@ impl Deployment {
         if let Some(what) = unsupported(&config) {
             return Err(Refused::new(RefusedCode::ConfigUnsupported, what));
         }
-        if !deploy.volumes.is_empty() {
-            let message = "there are keys for volumes, and the configuration names none";
-            return Err(Refused::new(RefusedCode::VolumesMismatch, message));
-        }
         let secrets = deploy.secrets.iter();
         let secrets =
             secrets.map(|secret| (secret.name.clone(), secret.value.clone().into_inner())).collect();
-        Ok(Self { config, secrets })
+        Ok(Self { config, secrets, volumes: deploy.volumes.clone() })
     }
 }
 
@@ -135,12 +143,6 @@ impl Deployment {
 fn unsupported(config: &KeepConfig) -> Option<&'static str> {
     if !config.peers.is_empty() {
         return Some("`peers` are Marbles of a mesh, and a direct deployment is in none");
-    }
-    if matches!(config.log, Log::Owner(_)) {
-        return Some("`log` for an owner: what a direct deployment prints goes to its client");
-    }
-    if !config.volumes.is_empty() {
-        return Some("`volumes` are not had by direct deployments");
     }
     None
 }

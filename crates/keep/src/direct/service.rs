@@ -4,39 +4,47 @@
 use std::time::Duration;
 
 use keep_config::{Clients, KeepConfig, Protection};
-use keep_protocol::keep::{self, Exposed, FromKeep, Outcome, Refused, RefusedCode, ToKeep};
+use keep_protocol::keep::{self, Exposed, FromKeep, Outcome, Refused, RefusedCode};
 use serde_bytes::ByteBuf;
+use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
 use super::{
     Waiting,
+    attention::Attention,
     command::mismatch,
     deployment::{Deployment, sentences},
-    incoming::Messages,
     network::Network,
     reply::{Gone, Reply},
+    volumes,
 };
 use crate::{
     admission::{Limits, LogPolicy},
     http::{Surroundings, serve_in},
     net::{HTTP, Listener},
-    output::Output,
+    output::{Line, Output},
     runtime::Workload,
-    world::{Given, World},
+    world::{Given, WORKLOAD_NAME, World},
 };
 
-/// What the Keep's log calls a workload that has no name.
-const NAMELESS: &str = "direct";
+/// How long the client has to take the last output.
+const LAST_OUTPUT: Duration = Duration::from_secs(5);
 
 /// A service whose world and port are there.
 pub(super) struct Prepared {
     surroundings: Surroundings,
     listener: Listener,
     certificate: Vec<u8>,
+    telling: JoinHandle<()>,
 }
 
 impl Prepared {
-    pub(super) async fn new(deployment: Deployment, keep: &Waiting) -> Result<Self, Refused> {
-        let Deployment { config, secrets } = deployment;
+    pub(super) async fn new(
+        deployment: Deployment,
+        keep: &Waiting,
+        reply: &Reply,
+        client: &Attention,
+    ) -> Result<Self, Refused> {
+        let Deployment { config, secrets, volumes } = deployment;
         let listen = &config.http.listen;
         if listen.protection != Protection::Tls(Clients::Anyone) {
             let message =
@@ -51,17 +59,19 @@ impl Prepared {
         let listener = net.listen(listen, HTTP).map_err(|error| failed(&error))?;
         let limits = limits(&config);
         let keyvalue_bytes = limits.keyvalue_bytes;
-        let given = Given { secrets, keyvalue_bytes, net: Some(net), ..Given::default() };
+        let volumes = volumes::open(&config, &volumes, keep.storage.as_deref(), &client.holder()).await?;
+        let given = Given { secrets, keyvalue_bytes, net: Some(net), volumes, ..Given::default() };
         let world = World::new(&config, given).map_err(|error| mismatch(&error))?;
-        let output = Output::new(NAMELESS, log(&config));
-        let surroundings = Surroundings { world, marble: NAMELESS.into(), output, limits };
-        Ok(Self { surroundings, listener, certificate })
+        let (output, printed) = Output::for_caller(WORKLOAD_NAME, LogPolicy::of(&config.log));
+        let surroundings = Surroundings { world, marble: WORKLOAD_NAME.into(), output, limits };
+        let telling = tokio::spawn(tell(printed, reply.clone()));
+        Ok(Self { surroundings, listener, certificate, telling })
     }
 
     pub(super) async fn run(
         self,
         workload: Workload,
-        messages: Messages,
+        client: Attention,
         reply: &Reply,
     ) -> Result<Outcome, Gone> {
         let exposed = Exposed {
@@ -71,26 +81,22 @@ impl Prepared {
             certificate: Some(ByteBuf::from(self.certificate)),
         };
         reply.tell(&FromKeep::Exposed(exposed)).await?;
-        let end = async {
-            tokio::select! {
-                () = cancelled(messages) => {}
-                () = reply.gone() => {}
-            }
-        };
-        match serve_in(workload, self.surroundings, self.listener, end).await {
+        let served = serve_in(workload, self.surroundings, self.listener, client.over()).await;
+        // The workload's end of it is gone, so it ends when all is told.
+        let _ = timeout(LAST_OUTPUT, self.telling).await;
+        match served {
             Ok(_) => Ok(Outcome::Cancelled {}),
             Err(error) => Ok(Outcome::Failed { code: "NOT_SERVED".into(), message: error.to_string() }),
         }
     }
 }
 
-/// Returns when the client cancels, breaks off, or says what does not belong here. It has no input to give.
-async fn cancelled(mut messages: Messages) {
-    loop {
-        match messages.next().await {
-            Ok(Some(ToKeep::StdinEnd {})) => {}
-            Ok(None) => std::future::pending().await,
-            Ok(Some(_)) | Err(_) => return,
+/// Tells the client what is printed, until nobody prints any more or the client is gone.
+async fn tell(mut printed: mpsc::Receiver<Line>, reply: Reply) {
+    while let Some(Line { stream, bytes }) = printed.recv().await {
+        let message = if stream == "stderr" { FromKeep::Stderr } else { FromKeep::Stdout };
+        if reply.tell(&message(ByteBuf::from(bytes))).await.is_err() {
+            return;
         }
     }
 }
@@ -106,12 +112,5 @@ fn limits(config: &KeepConfig) -> Limits {
         wall_ms_per_request: given.wall.map_or(default.wall_ms_per_request, ms),
         max_connections: given.connections,
         ..default
-    }
-}
-
-fn log(config: &KeepConfig) -> LogPolicy {
-    match config.log {
-        keep_config::Log::Host => LogPolicy::Host,
-        keep_config::Log::Nobody | keep_config::Log::Owner(_) => LogPolicy::Discard,
     }
 }

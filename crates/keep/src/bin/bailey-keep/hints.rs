@@ -32,7 +32,7 @@ pub struct Hints {
     /// Where clients arrive, instead of the socket that was given as descriptor 4; of a direct deployment
     #[arg(long, value_name = "IP:PORT", conflicts_with_all = ["coordinator", "workload", "package", "listen", "peers"])]
     pub channel: Option<SocketAddr>,
-    /// Where volumes are kept, encrypted, in a folder each; of a Marble
+    /// Where volumes are kept, encrypted, in a folder each
     #[arg(long, value_name = "DIR")]
     pub volumes: Option<PathBuf>,
     /// Where compiled workloads are kept, authenticated

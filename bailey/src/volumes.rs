@@ -55,15 +55,17 @@ impl VolumeArgs {
             let name = wanted.name.as_str();
             let place = given.iter().position(|given| *given == name);
             let place = place.ok_or_else(|| {
-                Failure::malformed(format!("the configuration has the volume {name:?}, and no key is given for it"))
-                    .hint(format!("give it with --volume {name}=FILE; the file is made if it does not exist"))
+                Failure::malformed(format!(
+                    "the configuration has the volume {name:?}, and no key is given for it"
+                ))
+                .hint(format!("give it with --volume {name}=FILE; the file is made if it does not exist"))
             })?;
             given.swap_remove(place);
         }
         match given.first() {
-            Some(name) => {
-                Err(Failure::malformed(format!("the volume {name:?} is given twice, or not in the configuration")))
-            }
+            Some(name) => Err(Failure::malformed(format!(
+                "the volume {name:?} is given twice, or not in the configuration"
+            ))),
             None => Ok(()),
         }
     }
@@ -88,8 +90,10 @@ impl VolumeArgs {
     fn folder(&self) -> Outcome<PathBuf> {
         let folder = self.volume_heads.clone().or_else(|| data_folder().map(|data| data.join("volumes")));
         folder.ok_or_else(|| {
-            Failure::malformed("there is no data folder (HOME), so the newest state of a volume cannot be remembered")
-                .hint("give --volume-heads DIR")
+            Failure::malformed(
+                "there is no data folder (HOME), so the newest state of a volume cannot be remembered",
+            )
+            .hint("give --volume-heads DIR")
         })
     }
 }
@@ -262,7 +266,9 @@ mod tests {
         let place = held.volumes[0].place.clone();
         drop(held);
         let text = fs::read_to_string(&place).unwrap();
-        for (from, to) in [("head/1", "head/2"), ("0707", "zz07"), ("\"sequence\": 7", "\"sequence\": -1"), ("}", "")] {
+        for (from, to) in
+            [("head/1", "head/2"), ("0707", "zz07"), ("\"sequence\": 7", "\"sequence\": -1"), ("}", "")]
+        {
             fs::write(&place, text.replacen(from, to, 1)).unwrap();
             assert!(arguments.open().is_err(), "{to}");
         }
@@ -274,7 +280,8 @@ mod tests {
     fn volumes_are_those_of_the_configuration() {
         let config = |text: &str| KeepConfig::parse(text).unwrap();
         let arguments = arguments(Path::new("/nowhere"));
-        let volume = |name: &str| format!("[[volumes]]\nname = \"{name}\"\npath = \"/{name}\"\nsize = \"1MiB\"\n");
+        let volume =
+            |name: &str| format!("[[volumes]]\nname = \"{name}\"\npath = \"/{name}\"\nsize = \"1MiB\"\n");
         assert!(arguments.check(&config(&volume("data"))).is_ok());
         for wrong in [String::new(), volume("other"), volume("data") + &volume("more")] {
             assert_eq!(arguments.check(&config(&wrong)).unwrap_err().exit_code(), 2);

@@ -11,7 +11,7 @@ pub use workload::WorkloadArgs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ::deploy::{Access, DeployError, Endpoint, Host, Streams, Wanted};
+use ::deploy::{Access, DeployError, Deployment, Endpoint, Host, Streams, Wanted};
 use clap::Args;
 use keep_protocol::keep::Outcome as Fate;
 use rustls::{RootCertStore, pki_types::CertificateDer};
@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use self::wanted::WantedArgs;
 use crate::{
-    commands::evidence::read,
+    commands::{evidence::read, host::Deploy as Another},
     failure::{Failure, Input, Kind, Outcome},
 };
 
@@ -27,8 +27,15 @@ use crate::{
 #[derive(Args)]
 pub struct Deploy {
     /// The host agent, such as https://localhost:7443
-    #[arg(long, value_name = "URL")]
-    host: String,
+    #[arg(long, value_name = "URL", required_unless_present = "process")]
+    host: Option<String>,
+    /// Into a mesh instead: the process of this machine's host agent whose Keep is to run this package from now on, as far
+    /// as the manifest allows it
+    #[arg(long, value_name = "NAME", requires = "directory", conflicts_with = "host")]
+    process: Option<String>,
+    /// The folder of that agent
+    #[arg(long, value_name = "DIR", requires = "process")]
+    directory: Option<PathBuf>,
     /// Require the host's certificate to be below these roots (PEM). Nothing that matters depends on it
     #[arg(long, value_name = "FILE")]
     host_ca: Option<PathBuf>,
@@ -44,7 +51,14 @@ pub struct Deploy {
 impl Deploy {
     /// Runs the command.
     pub async fn run(self) -> Outcome {
-        let endpoint: Endpoint = self.host.parse().malformed("the host's URL is none")?;
+        if let (Some(process), Some(directory)) = (&self.process, &self.directory) {
+            let package = self.workload.workload.to_str().unwrap_or_default().parse();
+            let package = package.malformed("into a mesh go packages: REGISTRY/REPOSITORY@sha256:…")?;
+            let another = Another::new(process.clone(), package, directory.clone(), self.workload.json);
+            return another.run().await;
+        }
+        let host = self.host.as_deref().unwrap_or_default();
+        let endpoint: Endpoint = host.parse().malformed("the host's URL is none")?;
         let host = Host::new(endpoint, self.access()?, ::deploy::clock());
         let wanted = self.wanted.load()?;
         if wanted.tees().is_empty() {
@@ -55,7 +69,8 @@ impl Deploy {
                 "--reference names the releases of bailey-keep that you accept, on the policy's platforms",
             ));
         }
-        deploy(&host, &wanted, &self.workload).await
+        let deployment = self.workload.load().await?;
+        deploy(&host, &wanted, &self.workload, deployment).await
     }
 
     fn access(&self) -> Outcome<Access> {
@@ -84,9 +99,13 @@ fn roots(path: &Path) -> Outcome<RootCertStore> {
     Ok(roots)
 }
 
-/// Deploys to a host, and ends as the workload does.
-pub async fn deploy(host: &Host, wanted: &Wanted, workload: &WorkloadArgs) -> Outcome {
-    let mut deployment = workload.load()?;
+/// Deploys to a host what was loaded, and ends as the workload does.
+pub async fn deploy(
+    host: &Host,
+    wanted: &Wanted,
+    workload: &WorkloadArgs,
+    mut deployment: Deployment,
+) -> Outcome {
     let stdin = workload.input().await?;
     let held = workload.volumes.open()?;
     deployment.volumes = held.keys();
@@ -179,8 +198,12 @@ fn volume_hint(detail: &str) -> Option<&'static str> {
              before, or bring its state from there (--volume-heads)"
         }
         "VOLUME_MISSING" => "the host lost the volume's files, or this is another host: have them put back",
-        "VOLUME_ROLLED_BACK" | "VOLUME_FORKED" => "the host brought an older copy back: have the newest one put back",
-        "VOLUME_AHEAD_OF_ANCHOR" => "what is remembered here is not the newest: somebody put an old file in its place",
+        "VOLUME_ROLLED_BACK" | "VOLUME_FORKED" => {
+            "the host brought an older copy back: have the newest one put back"
+        }
+        "VOLUME_AHEAD_OF_ANCHOR" => {
+            "what is remembered here is not the newest: somebody put an old file in its place"
+        }
         "VOLUME_TAMPERED" | "VOLUME_TRUNCATED" | "VOLUME_SWAPPED" | "VOLUME_RENAMED" => {
             "the host's files were altered: have the newest copy of them put back"
         }

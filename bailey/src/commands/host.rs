@@ -13,6 +13,8 @@ use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand};
 use host::{Action, Arrival, Config, Reply, Shutdown};
 
+pub use deploy::Deploy;
+
 use crate::{
     commands::print_json,
     failure::{Failure, Input, Kind, Outcome},

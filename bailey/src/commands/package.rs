@@ -5,11 +5,14 @@ mod pull;
 mod push;
 mod sign;
 mod signers;
+mod source;
 
 use std::{
     io::Read,
     path::{Path, PathBuf},
 };
+
+pub use source::Source;
 
 use attested_tls::clock;
 use clap::{Args, Subcommand};

@@ -21,7 +21,7 @@ impl Run {
     /// Runs the command.
     pub async fn run(self) -> Outcome {
         // What is wrong with it is told before anything is started.
-        self.workload.load()?;
+        let deployment = self.workload.load().await?;
         let folder = tempfile::Builder::new()
             .prefix("bailey-run-")
             .tempdir()
@@ -29,6 +29,6 @@ impl Run {
         let kept = data_folder().map(|data| data.join("machine"));
         let lone = Lone::start(folder.path(), kept.as_deref(), &Programs::beside_this_one()?).await?;
         let wanted = lone.wanted(&launch_configuration())?;
-        deploy(&lone.host()?, &wanted, &self.workload).await
+        deploy(&lone.host()?, &wanted, &self.workload, deployment).await
     }
 }

@@ -8,7 +8,8 @@ use std::{
 };
 
 use evidence::Platform;
-use serde::Deserialize;
+use package::Pinned;
+use serde::{Deserialize, Deserializer, de::Error};
 
 use crate::failure::{Failure, Input, Outcome};
 
@@ -86,8 +87,13 @@ pub struct KeepPlan {
     pub platform: Platform,
     /// The Marble to become; the Keep's own name if missing.
     pub marble: Option<String>,
-    /// The WebAssembly component.
+    /// The WebAssembly module or component: this, or `package`.
+    #[serde(default)]
     pub workload: PathBuf,
+    /// The signed package that the host tells it to take, REGISTRY/REPOSITORY@sha256:…; what counts is the manifest's
+    /// word.
+    #[serde(default, deserialize_with = "pinned")]
+    pub package: Option<Pinned>,
     /// Where it listens; any free port if missing.
     pub listen: Option<SocketAddr>,
     /// Keeps of this deployment that it may want to reach: a hint where they listen, not a permission.
@@ -126,6 +132,14 @@ impl Deployment {
         let folder = std::path::absolute(folder).malformed("the folder's path cannot be resolved")?;
         let mut keeps = wire.keeps;
         for (name, keep) in &mut keeps {
+            match (keep.workload.as_os_str().is_empty(), &keep.package) {
+                (true, Some(_)) => continue,
+                (false, None) => {}
+                _ => {
+                    let sentence = format!("keeps.{name}: give it a workload or a package, one of them");
+                    return Err(Failure::malformed(sentence));
+                }
+            }
             keep.workload = folder.join(&keep.workload);
             if !keep.workload.is_file() {
                 let sentence = format!("keeps.{name}.workload: {} is missing", keep.workload.display());
@@ -140,6 +154,10 @@ impl Deployment {
             users: wire.users,
         })
     }
+}
+
+fn pinned<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Pinned>, D::Error> {
+    String::deserialize(deserializer)?.parse().map(Some).map_err(D::Error::custom)
 }
 
 /// Peers before those who reach for them.
@@ -170,6 +188,7 @@ mod tests {
             platform: Platform::Snp,
             marble: None,
             workload: PathBuf::new(),
+            package: None,
             listen: None,
             peers: peers.iter().map(ToString::to_string).collect(),
         }

@@ -183,7 +183,7 @@ impl Mesh {
             None => machine.programs().path("bailey-keep")?,
         };
         let address = keep.plan.listen.map_or_else(free_address, Ok)?;
-        let arguments = self.arguments(machine, keep, address);
+        let arguments = self.arguments(machine, keep, marble, address);
         let log = Log::of(machine, &keep.name);
         let launched = Instant::now();
         machine.launch(
@@ -207,17 +207,22 @@ impl Mesh {
         })
     }
 
-    fn arguments(&self, machine: &Machine, keep: &Keep, address: SocketAddr) -> Vec<String> {
+    fn arguments(&self, machine: &Machine, keep: &Keep, marble: &str, address: SocketAddr) -> Vec<String> {
         let mut arguments = vec![
             "--coordinator".into(),
             self.mesh_address.to_string(),
-            "--workload".into(),
-            keep.plan.workload.display().to_string(),
             "--listen".into(),
             address.to_string(),
             "--cache".into(),
             machine.folder().join("cache").join(&keep.name).display().to_string(),
+            "--volumes".into(),
+            // A Marble finds what it stored, whichever of its Keeps it is now.
+            machine.folder().join("volumes").join(marble).display().to_string(),
         ];
+        arguments.extend(match &keep.plan.package {
+            Some(package) => ["--package".into(), package.to_string()],
+            None => ["--workload".into(), keep.plan.workload.display().to_string()],
+        });
         for (name, address) in &keep.peers {
             arguments.extend(["--peer".into(), format!("{name}={address}")]);
         }

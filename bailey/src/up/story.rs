@@ -213,7 +213,7 @@ fn facts(
     for platform in Platform::KEEPS {
         facts.insert(format!("root.{platform}"), &machine.root_pem(platform)?);
     }
-    for (name, keep) in &deployment.keeps {
+    for (name, keep) in deployment.keeps.iter().filter(|(_, keep)| keep.package.is_none()) {
         let component = fs::read(&keep.workload)
             .with_context(|| format!("{} cannot be read", keep.workload.display()))?;
         facts.insert(

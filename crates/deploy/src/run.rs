@@ -137,7 +137,9 @@ async fn say(
     }
     let (mut buffer, mut said) = (vec![0; PIECE], 0);
     loop {
-        let Ok(room) = wanted.wait_for(|wanted| *wanted > said).await.map(|wanted| *wanted - said) else { return };
+        let Ok(room) = wanted.wait_for(|wanted| *wanted > said).await.map(|wanted| *wanted - said) else {
+            return;
+        };
         let room = usize::try_from(room).unwrap_or(PIECE).min(PIECE);
         // Input that cannot be read is input that ends.
         let read = match stdin.read(&mut buffer[..room]).await {
@@ -257,7 +259,8 @@ impl Held {
 
     /// A state follows the one before it, or is that one, told again. Others are not believed of any Keep.
     fn follow(&mut self, told: &VolumeHead) -> Result<(), DeployError> {
-        let wrong = DeployError::OutOfOrder("it tells a state of a volume that does not follow the one before");
+        let wrong =
+            DeployError::OutOfOrder("it tells a state of a volume that does not follow the one before");
         let Some((given, new)) = self.0.get_mut(&told.name) else { return Err(wrong) };
         let before = (*new).or(*given);
         let follows = before.is_none_or(|before| {

@@ -320,7 +320,8 @@ impl Keeps {
         let internal = |error: std::io::Error| HostError::new(Code::Internal, error.to_string());
         let stored = storage::used(&self.storage.join(tenant.as_str())).map_err(internal)?;
         if stored.div_ceil(1 << 20) > quota.storage_mib {
-            let message = format!("{tenant} may have {} MiB in volumes here, and has more", quota.storage_mib);
+            let message =
+                format!("{tenant} may have {} MiB in volumes here, and has more", quota.storage_mib);
             return Err(HostError::new(Code::QuotaExceeded, message));
         }
         Ok(())

@@ -159,7 +159,8 @@ impl Process {
 
     /// What it is launched with: its own arguments, and where its volumes are.
     pub(crate) fn arguments(&self) -> Vec<String> {
-        let volumes = self.volumes.iter().flat_map(|path| ["--volumes".to_owned(), path.display().to_string()]);
+        let volumes =
+            self.volumes.iter().flat_map(|path| ["--volumes".to_owned(), path.display().to_string()]);
         self.arguments.iter().cloned().chain(volumes).collect()
     }
 

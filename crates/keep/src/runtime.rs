@@ -34,6 +34,9 @@ pub const ENGINE_VERSION: &str = "wasmtime/48.0.8 (cranelift; speed; core module
                                   component-model, also async; epoch-interruption; pooling, zeroed, nothing \
                                   kept resident; stacks zeroed)";
 
+/// How long a workload may take to compile.
+pub const COMPILATION: Duration = Duration::from_secs(120);
+
 /// Largest workload that is loaded, in bytes.
 pub const MAX_WORKLOAD: usize = 64 << 20;
 

@@ -11,10 +11,12 @@ use ::deploy::Deployment;
 use clap::Args;
 use keep_config::KeepConfig;
 use keep_protocol::keep::MAX_WORKLOAD;
+use package::Reference;
 use tokio::io::AsyncRead;
 use zeroize::Zeroizing;
 
 use crate::{
+    commands::package::Source,
     failure::{Failure, Input, Outcome},
     volumes::VolumeArgs,
 };
@@ -27,9 +29,10 @@ const MAX_FILE: u64 = 1 << 20;
 /// What to run, and with what.
 #[derive(Args)]
 pub struct WorkloadArgs {
-    /// A WebAssembly module (WASI preview 1) or component (WASI 0.2 or 0.3)
-    workload: PathBuf,
-    /// Its configuration: Keep.toml, or an Enarx.toml as it is
+    /// A WebAssembly module (WASI preview 1) or component (WASI 0.2 or 0.3): a file, or a package in a registry,
+    /// REGISTRY/REPOSITORY@sha256:…, or by a tag if --signer says whose signature counts
+    pub workload: PathBuf,
+    /// Its configuration: Keep.toml, or an Enarx.toml as it is; without one, the one in the package
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Its standard input; without one, this program's
@@ -41,6 +44,7 @@ pub struct WorkloadArgs {
     /// A secret of the configuration, from a file
     #[arg(long, value_name = "NAME=FILE", value_parser = secret)]
     secret: Vec<(String, PathBuf)>,
+    /// Its volumes
     #[command(flatten)]
     pub volumes: VolumeArgs,
     /// Tell the ten steps with their times, on standard error
@@ -52,6 +56,15 @@ pub struct WorkloadArgs {
     /// Its arguments, in the place of the configuration's
     #[arg(last = true, value_name = "ARGS")]
     args: Vec<String>,
+    #[command(flatten, next_help_heading = "Packages")]
+    source: Source,
+}
+
+/// What was brought.
+struct Brought {
+    workload: Vec<u8>,
+    /// The text of its package's Keep.toml.
+    config: Option<String>,
 }
 
 fn variable(text: &str) -> Result<(String, String), String> {
@@ -66,15 +79,17 @@ fn secret(text: &str) -> Result<(String, PathBuf), String> {
 
 impl WorkloadArgs {
     /// Reads and checks it all but its volumes, before any Keep is asked for.
-    pub fn load(&self) -> Outcome<Deployment> {
-        let config = match &self.config {
-            Some(path) => String::from_utf8(bounded(path, MAX_FILE)?)
+    pub async fn load(&self) -> Outcome<Deployment> {
+        let (brought, given) = (self.bring().await?, self.config.as_deref());
+        let config = match (given, brought.config) {
+            (Some(path), _) => String::from_utf8(bounded(path, MAX_FILE)?)
                 .malformed(format!("{} is no text", path.display()))?,
-            None => Deployment::default().config,
+            (None, Some(packaged)) => packaged,
+            (None, None) => Deployment::default().config,
         };
         let parsed = KeepConfig::parse(&config).malformed(match &self.config {
             Some(path) => format!("{} is no configuration of a Keep", path.display()),
-            None => "the configuration that counts without a file is refused".to_owned(),
+            None => "the configuration in the package is refused".to_owned(),
         })?;
         self.volumes.check(&parsed)?;
         let mut secrets = BTreeMap::new();
@@ -90,14 +105,8 @@ impl WorkloadArgs {
                 return Err(Failure::malformed(format!("the variable {name:?} is given twice")));
             }
         }
-        let workload = bounded(&self.workload, MAX_WORKLOAD)?;
-        if !workload.starts_with(MAGIC) {
-            let path = self.workload.display();
-            let mend = "compile it to WebAssembly first; `wat2wasm` or `wasm-tools parse` does that for its text form";
-            return Err(Failure::malformed(format!("{path} is no WebAssembly")).hint(mend));
-        }
         let deployment = Deployment {
-            workload: workload.into(),
+            workload: brought.workload.into(),
             config,
             args: if self.args.is_empty() { None } else { Some(self.args.clone()) },
             env,
@@ -106,6 +115,35 @@ impl WorkloadArgs {
         };
         deployment.check().malformed(format!("{} cannot be deployed", self.workload.display()))?;
         Ok(deployment)
+    }
+
+    /// The file, or the package.
+    async fn bring(&self) -> Outcome<Brought> {
+        let text = self.workload.to_str().filter(|_| !self.workload.exists());
+        let reference = text.and_then(|text| text.parse::<Reference>().ok());
+        // With neither it is a file that is missing.
+        let named = |reference: &Reference| reference.tag.is_some() || reference.digest.is_some();
+        let Some(reference) = reference.filter(named) else {
+            return Ok(Brought { workload: bounded(&self.workload, MAX_WORKLOAD)?, config: None });
+        };
+        let (package, fetched) = self.source.fetch_to_run(&reference).await?;
+        let release = fetched.release.as_ref();
+        let signed = release.map_or("nobody's signature was asked for".to_owned(), |release| {
+            format!("version {}, signed by {}", release.version, release.signer)
+        });
+        if self.json {
+            crate::say!(
+                "{}",
+                serde_json::json!({
+                    "event": "package", "package": package.to_string(),
+                    "version": release.map(|release| release.version.to_string()),
+                    "signer": release.map(|release| release.signer.clone()),
+                })
+            );
+        } else {
+            eprintln!("{package}: {signed}");
+        }
+        Ok(Brought { workload: fetched.workload, config: fetched.artefact.config })
     }
 
     /// The workload's input.

@@ -23,6 +23,8 @@ use crate::{
 /// What a Keep logs when its workload is served, and before it ends.
 const SERVED: &str = "SERVING";
 const ENDED: &str = "the Keep ends";
+/// How many seconds it may take until a Keep serves.
+const WAIT: u64 = 120;
 const LOOK: Duration = Duration::from_millis(200);
 /// No log of a start is longer, in bytes.
 const MAX_LOG: u64 = 1 << 20;
@@ -36,7 +38,7 @@ pub struct Deploy {
     /// Which package: REGISTRY/REPOSITORY@sha256:…, as `bailey package push` printed it
     package: Pinned,
     /// How many seconds it may take until it serves
-    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    #[arg(long, value_name = "SECONDS", default_value_t = WAIT)]
     wait: u64,
     /// For a program
     #[arg(long)]
@@ -46,7 +48,13 @@ pub struct Deploy {
 }
 
 impl Deploy {
-    pub(super) async fn run(self) -> Outcome {
+    /// With the patience of the command line's default.
+    pub fn new(name: String, package: Pinned, directory: PathBuf, json: bool) -> Self {
+        Self { name, package, wait: WAIT, json, agent: Agent { directory } }
+    }
+
+    /// Runs the command.
+    pub async fn run(self) -> Outcome {
         let (directory, name) = (&self.agent.directory, parse(&self.name)?);
         let Inspection { spec, log, .. } = inspect(directory, &name)?;
         let new = ProcessSpec { arguments: arguments(&spec.arguments, &self.package), ..spec.clone() };

@@ -242,8 +242,7 @@ impl Ledger {
             let room = offer.capacity.saturating_sub(self.used(offer, |_| true));
             for _ in 0..self.settings.warm.saturating_sub(idle).min(room) {
                 let memory_mib = self.settings.memory_mib;
-                let order =
-                    Order { backend: offer.backend.clone(), tee: *tee, memory_mib, volumes: None };
+                let order = Order { backend: offer.backend.clone(), tee: *tee, memory_mib, volumes: None };
                 orders.push((name(), order, offer.kind));
             }
         }

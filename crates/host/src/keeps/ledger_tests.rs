@@ -8,7 +8,13 @@ const TDX: Tee = Tee { emulated: true, platform: Platform::Tdx };
 const TPM: Tee = Tee { emulated: false, platform: Platform::Tpm };
 
 fn offer(name: &str, tees: &[Tee], capacity: u32) -> Offer {
-    Offer { backend: name.parse().unwrap(), kind: BackendKind::Process, tees: tees.to_vec(), capacity, storage: true }
+    Offer {
+        backend: name.parse().unwrap(),
+        kind: BackendKind::Process,
+        tees: tees.to_vec(),
+        capacity,
+        storage: true,
+    }
 }
 
 fn settings(warm: u32) -> Settings {
@@ -47,6 +53,29 @@ fn fill(ledger: &mut Ledger, from: u8) -> Vec<KeepId> {
         },
     );
     orders.into_iter().map(|(id, _)| id).collect()
+}
+
+#[test]
+fn storage_is_the_tenants_own_and_where_there_is_some() {
+    let mut ledger = ledger(2, 8);
+    fill(&mut ledger, 100).iter().for_each(|id| ledger.launched(*id));
+    let storing = NewKeep { volumes: true, ..wanted(&[SNP]) };
+    let ask = |ledger: &mut Ledger, who: &str, number| {
+        let granted = ledger.ask(&tenant(who), &quota(8), &storing, KeepId::number(number), SECOND);
+        granted.map_err(|error| error.code)
+    };
+    for (who, number) in [("acme", 1), ("umbrella", 2)] {
+        // A warm one was launched before it was known whose it would be.
+        let Ok(Grant::Launch(_, order)) = ask(&mut ledger, who, number) else { panic!("not launched") };
+        assert_eq!(order.volumes, Some(tenant(who)));
+    }
+    let mut without = Ledger::new(
+        vec![Offer { storage: false, ..offer("vm", &[SNP], 8) }, offer("full", &[SNP], 0)],
+        settings(0),
+    );
+    assert_eq!(ask(&mut without, "acme", 3), Err(Code::NoRoom));
+    without.offers.pop();
+    assert_eq!(ask(&mut without, "acme", 3), Err(Code::NoStorage));
 }
 
 #[test]

@@ -130,9 +130,7 @@ impl Shared {
                     let _ = input.send(None);
                     return;
                 }
-                Ok(Some(
-                    ToKeep::Stdin(_) | ToKeep::Cancel {} | ToKeep::Deploy(_) | ToKeep::Chunk(_),
-                ))
+                Ok(Some(ToKeep::Stdin(_) | ToKeep::Cancel {} | ToKeep::Deploy(_) | ToKeep::Chunk(_)))
                 | Err(_) => {
                     let _ = input.send(None);
                     self.heard.send_replace(State::Over);
@@ -160,7 +158,12 @@ impl Holder {
         let told = FromKeep::VolumeHead(VolumeHead { head, name: name.to_owned() });
         self.0.reply.tell(&told).await.map_err(|_| "the client is gone")?;
         let holds = || {
-            self.0.kept.lock().unwrap_or_else(PoisonError::into_inner).get(name).is_some_and(|kept| *kept == head)
+            self.0
+                .kept
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get(name)
+                .is_some_and(|kept| *kept == head)
         };
         let waiting = async {
             loop {

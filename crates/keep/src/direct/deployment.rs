@@ -19,12 +19,10 @@ use super::{
     reply::{Gone, Reply},
     service,
 };
-use crate::runtime::{LoadError, Workload, digest};
+use crate::runtime::{COMPILATION, LoadError, Workload, digest};
 
 /// How long the client may be silent before its deployment is whole.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long a workload may take to compile.
-const COMPILATION: Duration = Duration::from_secs(120);
 /// No sentence to the client is longer, in bytes.
 const MAX_SENTENCE: usize = 2048;
 

@@ -31,7 +31,8 @@ pub(super) async fn open(
     let mut keys = Vec::new();
     for wanted in &config.volumes {
         let key = given.remove(wanted.name.as_str()).ok_or_else(|| {
-            let message = format!("the volume {:?}, which the configuration names, was not given", wanted.name);
+            let message =
+                format!("the volume {:?}, which the configuration names, was not given", wanted.name);
             refused("VOLUME_NOT_GIVEN", message)
         })?;
         keys.push((wanted, key));

@@ -6,7 +6,7 @@ use std::{os::unix::net::UnixListener, process::ExitCode, sync::Arc};
 use anyhow::Result;
 use attested_tls::launch::Purpose;
 use clap::Parser;
-use keep::{activation::ActivationError, packages::NotLoaded, volumes::VolumesError};
+use keep::{activation::ActivationError, packages::NotLoaded, runtime::LoadError, volumes::VolumesError};
 use tracing_subscriber::EnvFilter;
 
 mod direct;
@@ -59,7 +59,8 @@ fn codes(error: &anyhow::Error) -> Vec<String> {
     let of_activation = error.downcast_ref::<ActivationError>().map(ActivationError::codes);
     let of_package = || error.downcast_ref::<NotLoaded>().map(NotLoaded::codes);
     let of_volumes = || error.downcast_ref::<VolumesError>().map(VolumesError::codes);
-    of_activation.or_else(of_package).or_else(of_volumes).unwrap_or_default()
+    let of_workload = || error.downcast_ref::<LoadError>().map(|error| vec![error.code().to_owned()]);
+    of_activation.or_else(of_package).or_else(of_volumes).or_else(of_workload).unwrap_or_default()
 }
 
 /// The verdict tree, where one side's Evidence was refused by this side.

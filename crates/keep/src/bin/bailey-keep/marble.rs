@@ -14,7 +14,7 @@ use keep::{
     command::{self, Ended},
     net::{Identity, Net},
     packages,
-    runtime::Runtime,
+    runtime::{COMPILATION, Runtime},
     volumes,
 };
 use keep_config::KeepConfig;
@@ -71,7 +71,7 @@ pub async fn run(hints: Hints, tee: Arc<dyn Tee>, configuration: &KeepConfigurat
         activated.admission.volumes = opened;
     }
     let engine = Runtime::new(activated.admission.limits.pool())?;
-    let workload = tokio::task::spawn_blocking(move || engine.load(&component, cache.as_ref())).await??;
+    let workload = engine.load_within(component, cache.map(Arc::new), COMPILATION).await?;
 
     let identity = Identity::marble(activated.credential.clone(), activated.access.clone());
     let (identities, identity) = watch::channel(Arc::new(identity));

@@ -125,3 +125,127 @@ fn a_program_runs_in_a_keep_on_this_machine() {
     assert_eq!(of("stdout")[0]["text"], "from here\n");
     assert_eq!(of("ended")[0]["outcome"]["exit"], 0);
 }
+
+/// Appends the first of its input to `/data/journal`, and prints all of it.
+const JOURNAL: &str = r#"(module
+    (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_pread" (func $pread (param i32 i32 i32 i64 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "path_open" (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+    (memory (export "memory") 1)
+    (data (i32.const 32) "data/journal")
+    (func (export "_start")
+        (i32.store (i32.const 0) (i32.const 64))
+        (i32.store (i32.const 4) (i32.const 1024))
+        (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 4)))
+        (if (call $open (i32.const 3) (i32.const 0) (i32.const 32) (i32.const 12) (i32.const 1) (i64.const 0x42)
+                (i64.const 0) (i32.const 1) (i32.const 16))
+            (then (call $exit (i32.const 9))))
+        (drop (call $write (i32.load (i32.const 16)) (i32.const 0) (i32.const 1) (i32.const 8)))
+        (i32.store (i32.const 4) (i32.const 8192))
+        (drop (call $pread (i32.load (i32.const 16)) (i32.const 0) (i32.const 1) (i64.const 0) (i32.const 4)))
+        (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"#;
+
+const VOLUME: &str = "[[files]]\nkind = \"stdin\"\n[[files]]\nkind = \"stdout\"\n[[files]]\nkind = \"stderr\"\n\
+    [[volumes]]\nname = \"data\"\npath = \"/data\"\nsize = \"1MiB\"\n";
+
+/// Volumes of `bailey run` outlive the Keep and its host; an old copy of them is refused by what this user holds.
+#[test]
+fn a_volume_outlives_its_keep_and_an_old_copy_is_refused() {
+    if !keep_is_built() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(at("journal.wasm"), wat::parse_str(JOURNAL).unwrap()).unwrap();
+    std::fs::write(at("Keep.toml"), VOLUME).unwrap();
+    let volume = format!("data={}", at("data.key"));
+    let run = |input: &str, volume: &str| {
+        std::fs::write(at("input"), input).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bailey"));
+        command.args(["run", &at("journal.wasm"), "--config", &at("Keep.toml"), "--input", &at("input")]);
+        if !volume.is_empty() {
+            command.args(["--volume", volume]);
+        }
+        command.env("XDG_DATA_HOME", at("home")).output().unwrap()
+    };
+    let unnamed = run("", "");
+    assert_eq!(unnamed.status.code(), Some(2));
+    assert!(text(&unnamed.stderr).contains("--volume data=FILE"), "{}", text(&unnamed.stderr));
+
+    let first = run("one\n", &volume);
+    assert_eq!(
+        (first.status.code(), text(&first.stdout)),
+        (Some(0), "one\n".to_owned()),
+        "{}",
+        text(&first.stderr)
+    );
+    let stored = folder.path().join("home/bailey/machine/volumes");
+    let old = folder.path().join("old");
+    let copied = Command::new("cp").args(["-r"]).arg(&stored).arg(&old).status().unwrap();
+    assert!(copied.success());
+    let second = run("two\n", &volume);
+    assert_eq!(text(&second.stdout), "one\ntwo\n", "{}", text(&second.stderr));
+
+    std::fs::remove_dir_all(&stored).unwrap();
+    std::fs::rename(&old, &stored).unwrap();
+    let refused = run("three\n", &volume);
+    let said = text(&refused.stderr);
+    assert_eq!((refused.status.code(), text(&refused.stdout)), (Some(1), String::new()), "{said}");
+    assert!(said.contains("VOLUME_ROLLED_BACK") && said.contains("older copy"), "{said}");
+}
+
+/// A package in the place of a file: named by its digest, or by a tag and whose signature counts.
+#[test]
+fn a_package_is_deployed_by_its_digest_or_its_signer() {
+    use rcgen::{KeyPair, PKCS_ED25519};
+    use testkit::registry::{Registry, USER};
+
+    if !keep_is_built() {
+        return;
+    }
+    let Some(registry) = Registry::private() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.display().to_string()
+    };
+    let app = module(folder.path(), "(call $exit (i32.const 7))");
+    let (root, password) =
+        (file("root.pem", registry.root_pem.as_bytes()), file("password", USER.1.as_bytes()));
+    let access = ["--root-ca", &root, "--username", USER.0, "--password-file", &password];
+    let [pair, other] = [(); 2].map(|()| KeyPair::generate_for(&PKCS_ED25519).unwrap());
+    let key = file("key.pem", pair.serialize_pem().as_bytes());
+    let (public, stranger) = (
+        file("key.pub", pair.public_key_pem().as_bytes()),
+        file("other.pub", other.public_key_pem().as_bytes()),
+    );
+    let tagged = format!("{}/team/job:1.0.0", registry.host);
+    let pushed = bailey(&[&["package", "push", &app, &tagged], &access[..]].concat());
+    let package = text(&pushed.stdout).trim().to_owned();
+    assert!(bailey(&[&["package", "sign", &package, "--key", &key], &access[..]].concat()).status.success());
+
+    let input = file("input", b"from here\n");
+    let run = |what: &str, more: &[&str]| {
+        let words = [&["run", what, "--input", &input], &access[..], more].concat();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bailey"));
+        command.args(words).env("XDG_DATA_HOME", Path::new(env!("CARGO_TARGET_TMPDIR")).join("data"));
+        let output = command.output().unwrap();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let (code, _, said) = run(&tagged, &[]);
+    assert_eq!(code, Some(2), "a tag says nothing: {said}");
+    let (code, _, said) = run(&tagged, &["--signer", &stranger]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("SIGNER_UNKNOWN"), "{said}");
+    for (what, more, signed) in [
+        (&tagged, &["--signer", &public][..], "version 1.0.0, signed by"),
+        (&package, &[], "nobody's signature was asked for"),
+    ] {
+        let (code, printed, said) = run(what, more);
+        assert_eq!((code, printed.as_str()), (Some(7), "from here\n"), "{said}");
+        assert!(said.contains(signed), "{said}");
+    }
+}

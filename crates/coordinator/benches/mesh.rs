@@ -202,6 +202,7 @@ fn growth() {
                     instance,
                     epoch: 1,
                     release: None,
+                    package: None,
                     seat: core::Seat {
                         platform: Platform::Snp,
                         machine: Some("snp:01".into()),

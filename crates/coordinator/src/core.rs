@@ -68,7 +68,7 @@ pub use transparency::{EntriesDamaged, Log, SealedLogKey, download_secrets, open
 pub use update::{Progress, acknowledge, cancel, lapse, update};
 pub use value::SecretValue;
 pub use volumes::{Head as VolumeHead, OpenedVolume, advance_volume, new_volume_key, open_volume};
-pub use workloads::{PackageRefusal, Release};
+pub use workloads::{PackageRefusal, Packaged, Release};
 
 use std::{collections::BTreeMap, sync::Arc};
 

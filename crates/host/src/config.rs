@@ -223,7 +223,8 @@ mod tests {
         let config = parse(
             r#"{"directory": "host", "platform": "/platform", "processes": [
                 {"name": "tally", "platform": "snp", "executable": "bin/keep",
-                 "configuration": {"hex": "00ff"}, "arguments": ["--listen"], "restart": "never"}]}"#,
+                 "configuration": {"hex": "00ff"}, "arguments": ["--listen"], "restart": "never",
+                 "volumes": "data"}]}"#,
         )
         .unwrap();
         assert_eq!(config.directory, Path::new("/base/host"));
@@ -232,6 +233,8 @@ mod tests {
         let tally = &config.processes[0];
         assert_eq!(tally.executable, Path::new("/base/bin/keep"));
         assert_eq!(tally.configuration, [0, 0xff]);
+        assert_eq!(tally.arguments(), ["--listen", "--volumes", "/base/data"]);
+        assert_eq!(config.volumes, Path::new("/base/host/volumes"));
         assert_eq!((tally.log, tally.restart), (LogDestination::File, Restart::Never));
         assert_eq!((config.backoff, config.log_limit), (BackoffPolicy::default(), DEFAULT_LOG_LIMIT));
     }

@@ -151,6 +151,19 @@ pub enum Fact {
         /// Which.
         secrets: Vec<Commitment>,
     },
+    /// An instance runs a package out of a registry, right after its activation.
+    PackageRun {
+        /// Of which Marble.
+        marble: String,
+        /// Which instance.
+        instance: Digest,
+        /// In which epoch.
+        epoch: u64,
+        /// SHA-256 of the package's manifest.
+        package: Digest,
+        /// What it was signed as; null where the mesh's manifest names it by its digest.
+        release: Option<Release>,
+    },
     /// Holders brought the state back on another machine: there is a new root, a new key of the log, a new epoch.
     Recovered {
         /// Whose shares.
@@ -264,6 +277,18 @@ pub enum Fact {
         /// Its bytes.
         statement: Digest,
     },
+}
+
+/// What a signature says of a package.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Release {
+    /// The package's name, `registry/repository`.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Who signed it, by the mesh's manifest.
+    pub signer: String,
 }
 
 /// 32 bytes, in hexadecimal digits.

@@ -78,8 +78,8 @@ pub enum Rule {
     /// A roll-back needs nobody's agreement, so it goes to what was agreed to before, and to nothing else.
     #[error("manifest {seen} is rolled back to, which was not in force directly before")]
     WayBack { seen: Digest },
-    /// Secrets go to who was activated in this epoch.
-    #[error("secrets were released to an instance that was not activated in this epoch")]
+    /// Secrets go to who was activated in this epoch, and packages run there.
+    #[error("an instance was given secrets or ran a package, and was not activated in this epoch")]
     NotActivated,
 }
 
@@ -148,7 +148,8 @@ impl History {
                 self.current(*epoch)?;
                 self.instances.insert((marble.clone(), *instance));
             }
-            Fact::SecretsReleased { marble, instance, epoch, .. } => {
+            Fact::SecretsReleased { marble, instance, epoch, .. }
+            | Fact::PackageRun { marble, instance, epoch, .. } => {
                 self.current(*epoch)?;
                 if !self.instances.contains(&(marble.clone(), *instance)) {
                     return Err(Rule::NotActivated);

@@ -30,7 +30,8 @@ mod witness;
 pub use audit::{Attested, Audit, AuditError, Audited};
 pub use checkpoint::{Checkpoint, CheckpointError, HeadError, signed_checkpoint};
 pub use entry::{
-    Commitment, Digest, Entry, EntryError, Fact, MAX_ENTRY, Names, Opening, SECRETS_PER_ENTRY, Versions,
+    Commitment, Digest, Entry, EntryError, Fact, MAX_ENTRY, Names, Opening, Release, SECRETS_PER_ENTRY,
+    Versions,
 };
 pub use history::{Broken, History, Rule};
 pub use note::{Ed25519Verify, MAX_NOTE, MAX_SIGNATURES, Note, NoteError, NoteKey, NoteSignature, Signer};

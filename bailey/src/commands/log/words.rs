@@ -1,7 +1,7 @@
 //! Entries as people read them.
 
 use appraisal::UnixTime;
-use transparency::{Commitment, Digest, Entry, Fact, Names, Versions};
+use transparency::{Commitment, Digest, Entry, Fact, Names, Release, Versions};
 
 /// An entry on one line.
 pub(super) fn line(index: u64, entry: &Entry) -> String {
@@ -47,6 +47,12 @@ fn sentence(fact: &Fact) -> String {
         Fact::Activated { marble, instance, platform, emulated, epoch } => {
             let on = on_emulation(*emulated);
             format!("epoch {epoch}: {marble} {} was activated on {platform}{on}", short(instance))
+        }
+        Fact::PackageRun { marble, instance, package, release, .. } => {
+            let signed = release.as_ref().map_or_else(String::new, |Release { name, version, signer }| {
+                format!(", {name} {version} signed by {signer}")
+            });
+            format!("{marble} {} runs package {}{signed}", short(instance), short(package))
         }
         Fact::SecretsReleased { marble, instance, secrets, .. } => {
             format!("{marble} {} was given {}", short(instance), hidden(secrets))

@@ -25,7 +25,7 @@ use super::{
     references::Known,
     render,
     stored::Stored,
-    workloads::{self, Release},
+    workloads::{self, Packaged, Release},
 };
 
 /// What an admitted Keep is given. Its existence says that the Evidence of the peer was appraised.
@@ -61,6 +61,7 @@ pub(super) struct Admission {
     certificates: Vec<Issued>,
     /// The signed package that it runs, if it runs one.
     release: Option<Release>,
+    package: Option<Packaged>,
     /// What the parameters were filled in from: the current version of each secret, and how often anyone was evicted.
     from: (Vec<(String, u64)>, u64),
 }
@@ -318,9 +319,10 @@ pub fn activate(
         private_key: None,
     };
     let rendered = render::render(state, mesh, marble, &own, stored, now)?;
-    let release = workloads::release(workload, &claims);
+    let (release, package) = (workloads::release(workload, &claims), workloads::packaged(workload, &claims));
     let own = (marble.name.as_str(), peer.key.0);
-    let admission = Admission::new(mesh, own, seat.clone(), certified.issued, &rendered).running(release);
+    let admission =
+        Admission::new(mesh, own, seat.clone(), certified.issued, &rendered).running(release, package);
     let parameters = parameters(marble, rendered)?;
     let limits = workload.limits;
     Ok(Activation {
@@ -368,12 +370,13 @@ impl Admission {
             from: (delivered.keys().filter_map(current).collect(), mesh.revocations().changes()),
             delivered,
             release: None,
+            package: None,
         }
     }
 
-    /// Of a Keep that runs this signed package.
-    fn running(self, release: Option<Release>) -> Self {
-        Self { release, ..self }
+    /// Of a Keep that runs this package, signed or not.
+    fn running(self, release: Option<Release>, package: Option<Packaged>) -> Self {
+        Self { release, package, ..self }
     }
 
     pub(super) fn admit(&self, state: &State, now: UnixTime) -> Result<Event, Refusal> {
@@ -400,6 +403,7 @@ impl Admission {
             delivered: self.delivered.clone(),
             certificates: self.certificates.clone(),
             release: self.release.clone(),
+            package: self.package.clone(),
             at: event::seconds(now),
         })
     }

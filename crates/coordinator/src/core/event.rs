@@ -10,7 +10,11 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteArray, ByteBuf};
 use zeroize::Zeroizing;
 
-use super::{SealedLogKey, SecretValue, anchor::TpmPin, workloads::Release};
+use super::{
+    SealedLogKey, SecretValue,
+    anchor::TpmPin,
+    workloads::{Packaged, Release},
+};
 use crate::store::StoreError;
 
 /// One decided fact. `at` is seconds since 1970.
@@ -67,6 +71,9 @@ pub enum Event {
         /// The signed package that it runs, if it runs one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         release: Option<Release>,
+        /// The package that it runs, if it runs one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        package: Option<Packaged>,
         at: i64,
     },
     /// An instance got a new certificate.

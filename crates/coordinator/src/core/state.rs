@@ -454,7 +454,17 @@ impl Mesh {
                     self.secrets.put(name, value, (at, until), true);
                 }
             }
-            Event::Activated { marble, instance, epoch, seat, delivered, certificates, release, at } => {
+            Event::Activated {
+                marble,
+                instance,
+                epoch,
+                seat,
+                delivered,
+                certificates,
+                release,
+                package: _,
+                at,
+            } => {
                 let known = self.activations.get_key_value(marble.as_str());
                 let (marble, before) =
                     known.map_or_else(|| (marble.into(), 0), |(marble, count)| (marble.clone(), *count));

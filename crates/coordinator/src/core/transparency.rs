@@ -16,11 +16,14 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteArray, ByteBuf};
 use transparency::{
     Bundle, Checkpoint, Commitment, Digest, Entry, Fact, Frontier, Hash, Head, History, Names, Note, NoteKey,
-    Opening, SECRETS_PER_ENTRY, Signer, TILE_WIDTH, Tile, leaf_hash, node_hash,
+    Opening, Release, SECRETS_PER_ENTRY, Signer, TILE_WIDTH, Tile, leaf_hash, node_hash,
 };
 use zeroize::Zeroizing;
 
-use super::{Caller, Event, IdentityKey, Mesh, Refusal, State, event, resources, secrets, stored::Stored};
+use super::{
+    Caller, Event, IdentityKey, Mesh, Refusal, State, event, resources, secrets, stored::Stored,
+    workloads::Packaged,
+};
 
 /// A mesh's log: its name, its key, its head.
 #[derive(Clone)]
@@ -397,7 +400,17 @@ fn facts(event: &Event, before: &State) -> (i64, Vec<Fact>) {
             let read = |secrets| Fact::SecretsRead { user: user.clone(), secrets };
             (*at, few(log.commitments(names.iter().map(String::as_str)), read))
         }
-        Event::Activated { marble, instance, epoch, seat, delivered, at, certificates: _, release: _ } => {
+        Event::Activated {
+            marble,
+            instance,
+            epoch,
+            seat,
+            delivered,
+            at,
+            certificates: _,
+            release,
+            package,
+        } => {
             let (epoch, instance) = (*epoch, Digest(instance.into_array()));
             let activated = Fact::Activated {
                 marble: marble.clone(),
@@ -409,7 +422,19 @@ fn facts(event: &Event, before: &State) -> (i64, Vec<Fact>) {
             let names = delivered.keys().map(String::as_str);
             let released =
                 |secrets| Fact::SecretsReleased { marble: marble.clone(), instance, epoch, secrets };
+            let ran = |package: &Packaged| Fact::PackageRun {
+                marble: marble.clone(),
+                instance,
+                epoch,
+                package: Digest(package.digest.into_array()),
+                release: release.as_ref().zip(package.signer.clone()).map(|(release, signer)| Release {
+                    name: release.name.clone(),
+                    version: release.version.clone(),
+                    signer,
+                }),
+            };
             let mut facts = vec![activated];
+            facts.extend(package.as_ref().map(ran));
             facts.extend(few(log.commitments(names), released));
             (*at, facts)
         }

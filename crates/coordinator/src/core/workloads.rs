@@ -10,6 +10,7 @@ use manifest::{SignedPackages, Workload, WorkloadCode};
 use package::{Repository, Version};
 use rpds::RedBlackTreeMapSync;
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteArray;
 
 use super::Refusal;
 
@@ -21,6 +22,16 @@ pub struct Release {
     pub name: String,
     /// Its version.
     pub version: String,
+}
+
+/// The package that an instance runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Packaged {
+    /// SHA-256 of its manifest.
+    pub digest: ByteArray<32>,
+    /// Who signed it, by the manifest's names; nobody where the manifest names it by its digest.
+    pub signer: Option<String>,
 }
 
 /// Why a package may not run.
@@ -166,6 +177,17 @@ pub(super) fn release(workload: &Workload, claims: &KeepClaims) -> Option<Releas
     let WorkloadCode::Signed(_) = &workload.code else { return None };
     let ReleaseClaim { name, version, signer: _ } = claims.package.as_ref()?.release.as_ref()?;
     Some(Release { name: name.clone(), version: version.clone() })
+}
+
+/// The package that is about to run, if the manifest names packages.
+pub(super) fn packaged(workload: &Workload, claims: &KeepClaims) -> Option<Packaged> {
+    let package = claims.package.as_ref()?;
+    let signer = match &workload.code {
+        WorkloadCode::Digest(_) => return None,
+        WorkloadCode::Package(_) => None,
+        WorkloadCode::Signed(_) => Some(package.release.as_ref()?.signer.clone()),
+    };
+    Some(Packaged { digest: package.digest, signer })
 }
 
 /// The newest version that ran, of each Marble's packages.

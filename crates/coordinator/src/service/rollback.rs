@@ -97,6 +97,7 @@ mod tests {
             delivered: [].into(),
             certificates: vec![core::Issued { serial: ByteArray::new([1; 16]), until: NOW.0 + 3600 }],
             release: None,
+            package: None,
             at: NOW.0,
         };
         coordinator.commit(|_| Ok(Decided::one(activated.clone(), ()))).unwrap();

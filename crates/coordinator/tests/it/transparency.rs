@@ -57,7 +57,7 @@ fn kinds(entries: &[Entry]) -> Vec<String> {
     entries.iter().map(kind).collect()
 }
 
-fn facts(state: State, event: Event) -> (State, Vec<Fact>) {
+pub fn facts(state: State, event: Event) -> (State, Vec<Fact>) {
     let (state, stored) = state.step_logged(event).unwrap();
     let mut facts = Vec::new();
     let mut rest = stored.get(8..).unwrap_or_default();

@@ -1,6 +1,7 @@
 //! Workloads that are known by their package or by who signed it: what is told, what is admitted, and the whole way from
 //! the distribution project's registry, with the steps of a Keep done here (crate keep, module packages).
 
+use ::transparency::{Fact, Release};
 use appraisal::binding::Role;
 use async_trait::async_trait;
 use attested_tls::{
@@ -105,6 +106,33 @@ fn s29_a_package_is_admitted_by_its_digest() {
     for package in [None, other] {
         assert_eq!(code(admitted(&state, package)), "PACKAGE_MISMATCH");
     }
+}
+
+/// Anyone who reads the log learns which package an instance runs, and who signed it.
+#[test]
+fn the_log_tells_which_package_runs() {
+    let told = |state: State, package: Option<PackageClaim>| {
+        let event = admitted(&state, package).unwrap();
+        let (_, facts) = crate::transparency::facts(state, event);
+        let [
+            Fact::Activated { instance, .. },
+            Fact::PackageRun { marble, instance: ran, package, release, .. },
+        ] = &facts[..2]
+        else {
+            panic!("{facts:?}")
+        };
+        assert_eq!((marble.as_str(), ran, package.0), ("tally", instance, [7; 32]));
+        release.clone()
+    };
+    let signed_as = told(signed(|_| {}), release(REPOSITORY, "1.2.0", "release"));
+    let expected = Release { name: REPOSITORY.into(), version: "1.2.0".into(), signer: "release".into() };
+    assert_eq!(signed_as, Some(expected));
+    // What nobody asked to be signed, nobody vouches for.
+    let by_digest = signed(|manifest| {
+        let package = format!("{REPOSITORY}@sha256:{}", hex::encode([7; 32]));
+        manifest["Marbles"]["tally"]["Workload"] = json!({ "Package": package });
+    });
+    assert_eq!(told(by_digest, release(REPOSITORY, "1.0.0", "somebody")), None);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod agent;
 mod hostile;
+mod logs;
 mod modules;
 mod protocol;
 mod runs;

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::keeps::{KeepId, Keeps};
 use crate::launcher::{About, Life, write_whole};
 use crate::names::ProcessName;
-use crate::process::{Channel, Configuration, LogDestination, Process, ProcessSpec, read_regular};
+use crate::process::{Channel, LogDestination, Process, ProcessSpec, read_regular};
 use crate::status::{State, Status};
 use crate::supervisor::{Beginning, Supervisor};
 

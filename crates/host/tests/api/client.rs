@@ -85,7 +85,16 @@ impl Client {
     }
 
     pub fn lease_of(&self, tees: &[Tee]) -> Result<Lease, HostError> {
-        let wanted = NewKeep { tees: tees.to_vec(), label: "a label".to_owned(), memory: 0, volumes: false };
+        self.ask_for(tees, false)
+    }
+
+    /// One with the tenant's storage.
+    pub fn lease_with_volumes(&self) -> Result<Lease, HostError> {
+        self.ask_for(&[SNP], true)
+    }
+
+    fn ask_for(&self, tees: &[Tee], volumes: bool) -> Result<Lease, HostError> {
+        let wanted = NewKeep { tees: tees.to_vec(), label: "a label".to_owned(), memory: 0, volumes };
         let answer = self.request("POST", "/v1/keeps", &wanted.to_bytes());
         if answer.status == 201 { Ok(Lease::from_bytes(&answer.body).unwrap()) } else { Err(answer.error()) }
     }

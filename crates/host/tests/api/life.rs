@@ -83,6 +83,55 @@ fn keeps_of_several_tenants_have_users_of_their_own() {
     assert_eq!(taken(), 1);
 }
 
+/// In the place of a Keep: stores a line, and says what else it sees.
+const STORES: &str = r#"mkdir -p "$1/v"; chmod 777 "$1/v"; echo kept >> "$1/v/data"; chmod 666 "$1/v/data"
+    ls "${1%/*}" > "$1/v/around"; chmod 666 "$1/v/around"; while :; do sleep 0.05; done"#;
+
+#[test]
+fn s55_what_a_tenant_stores_is_there_for_its_next_keep_and_for_nobody_elses() {
+    let site = Site::start(|config| {
+        config["keeps"]["warm"] = json!(0);
+        config["tenants"][0]["quota"]["storage_mib"] = json!(1);
+        let shell = std::fs::canonicalize("/bin/sh").unwrap();
+        config["backends"][0]["process"]["keep"] =
+            json!({ "executable": shell, "arguments": ["-c", STORES] });
+    });
+    let volumes = site.host().join("volumes");
+    let stored = |tenant: &str, expected: &str| {
+        let (began, path) = (Instant::now(), volumes.join(tenant).join("v/data"));
+        while std::fs::read_to_string(&path).unwrap_or_default() != expected {
+            assert!(began.elapsed() < LONG, "{tenant}: {:?}", std::fs::read_to_string(&path));
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    let (acme, zeta) = (site.client(Some(TOKENS[0])), site.client(Some(TOKENS[1])));
+    for expected in ["kept\n", "kept\nkept\n"] {
+        let lease = acme.lease_with_volumes().unwrap();
+        stored("acme", expected);
+        acme.request("DELETE", &format!("/v1/keeps/{}", lease.id), &[]);
+        site.await_processes(<[Status]>::is_empty);
+    }
+    zeta.lease_with_volumes().unwrap();
+    stored("zeta", "kept\n");
+    if rustix::process::geteuid().is_root() {
+        let around = volumes.join("zeta/v/around");
+        let began = Instant::now();
+        while std::fs::read_to_string(&around).unwrap_or_default() != "zeta\n" {
+            assert!(began.elapsed() < LONG, "{:?}", std::fs::read_to_string(&around));
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    } else {
+        println!("NOT RUN: only root can build the wall around a tenant's storage");
+    }
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::metadata(&volumes).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o700, "nobody but the agent's user comes to it on the host");
+
+    std::fs::write(volumes.join("acme/v/much"), vec![7; 2 << 20]).unwrap();
+    assert_eq!(acme.lease_with_volumes().unwrap_err().code, Code::QuotaExceeded);
+    acme.lease().unwrap();
+}
+
 #[test]
 fn running_keeps_survive_the_death_of_their_agent_and_are_adopted() {
     let mut site = Site::start(|_| {});

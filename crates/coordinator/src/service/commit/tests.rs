@@ -83,6 +83,7 @@ fn activate(state: &State, instance: u64) -> Result<Decided<()>, Refusal> {
             until: NOW.0 + 60,
         }],
         release: None,
+        package: None,
         at: NOW.0,
     };
     Ok(Decided::one(event, ()))

@@ -124,7 +124,7 @@ impl WorkloadArgs {
         // With neither it is a file that is missing.
         let named = |reference: &Reference| reference.tag.is_some() || reference.digest.is_some();
         let Some(reference) = reference.filter(named) else {
-            return Ok(Brought { workload: bounded(&self.workload, MAX_WORKLOAD)?, config: None });
+            return Ok(Brought { workload: self.file()?, config: None });
         };
         let (package, fetched) = self.source.fetch_to_run(&reference).await?;
         let release = fetched.release.as_ref();
@@ -144,6 +144,16 @@ impl WorkloadArgs {
             eprintln!("{package}: {signed}");
         }
         Ok(Brought { workload: fetched.workload, config: fetched.artefact.config })
+    }
+
+    fn file(&self) -> Outcome<Vec<u8>> {
+        let workload = bounded(&self.workload, MAX_WORKLOAD)?;
+        if !workload.starts_with(MAGIC) {
+            let path = self.workload.display();
+            let mend = "compile it to WebAssembly first; `wat2wasm` or `wasm-tools parse` does that for its text form";
+            return Err(Failure::malformed(format!("{path} is no WebAssembly")).hint(mend));
+        }
+        Ok(workload)
     }
 
     /// The workload's input.

@@ -15,6 +15,8 @@ mod ear;
 mod endorsements;
 #[path = "it/guest.rs"]
 mod guest;
+#[path = "it/marbles.rs"]
+mod marbles;
 #[path = "it/package.rs"]
 mod package;
 #[path = "it/ra_tls.rs"]

@@ -64,7 +64,7 @@ pub struct Serving {
 /// What became of a Keep.
 #[derive(Debug, Clone)]
 pub enum KeepOutcome {
-    /// It was admitted and serves.
+    /// It was admitted, and serves or runs.
     Serving(Serving),
     /// It was not, and ended.
     Refused {
@@ -168,7 +168,7 @@ impl Mesh {
         Client::new(self.endpoint.clone(), &self.root, identity, &self.clock)
     }
 
-    /// Launches a Keep and waits until it serves or is refused.
+    /// Launches a Keep and waits until it serves, or runs its command, or is refused.
     pub async fn launch(&self, machine: &Machine, keep: &Keep) -> Result<KeepOutcome> {
         let marble = keep.plan.marble.as_ref().unwrap_or(&keep.name);
         let configuration = KeepConfiguration {
@@ -195,10 +195,10 @@ impl Mesh {
             keep.restart,
         )?;
         let line = log
-            .until(|line| line["message"] == "serving" || line["message"] == "the Keep ends")
+            .until(|line| ["serving", "running", "the Keep ends"].iter().any(|word| line["message"] == *word))
             .await
             .with_context(|| format!("Keep {} gave no sign", keep.name))?;
-        if line["message"] == "serving" {
+        if line["message"] != "the Keep ends" {
             return Ok(KeepOutcome::Serving(Serving { address, took: launched.elapsed() }));
         }
         Ok(KeepOutcome::Refused {

@@ -297,6 +297,23 @@ mod tests {
         assert_eq!(output.printed(), Printed { bytes: 6, dropped_lines: 0 });
     }
 
+    #[test]
+    fn the_caller_is_told_each_line_and_how_many_it_missed() {
+        let (output, mut told) = Output::for_caller("m", LogPolicy::Discard);
+        let mut lines = Lines { output: Arc::clone(&output), stream: "stderr", partial: Vec::new() };
+        lines.take(b"one\ntw");
+        lines.take(b"o\n");
+        let mut next = || told.try_recv().ok().map(|line| (line.stream, String::from_utf8(line.bytes).unwrap()));
+        assert_eq!(next(), Some(("stderr", "one\n".into())));
+        assert_eq!(next(), Some(("stderr", "two\n".into())));
+        assert_eq!(next(), None);
+        lines.take(&b"x\n".repeat(LINES_AHEAD + 3));
+        while next().is_some() {}
+        lines.take(b"after\n");
+        let after = told.try_recv().unwrap().bytes;
+        assert_eq!(after, b"-- 3 line(s) were printed faster than they were taken\nafter\n");
+    }
+
     /// Keeps what is logged.
     #[derive(Clone, Default)]
     struct Captured(Arc<Mutex<Vec<u8>>>);

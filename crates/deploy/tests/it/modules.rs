@@ -108,3 +108,23 @@ pub fn journal(after: &str) -> Vec<u8> {
 
 /// Never reads its input, and never ends.
 pub const FOREVER: &str = "(loop $again (br $again))";
+
+/// Appends half a mebibyte to `/data/journal` and syncs it; exits with 10 when that fails.
+pub fn fills() -> Vec<u8> {
+    let fills = r#"(local $left i32)
+          (if (call $path_open (i32.const 3) (i32.const 0) (i32.const 1040) (i32.const 12) (i32.const 1)
+              (i64.const 0x52) (i64.const 0) (i32.const 1) (i32.const 16))
+            (then (call $exit (i32.const 20))))
+          (i32.store (i32.const 0) (i32.const 65536))
+          (i32.store (i32.const 4) (i32.const 65536))
+          (local.set $left (i32.const 8))
+          (loop $again
+            (drop (call $write (i32.load (i32.const 16)) (i32.const 0) (i32.const 1) (i32.const 8)))
+            (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+            (br_if $again (local.get $left)))
+          (if (call $sync (i32.load (i32.const 16))) (then (call $exit (i32.const 10))))"#;
+    wat::parse_str(format!(
+        r#"(module {IMPORTS} (data (i32.const 1040) "data/journal") (func (export "_start") {fills}))"#
+    ))
+    .unwrap()
+}

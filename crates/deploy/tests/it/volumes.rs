@@ -196,3 +196,43 @@ async fn volumes_are_those_of_the_configuration_and_need_storage() {
     fs::write(&file, "").unwrap();
     assert_eq!(refused(&file, &whole).await, ["VOLUMES_MISMATCH", "HOST_DISK_FAILED"]);
 }
+
+/// A disk of the host's with little room.
+struct Disk(tempfile::TempDir);
+
+fn mount(options: &[&str], path: &Path) -> bool {
+    let mount = std::process::Command::new("mount").args(options).arg(path).output();
+    mount.is_ok_and(|output| output.status.success())
+}
+
+impl Disk {
+    fn small() -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        if mount(&["-t", "tmpfs", "-o", "size=192k", "tmpfs"], folder.path()) {
+            return Some(Self(folder));
+        }
+        println!("NOT RUN: only root can mount a small disk");
+        None
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").args(["-l"]).arg(self.0.path()).status();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_of_the_host_is_told_and_nothing_that_was_committed_is_lost() {
+    let Some(disk) = Disk::small() else { return };
+    let storage = disk.0.path();
+    let (_, first) = journal(storage, None, b"one ").await;
+    let full = Deployment { workload: modules::fills().into(), ..with(7, Some(first), "", "") };
+    let mut holding = Holding::default();
+    let (ran, _) = run(storage, &full, b"", &mut holding).await;
+    let outcome = ran.unwrap().outcome;
+    assert!(matches!(&outcome, Outcome::Failed { code, .. } if code == "STORAGE_FAILED"), "{outcome:?}");
+    let newest = holding.heads.last().copied().unwrap_or(first);
+    assert!(mount(&["-o", "remount,size=8m"], storage));
+    assert_eq!(journal(storage, Some(newest), b"two").await.0, "one two");
+}

@@ -8,6 +8,8 @@ mod audit;
 mod engine;
 #[path = "it/gateway.rs"]
 mod gateway;
+#[path = "it/identity.rs"]
+mod identity;
 #[path = "it/postgres.rs"]
 mod postgres;
 #[path = "it/replica.rs"]

@@ -63,7 +63,7 @@ async fn runs(mut command: Command) -> String {
 fn psql(served: &Served, folder: &Path, party: &str) -> Command {
     let mut command = Command::new("psql");
     let path = folder.display();
-    command.env("PGPASSFILE", "/dev/null").env("LC_ALL", "C").args(["-X", "-v", "ON_ERROR_STOP=1", "-d"]);
+    command.env("LC_ALL", "C").args(["-X", "-v", "ON_ERROR_STOP=1", "-d"]);
     command.arg(format!(
         "host=localhost port={} dbname=test user={party} sslmode=verify-full sslrootcert={path}/server.pem \
          sslcert={path}/{party}.pem sslkey={path}/{party}.key",

@@ -1,5 +1,6 @@
 //! `bailey database`: a SQL database that several parties govern together.
 
+mod audit;
 mod call;
 mod receipt;
 mod recover;
@@ -16,6 +17,9 @@ use crate::failure::Outcome;
 pub enum Command {
     /// Start a whole example on this machine, on an emulated TEE: CAs, certificates, manifest, database
     Up(up::Up),
+    /// The audit log: get it, check it, read it
+    #[command(subcommand)]
+    Audit(audit::Audits),
     /// Give a database that waits for recovery the share of a holder
     Recover(recover::Recover),
     /// Appraise a database, pin its root, and say how to connect to it
@@ -31,6 +35,7 @@ impl Command {
     pub(super) async fn run(self) -> Outcome {
         match self {
             Self::Up(up) => up.run().await,
+            Self::Audit(audits) => audits.run().await,
             Self::Recover(recover) => recover.run().await,
             Self::Verify(verify) => verify.run().await,
             Self::Call(call) => call.run().await,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use attested_tls::clock;
 use clap::Args;
+use rustls::pki_types::CertificateDer;
 
 use crate::{
     commands::remote::endpoint,
@@ -30,9 +31,14 @@ pub struct Remote {
 }
 
 impl Remote {
+    /// Its pinned root.
+    pub fn root(&self) -> Outcome<CertificateDer<'static>> {
+        Ok(identity::certificates(&self.root)?.swap_remove(0))
+    }
+
     /// A client of it.
     pub fn client(&self) -> Outcome<Client> {
-        let root = identity::certificates(&self.root)?.swap_remove(0);
+        let root = self.root()?;
         let person = match (&self.cert, &self.key) {
             (Some(cert), Some(key)) => Some(identity::load(cert, key)?),
             _ => None,

@@ -74,7 +74,8 @@ async fn sealed(memory: &Path, log: &Path, anchor: &MemoryAnchor) -> (Arc<Engine
     let engine = Arc::new(Engine::start(&settings).await.expect("PostgreSQL"));
     let host = || Box::new(Folder::new(log));
     let unpacked = memory.join("none");
-    let found = restore(&*host(), &key(), Anchored::Never, Ahead::One, &unpacked, Until::End).expect("nothing");
+    let found =
+        restore(&*host(), &key(), Anchored::Never, Ahead::One, &unpacked, Until::End).expect("nothing");
     let source = Source {
         socket: engine.socket().to_owned(),
         user: SUPERUSER.into(),

@@ -100,13 +100,16 @@ pub struct Sealed {
     pub head: Option<Head>,
 }
 
+/// What stops PostgreSQL.
+type OnEnd = Box<dyn FnOnce(&SealerError) + Send>;
+
 /// What the threads share.
 struct Shared {
     queue: Queue,
     source: Source,
     /// Is confirmed to on one of them, and all are closed at the end.
     connections: Mutex<Vec<UnixStream>>,
-    ended: Mutex<Option<Box<dyn FnOnce(&SealerError) + Send>>>,
+    ended: Mutex<Option<OnEnd>>,
 }
 
 impl Shared {
@@ -183,7 +186,7 @@ impl Sealer {
 
         let queue = Queue::default();
         queue.set_sealed(from);
-        let ended: Box<dyn FnOnce(&SealerError) + Send> = Box::new(ended);
+        let ended: OnEnd = Box::new(ended);
         let shared = Arc::new(Shared {
             queue,
             source,

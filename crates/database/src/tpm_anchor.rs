@@ -256,13 +256,13 @@ fn unseal(key: &[u8; 32], mut sealed: Vec<u8>) -> Option<Index> {
         return None;
     }
     let nonce = Nonce::from(sealed.first_chunk::<NONCE_LEN>()?);
-    let plain = aead(key).open_in_place(nonce, Aad::from(PIN), &mut sealed[NONCE_LEN..]).ok()?;
+    let plain: &[u8] = aead(key).open_in_place(nonce, Aad::from(PIN), &mut sealed[NONCE_LEN..]).ok()?;
     let (digest, rest) = plain.split_first_chunk()?;
     let (handle, auth) = rest.split_first_chunk()?;
     Some(Index {
         key: KeyDigest(*digest),
         handle: u32::from_le_bytes(*handle),
-        auth: Zeroizing::new((&*auth).try_into().ok()?),
+        auth: Zeroizing::new(auth.try_into().ok()?),
     })
 }
 

@@ -59,7 +59,8 @@ fn s16_an_old_copy_of_log_and_anchors_file_together_is_refused() {
     let key = LogKey::new([6; 32]);
     let open = || -> Result<Writer, String> {
         let address = tpm.address().parse().unwrap();
-        let anchor = TpmAnchor::open(&address, None, state.path(), &[4; 32]).map_err(|it| it.code().to_owned())?;
+        let anchor =
+            TpmAnchor::open(&address, None, state.path(), &[4; 32]).map_err(|it| it.code().to_owned())?;
         let host = || Box::new(Folder::new(&state.path().join("log")));
         let anchored = anchor.current().unwrap().into();
         let read = sealed_log::read(&*host(), &key, anchored, Ahead::One, &mut |_, _| Ok(()));

@@ -83,9 +83,9 @@ fn keeps_of_several_tenants_have_users_of_their_own() {
     assert_eq!(taken(), 1);
 }
 
-/// In the place of a Keep: stores a line, and says what else it sees.
-const STORES: &str = r#"mkdir -p "$1/v"; chmod 777 "$1/v"; echo kept >> "$1/v/data"; chmod 666 "$1/v/data"
-    ls "${1%/*}" > "$1/v/around"; chmod 666 "$1/v/around"; while :; do sleep 0.05; done"#;
+/// In the place of a Keep: stores a line, and says what else is around it. Within its walls a shell has nothing but itself.
+const STORES: &str = r#"umask 0; echo kept >> "$1/data"
+    for at in "${1%/*}"/*; do echo "${at##*/}"; done > "$1/around"; while :; do :; done"#;
 
 #[test]
 fn s55_what_a_tenant_stores_is_there_for_its_next_keep_and_for_nobody_elses() {
@@ -98,7 +98,7 @@ fn s55_what_a_tenant_stores_is_there_for_its_next_keep_and_for_nobody_elses() {
     });
     let volumes = site.host().join("volumes");
     let stored = |tenant: &str, expected: &str| {
-        let (began, path) = (Instant::now(), volumes.join(tenant).join("v/data"));
+        let (began, path) = (Instant::now(), volumes.join(tenant).join("data"));
         while std::fs::read_to_string(&path).unwrap_or_default() != expected {
             assert!(began.elapsed() < LONG, "{tenant}: {:?}", std::fs::read_to_string(&path));
             std::thread::sleep(Duration::from_millis(10));
@@ -114,7 +114,7 @@ fn s55_what_a_tenant_stores_is_there_for_its_next_keep_and_for_nobody_elses() {
     zeta.lease_with_volumes().unwrap();
     stored("zeta", "kept\n");
     if rustix::process::geteuid().is_root() {
-        let around = volumes.join("zeta/v/around");
+        let around = volumes.join("zeta/around");
         let began = Instant::now();
         while std::fs::read_to_string(&around).unwrap_or_default() != "zeta\n" {
             assert!(began.elapsed() < LONG, "{:?}", std::fs::read_to_string(&around));
@@ -127,6 +127,7 @@ fn s55_what_a_tenant_stores_is_there_for_its_next_keep_and_for_nobody_elses() {
     let mode = std::fs::metadata(&volumes).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode, 0o700, "nobody but the agent's user comes to it on the host");
 
+    std::fs::create_dir(volumes.join("acme/v")).unwrap();
     std::fs::write(volumes.join("acme/v/much"), vec![7; 2 << 20]).unwrap();
     assert_eq!(acme.lease_with_volumes().unwrap_err().code, Code::QuotaExceeded);
     acme.lease().unwrap();

@@ -22,17 +22,24 @@ use std::{
     time::Duration,
 };
 
-use attested_tls::{claims::DatabaseAnchor, clock::Clock, key::TeeKey, launch::DatabaseConfiguration};
+use attested_tls::{
+    claims::DatabaseAnchor,
+    clock::Clock,
+    key::TeeKey,
+    launch::{DatabaseConfiguration, RequiredTpm},
+};
 use attester::Tee;
 use axum::{Json, Router, response::IntoResponse, routing::get};
 use rustls::pki_types::CertificateDer;
+use serde_bytes::ByteArray;
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
+use tpm_anchor::{Address, KeyDigest};
 use volume::Folder;
 
 pub use self::{capacity::Full, error::ServiceError};
 use self::{
-    opening::{Opened, Opening, Place},
+    opening::{Anchoring, Opened, Opening, Origin, Place},
     recovering::{Recovered, Waiting},
 };
 use crate::{
@@ -47,9 +54,11 @@ use crate::{
     https::{self, Identify},
     identity::{Anchors, server_config},
     installation,
-    keys::{Found, Keys, MasterKey},
+    keys::{Found, Keys, KeysError, MasterKey},
     sealer::{Log, Options, Sealer, Source},
 };
+
+const ANCHOR_CONTEXT: &str = "database/anchor/1";
 
 /// What the host chooses; none of it decides anything.
 #[derive(Debug, Clone)]
@@ -62,6 +71,8 @@ pub struct HostHints {
     pub memory: PathBuf,
     /// The folder of PostgreSQL's programs; the newest of Debian's packages unless given.
     pub binaries: Option<PathBuf>,
+    /// Where the TPM is, if the launch configuration requires one.
+    pub tpm: Option<Address>,
 }
 
 /// Where it listens.
@@ -106,6 +117,7 @@ pub async fn serve(
         log: hints.state.join("log"),
         settings: Settings::within(binaries, place.folder(), ""),
         first: configuration.manifest,
+        anchoring: anchoring(tee.as_ref(), &configuration, &hints)?,
     });
 
     // Of the moment, until there is one of the state.
@@ -114,7 +126,9 @@ pub async fn serve(
     let certified = authority.certify(&key, &configuration.names, tee.emulated(), clock())?;
     let version = Version::of(&opening.settings.binaries).map_err(failed(&opening.settings.binaries))?;
     let standing = Standing::Recovering { root: authority.certificate().clone() };
-    let (first, anchor) = (configuration.manifest, DatabaseAnchor::Receipts);
+    let tpm = |tpm: &RequiredTpm| DatabaseAnchor::TpmNv { key: tpm.key.map(ByteArray::new) };
+    let anchor = configuration.tpm.as_ref().map_or(DatabaseAnchor::Receipts, tpm);
+    let first = configuration.manifest;
     let attestation = Attestation::new(Arc::clone(&tee), key, first, version, anchor, standing);
     let current = Current::new(certified);
     let base = Base { tee, configuration, hints, clock, attestation, current, shutdown };
@@ -122,6 +136,24 @@ pub async fn serve(
     let Some(state) = base.state(&opening, &listeners.api).await? else { return Ok(()) };
     let running = base.start(&opening, state).await?;
     base.run(running, listeners, place).await
+}
+
+/// What the measured launch configuration wants.
+fn anchoring(
+    tee: &dyn Tee,
+    configuration: &DatabaseConfiguration,
+    hints: &HostHints,
+) -> Result<Anchoring, ServiceError> {
+    if configuration.marble.is_some() {
+        return Err(ServiceError::Marble);
+    }
+    let Some(required) = &configuration.tpm else { return Ok(Anchoring::Receipts) };
+    Ok(Anchoring::Tpm {
+        address: hints.tpm.clone().ok_or(ServiceError::NoTpm)?,
+        required: required.key.map(KeyDigest),
+        folder: hints.state.clone(),
+        key: tee.sealing_key(ANCHOR_CONTEXT).map_err(KeysError::from)?,
+    })
 }
 
 /// A state that may be started.
@@ -166,7 +198,7 @@ impl Base {
             (Found::Locked, None) => return Err(ServiceError::Unrecoverable),
         };
         let (at, key) = (Arc::clone(opening), master.clone());
-        let opened = tokio::task::spawn_blocking(move || at.open(&key)).await;
+        let opened = tokio::task::spawn_blocking(move || at.open(&key, Origin::Own)).await;
         let opened = opened.map_err(|_| ServiceError::Panicked)??;
         if !is_new_here && opened.restored.database.is_none() {
             return Err(ServiceError::LogMissing);
@@ -225,7 +257,7 @@ impl Base {
             return Err(ServiceError::OtherLineage { seen: rules.first });
         }
         let freshness = rules.manifest.freshness;
-        if freshness.anchor_required {
+        if freshness.anchor_required && self.configuration.tpm.is_none() {
             return Err(ServiceError::NoAnchor);
         }
         if opened.ahead && freshness.max_lag.is_zero() {

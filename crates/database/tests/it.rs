@@ -16,7 +16,7 @@ mod postgres;
 mod replica;
 #[path = "it/sealer.rs"]
 mod sealer;
-#[path = "it/tpm.rs"]
-mod tpm;
 #[path = "it/service.rs"]
 mod service;
+#[path = "it/tpm.rs"]
+mod tpm;

@@ -32,6 +32,9 @@ struct Hints {
     /// A folder in memory for PostgreSQL's files
     #[arg(long, value_name = "DIR", default_value = "/dev/shm")]
     memory: PathBuf,
+    /// The TPM that the launch configuration requires as anchor: /dev/tpmrm0, or unix:PATH or tcp:HOST:PORT of an emulator
+    #[arg(long, value_name = "TPM")]
+    tpm: Option<tpm_anchor::Address>,
 }
 
 fn main() -> ExitCode {
@@ -76,6 +79,7 @@ async fn run(hints: Hints) -> Result<()> {
         manifest: hints.manifest,
         memory: hints.memory,
         binaries: hints.postgres,
+        tpm: hints.tpm,
     };
     Ok(serve(tee, configuration, hints, listeners, clock::system(), shutdown).await?)
 }

@@ -5,7 +5,7 @@ use std::{io, path::PathBuf};
 use crate::{
     audit::AuditError, authority::AuthorityError, engine::EngineError, identity::UnusableAnchor,
     installation::InstallationError, keys::KeysError, recovery::RecoveryError, restore::RestoreError,
-    sealer::SealerError,
+    sealer::SealerError, tpm_anchor::TpmAnchorError,
 };
 
 /// Why a database does not serve, or serves no more.
@@ -60,6 +60,18 @@ pub enum ServiceError {
          launch it with a TPM or as a Marble"
     )]
     NoAnchor,
+    /// The host says nowhere where the TPM is.
+    #[error("the launch configuration requires a TPM, and the host does not say where it is (--tpm)")]
+    NoTpm,
+    /// The TPM.
+    #[error(transparent)]
+    Tpm(#[from] TpmAnchorError),
+    /// As a Marble it would need what this version does not have.
+    #[error(
+        "the launch configuration makes this database a Marble, and this version runs alone or with a TPM: launch it \
+         without `Marble` and `Coordinator`"
+    )]
+    Marble,
     /// The log is ahead of its anchor though no lag was agreed.
     #[error("the log is ahead of its anchor, and the manifest agrees to no lag")]
     AheadOfAnchor,
@@ -126,6 +138,9 @@ impl ServiceError {
             Self::LogMissing => "LOG_MISSING",
             Self::Unrecoverable => "UNRECOVERABLE",
             Self::NoAnchor => "ANCHOR_REQUIRED",
+            Self::NoTpm => "TPM_MISSING",
+            Self::Tpm(error) => error.code(),
+            Self::Marble => "MARBLE_UNSUPPORTED",
             Self::AheadOfAnchor => "LOG_AHEAD_OF_ANCHOR",
             Self::OtherLineage { .. } => "OTHER_LINEAGE",
             Self::Keys(error) => error.code(),

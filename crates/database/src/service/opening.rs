@@ -9,16 +9,19 @@ use std::{
 };
 
 use attested_tls::{key::sha256, launch::DatabaseConfiguration};
+use attester::SealingKey;
 use database_manifest::Manifest;
 use rustix::fs::{FlockOperation, flock};
 use sealed_log::{Ahead, Anchored, Error as LogError, LogKey};
-use volume::{Anchor, Folder, MemoryAnchor};
+use tpm_anchor::{Address, KeyDigest};
+use volume::{Anchor, AnchorError, Folder, Head, MemoryAnchor};
 
 use super::ServiceError;
 use crate::{
     engine::{Engine, Settings},
     keys::MasterKey,
     restore::{RestoreError, Restored, Until, restore},
+    tpm_anchor::TpmAnchor,
 };
 
 /// No manifest is longer.
@@ -89,6 +92,77 @@ pub struct Opened {
     pub ahead: bool,
 }
 
+/// What remembers the newest record of the log.
+pub enum Anchoring {
+    /// Nothing but the positions that clients hold.
+    Receipts,
+    /// A TPM.
+    Tpm {
+        /// Where it is.
+        address: Address,
+        /// The key of the one that it must be.
+        required: Option<KeyDigest>,
+        /// Where the anchor's files are.
+        folder: PathBuf,
+        /// Seals them.
+        key: SealingKey,
+    },
+}
+
+impl Anchoring {
+    /// The anchor of a state of this TEE, and where it stands.
+    fn standing(&self) -> Result<(Option<Box<dyn Anchor>>, Anchored), ServiceError> {
+        match self.tpm()? {
+            None => Ok((None, Anchored::Unknown)),
+            Some(anchor) => {
+                let anchored = Anchored::from(anchor.current().map_err(unanchored)?);
+                Ok((Some(anchor), anchored))
+            }
+        }
+    }
+
+    /// A new anchor for a state that comes from another TEE, whose anchor nobody here can ask.
+    fn anew(&self, head: Option<Head>) -> Result<Option<Box<dyn Anchor>>, ServiceError> {
+        let Self::Tpm { folder, .. } = self else { return Ok(None) };
+        for name in ["anchor-pin", "anchor-head"] {
+            let path = folder.join(name);
+            match fs::remove_file(&path) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(ServiceError::File { path, source });
+                }
+                _ => {}
+            }
+        }
+        let anchor = self.tpm()?;
+        if let (Some(anchor), Some(head)) = (&anchor, head) {
+            anchor.advance(None, head).map_err(unanchored)?;
+        }
+        Ok(anchor)
+    }
+
+    fn tpm(&self) -> Result<Option<Box<dyn Anchor>>, ServiceError> {
+        let Self::Tpm { address, required, folder, key } = self else { return Ok(None) };
+        Ok(Some(Box::new(TpmAnchor::open(address, *required, folder, key.as_bytes())?)))
+    }
+}
+
+fn unanchored(error: AnchorError) -> ServiceError {
+    let error = match error {
+        AnchorError::Moved => LogError::Superseded,
+        AnchorError::Unreachable(reason) => LogError::AnchorUnreachable(reason),
+    };
+    RestoreError::Log(error).into()
+}
+
+/// Whose state it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// This TEE's.
+    Own,
+    /// Another's: shares opened it.
+    Recovered,
+}
+
 /// What opening takes.
 pub struct Opening {
     /// The log's folder.
@@ -97,6 +171,8 @@ pub struct Opening {
     pub settings: Settings,
     /// The first manifest.
     pub first: [u8; 32],
+    /// What remembers its newest record.
+    pub anchoring: Anchoring,
 }
 
 impl Opening {
@@ -113,17 +189,26 @@ impl Opening {
     ///
     /// # Errors
     /// With what the host did to the log, by name.
-    pub fn open(&self, master: &MasterKey) -> Result<Opened, ServiceError> {
+    pub fn open(&self, master: &MasterKey, origin: Origin) -> Result<Opened, ServiceError> {
         fs::create_dir_all(&self.log)
             .map_err(|source| ServiceError::File { path: self.log.clone(), source })?;
         let key = master.log_key(&self.first)?;
         let host = Folder::new(&self.log);
-        let attempt = |ahead| restore(&host, &key, Anchored::Unknown, ahead, &self.settings.data, Until::End);
+        let (anchor, anchored) = match origin {
+            Origin::Own => self.anchoring.standing()?,
+            Origin::Recovered => (None, Anchored::Unknown),
+        };
+        let attempt = |ahead| restore(&host, &key, anchored, ahead, &self.settings.data, Until::End);
         let (restored, ahead) = match attempt(Ahead::One) {
             Err(RestoreError::Log(LogError::AheadOfAnchor { .. })) => (attempt(Ahead::Any)?, true),
             restored => (restored?, false),
         };
-        let anchor = Box::new(MemoryAnchor::new(restored.contents.head));
+        let head = restored.contents.head;
+        let anchor = match origin {
+            Origin::Recovered if restored.database.is_some() => self.anchoring.anew(head)?,
+            _ => anchor,
+        };
+        let anchor = anchor.unwrap_or_else(|| Box::new(MemoryAnchor::new(head)));
         Ok(Opened { key, restored, anchor, ahead })
     }
 }

@@ -27,7 +27,7 @@ use zeroize::Zeroizing;
 
 use super::{
     ServiceError,
-    opening::{Opened, Opening},
+    opening::{Opened, Opening, Origin},
 };
 use crate::{
     keys::{MasterKey, replace},
@@ -121,7 +121,7 @@ impl Waiting {
         progress.give(share)?;
         let Some(master) = progress.master() else { return Ok(progress.remaining()) };
         let (opening, key) = (Arc::clone(&self.opening), master.clone());
-        let opened = tokio::task::spawn_blocking(move || opening.open(&key)).await;
+        let opened = tokio::task::spawn_blocking(move || opening.open(&key, Origin::Recovered)).await;
         let opened = opened.map_err(|_| ServiceError::Panicked).and_then(|opened| opened);
         let opened = opened.and_then(|opened| match opened.restored.database {
             Some(_) => Ok(opened),

@@ -1,5 +1,7 @@
 //! The whole service in an emulated TEE: founded, attested, used over SQL and HTTPS, started again, recovered.
 
+#[path = "service/anchored.rs"]
+mod anchored;
 #[path = "service/crashes.rs"]
 mod crashes;
 #[path = "service/founding.rs"]
@@ -19,7 +21,7 @@ use attested_tls::{
     claims::{Claims, DatabaseClaims, DatabaseMode},
     clock,
     key::{SpkiDigest, sha256},
-    launch::DatabaseConfiguration,
+    launch::{DatabaseConfiguration, RequiredTpm},
     service::{UserIdentity, unverified_client},
     statement::{Expected, Statement, verifier},
 };
@@ -55,6 +57,7 @@ struct World {
     manifest: Vec<u8>,
     state: TempDir,
     memory: TempDir,
+    tpm: Option<tpm_anchor::Address>,
 }
 
 impl World {
@@ -74,12 +77,13 @@ impl World {
         let (state, memory) = (tempfile::tempdir().unwrap(), memory());
         open(memory.path());
         std::fs::write(state.path().join("manifest.json"), manifest.to_string()).unwrap();
-        Some(Self { parties, manifest: manifest.to_string().into_bytes(), state, memory })
+        Some(Self { parties, manifest: manifest.to_string().into_bytes(), state, memory, tpm: None })
     }
 
     fn configuration(&self) -> DatabaseConfiguration {
         let names = vec!["localhost".into()];
-        DatabaseConfiguration { manifest: sha256(&self.manifest), names, tpm: None, marble: None }
+        let tpm = self.tpm.as_ref().map(|_| RequiredTpm { key: None });
+        DatabaseConfiguration { manifest: sha256(&self.manifest), names, tpm, marble: None }
     }
 
     fn hints(&self) -> HostHints {
@@ -88,6 +92,7 @@ impl World {
             manifest: Some(self.state.path().join("manifest.json")),
             memory: self.memory.path().to_owned(),
             binaries: None,
+            tpm: self.tpm.clone(),
         }
     }
 
@@ -100,7 +105,14 @@ impl World {
     }
 
     async fn start_on(&self, machine: Arc<vendor::Platform>) -> Served {
-        let configuration = self.configuration();
+        self.launched(machine, self.configuration()).await
+    }
+
+    async fn start_with(&self, configuration: DatabaseConfiguration) -> Served {
+        self.launched(machine(), configuration).await
+    }
+
+    async fn launched(&self, machine: Arc<vendor::Platform>, configuration: DatabaseConfiguration) -> Served {
         let tee = EmulatedTee::launch_on(machine, Platform::Tdx, CODE, &configuration.to_json());
         let reference = tee.reference();
         let listeners = Listeners {

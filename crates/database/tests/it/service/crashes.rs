@@ -150,7 +150,13 @@ fn a_database() {
         let code = order.configuration.as_bytes();
         let tee = EmulatedTee::launch_on(machine(&order.machine), Platform::Tdx, CODE, code);
         let configuration = attested_tls::launch::DatabaseConfiguration::from_json(code).unwrap();
-        let hints = database::service::HostHints { state, manifest: Some(manifest), memory, binaries: None };
+        let hints = database::service::HostHints {
+            state,
+            manifest: Some(manifest),
+            memory,
+            binaries: None,
+            tpm: None,
+        };
         let listeners = Listeners {
             sql: TcpListener::bind("127.0.0.1:0").await.unwrap(),
             api: TcpListener::bind("127.0.0.1:0").await.unwrap(),

@@ -62,7 +62,7 @@ pub fn demo(check: bool, keep: Option<&Path>) -> Result<()> {
 }
 
 /// Programs that tests start, with the Debian package of each and what is not tested without it.
-const TESTED_WITH: [(&str, &str, &str); 7] = [
+const TESTED_WITH: [(&str, &str, &str); 8] = [
     ("etcd", ETCD_PACKAGE, "scale-out"),
     ("swtpm", "swtpm", "a TPM as anchor"),
     ("softhsm2-util", "softhsm2", "keys and secrets in PKCS #11 tokens"),
@@ -70,6 +70,8 @@ const TESTED_WITH: [(&str, &str, &str); 7] = [
     ("umoci", "umoci", "encrypted container images"),
     ("qemu-system-x86_64", "qemu-system-x86 ovmf", "virtual machines"),
     ("docker-registry", "docker-registry", "packages in a registry"),
+    // Debian has the server's own programs outside of the path.
+    ("pg_ctlcluster", "postgresql", "the confidential database"),
 ];
 const ETCD_PACKAGE: &str = "etcd-server";
 

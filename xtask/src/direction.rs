@@ -131,6 +131,24 @@ const ABSENCES: &[(&str, &[&str])] = &[
         &["endorsements", "coordinator", "manifest", "keep", "host", "emulator", "bailey", "wasmtime"],
     ),
     (
+        "database",
+        &["endorsements", "coordinator", "keep", "host", "emulator", "bailey", "wasmtime", "openssl"],
+    ),
+    ("database-manifest", &["appraisal", "attested-tls", "tokio", "rustls", "tokio-postgres", "database"]),
+    (
+        "sealed-log",
+        &[
+            "evidence",
+            "appraisal",
+            "attested-tls",
+            "tokio",
+            "rustls",
+            "sqlparser",
+            "tokio-postgres",
+            "database",
+        ],
+    ),
+    (
         "database-receipt",
         &["tokio", "rustls", "sqlparser", "tokio-postgres", "database", "database-manifest", "appraisal"],
     ),

@@ -233,8 +233,13 @@ impl Cursor {
         let Some(frame) = frame.first_chunk::<FRAME>().copied() else {
             return tail(if frame.is_empty() { Tail::Whole } else { Tail::Cut });
         };
-        let Some(length) = format::length(frame) else { return tail(Tail::Forged) };
+        let Some(length) = format::length(frame) else {
+            // Zeros are what is reserved for records to come.
+            current.buffer.clear();
+            return tail(if frame == [0; FRAME] { Tail::Whole } else { Tail::Forged });
+        };
         if current.bytes(at + FRAME as u64, length)?.len() < length {
+            current.buffer.clear();
             return tail(Tail::Cut);
         }
         let start = usize::try_from(at + FRAME as u64 - current.start).map_err(|_| Error::Cut(next))?;

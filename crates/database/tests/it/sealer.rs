@@ -149,7 +149,7 @@ async fn history() -> Option<History> {
 /// Lengths of the records of a file, from byte 132 on; see docs/sealed-log.md.
 fn records(file: &[u8]) -> Vec<std::ops::Range<usize>> {
     let (mut at, mut records) = (132, Vec::new());
-    while let Some(frame) = file.get(at..at + 4) {
+    while let Some(frame) = file.get(at..at + 4).filter(|frame| **frame != [0; 4]) {
         let end = at + 4 + u32::from_le_bytes(frame.try_into().unwrap()) as usize;
         records.push(at..end);
         at = end;
@@ -297,7 +297,7 @@ async fn a_checkpoint_cuts_the_log_and_what_is_left_restores() {
     let (log, anchor) = (tempfile::tempdir().unwrap(), MemoryAnchor::default());
     let small = Options {
         checkpoint_after: 8 << 20,
-        log: sealed_log::Options { file_size: 4 << 20 },
+        log: sealed_log::Options { file_size: 4 << 20, ..sealed_log::Options::default() },
         ..Options::default()
     };
     let Some(running) = begin_with(log.path(), anchor.clone(), small).await else { return };

@@ -20,7 +20,7 @@ fn logs(image: &Image) -> Vec<String> {
 /// Lengths of the records of a file, with their frames, from byte 132 on.
 fn records(file: &[u8]) -> Vec<std::ops::Range<usize>> {
     let (mut at, mut records) = (132, Vec::new());
-    while let Some(frame) = file.get(at..at + 4) {
+    while let Some(frame) = file.get(at..at + 4).filter(|frame| **frame != [0; 4]) {
         let end = at + 4 + u32::from_le_bytes(frame.try_into().unwrap()) as usize;
         records.push(at..end);
         at = end;
@@ -33,7 +33,8 @@ fn s26_a_flipped_bit_anywhere_is_found() {
     let (disk, anchor) = written(7);
     let image = disk.image();
     for name in logs(&image) {
-        for byte in 0..image[&name].len() {
+        let end = records(&image[&name]).last().map_or(132, |record| record.end);
+        for byte in 0..end {
             let mut image = image.clone();
             image.get_mut(&name).unwrap()[byte] ^= 1 << (byte % 8);
             let error = refused(image, &anchor);

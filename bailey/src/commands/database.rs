@@ -4,7 +4,9 @@ mod audit;
 mod call;
 mod receipt;
 mod recover;
+mod import;
 mod remote;
+mod rules;
 mod up;
 mod verify;
 
@@ -29,6 +31,23 @@ pub enum Command {
     /// Receipts of answers, for who is shown one
     #[command(subcommand)]
     Receipt(receipt::Receipts),
+    /// Check a manifest without any database
+    Check(rules::Check),
+    /// Say in words what a manifest means, or what another one would change, and who must agree
+    Plan(rules::PlanOf),
+    /// Print the manifest in force
+    Manifest(rules::Get),
+    /// Propose another manifest, with the migration that leads to it
+    Propose(rules::Propose),
+    /// Agree to a proposal
+    Approve(rules::Decide),
+    /// Speak against a proposal
+    Reject(rules::Decide),
+    /// List proposals, or show one in full
+    Proposals(rules::Proposals),
+    /// Translate a manifest of EdgelessDB, or a dump of PostgreSQL or MySQL
+    #[command(subcommand)]
+    Import(import::Command),
 }
 
 impl Command {
@@ -40,6 +59,14 @@ impl Command {
             Self::Verify(verify) => verify.run().await,
             Self::Call(call) => call.run().await,
             Self::Receipt(receipts) => receipts.run(),
+            Self::Check(check) => check.run(),
+            Self::Plan(plan) => plan.run(),
+            Self::Manifest(get) => get.run().await,
+            Self::Propose(propose) => propose.run().await,
+            Self::Approve(decide) => decide.run("approve").await,
+            Self::Reject(decide) => decide.run("reject").await,
+            Self::Proposals(proposals) => proposals.run().await,
+            Self::Import(command) => command.run(),
         }
     }
 }

@@ -4,9 +4,11 @@
 
 mod algorithm;
 mod document;
+pub mod import;
 mod manifest;
 mod names;
 mod plan;
+mod proposal;
 mod resolve;
 pub mod sql;
 
@@ -17,4 +19,5 @@ pub use algorithm::{
 pub use manifest::{Anchor, Audit, Freshness, Manifest, Party, Recovery, Statement, Table, Updates};
 pub use names::{AlgorithmName, PartyName, TableName};
 pub use plan::{Change, Plan, rows_of};
+pub use proposal::{Digest, InForce, Proposal, ProposalState, ProposalStatus};
 pub use sql::{InvalidMigration, Migration};

@@ -35,6 +35,12 @@ impl Manifest {
     /// Everything that is wrong with it, each with its path. What values mean is looked at only when all of them are of
     /// the right type.
     pub fn parse(bytes: &[u8]) -> Result<Self, Faults> {
+        let memory =
+            || Faults::of_document(Code::TooDeep, None, "there is no memory to read it".to_owned(), None);
+        crate::sql::deep(|| Self::read(bytes)).ok_or_else(memory)?
+    }
+
+    fn read(bytes: &[u8]) -> Result<Self, Faults> {
         let tree = Node::parse(bytes)?;
         let mut faults = Collector::new(&tree);
         let resolved = Document::read(&tree, &Path::Root, &mut faults)

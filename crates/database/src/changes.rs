@@ -13,6 +13,7 @@
 //! rehearsed when it is made: the whole of it is done in a transaction that is then rolled back.
 
 mod activation;
+mod error;
 mod proposal;
 mod routes;
 mod schema;
@@ -20,20 +21,23 @@ mod schema;
 use std::{collections::BTreeSet, sync::Arc};
 
 use attested_tls::clock::Clock;
-use database_manifest::{Faults, InvalidMigration, Manifest, PartyName, Plan};
+pub use database_manifest::{Digest, InForce, Proposal, ProposalState as State, ProposalStatus as Status};
+use database_manifest::{Manifest, Migration, PartyName, Plan};
 use tokio::sync::{Mutex, watch};
 use tokio_postgres::{Client, Transaction};
 
 use crate::{
     Rules,
-    audit::{self, AuditError, Event, Who},
-    engine::{Engine, EngineError, SUPERUSER},
+    audit::{self, Event, Who},
+    engine::{Engine, SUPERUSER},
     identity::Caller,
-    installation::{self, InstallationError},
+    installation,
 };
 use activation::activate;
+use proposal::digest_of;
 
-pub use proposal::{Decision, Digest, Proposal, State, Status};
+pub use error::ChangeError;
+pub use proposal::Decision;
 pub use routes::routes;
 
 /// Proposals that may wait at a time.
@@ -132,6 +136,11 @@ impl Changes {
         let outcome = self
             .within(async |transaction: &Transaction<'_>| {
                 self.unchanged(&rules)?;
+                // Somebody may have decided since we looked.
+                let state = proposal::find(transaction, digest).await?.map(|stored| stored.state);
+                if let Some(state) = state.filter(|state| *state != State::Pending) {
+                    return Err(ChangeError::Over { state });
+                }
                 let votes = proposal::vote(transaction, digest, caller, decision, now).await?;
                 let mut events = vec![decision.event(caller, digest)];
                 if plan.refused(&votes.rejecting) {
@@ -186,19 +195,21 @@ impl Changes {
         .await
     }
 
-    /// The manifest's exact text and its lineage: each manifest's digest, the first one first.
+    /// The manifest in force, with its lineage.
     ///
     /// # Errors
     /// That PostgreSQL does not answer.
-    pub async fn lineage(&self) -> Result<(Arc<Rules>, Vec<Digest>), ChangeError> {
-        let digests = self
+    pub async fn in_force(&self) -> Result<InForce, ChangeError> {
+        let rows = self
             .within(async |transaction: &Transaction<'_>| {
-                let rows =
-                    transaction.query("SELECT digest FROM bailey.manifests ORDER BY epoch", &[]).await?;
-                Ok(rows.iter().filter_map(|row| Digest::of_bytes(row.get(0))).collect())
+                let query = "SELECT digest, convert_from(text, 'UTF8') FROM bailey.manifests ORDER BY epoch";
+                Ok(transaction.query(query, &[]).await?)
             })
             .await?;
-        Ok((self.current(), digests))
+        let lineage: Vec<_> = rows.iter().filter_map(|row| digest_of(row.get(0))).collect();
+        let (newest, digest) = rows.last().zip(lineage.last().copied()).ok_or(ChangeError::Stored)?;
+        let epoch = rows.len() as u64 - 1;
+        Ok(InForce { manifest: newest.get(1), digest, epoch, lineage })
     }
 
     /// Does all of it, and takes it back.
@@ -297,8 +308,14 @@ fn plan_of(rules: &Rules, proposal: &Proposal, new: &Manifest) -> Result<Plan, C
     if proposal.base != Digest(rules.manifest.digest) {
         return Err(ChangeError::Base { expected: Digest(rules.manifest.digest), seen: proposal.base });
     }
-    let migration = proposal.migration(&rules.manifest)?;
-    Ok(Plan::between(Some(&rules.manifest), new, &migration, &proposal.erase()?))
+    let migration = Migration::read(&proposal.migration, &rules.manifest)?;
+    Ok(Plan::between(Some(&rules.manifest), new, &migration, &erased(proposal)?))
+}
+
+/// Parties whose rows are deleted.
+fn erased(proposal: &Proposal) -> Result<BTreeSet<PartyName>, ChangeError> {
+    let names = proposal.erase.iter();
+    names.map(|name| PartyName::new(name).ok_or_else(|| ChangeError::Erase(name.clone()))).collect()
 }
 
 /// Ends proposals whose time is over.
@@ -308,105 +325,9 @@ async fn lapse(transaction: &Transaction<'_>, now: i64) -> Result<(), ChangeErro
     let rows = transaction.query(update, &[&now]).await?;
     let lapsed =
         |digest: Digest| Event::Lapsed { proposal: digest.to_string(), how: State::Expired.to_string() };
-    let events: Vec<_> = rows.iter().filter_map(|row| Digest::of_bytes(row.get(0))).map(lapsed).collect();
+    let events: Vec<_> = rows.iter().filter_map(|row| digest_of(row.get(0))).map(lapsed).collect();
     if !events.is_empty() {
         audit::append(transaction, &events, now).await?;
     }
     Ok(())
-}
-
-/// Why a change is not made.
-#[derive(Debug, thiserror::Error)]
-pub enum ChangeError {
-    /// The caller's party does not decide.
-    #[error("{0} is not among those who decide changes (`Updates.Approvers` of the manifest)")]
-    NotAnApprover(PartyName),
-    /// The proposed manifest is none.
-    #[error(transparent)]
-    Manifest(#[from] Faults),
-    /// The migration is none.
-    #[error(transparent)]
-    Migration(#[from] InvalidMigration),
-    /// A text that is no party's name.
-    #[error("`{0}` is no name of a party whose rows could be deleted")]
-    Erase(String),
-    /// It starts from another manifest.
-    #[error("the proposal starts from manifest {seen}; in force is {expected}: make it anew from that one")]
-    Base {
-        /// In force.
-        expected: Digest,
-        /// Named by the proposal.
-        seen: Digest,
-    },
-    /// It would be refused whoever approves it.
-    #[error("{0}")]
-    Obstacle(String),
-    /// The migration leads elsewhere than the manifest says.
-    #[error("the migration does not lead to the schema of the new manifest:{}", differences(.missing, .surplus))]
-    Schema {
-        /// What the manifest has, and the database would not.
-        missing: Vec<String>,
-        /// What the database would have, and the manifest has not.
-        surplus: Vec<String>,
-    },
-    /// PostgreSQL refuses a statement.
-    #[error(transparent)]
-    Installation(#[from] InstallationError),
-    /// There is no such proposal.
-    #[error("there is no proposal {0}")]
-    Unknown(Digest),
-    /// The same proposal is pending already.
-    #[error("the proposal {0} is pending already: approve it")]
-    Exists(Digest),
-    /// Too many are pending.
-    #[error("there are {MOST_PENDING} proposals to decide; reject some")]
-    TooMany,
-    /// It is decided.
-    #[error("the proposal is {state}, and nothing changes that")]
-    Over {
-        /// How it ended.
-        state: State,
-    },
-    /// What is stored is damaged.
-    #[error("what the database holds of proposals cannot be read")]
-    Stored,
-    /// The audit log does not take it.
-    #[error(transparent)]
-    Audit(#[from] AuditError),
-    /// The engine does not answer.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// PostgreSQL does not answer.
-    #[error("the database did not answer")]
-    Postgres(#[from] tokio_postgres::Error),
-}
-
-fn differences(missing: &[String], surplus: &[String]) -> String {
-    let line = |mark: char| move |text: &String| format!("\n  {mark} {text}");
-    missing.iter().map(line('-')).chain(surplus.iter().map(line('+'))).take(40).collect()
-}
-
-impl ChangeError {
-    /// The stable code.
-    #[must_use]
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::NotAnApprover(_) => "NOT_AN_APPROVER",
-            Self::Manifest(_) => "MANIFEST_FAULTS",
-            Self::Migration(_) => "MIGRATION_INVALID",
-            Self::Erase(_) => "UNKNOWN_PARTY",
-            Self::Base { .. } => "BASE_NOT_IN_FORCE",
-            Self::Obstacle(_) => "CHANGE_REFUSED",
-            Self::Schema { .. } => "SCHEMA_DIFFERS",
-            Self::Installation(InstallationError::Refused { .. }) => "STATEMENT_REFUSED",
-            Self::Installation(InstallationError::Algorithm(_)) => "ALGORITHM_UNUSABLE",
-            Self::Unknown(_) => "UNKNOWN_PROPOSAL",
-            Self::Exists(_) => "PROPOSAL_PENDING",
-            Self::TooMany => "TOO_MANY_PROPOSALS",
-            Self::Over { state } => state.code(),
-            Self::Stored | Self::Installation(_) | Self::Audit(_) | Self::Engine(_) | Self::Postgres(_) => {
-                "UNAVAILABLE"
-            }
-        }
-    }
 }

@@ -4,12 +4,18 @@
 mod algorithms;
 #[path = "it/audit.rs"]
 mod audit;
+#[path = "it/changes.rs"]
+mod changes;
 #[path = "it/engine.rs"]
 mod engine;
 #[path = "it/gateway.rs"]
 mod gateway;
 #[path = "it/identity.rs"]
 mod identity;
+#[path = "it/installation.rs"]
+mod installation;
+#[path = "it/parties.rs"]
+mod parties;
 #[path = "it/postgres.rs"]
 mod postgres;
 #[path = "it/replica.rs"]

@@ -70,7 +70,7 @@ fn one(name: &TableName, old: &Table, new: &Table, manifest: Option<&Manifest>, 
     }
     let known = manifest.is_some_and(|manifest| manifest.tables.contains_key(name));
     if known && old.owner != *owner {
-        found.add(Effect::Opens, name, format!("{name} now has {}", owned(owner.as_ref()).trim_start()));
+        found.add(Effect::Opens, name, format!("{name} is now{}", owned(owner.as_ref())));
     }
     if known && old.unit != *unit {
         let column = unit.as_deref().unwrap_or("no column");

@@ -10,9 +10,9 @@ use sqlparser::ast::{
 };
 
 use super::{
-    Refusal, Relation, Schema, excerpt, parse, plain,
-    query::{Level, check},
-    types,
+    Refusal, Relation, Schema,
+    check::{Level, check},
+    deep, excerpt, parse, plain, types,
 };
 use crate::{Manifest, TableName};
 
@@ -43,6 +43,15 @@ impl Migration {
     /// # Errors
     /// The first statement that may not stand in a migration, or is about what does not exist.
     pub fn read(text: &str, current: &Manifest) -> Result<Self, InvalidMigration> {
+        let memory = || InvalidMigration {
+            number: 0,
+            message: "there is no memory to read it".to_owned(),
+            hint: None,
+        };
+        deep(|| Self::steps(text, current)).ok_or_else(memory)?
+    }
+
+    fn steps(text: &str, current: &Manifest) -> Result<Self, InvalidMigration> {
         let fault = |number, Refusal { message, hint, .. }| InvalidMigration { number, message, hint };
         let mut schema = Schema::of(&current.schema).map_err(|refusal| fault(0, refusal))?;
         let mut migration = Self::default();

@@ -12,9 +12,9 @@ use sqlparser::ast::{
 };
 
 use super::{
-    Refusal, excerpt, folded, parse, plain,
-    query::{Level, check},
-    types,
+    Refusal,
+    check::{Level, check},
+    excerpt, folded, parse, plain, types,
 };
 use crate::{Statement, TableName};
 
@@ -77,7 +77,7 @@ impl Schema {
     }
 
     /// Adds one statement.
-    pub(super) fn take(&mut self, statement: &Sql) -> Result<(), Refusal> {
+    pub(crate) fn take(&mut self, statement: &Sql) -> Result<(), Refusal> {
         let (subject, mentions) = match statement {
             Sql::CreateTable(table) => self.table(table)?,
             Sql::CreateView(view) => self.view(view)?,

@@ -168,3 +168,18 @@ fn a_migration_changes_tables_and_moves_data_and_no_more() {
         "{error}"
     );
 }
+
+#[test]
+fn a_tree_that_is_as_deep_as_it_is_long_does_no_harm() {
+    for (sign, count) in [(" + 1", 9_000), ("::int", 9_000), (" + 1", 400_000), (" UNION SELECT 1", 6_000)] {
+        let query = format!("SELECT 1{} AS payments", sign.repeat(count));
+        let _ = of_query(&query);
+        let _ = of_schema(&format!("CREATE TABLE t (a int CHECK (1{} > 0));", sign.repeat(count)));
+        let manifest = parse(&Parties::new().manifest()).expect("no faults");
+        let _ = Migration::read(&format!("UPDATE notes SET id = 1{}", sign.repeat(count)), &manifest);
+    }
+    let long = format!("SELECT 1{} AS payments", " + 1".repeat(400_000));
+    assert!(of_query(&long).is_none(), "beyond a mebibyte nothing is looked at");
+    let long = format!("SELECT 1{} AS payments", " + 1".repeat(20_000));
+    assert_eq!(of_query(&long), Some(Code::UnsupportedSql));
+}

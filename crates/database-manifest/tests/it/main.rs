@@ -1,4 +1,6 @@
 //! The manifest of a database, from outside.
 
 mod attacks;
+mod import;
 mod manifest;
+mod plan;

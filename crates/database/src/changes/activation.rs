@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use database_manifest::{Manifest, PartyName, rows_of};
+use database_manifest::{Manifest, Migration, PartyName, rows_of};
 use tokio_postgres::Transaction;
 
 use super::{
-    ChangeError, Digest, Event, Proposal, Rules, State,
-    proposal::end,
+    ChangeError, Digest, Event, Proposal, Rules, State, erased as parties,
+    proposal::{digest_of, end},
     schema::{Shape, expected},
 };
 use crate::installation::{apply, run};
@@ -30,7 +30,7 @@ pub(super) async fn activate(
     let old = &rules.manifest;
     let mut events = Vec::new();
     let mut erased = BTreeSet::new();
-    for party in proposal.erase()? {
+    for party in parties(proposal)? {
         for (table, rows) in erase(transaction, old, &party).await? {
             if new.tables.keys().any(|it| it.as_str() == table) {
                 erased.insert(table.clone());
@@ -38,7 +38,7 @@ pub(super) async fn activate(
             events.push(Event::Deleted { party: party.to_string(), table, rows });
         }
     }
-    for statement in &proposal.migration(old)?.statements {
+    for statement in &Migration::read(&proposal.migration, old)?.statements {
         run(transaction, statement).await?;
     }
     same_schema(transaction, new).await?;
@@ -109,5 +109,5 @@ async fn supersede(transaction: &Transaction<'_>, now: i64) -> Result<Vec<Event>
     let rows = transaction.query(update, &[&now]).await?;
     let lapsed =
         |digest: Digest| Event::Lapsed { proposal: digest.to_string(), how: State::Superseded.to_string() };
-    Ok(rows.iter().filter_map(|row| Digest::of_bytes(row.get(0))).map(lapsed).collect())
+    Ok(rows.iter().filter_map(|row| digest_of(row.get(0))).map(lapsed).collect())
 }

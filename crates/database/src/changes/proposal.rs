@@ -1,142 +1,15 @@
-//! Proposals as they are written, stored and shown.
+//! Proposals as they are stored and counted.
 
-use std::{collections::BTreeSet, fmt, str::FromStr};
+use std::collections::BTreeSet;
 
-use aws_lc_rs::digest::{Context, SHA256, digest};
-use database_manifest::{Manifest, Migration, PartyName, Plan};
-use serde::{Deserialize, Serialize};
+use aws_lc_rs::digest::{SHA256, digest};
+use database_manifest::{
+    Digest, Manifest, PartyName, Plan, Proposal, ProposalState as State, ProposalStatus as Status,
+};
 use tokio_postgres::{Row, Transaction};
 
 use super::{ChangeError, Event, Rules, Who, plan_of};
 use crate::identity::Caller;
-
-/// SHA-256 of a manifest or of a proposal; 64 hexadecimal digits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Digest(pub [u8; 32]);
-
-impl Digest {
-    pub(super) fn of_bytes(bytes: &[u8]) -> Option<Self> {
-        bytes.try_into().ok().map(Self)
-    }
-}
-
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
-    }
-}
-
-impl FromStr for Digest {
-    type Err = hex::FromHexError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let mut bytes = [0; 32];
-        hex::decode_to_slice(text, &mut bytes)?;
-        Ok(Self(bytes))
-    }
-}
-
-impl Serialize for Digest {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Digest {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-/// What is to become of the rules.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Proposal {
-    /// The manifest that it starts from: the one in force.
-    pub base: Digest,
-    /// The new manifest, its exact text.
-    pub manifest: String,
-    /// SQL that leads from one schema to the other.
-    #[serde(default)]
-    pub migration: String,
-    /// Parties whose rows are deleted.
-    #[serde(default)]
-    pub erase: Vec<String>,
-}
-
-impl Proposal {
-    /// What approvers sign with their word: SHA-256 of `bailey/database-proposal/1`, base, SHA-256 of the manifest,
-    /// SHA-256 of the migration, and SHA-256 of each name to erase.
-    #[must_use]
-    pub fn digest(&self) -> Digest {
-        let mut context = Context::new(&SHA256);
-        context.update(b"bailey/database-proposal/1");
-        context.update(&self.base.0);
-        for part in [&self.manifest, &self.migration].into_iter().chain(&self.erase) {
-            context.update(digest(&SHA256, part.as_bytes()).as_ref());
-        }
-        let mut out = [0; 32];
-        out.copy_from_slice(context.finish().as_ref());
-        Digest(out)
-    }
-
-    pub(super) fn migration(&self, current: &Manifest) -> Result<Migration, ChangeError> {
-        Ok(Migration::read(&self.migration, current)?)
-    }
-
-    pub(super) fn erase(&self) -> Result<BTreeSet<PartyName>, ChangeError> {
-        self.erase
-            .iter()
-            .map(|name| PartyName::new(name).ok_or_else(|| ChangeError::Erase(name.clone())))
-            .collect()
-    }
-}
-
-/// How it stands with a proposal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    /// It may be decided.
-    Pending,
-    /// It took effect.
-    Active,
-    /// So many are against it that it cannot be.
-    Rejected,
-    /// Another one took effect.
-    Superseded,
-    /// Nobody decided it in time.
-    Expired,
-}
-
-impl State {
-    const ALL: [Self; 5] = [Self::Pending, Self::Active, Self::Rejected, Self::Superseded, Self::Expired];
-
-    fn word(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Active => "active",
-            Self::Rejected => "rejected",
-            Self::Superseded => "superseded",
-            Self::Expired => "expired",
-        }
-    }
-
-    pub(super) fn code(self) -> &'static str {
-        match self {
-            Self::Pending => "PROPOSAL_PENDING",
-            Self::Active => "PROPOSAL_ACTIVE",
-            Self::Rejected => "PROPOSAL_REJECTED",
-            Self::Superseded => "PROPOSAL_SUPERSEDED",
-            Self::Expired => "PROPOSAL_EXPIRED",
-        }
-    }
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
-    }
-}
 
 /// An approver's word. A later one of the same party counts instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,28 +30,8 @@ impl Decision {
     }
 }
 
-/// A proposal as it is shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Status {
-    /// Its digest, by which it is approved.
-    pub proposal: Digest,
-    /// How it stands.
-    pub state: State,
-    /// The new manifest's digest.
-    pub manifest: Digest,
-    /// The party that proposed it.
-    pub proposer: String,
-    /// Until when it may be decided, in seconds since 1970.
-    pub expires: i64,
-    /// Who is for it.
-    pub approved: BTreeSet<String>,
-    /// Who is against it.
-    pub rejected: BTreeSet<String>,
-    /// What it means, in words; of a pending one only.
-    pub plan: Option<String>,
-    /// The whole of it.
-    pub content: Proposal,
+pub(super) fn digest_of(bytes: &[u8]) -> Option<Digest> {
+    bytes.try_into().ok().map(Digest)
 }
 
 /// A row of `bailey.proposals`.
@@ -193,7 +46,7 @@ pub(super) struct Stored {
 const COLUMNS: &str = "digest, base, manifest, migration, erase, state, proposer, expires";
 
 fn read(row: &Row) -> Result<Stored, ChangeError> {
-    let digest = |index: usize| Digest::of_bytes(row.get(index)).ok_or(ChangeError::Stored);
+    let digest = |index: usize| digest_of(row.get(index)).ok_or(ChangeError::Stored);
     let state: &str = row.get(5);
     Ok(Stored {
         digest: digest(0)?,

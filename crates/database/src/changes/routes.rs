@@ -2,12 +2,13 @@
 //!
 //! | method, path | body | answer |
 //! |---|---|---|
-//! | `GET /v1/manifest` | | the manifest in force, its exact bytes; its digest and epoch in headers |
-//! | `GET /v1/lineage` | | `{"epoch", "digests"}`, the first manifest first |
+//! | `GET /v1/manifest` | | [`InForce`], also for whoever has no certificate |
 //! | `POST /v1/proposals` | [`Proposal`] | [`Status`] |
 //! | `GET /v1/proposals` | | a list of [`Status`], the newest first |
 //! | `GET /v1/proposals/{digest}` | | [`Status`] |
 //! | `POST /v1/proposals/{digest}/approve`, `…/reject` | | [`Status`] |
+//!
+//! A refusal is `{"Code": "…", "Message": "…"}`.
 
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use axum::{
 };
 use serde::Serialize;
 
-use super::{ChangeError, Changes, Decision, Digest, Proposal, Status};
+use super::{ChangeError, Changes, Decision, Digest, InForce, Proposal, Status};
 use crate::identity::Caller;
 
 /// A manifest and a migration, in JSON.
@@ -30,7 +31,6 @@ const LONGEST: usize = 4 << 20;
 pub fn routes(changes: Arc<Changes>) -> Router {
     Router::new()
         .route("/v1/manifest", get(manifest))
-        .route("/v1/lineage", get(lineage))
         .route("/v1/proposals", get(list).post(propose))
         .route("/v1/proposals/{digest}", get(one))
         .route("/v1/proposals/{digest}/approve", post(approve))
@@ -42,25 +42,8 @@ pub fn routes(changes: Arc<Changes>) -> Router {
 type Who = Extension<Option<Caller>>;
 type Shared = State<Arc<Changes>>;
 
-async fn manifest(State(changes): Shared) -> Response {
-    let rules = Arc::clone(&changes.rules().borrow());
-    let headers = [
-        ("content-type", "application/octet-stream".to_owned()),
-        ("bailey-manifest", hex::encode(rules.manifest.digest)),
-        ("bailey-epoch", rules.epoch.to_string()),
-    ];
-    (headers, rules.manifest.text.to_vec()).into_response()
-}
-
-#[derive(Serialize)]
-struct Lineage {
-    epoch: u64,
-    digests: Vec<Digest>,
-}
-
-async fn lineage(State(changes): Shared) -> Result<Response, Refusal> {
-    let (rules, digests) = changes.lineage().await?;
-    Ok(Json(Lineage { epoch: rules.epoch, digests }).into_response())
+async fn manifest(State(changes): Shared) -> Result<Json<InForce>, Refusal> {
+    Ok(Json(changes.in_force().await?))
 }
 
 async fn propose(
@@ -126,6 +109,7 @@ impl From<ChangeError> for Refusal {
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
 struct Problem {
     code: &'static str,
     message: String,

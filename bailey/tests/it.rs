@@ -23,6 +23,8 @@ mod marbles;
 mod package;
 #[path = "it/ra_tls.rs"]
 mod ra_tls;
+#[path = "it/receipt.rs"]
+mod receipt;
 #[path = "it/token.rs"]
 mod token;
 #[path = "it/wrap.rs"]

@@ -43,6 +43,7 @@ use crate::{
 pub use answer::{Answer, Denied, Reason, type_name};
 pub use arguments::Given;
 pub use ledger::install;
+pub use wasm::{ModuleError, Row, read_rows};
 
 use ledger::{Account, Cost, Paid};
 use places::Places;

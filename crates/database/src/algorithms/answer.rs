@@ -4,6 +4,8 @@ use database_manifest::SqlType;
 use database_receipt::{Digest, Receipt, Table};
 use thiserror::Error;
 
+use super::wasm::ModuleError;
+
 /// Rows that may leave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
@@ -108,6 +110,12 @@ pub enum Reason {
     /// The call could not be recorded, so no answer leaves.
     #[error("not recorded: {0}")]
     Record(String),
+}
+
+impl From<ModuleError> for Reason {
+    fn from(error: ModuleError) -> Self {
+        Self::Module(error.to_string())
+    }
 }
 
 impl Denied {

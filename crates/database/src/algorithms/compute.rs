@@ -29,7 +29,7 @@ pub fn compute(
     match &algorithm.wasm {
         None => plain(plan, rows, &mut outgoing)?,
         Some(wasm) => {
-            let mut module = Running::new(wasm).map_err(failed)?;
+            let mut module = Running::new(wasm)?;
             match wasm.form {
                 WasmForm::Rows => all(algorithm, wasm.memory, &mut module, rows, &mut outgoing)?,
                 WasmForm::Scalar => scalar(plan, &mut module, rows, &mut outgoing)?,
@@ -38,10 +38,6 @@ pub fn compute(
         }
     }
     Ok(outgoing.rows())
-}
-
-fn failed(error: ModuleError) -> Reason {
-    Reason::Module(error.to_string())
 }
 
 /// Takes the value that counts contributors from a row.
@@ -70,18 +66,22 @@ fn all(
 ) -> Result<(), Reason> {
     let (mut input, mut bytes) = (Vec::new(), 0);
     for row in rows {
-        bytes += row.iter().map(|it| 4 + it.as_ref().map_or(0, String::len) as u64).sum::<u64>() + 4;
+        bytes += held(&row);
         if bytes > memory {
-            return Err(failed(ModuleError::Input));
+            return Err(ModuleError::Input.into());
         }
         input.push(row);
     }
     let counts = algorithm.output.contributors.is_some();
-    for mut row in module.rows(&input).map_err(failed)? {
+    module.rows(&input, |mut row| {
         let contributors = if counts { row.pop().flatten().and_then(|it| it.parse().ok()) } else { None };
-        outgoing.offer(Candidate { contributors, values: row })?;
-    }
-    Ok(())
+        outgoing.offer(Candidate { contributors, values: row })
+    })
+}
+
+/// About how many bytes a row takes here: no less than in the module's memory.
+fn held(row: &Cells) -> u64 {
+    row.iter().map(|it| 24 + it.as_ref().map_or(0, String::len) as u64).sum::<u64>() + 24
 }
 
 fn scalar(
@@ -92,7 +92,7 @@ fn scalar(
 ) -> Result<(), Reason> {
     for mut row in rows {
         let contributors = counted(plan, &mut row);
-        let computed = module.scalar(&row).map_err(failed)?;
+        let computed = module.scalar(&row)?;
         outgoing.offer(Candidate { contributors, values: placed(plan, &row, &computed) })?;
         if outgoing.full() {
             break;
@@ -144,7 +144,7 @@ struct Group {
 
 impl Group {
     fn add(&mut self, row: Cells, unit: Option<String>, enough: u64, limit: u64) -> Result<(), Reason> {
-        self.bytes += row.iter().map(|it| 24 + it.as_ref().map_or(0, String::len) as u64).sum::<u64>() + 24;
+        self.bytes += held(&row);
         if self.bytes > limit {
             return Err(Reason::Module("a group has more rows than the module has memory".into()));
         }
@@ -165,7 +165,7 @@ fn finish(
     outgoing: &mut Outgoing<'_>,
 ) -> Result<(), Reason> {
     let Some(first) = group.rows.first() else { return Ok(()) };
-    let computed = module.aggregate(group.rows.iter()).map_err(failed)?;
+    let computed = module.aggregate(group.rows.iter())?;
     let contributors = Some(group.units.len() as u64);
     outgoing.offer(Candidate { contributors, values: placed(plan, first, &computed) })
 }

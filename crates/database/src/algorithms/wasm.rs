@@ -44,6 +44,8 @@ pub enum ModuleError {
 }
 
 const NULL: u32 = u32::MAX;
+/// A manifest names at most 200 columns; a NULL takes four bytes there and more here.
+const MAX_VALUES: u32 = 256;
 /// Functions of algorithms need few; a table of a million costs memory that no limit of linear memory covers.
 const MAX_TABLE: usize = 10_000;
 
@@ -116,20 +118,24 @@ impl Running {
         self.instance.get_typed_func(&self.store, name).map_err(|_| ModuleError::Export(name))
     }
 
-    /// All rows in, the rows of the result out.
+    /// All rows in; each row of the result goes to `take`, so that no more than one is held beside the module's memory.
     ///
     /// # Errors
-    /// [`ModuleError`].
-    pub fn rows(&mut self, rows: &[Row]) -> Result<Vec<Row>, ModuleError> {
+    /// [`ModuleError`], and what `take` ends with.
+    pub fn rows<E: From<ModuleError>>(
+        &mut self,
+        rows: &[Row],
+        take: impl FnMut(Row) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let result = self.result_of(rows)?;
+        read_rows(self.read(result)?.0, take)
+    }
+
+    fn result_of(&mut self, rows: &[Row]) -> Result<i64, ModuleError> {
         let mut bytes = length(rows.len())?.to_le_bytes().to_vec();
         rows.iter().try_for_each(|row| write_row(&mut bytes, row))?;
         let at = self.give(&bytes)?;
-        let result = self.function::<_, i64>("rows")?.call(&mut self.store, at)?;
-        let mut reader = self.read(result)?;
-        let count = reader.number()?;
-        // A row takes four bytes or more, so a count that is too great is noticed before anything is allocated for it.
-        let rows = (0..count).map(|_| reader.row()).collect::<Result<_, _>>()?;
-        reader.end().map(|()| rows)
+        Ok(self.function::<_, i64>("rows")?.call(&mut self.store, at)?)
     }
 
     /// One row in, one value out.
@@ -208,6 +214,21 @@ fn write_row(bytes: &mut Vec<u8>, row: &Row) -> Result<(), ModuleError> {
     Ok(())
 }
 
+/// Reads rows as modules encode them, one after another.
+///
+/// # Errors
+/// [`ModuleError::Encoding`], and what `take` ends with.
+pub fn read_rows<E: From<ModuleError>>(
+    bytes: &[u8],
+    mut take: impl FnMut(Row) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut reader = Reader(bytes);
+    for _ in 0..reader.number()? {
+        take(reader.row()?)?;
+    }
+    Ok(reader.end()?)
+}
+
 /// Reads what a module returned.
 struct Reader<'a>(&'a [u8]);
 
@@ -232,6 +253,9 @@ impl Reader<'_> {
 
     fn row(&mut self) -> Result<Row, ModuleError> {
         let count = self.number()?;
+        if count > MAX_VALUES {
+            return Err(ModuleError::Encoding("a row has more values than there are columns"));
+        }
         (0..count).map(|_| self.value()).collect()
     }
 

@@ -12,7 +12,7 @@ use database::{
     engine::{Engine, SUPERUSER, Settings},
     identity::{Anchors, Caller},
     installation,
-    lsn::Lsn,
+    lsn::{Lsn, SealedPosition},
 };
 use database_manifest::{AlgorithmName, Manifest};
 use database_receipt::CertificateDer;
@@ -34,6 +34,8 @@ mod modules;
 mod output;
 #[path = "algorithms/receipts.rs"]
 mod receipts;
+#[path = "algorithms/sealed.rs"]
+mod sealed;
 
 const NOW: i64 = 1_800_000_000;
 
@@ -71,14 +73,14 @@ async fn database(change: impl FnOnce(&mut Value)) -> Option<Database> {
     let rules = watch::Sender::new(Arc::new(Rules::first(manifest)));
     let sealed = watch::Sender::new(Lsn(u64::MAX));
     let time = watch::Sender::new(NOW);
-    let algorithms = served(&engine, &rules, &sealed, &time, key).await;
+    let algorithms = served(&engine, &rules, sealed.subscribe(), &time, key).await;
     Some(Database { engine, settings, parties, algorithms, rules, sealed, time, root, _folder: folder })
 }
 
 async fn served(
     engine: &Arc<Engine>,
     rules: &watch::Sender<Arc<Rules>>,
-    sealed: &watch::Sender<Lsn>,
+    sealed: SealedPosition,
     time: &watch::Sender<i64>,
     key: Current,
 ) -> Algorithms {
@@ -87,7 +89,7 @@ async fn served(
     Algorithms::new(Parts {
         engine: Arc::clone(engine),
         rules: rules.subscribe(),
-        sealed: sealed.subscribe(),
+        sealed,
         audit: Audit::open(engine, clock::fixed(UnixTime(NOW))).await.unwrap(),
         key,
         clock,
@@ -137,7 +139,7 @@ impl Database {
         self.engine.exited().await;
         self.engine = Arc::new(Engine::start(&self.settings).await.unwrap());
         let (key, root) = key();
-        self.algorithms = served(&self.engine, &self.rules, &self.sealed, &self.time, key).await;
+        self.algorithms = served(&self.engine, &self.rules, self.sealed.subscribe(), &self.time, key).await;
         Self { root, ..self }
     }
 }

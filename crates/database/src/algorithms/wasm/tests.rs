@@ -36,7 +36,12 @@ fn with_rows(body: &str) -> WasmUse {
 }
 
 fn rows_of(wasm: &WasmUse, rows: &[Row]) -> Result<Vec<Row>, ModuleError> {
-    Running::new(wasm)?.rows(rows)
+    let mut found = Vec::new();
+    Running::new(wasm)?.rows(rows, |row| {
+        found.push(row);
+        Ok::<_, ModuleError>(())
+    })?;
+    Ok(found)
 }
 
 #[test]
@@ -114,6 +119,7 @@ fn results_that_are_not_encoded_are_refused() {
         (r"\01\00\00\00\01\00\00\00\09\00\00\00a", 13),
         (r"\01\00\00\00\01\00\00\00\01\00\00\00\ff", 13),
         (r"\00\00\00\00\00", 5),
+        (r"\01\00\00\00\01\01\00\00", 8),
     ] {
         assert!(matches!(stored(bytes, length), Err(ModuleError::Encoding(_))), "{bytes} {length}");
     }

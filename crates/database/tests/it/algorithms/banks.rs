@@ -53,7 +53,7 @@ async fn banks() -> Option<Banks> {
     let (key, _) = key();
     let rules = watch::Sender::new(Arc::new(Rules::first(manifest)));
     let sealed = watch::Sender::new(Lsn(u64::MAX));
-    let algorithms = served(&engine, &rules, &sealed, &watch::Sender::new(NOW), key).await;
+    let algorithms = served(&engine, &rules, sealed.subscribe(), &watch::Sender::new(NOW), key).await;
     Some(Banks { engine, algorithms, authorities, _held: (rules, sealed), _folder: folder })
 }
 

@@ -28,7 +28,7 @@ use attested_tls::clock::Clock;
 use database_manifest::{Algorithm, AlgorithmName, Manifest};
 use database_receipt::{Digest, Receipt, Statement, VERSION};
 use tokio::sync::watch;
-use tokio_postgres::{Client, Transaction};
+use tokio_postgres::{Client, GenericClient, Transaction};
 
 use crate::{
     audit::{Audit, Event, Refused, Who},
@@ -222,7 +222,7 @@ impl Shared {
         let mut client = self.session(SUPERUSER).await?;
         let output = &call.algorithm.output;
         let paid = match (output.rate, output.privacy) {
-            (None, None) => self.found(call).await?,
+            (None, None) => self.found(call, &client).await?,
             (rate, privacy) => {
                 let (party, name) = (call.caller.party().as_str(), call.name.as_str());
                 let account = Account::open(&mut client, party, name).await?;
@@ -230,7 +230,7 @@ impl Shared {
                     account.count(rate, (self.parts.clock)().0).await?;
                 }
                 let (paid, failed) = match privacy {
-                    None => self.found(call).await.map(|it| (Some(it), None))?,
+                    None => self.found(call, account.session()).await.map(|it| (Some(it), None))?,
                     Some(budget) => self.charged(call, &account, budget).await?,
                 };
                 account.close().await?;
@@ -259,7 +259,7 @@ impl Shared {
             return Ok((Some(free), None));
         }
         let (epsilon, delta) = account.charge(budget, &Cost::of(&call.algorithm.output.columns)).await?;
-        match self.found(call).await {
+        match self.found(call, account.session()).await {
             Err(failed) => Ok((None, Some(failed))),
             Ok(found) => {
                 let paid = Paid { epsilon, delta, ..found };
@@ -269,13 +269,13 @@ impl Shared {
         }
     }
 
-    /// Runs the query.
-    async fn found(&self, call: &Call<'_>) -> Result<Paid, Reason> {
+    /// Runs the query. `client` is a superuser's session, which tells where the log is.
+    async fn found(&self, call: &Call<'_>, client: &impl GenericClient) -> Result<Paid, Reason> {
         let mut reader = self.session(READER).await?;
         let salt = call.wishes.receipt.then(salt).transpose()?;
         let found = query::run(&mut reader, call.algorithm, &call.arguments, salt.as_ref()).await?;
         // What the query saw was committed before: the position now is no earlier.
-        let position = position(&self.session(SUPERUSER).await?).await?.to_string();
+        let position = position(client).await?.to_string();
         let salt = salt.map(hex::encode);
         let (epsilon, delta) = ("0".into(), "0".into());
         Ok(Paid { rows: found.rows, data: found.data, salt, position, epsilon, delta })
@@ -391,7 +391,7 @@ fn salt() -> Result<[u8; 32], Reason> {
     Ok(salt)
 }
 
-async fn position(client: &Client) -> Result<Lsn, Reason> {
+async fn position(client: &impl GenericClient) -> Result<Lsn, Reason> {
     let row =
         client.query_one("SELECT pg_current_wal_flush_lsn()::text", &[]).await.map_err(Reason::Engine)?;
     let text: &str = row.get(0);

@@ -89,6 +89,11 @@ impl<'a> Account<'a> {
         Ok(Self { transaction, party, algorithm })
     }
 
+    /// The session that it is locked in.
+    pub fn session(&self) -> &Transaction<'a> {
+        &self.transaction
+    }
+
     /// Counts the call, unless there were too many. Calls from a future that a turned clock left behind count too.
     ///
     /// # Errors

@@ -76,7 +76,9 @@ fn a_receipt_is_verified_with_its_answer_and_its_manifest() {
     let folder = files();
     let said = verify(&folder, "answer.json", "root.pem", &["--manifest", "manifest.yaml"]);
     assert_eq!(said.status.code(), Some(0), "{}", text(&said.stderr));
-    for line in ["answer     the one that the receipt is about", "algorithm  rings_by_month(5000)", "0/16B3748"] {
+    for line in
+        ["answer     the one that the receipt is about", "algorithm  rings_by_month(5000)", "0/16B3748"]
+    {
         assert!(text(&said.stdout).contains(line), "{}", text(&said.stdout));
     }
     let said = verify(&folder, "receipt.json", "root.pem", &["--json"]);

@@ -49,7 +49,8 @@ async fn s16_a_budget_does_not_come_back_after_a_loss_of_power_or_with_an_old_di
     let parties = Parties::new();
     let mut document = parties.manifest();
     document["Name"] = json!(DATABASE);
-    let manifest = Manifest::parse(document.to_string().as_bytes()).unwrap_or_else(|faults| panic!("{faults}"));
+    let manifest =
+        Manifest::parse(document.to_string().as_bytes()).unwrap_or_else(|faults| panic!("{faults}"));
     installation::install(&mut running.session().await, &manifest, UnixTime(NOW)).await.unwrap();
     let sealed = Sealed::over(running, &parties).await;
     for _ in 0..5 {

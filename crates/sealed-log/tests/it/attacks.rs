@@ -94,7 +94,9 @@ fn s16_one_old_file_put_back_is_found() {
     let (disk, anchor) = written(2);
     let old = disk.image();
     let (_, mut writer) = open(&disk, &anchor).unwrap();
-    (0..9).for_each(|number| drop(commit(&mut writer, &[number; 40]).unwrap()));
+    for number in 0..9 {
+        commit(&mut writer, &[number; 40]).unwrap();
+    }
     drop(writer);
     let mut image = disk.image();
     for name in logs(&old) {

@@ -47,7 +47,9 @@ pub fn commit(writer: &mut Writer, bytes: &[u8]) -> Result<Head, Error> {
 pub fn written(count: u8) -> (Disk, MemoryAnchor) {
     let (disk, anchor) = (Disk::default(), MemoryAnchor::default());
     let (_, mut writer) = open(&disk, &anchor).unwrap();
-    (0..count).for_each(|number| drop(commit(&mut writer, &[number; 40]).unwrap()));
+    for number in 0..count {
+        commit(&mut writer, &[number; 40]).unwrap();
+    }
     (disk, anchor)
 }
 

@@ -53,6 +53,15 @@ pub fn keep() -> Result<()> {
     Ok(())
 }
 
+/// `cargo xtask bench database`: the sealed log beside PostgreSQL's own `fsync`, the gateway beside PostgreSQL's own TLS.
+pub fn database() -> Result<()> {
+    step("building for release and measuring the confidential database");
+    for bench in ["sealer", "gateway"] {
+        run(cargo().current_dir(root()).args(["bench", "--locked", "-p", "database", "--bench", bench]))?;
+    }
+    Ok(())
+}
+
 /// Whether OpenSSL can be linked; installs it where that needs nobody's permission.
 fn openssl() -> bool {
     let present = || {

@@ -34,6 +34,7 @@ enum Bench {
     Broker,
     Deploy,
     Keep,
+    Database,
 }
 
 #[derive(Subcommand)]
@@ -108,5 +109,6 @@ fn main() -> Result<()> {
         Command::Bench { which: Some(Bench::Broker) } => bench::broker(),
         Command::Bench { which: Some(Bench::Deploy) } => bench::deploy(),
         Command::Bench { which: Some(Bench::Keep) } => bench::keep(),
+        Command::Bench { which: Some(Bench::Database) } => bench::database(),
     }
 }

@@ -16,10 +16,10 @@ pub fn converse(manifest: &Arc<Manifest>, party: &PartyName, turns: &[(bool, &[u
         let _ = startup::first(bytes);
         let result = if *from_client {
             client.extend_from_slice(bytes);
-            conversation.from_client(&mut client)
+            conversation.hear_client(&mut client)
         } else {
             server.extend_from_slice(bytes);
-            conversation.from_server(&mut server)
+            conversation.hear_server(&mut server)
         };
         if conversation.due().is_some() {
             conversation.answered(Ok(vec![vec![Some("1".to_owned())]]));

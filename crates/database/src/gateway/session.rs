@@ -186,8 +186,8 @@ impl Session {
 
     /// Goes on with what came, and records what was refused before anyone is told.
     async fn process(&mut self, client: &mut BytesMut, server: &mut BytesMut) -> Result<(), Goodbye> {
-        let from_server = self.conversation.from_server(server);
-        let from_client = self.conversation.from_client(client);
+        let from_server = self.conversation.hear_server(server);
+        let from_client = self.conversation.hear_client(client);
         for denial in std::mem::take(&mut self.conversation.denials) {
             self.denials += 1;
             self.record(statement(&denial), denial.refusal.code, denial.refusal.sentence).await?;

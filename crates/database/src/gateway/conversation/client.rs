@@ -25,7 +25,7 @@ const MAX_COMMAND: usize = 32;
 
 impl Conversation {
     /// Takes what can be taken.
-    pub(in crate::gateway) fn from_client(&mut self, input: &mut BytesMut) -> Result<(), End> {
+    pub(in crate::gateway) fn hear_client(&mut self, input: &mut BytesMut) -> Result<(), End> {
         self.client_messages(input).map_err(|fault| fault.map_or(End::Done, End::Client))
     }
 

@@ -19,7 +19,7 @@ enum Then {
 
 impl Conversation {
     /// Takes what can be taken.
-    pub(in crate::gateway) fn from_server(&mut self, input: &mut BytesMut) -> Result<(), End> {
+    pub(in crate::gateway) fn hear_server(&mut self, input: &mut BytesMut) -> Result<(), End> {
         self.server_messages(input).map_err(End::Server)
     }
 

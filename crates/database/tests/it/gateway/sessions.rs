@@ -8,7 +8,7 @@ use tokio_postgres::error::SqlState;
 use super::{SSL_REQUEST, Served, said, served, served_with, state};
 
 async fn refused(served: &Served, holder: Option<&testkit::parties::Holder>) -> (SqlState, String) {
-    let error = served.attempt(holder).await.err().expect("it is refused");
+    let error = served.attempt(holder).await.expect_err("it is refused");
     (state(&error).clone(), said(&error))
 }
 
@@ -214,7 +214,7 @@ async fn a_party_has_no_more_sessions_than_it_may_and_leaves_room_for_others() {
     for _ in 0..2 {
         sessions.push(served.session(&served.parties.bank_a).await);
     }
-    let error = served.attempt(Some(&served.parties.bank_a.issue("x"))).await.err().expect("one too many");
+    let error = served.attempt(Some(&served.parties.bank_a.issue("x"))).await.expect_err("one too many");
     assert_eq!(state(&error), &SqlState::TOO_MANY_CONNECTIONS);
     served.session(&served.parties.bank_b).await.query_one("SELECT 1", &[]).await.expect("another party's");
     sessions.clear();

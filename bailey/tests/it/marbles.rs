@@ -136,6 +136,8 @@ impl World {
         };
         let (name, peers) = ("job".to_owned(), std::collections::BTreeMap::new());
         let keep = Keep { name, plan, program: None, peers, restart: Restart::Never };
+        // The one before has ended, and is forgotten; before the first there is none.
+        let _ = self.machine.stop("job");
         let log = Log::of(&self.machine, "job");
         if let KeepOutcome::Refused { codes, .. } = self.mesh.launch(&self.machine, &keep).await.unwrap() {
             return Err(codes);

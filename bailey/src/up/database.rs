@@ -145,10 +145,10 @@ impl RunningDatabase {
             Restart::Never,
         )?;
         let line = log
-            .until(|line| line["message"] == "serving" || line["message"] == "the database ends")
+            .until(|line| line["code"] == "SERVING" || line["message"] == "the database ends")
             .await
             .context("the database did not start")?;
-        if line["message"] != "serving" {
+        if line["code"] != "SERVING" {
             let reason = line["reason"].as_str().unwrap_or("it gave no reason");
             return Err(Failure::refused(format!("the database did not start: {reason}")));
         }

@@ -128,7 +128,7 @@ pub struct Held {
     sequence: u64,
     /// That record's hash, hexadecimal.
     head: String,
-    /// How many manifests there were.
+    /// How often its manifest was changed.
     epoch: u64,
 }
 

@@ -2,9 +2,9 @@
 
 mod audit;
 mod call;
+mod import;
 mod receipt;
 mod recover;
-mod import;
 mod remote;
 mod rules;
 mod up;

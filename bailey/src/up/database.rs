@@ -145,10 +145,13 @@ impl RunningDatabase {
             Restart::Never,
         )?;
         let line = log
-            .until(|line| line["code"] == "SERVING" || line["message"] == "the database ends")
+            .until(|line| {
+                matches!(line["code"].as_str(), Some("SERVING" | "RECOVERY_PENDING"))
+                    || line["message"] == "the database ends"
+            })
             .await
             .context("the database did not start")?;
-        if line["code"] != "SERVING" {
+        if line["message"] == "the database ends" {
             let reason = line["reason"].as_str().unwrap_or("it gave no reason");
             return Err(Failure::refused(format!("the database did not start: {reason}")));
         }

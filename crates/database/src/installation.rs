@@ -146,6 +146,13 @@ fn system(manifest: &Manifest) -> String {
         REVOKE ALL ON SCHEMA public FROM PUBLIC;
         ALTER SCHEMA public OWNER TO {OWNER};
         GRANT USAGE ON SCHEMA public TO {READER};
+        -- How many rows a table has is estimated in these columns, for whoever plans and not for whoever asks.
+        REVOKE SELECT ON pg_catalog.pg_class FROM PUBLIC;
+        DO $grant$ BEGIN EXECUTE (
+            SELECT format('GRANT SELECT (%s) ON pg_catalog.pg_class TO PUBLIC', string_agg(quote_ident(attname), ', '))
+            FROM pg_catalog.pg_attribute WHERE attrelid = 'pg_catalog.pg_class'::regclass AND NOT attisdropped
+            AND attname NOT IN ('reltuples', 'relpages', 'relallvisible', 'relallfrozen')
+        ); END $grant$;
         ALTER DEFAULT PRIVILEGES FOR ROLE {OWNER} REVOKE ALL ON TYPES FROM PUBLIC;
         ALTER DEFAULT PRIVILEGES FOR ROLE {OWNER} REVOKE ALL ON FUNCTIONS FROM PUBLIC;
         CREATE SCHEMA IF NOT EXISTS bailey;

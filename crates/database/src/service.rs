@@ -276,9 +276,12 @@ impl Base {
             database: engine.database().to_owned(),
         };
         let options = Options { max_lag: freshness.max_lag, ..Options::default() };
-        let killer = engine.killer();
+        let (killer, stopping) = (engine.killer(), self.shutdown.clone());
         let ended = move |error: &crate::sealer::SealerError| {
             killer.kill();
+            if stopping.is_cancelled() {
+                return;
+            }
             tracing::error!(code = error.code(), reason = %error, "nothing is sealed any more: PostgreSQL was killed");
         };
         let sealer = tokio::task::spawn_blocking(move || Sealer::start(source, log, options, ended)).await;

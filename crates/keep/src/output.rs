@@ -303,7 +303,8 @@ mod tests {
         let mut lines = Lines { output: Arc::clone(&output), stream: "stderr", partial: Vec::new() };
         lines.take(b"one\ntw");
         lines.take(b"o\n");
-        let mut next = || told.try_recv().ok().map(|line| (line.stream, String::from_utf8(line.bytes).unwrap()));
+        let mut next =
+            || told.try_recv().ok().map(|line| (line.stream, String::from_utf8(line.bytes).unwrap()));
         assert_eq!(next(), Some(("stderr", "one\n".into())));
         assert_eq!(next(), Some(("stderr", "two\n".into())));
         assert_eq!(next(), None);

@@ -96,7 +96,7 @@ def main():
         sys.exit(f"expected {expected}, found {found}")
     print("  (June is not told: fewer than ten customers)")
 
-    print("\n— how much money moves, with noise, until the budget is spent —")
+    print("\n— how much money moves, with noise that hides every customer —")
     with connect(*ada) as connection:
         total = connection.execute("SELECT * FROM algorithm.volume()").fetchone()[0]
         print(f"  about {total:,.0f}")

@@ -63,6 +63,9 @@ impl Up {
         self.tell(&database, &folder)?;
         let ended = match self.command.as_slice() {
             [] => wait_for_the_end().await.map(|()| None)?,
+            _ if database.verified.claims.state.is_none() => {
+                return Err(Failure::refused("the database waits for recovery: the command was not run"));
+            }
             command => Some(run(command, &database, &folder).await?),
         };
         database.machine.shut_down()?;
@@ -85,27 +88,35 @@ impl Up {
     }
 
     fn tell(&self, database: &RunningDatabase, folder: &Path) -> Outcome {
-        let name = database.verified.claims.state.as_ref().map_or("", |state| &state.name);
-        let port = database.sql.port().to_string();
+        let name = database.verified.claims.state.as_ref().map(|state| state.name.as_str());
         if self.json {
             return print_json(&json!({
                 "emulated": true, "api": database.api.to_string(), "sql": database.sql, "database": name,
                 "folder": folder, "root": folder.join("root.pem"),
             }));
         }
-        let connect = connection("localhost", &port, name, &folder.join("root.pem"));
-        let parties = folder.join("parties").display().to_string();
-        crate::say!("\nSQL   psql \"{connect}\"");
-        crate::say!("API   {}", database.api);
-        crate::say!("\nwho   certificates and keys of the parties' people: {parties}/PARTY/NAME.pem, .key");
         let file = |name: &str| folder.join(name).display().to_string();
-        crate::say!(
-            "check bailey database verify {} --reference {} --emulated-root {} --manifest {}",
+        let required = format!(
+            "{} --reference {} --emulated-root {} --manifest {}",
             database.api,
             file("reference.json"),
             file("emulated-root.pem"),
             file("manifest.yaml")
         );
+        crate::say!("\nAPI   {}", database.api);
+        let Some(name) = name else {
+            crate::say!(
+                "\nIts state was sealed by another TEE, or by another build: it waits for the holders of shares."
+            );
+            crate::say!("mend  bailey database recover {required} \\");
+            crate::say!("          --holder NAME --key {}", file("holders/NAME.key"));
+            return Ok(());
+        };
+        let port = database.sql.port().to_string();
+        crate::say!("SQL   psql \"{}\"", connection("localhost", &port, name, &folder.join("root.pem")));
+        let parties = file("parties");
+        crate::say!("\nwho   certificates and keys of the parties' people: {parties}/PARTY/NAME.pem, .key");
+        crate::say!("check bailey database verify {required}");
         if self.command.is_empty() {
             let what = self.left(folder);
             crate::say!("\nEmulated TEE: this protects nothing from this machine. Ctrl-C stops it; {what}.");

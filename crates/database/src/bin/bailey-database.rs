@@ -38,7 +38,7 @@ struct Hints {
 }
 
 fn main() -> ExitCode {
-    let filter = EnvFilter::new("info");
+    let filter = EnvFilter::new("info,tokio_postgres=warn");
     tracing_subscriber::fmt()
         .json()
         .flatten_event(true)

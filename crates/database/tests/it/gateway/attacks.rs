@@ -43,6 +43,8 @@ async fn analysts_reach_no_table() {
         "SELECT * FROM pg_stat_user_tables",
         "SELECT * FROM pg_catalog.pg_stats",
         "SELECT reltuples FROM pg_class",
+        "SELECT * FROM pg_class",
+        "SELECT v FROM pg_class AS v",
         "SELECT \"relpages\" FROM pg_catalog.pg_class",
         "SELECT x FROM pg_class AS v (x, reltuples)",
         "SELECT * FROM pg_locks",

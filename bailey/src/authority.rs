@@ -4,16 +4,18 @@ use std::path::Path;
 
 use anyhow::Context;
 use appraisal::UnixTime;
+use attested_tls::key::SpkiDigest;
 use aws_lc_rs::rand;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SerialNumber,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData as _, SerialNumber,
 };
 use rustls::pki_types::CertificateDer;
 use time::{Duration, OffsetDateTime};
 
 use crate::{
-    failure::{Input, Outcome},
+    commands::verify::sha256,
+    failure::{Failure, Input, Outcome},
     identity,
 };
 
@@ -59,6 +61,10 @@ impl Authority {
         let text = std::fs::read_to_string(key).malformed(what())?;
         let pair = KeyPair::from_pem(&text).malformed(what())?;
         let certificate = chain.into_iter().next().expect("a chain has a leaf");
+        let known = SpkiDigest::of_certificate(&certificate).malformed(what())?;
+        if known.0 != sha256(&pair.subject_public_key_info()) {
+            return Err(Failure::malformed(format!("{} is the key of another certificate", key.display())));
+        }
         let issuer = Issuer::from_ca_cert_der(&certificate, pair)
             .malformed(format!("{} is no CA's certificate", key.display()))?;
         Ok(Self { certificate, issuer })

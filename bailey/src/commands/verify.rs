@@ -203,7 +203,7 @@ fn claims_json(claims: &CoordinatorClaims) -> serde_json::Value {
     })
 }
 
-pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
+pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut out = [0; 32];
     out.copy_from_slice(digest(&SHA256, bytes).as_ref());
     out

@@ -64,8 +64,8 @@ impl DatabasePlan {
             .malformed(format!("{} cannot be read", path.display()))
             .map_err(|failure| failure.hint("examples/database/banks has one"))?;
         let mut plan: Self = toml::from_str(&text).malformed(format!("{} is malformed", path.display()))?;
-        let names = plan.parties.keys().chain(plan.parties.values().flatten()).chain(&plan.holders);
-        for name in names.filter(|name| !is_file_name(name)) {
+        let mut names = plan.parties.keys().chain(plan.parties.values().flatten()).chain(&plan.holders);
+        if let Some(name) = names.find(|name| !is_file_name(name)) {
             return Err(Failure::malformed(format!("{}: {name:?} is no name of a file", path.display())));
         }
         plan.manifest = folder.join(&plan.manifest);

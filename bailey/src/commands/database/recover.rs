@@ -52,8 +52,10 @@ impl Recover {
             return print_json(&answer);
         }
         match answer["Remaining"].as_u64() {
-            Some(0) => crate::say!("the share was taken; that were enough, and the database serves again"),
-            Some(missing) => crate::say!("the share was taken; {missing} more are needed"),
+            Some(0) => {
+                crate::say!("the share was taken; with it the database opened its state and serves again")
+            }
+            Some(missing) => crate::say!("the share was taken; still missing: {missing}"),
             None => crate::say!("the share was taken"),
         }
         Ok(())

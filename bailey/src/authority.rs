@@ -4,14 +4,13 @@ use std::path::Path;
 
 use anyhow::Context;
 use appraisal::UnixTime;
-use attested_tls::key::SpkiDigest;
-use aws_lc_rs::rand;
+use attested_tls::{certificate::params, key::SpkiDigest};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData as _, SerialNumber,
+    BasicConstraints, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256, PublicKeyData as _,
 };
 use rustls::pki_types::CertificateDer;
-use time::{Duration, OffsetDateTime};
+use time::Duration;
 
 use crate::{
     commands::verify::sha256,
@@ -21,8 +20,6 @@ use crate::{
 
 /// How long a CA that is made here lasts.
 const LIFETIME: Duration = Duration::days(10 * 365);
-/// Certificates begin a little early: machines disagree about the time.
-const BACKDATE: Duration = Duration::minutes(5);
 
 /// A CA with its key.
 pub struct Authority {
@@ -86,20 +83,6 @@ impl Authority {
         let certificate = params.signed_by(&pair, &self.issuer)?;
         Ok(Issued { certificate: certificate.pem(), key: pair.serialize_pem() })
     }
-}
-
-fn params(name: &str, now: UnixTime, lifetime: Duration) -> anyhow::Result<CertificateParams> {
-    let now = OffsetDateTime::from_unix_timestamp(now.0)?;
-    let mut params = CertificateParams::default();
-    params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, name);
-    (params.not_before, params.not_after) = (now - BACKDATE, now + lifetime);
-    let mut serial = [0; 16];
-    rand::fill(&mut serial)?;
-    // Positive, RFC 5280 §4.1.2.2.
-    serial[0] &= 0x7f;
-    params.serial_number = Some(SerialNumber::from_slice(&serial));
-    Ok(params)
 }
 
 #[cfg(test)]

@@ -35,6 +35,7 @@
 //! ```
 
 pub use claims::anchor;
+pub mod certificate;
 pub mod channel;
 pub mod clock;
 mod config;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use rustls::{
     ClientConfig, ConfigBuilder, Error, RootCertStore, ServerConfig,
     client::WantsClientCert,
+    server::{ResolvesServerCert, danger::ClientCertVerifier},
     sign::{CertifiedKey, SingleCertAndKey},
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -40,6 +41,21 @@ pub fn server(
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config::harden_server(&mut config);
     Ok(Arc::new(config))
+}
+
+/// The listening side of a service that decides by itself which client certificates it takes, with a certificate that it
+/// may renew. `protocols` are the ALPN names that it takes; a client may name none.
+pub fn server_of(
+    clients: Arc<dyn ClientCertVerifier>,
+    certificate: Arc<dyn ResolvesServerCert>,
+    protocols: &[&[u8]],
+    clock: Clock,
+) -> Result<ServerConfig, Error> {
+    let mut config =
+        config::server(clock)?.with_client_cert_verifier(clients).with_cert_resolver(certificate);
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+    config::harden_server(&mut config);
+    Ok(config)
 }
 
 /// The listening side of a gRPC interface: a client certificate is required, and only its key is proven.

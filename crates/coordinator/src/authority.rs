@@ -3,7 +3,10 @@
 //! never from a request (S-07).
 
 use attestation_result::coco::SIGNER_OID;
-use attested_tls::marble::{IDENTITY_OID, MarbleIdentity};
+use attested_tls::{
+    certificate::{ParamsError, marked, params, serial},
+    marble::{IDENTITY_OID, MarbleIdentity},
+};
 use aws_lc_rs::{
     digest,
     signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey},
@@ -42,8 +45,6 @@ pub const CLIENT_API_LIFETIME: Duration = Duration::hours(24);
 /// How long the certificate of a native program lasts: MarbleRun's protocol has no renewal but a restart.
 const NATIVE_LIFETIME: Duration = Duration::days(90);
 const AUTHORITY_LIFETIME: Duration = Duration::days(10 * 365);
-/// Certificates begin a little early: machines disagree about the time.
-const BACKDATE: Duration = Duration::minutes(5);
 
 /// A CA: its key and its certificate.
 #[derive(Clone)]
@@ -274,11 +275,6 @@ pub(crate) fn issued(certificate: &[u8]) -> Result<Issued, AuthorityError> {
     Ok(Issued { serial: ByteArray::new(serial), until: parsed.validity().not_after.timestamp() })
 }
 
-/// Every certificate that follows from emulated Evidence says so in its subject (design.md promise 3).
-fn marked(name: &str, emulated: bool) -> String {
-    if emulated { format!("{name} (emulated TEE)") } else { name.to_owned() }
-}
-
 fn ca_params(name: &str, now: UnixTime) -> Result<CertificateParams, AuthorityError> {
     let mut params = params(name, now, AUTHORITY_LIFETIME)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
@@ -305,25 +301,6 @@ fn leaf_params(
         });
     }
     Ok(params)
-}
-
-fn params(name: &str, now: UnixTime, lifetime: Duration) -> Result<CertificateParams, AuthorityError> {
-    let now = OffsetDateTime::from_unix_timestamp(now.0).map_err(|_| AuthorityError::Time)?;
-    let mut params = CertificateParams::default();
-    params.not_before = now - BACKDATE;
-    params.not_after = now + lifetime;
-    params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, name);
-    params.serial_number = Some(serial()?);
-    Ok(params)
-}
-
-/// 127 random bits, positive, as CAs must (CA/Browser Forum Baseline Requirements, §7.1).
-fn serial() -> Result<SerialNumber, AuthorityError> {
-    let mut bytes = [0; 16];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| AuthorityError::Randomness)?;
-    bytes[0] = (bytes[0] & 0x7f) | 0x40;
-    Ok(SerialNumber::from_slice(&bytes))
 }
 
 fn secret_key(kind: KeyKind) -> Result<KeyPair, AuthorityError> {
@@ -452,4 +429,13 @@ pub enum AuthorityError {
     /// No random numbers.
     #[error("no random numbers could be had")]
     Randomness,
+}
+
+impl From<ParamsError> for AuthorityError {
+    fn from(error: ParamsError) -> Self {
+        match error {
+            ParamsError::Time => Self::Time,
+            ParamsError::Randomness => Self::Randomness,
+        }
+    }
 }

@@ -4,14 +4,17 @@
 use std::sync::{Arc, RwLock};
 
 use appraisal::UnixTime;
-use attested_tls::key::TeeKey;
+use attested_tls::{
+    certificate::{ParamsError, marked, params},
+    key::TeeKey,
+};
 use aws_lc_rs::{
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair},
 };
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SerialNumber, SubjectPublicKeyInfo,
+    BasicConstraints, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256, SanType, SubjectPublicKeyInfo,
 };
 use rustls::{
     crypto::aws_lc_rs::sign::any_ecdsa_type,
@@ -19,14 +22,12 @@ use rustls::{
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
-use time::{Duration, OffsetDateTime};
+use time::Duration;
 use zeroize::Zeroizing;
 
 /// How long a certificate of the servers lasts; it is renewed at half of that.
 pub const LIFETIME: Duration = Duration::hours(24);
 const AUTHORITY_LIFETIME: Duration = Duration::days(10 * 365);
-/// Certificates begin a little early: machines disagree about the time.
-const BACKDATE: Duration = Duration::minutes(5);
 
 /// The CA: its key and its certificate.
 pub struct Authority {
@@ -184,28 +185,13 @@ pub enum AuthorityError {
     Randomness,
 }
 
-/// Every certificate that follows from emulated Evidence says so in its subject (design.md promise 3).
-fn marked(name: &str, emulated: bool) -> String {
-    if emulated { format!("{name} (emulated TEE)") } else { name.to_owned() }
-}
-
-fn params(name: &str, now: UnixTime, lifetime: Duration) -> Result<CertificateParams, AuthorityError> {
-    let now = OffsetDateTime::from_unix_timestamp(now.0).map_err(|_| AuthorityError::Time)?;
-    let mut params = CertificateParams::default();
-    params.not_before = now - BACKDATE;
-    params.not_after = now + lifetime;
-    params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, name);
-    params.serial_number = Some(serial()?);
-    Ok(params)
-}
-
-/// 127 random bits, positive, as CAs must (CA/Browser Forum Baseline Requirements, §7.1).
-fn serial() -> Result<SerialNumber, AuthorityError> {
-    let mut bytes = [0; 16];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| AuthorityError::Randomness)?;
-    bytes[0] = (bytes[0] & 0x7f) | 0x40;
-    Ok(SerialNumber::from_slice(&bytes))
+impl From<ParamsError> for AuthorityError {
+    fn from(error: ParamsError) -> Self {
+        match error {
+            ParamsError::Time => Self::Time,
+            ParamsError::Randomness => Self::Randomness,
+        }
+    }
 }
 
 #[cfg(test)]

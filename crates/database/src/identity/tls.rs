@@ -3,13 +3,12 @@
 
 use std::sync::Arc;
 
-use attested_tls::clock::Clock;
+use attested_tls::{clock::Clock, service};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature_with_raw_key};
 use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer, UnixTime};
+use rustls::server::ResolvesServerCert;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
-use rustls::time_provider::TimeProvider;
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme,
 };
@@ -25,32 +24,8 @@ pub fn server_config(
     clock: Clock,
     protocols: &[&[u8]],
 ) -> Result<ServerConfig, Error> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let verifier = Arc::new(AnyKey(Arc::clone(&provider)));
-    let mut config = ServerConfig::builder_with_details(provider, Arc::new(Time(clock)))
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_client_cert_verifier(verifier)
-        .with_cert_resolver(certificate);
-    config.alpn_protocols = protocols.iter().map(|it| it.to_vec()).collect();
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
-    config.max_early_data_size = 0;
-    Ok(config)
-}
-
-struct Time(Clock);
-
-impl std::fmt::Debug for Time {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Time")
-    }
-}
-
-impl TimeProvider for Time {
-    fn current_time(&self) -> Option<UnixTime> {
-        let seconds = u64::try_from((self.0)().0).ok()?;
-        Some(UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds)))
-    }
+    let clients = Arc::new(AnyKey(Arc::new(aws_lc_rs::default_provider())));
+    service::server_of(clients, certificate, protocols, clock)
 }
 
 /// Takes every certificate whose key the client proves to have: also one of version 1, so that its holder can be told.

@@ -33,6 +33,8 @@ fn licences() -> Result<()> {
         eprintln!("NOT RUN: cargo-deny is not installed (cargo install --locked cargo-deny)");
         return Ok(());
     }
+    // Also those of other platforms, which no build here downloads.
+    run(cargo().args(["fetch", "--locked"]))?;
     // Advisories need a database from the network; everything else is checked offline.
     run(cargo().args(["deny", "--offline", "check", "bans", "licenses", "sources"]))
 }

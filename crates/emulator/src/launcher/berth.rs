@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
 
+use super::session::refuse;
 use crate::control::{Handle, Lasting, Refusal, RefusalCode};
 
 /// All processes that can be attached to.
@@ -48,9 +49,9 @@ impl Berths {
 
     /// Brings a connection to the session that has this handle; one that waits there already is closed.
     pub(super) fn bring(&self, handle: &Handle, stream: UnixStream) -> Result<(), (UnixStream, Refusal)> {
-        let Some(berth) = self.lock().get(&handle.digest()).cloned() else {
-            return Err((stream, Refusal::new(RefusalCode::NoSuchProcess, "no process has this handle")));
-        };
+        // Held until it is there: whoever gives the berth up meanwhile finds it.
+        let berths = self.lock();
+        let Some(berth) = berths.get(&handle.digest()) else { return Err((stream, gone())) };
         *berth.arrived.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
         // The counter cannot overflow before it is read.
         let _ = rustix::io::write(&berth.bell, &1u64.to_ne_bytes());
@@ -79,5 +80,34 @@ impl Moored {
 impl Drop for Moored {
     fn drop(&mut self) {
         self.berths.lock().remove(&self.key);
+        // Came too late to be let in, and must not take silence for an answer.
+        let late = self.berth.arrived.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(stream) = late {
+            refuse(stream, gone());
+        }
+    }
+}
+
+fn gone() -> Refusal {
+    Refusal::new(RefusalCode::NoSuchProcess, "no process has this handle")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+
+    #[test]
+    fn who_comes_as_the_process_goes_is_refused_and_not_left_in_silence() {
+        let berths = Arc::new(Berths::default());
+        let handle = Handle::generate().unwrap();
+        let moored = berths.take(&Lasting { handle: handle.clone(), unattended_s: 1 }).unwrap();
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        assert!(berths.bring(&handle, theirs).is_ok());
+        drop(moored);
+        let mut said = Vec::new();
+        ours.read_to_end(&mut said).unwrap();
+        assert!(String::from_utf8_lossy(&said).contains("NO_SUCH_PROCESS"), "{said:?}");
     }
 }

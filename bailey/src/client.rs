@@ -108,6 +108,30 @@ pub enum VerifyError {
         /// In force.
         seen: Option<[u8; 32]>,
     },
+    /// A database whose key is with another mesh than the one that is meant, or with one though none is.
+    #[error("{} [MESH_DIFFERS]", mesh_differs(*expected, *seen))]
+    Mesh {
+        /// SHA-256 of the root of the mesh that is meant.
+        expected: Option<[u8; 32]>,
+        /// Of the one that the database is a Marble of.
+        seen: Option<[u8; 32]>,
+    },
+}
+
+fn mesh_differs(expected: Option<[u8; 32]>, seen: Option<[u8; 32]>) -> String {
+    match (expected, seen) {
+        (Some(expected), Some(seen)) => format!(
+            "the database is a Marble of another mesh: expected the root {}, seen {}",
+            hex::encode(expected),
+            hex::encode(seen)
+        ),
+        (None, Some(seen)) => format!(
+            "the database is a Marble of the mesh with the root {}, and whoever governs that mesh can have its key: \
+             verify that coordinator, and name its root (--mesh-root)",
+            hex::encode(seen)
+        ),
+        (_, None) => "the database is no Marble of a mesh: its key is sealed to its own TEE".to_owned(),
+    }
 }
 
 /// Fetches Evidence with a fresh nonce, appraises it against the key of the connection that it came over, and

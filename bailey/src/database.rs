@@ -8,7 +8,7 @@ use std::{
 
 use appraisal::{Policy, ReferenceValue, Verdict, binding::Role};
 use attested_tls::{
-    claims::{Claims, DatabaseClaims, DatabaseState},
+    claims::{Claims, DatabaseAnchor, DatabaseClaims, DatabaseState},
     clock::Clock,
     service::{self, UserIdentity},
 };
@@ -35,6 +35,8 @@ pub struct Requirements {
     pub first: Option<[u8; 32]>,
     /// The manifest that must be in force, by its digest; `None` takes any successor.
     pub manifest: Option<[u8; 32]>,
+    /// SHA-256 of the root certificate of the mesh that it must be a Marble of; `None`: of none.
+    pub mesh: Option<[u8; 32]>,
 }
 
 /// A database that was appraised.
@@ -68,6 +70,13 @@ pub async fn verify(
         && seen != Some(expected)
     {
         return Err(VerifyError::Manifest { expected, seen });
+    }
+    let seen = match claims.anchor {
+        DatabaseAnchor::Coordinator { root } => Some(root.into_array()),
+        DatabaseAnchor::Receipts | DatabaseAnchor::TpmNv { .. } => None,
+    };
+    if seen != required.mesh {
+        return Err(VerifyError::Mesh { expected: required.mesh, seen });
     }
     Ok(Verified { verdict: found.appraised.verdict().clone(), claims })
 }

@@ -161,6 +161,7 @@ impl RunningDatabase {
             measurements: machine.programs().measure("bailey-database", Some(&configuration))?,
             first: Some(first),
             manifest: None,
+            mesh: None,
         };
         let verified = verify(&endpoint, &required, &clock::system())
             .await

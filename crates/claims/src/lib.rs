@@ -94,6 +94,22 @@ pub struct CoordinatorClaims {
     pub transparency: Option<TransparencyHead>,
 }
 
+/// What a database says of itself to the coordinator of the mesh that it is a Marble of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseMarbleClaims {
+    /// The Marble that it is to be.
+    pub marble: String,
+    /// SHA-256 of its first manifest's exact bytes, which the measured launch configuration fixes: the lineage.
+    pub first: ByteArray<32>,
+    /// The SQL engine and its version.
+    pub engine: String,
+    /// SHA-256 of the SQL engine's program.
+    pub engine_digest: ByteArray<32>,
+    /// SHA-256 of the measured launch configuration.
+    pub configuration: ByteArray<32>,
+}
+
 /// What a database says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -153,8 +169,12 @@ pub enum DatabaseAnchor {
         /// SHA-256 of the SubjectPublicKeyInfo of its endorsement key.
         key: Option<ByteArray<32>>,
     },
-    /// The coordinator of its mesh.
-    Coordinator,
+    /// The coordinator of its mesh, which gives it its key, too. Whoever governs that mesh decides who else gets the key:
+    /// a verifier must know which one it is.
+    Coordinator {
+        /// SHA-256 of the mesh's root certificate, DER.
+        root: ByteArray<32>,
+    },
 }
 
 /// The head of the log that anyone can check.
@@ -213,6 +233,7 @@ impl Claims for KeepClaims {}
 impl Claims for DirectClaims {}
 impl Claims for CoordinatorClaims {}
 impl Claims for DatabaseClaims {}
+impl Claims for DatabaseMarbleClaims {}
 
 /// Why claims could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -281,7 +302,7 @@ mod tests {
         };
         for anchor in [
             DatabaseAnchor::Receipts,
-            DatabaseAnchor::Coordinator,
+            DatabaseAnchor::Coordinator { root: ByteArray::new([7; 32]) },
             DatabaseAnchor::TpmNv { key: Some(ByteArray::new([6; 32])) },
         ] {
             let claims = DatabaseClaims {
@@ -296,6 +317,29 @@ mod tests {
             assert_eq!(DatabaseClaims::from_bytes(&claims.to_bytes()), Ok(claims.clone()));
             assert!(CoordinatorClaims::from_bytes(&claims.to_bytes()).is_err());
         }
+    }
+
+    /// What the coordinator makes of a Marble follows from what its claims are: none is read as the other.
+    #[test]
+    fn a_database_and_a_keep_are_never_taken_for_each_other() {
+        let database = DatabaseMarbleClaims {
+            marble: "ledger".into(),
+            first: ByteArray::new([1; 32]),
+            engine: "PostgreSQL 15.18".into(),
+            engine_digest: ByteArray::new([2; 32]),
+            configuration: ByteArray::new([3; 32]),
+        };
+        let keep = KeepClaims {
+            marble: "ledger".into(),
+            engine: "wasmtime".into(),
+            workload: None,
+            package: None,
+            configuration: ByteArray::new([3; 32]),
+        };
+        assert_eq!(DatabaseMarbleClaims::from_bytes(&database.to_bytes()), Ok(database.clone()));
+        assert!(KeepClaims::from_bytes(&database.to_bytes()).is_err());
+        assert!(DatabaseMarbleClaims::from_bytes(&keep.to_bytes()).is_err());
+        assert!(DatabaseClaims::from_bytes(&database.to_bytes()).is_err());
     }
 
     #[test]

@@ -9,6 +9,7 @@
 mod activation;
 pub mod anchor;
 pub mod broker;
+mod claimed;
 mod epoch;
 mod event;
 mod eviction;
@@ -44,7 +45,8 @@ mod versions;
 mod volumes;
 mod workloads;
 
-pub use activation::{Activation, Certified};
+pub use activation::{Activation, Certified, WorkloadTerms};
+pub use claimed::Claimed;
 pub use event::{Delivery, Event, EvictedInstance, Issued, Seat};
 pub use eviction::{Eviction, Exposed, Fate, Found, Target, exposed, prepare_eviction};
 pub use history::Entry;
@@ -67,7 +69,9 @@ pub use stored::{
 pub use transparency::{EntriesDamaged, Log, SealedLogKey, download_secrets, openings};
 pub use update::{Progress, acknowledge, cancel, lapse, update};
 pub use value::SecretValue;
-pub use volumes::{Head as VolumeHead, OpenedVolume, advance_volume, new_volume_key, open_volume};
+pub use volumes::{
+    Head as VolumeHead, OpenedVolume, advance_volume, new_volume_key, open_volume, volume_head,
+};
 pub use workloads::{PackageRefusal, Packaged, Release};
 
 use std::{collections::BTreeMap, sync::Arc};

@@ -13,6 +13,7 @@ pub mod identity;
 pub mod installation;
 pub mod keys;
 pub mod lsn;
+pub mod mesh;
 pub mod recovery;
 mod refusal;
 pub mod replica;

@@ -179,7 +179,14 @@ impl Building {
 
     pub(crate) fn apply(&mut self, seen: Seen<'_>) -> Result<(), RestoreError> {
         match seen {
-            Seen::Wal { timeline, start, bytes } => self.segments.write(timeline, start, bytes),
+            Seen::Wal { timeline, start, bytes } => {
+                // What comes before is of a founding that did not end: nobody was let into that database.
+                if self.base.is_none() && !self.segments.goes_on_at(timeline, start) {
+                    self.unpacking = None;
+                    self.segments = Segments::new(&self.staged);
+                }
+                self.segments.write(timeline, start, bytes)
+            }
             // The first that is whole serves: what comes after it is in the write-ahead log too.
             _ if self.base.is_some() => Ok(()),
             Seen::Backup { timeline, start } => {

@@ -3,6 +3,7 @@
 //! ```text
 //!  key? ──no, and no log──▶ founded: initdb, first manifest, base backup sealed, key sealed ─┐
 //!    ├──sealed to this TEE──▶ log verified and unpacked, PostgreSQL recovers ────────────────┤
+//!    ├──the coordinator's, of a Marble──▶ founded, or as above ──────────────────────────────┤
 //!    └──sealed to another───▶ Evidence and shares alone ──enough──▶ as above, new root ──────┤
 //!                                                                                            ▼
 //!                          sealer ▸ audit ▸ rules ▸ algorithms ▸ gateway (SQL) and API (HTTPS)
@@ -13,6 +14,7 @@
 
 mod capacity;
 mod error;
+mod membership;
 mod opening;
 mod recovering;
 
@@ -30,6 +32,7 @@ use attested_tls::{
 };
 use attester::Tee;
 use axum::{Json, Router, response::IntoResponse, routing::get};
+use database_manifest::Manifest;
 use rustls::pki_types::CertificateDer;
 use serde_bytes::ByteArray;
 use tokio::{net::TcpListener, sync::watch};
@@ -39,6 +42,7 @@ use volume::Folder;
 
 pub use self::{capacity::Full, error::ServiceError};
 use self::{
+    membership::Membership,
     opening::{Anchoring, Opened, Opening, Origin, Place},
     recovering::{Recovered, Waiting},
 };
@@ -73,6 +77,8 @@ pub struct HostHints {
     pub binaries: Option<PathBuf>,
     /// Where the TPM is, if the launch configuration requires one.
     pub tpm: Option<Address>,
+    /// Where the coordinator's mesh API is, `host:port`, if the launch configuration makes this a Marble.
+    pub coordinator: Option<String>,
 }
 
 /// Where it listens.
@@ -91,6 +97,7 @@ struct Base {
     clock: Clock,
     attestation: Arc<Attestation>,
     current: Current,
+    membership: Option<Membership>,
     shutdown: CancellationToken,
 }
 
@@ -113,29 +120,39 @@ pub async fn serve(
     std::fs::create_dir_all(&hints.state).map_err(failed(&hints.state))?;
     let binaries = hints.binaries.clone().map_or_else(binaries, Ok)?;
     let place = Place::take(&hints.memory, &hints.state)?;
+    let version = Version::of(&binaries).map_err(failed(&binaries))?;
+    let membership = Membership::join(&tee, &configuration, &hints, &version, &clock).await?;
     let opening = Arc::new(Opening {
         log: hints.state.join("log"),
         settings: Settings::within(binaries, place.folder(), ""),
         first: configuration.manifest,
-        anchoring: anchoring(tee.as_ref(), &configuration, &hints)?,
+        anchoring: anchoring(tee.as_ref(), &configuration, &hints, membership.as_ref())?,
     });
 
     // Of the moment, until there is one of the state.
     let authority = Authority::generate(tee.emulated(), clock())?;
     let key = TeeKey::generate().map_err(|_| ServiceError::Panicked)?;
     let certified = authority.certify(&key, &configuration.names, tee.emulated(), clock())?;
-    let version = Version::of(&opening.settings.binaries).map_err(failed(&opening.settings.binaries))?;
     let standing = Standing::Recovering { root: authority.certificate().clone() };
-    let tpm = |tpm: &RequiredTpm| DatabaseAnchor::TpmNv { key: tpm.key.map(ByteArray::new) };
-    let anchor = configuration.tpm.as_ref().map_or(DatabaseAnchor::Receipts, tpm);
+    let anchor = match (&membership, &configuration.tpm) {
+        (Some(membership), _) => membership.anchor(),
+        (None, Some(RequiredTpm { key })) => DatabaseAnchor::TpmNv { key: key.map(ByteArray::new) },
+        (None, None) => DatabaseAnchor::Receipts,
+    };
     let first = configuration.manifest;
     let attestation = Attestation::new(Arc::clone(&tee), key, first, version, anchor, standing);
     let current = Current::new(certified);
-    let base = Base { tee, configuration, hints, clock, attestation, current, shutdown };
+    let base = Base { tee, configuration, hints, clock, attestation, current, membership, shutdown };
 
-    let Some(state) = base.state(&opening, &listeners.api).await? else { return Ok(()) };
-    let running = base.start(&opening, state).await?;
-    base.run(running, listeners, place).await
+    let served = async {
+        let Some(state) = base.state(&opening, &listeners.api).await? else { return Ok(()) };
+        let running = base.start(&opening, state).await?;
+        base.run(running, listeners, place).await
+    };
+    served.await.map_err(|error| match &base.membership {
+        Some(membership) => membership.name(error),
+        None => error,
+    })
 }
 
 /// What the measured launch configuration wants.
@@ -143,9 +160,10 @@ fn anchoring(
     tee: &dyn Tee,
     configuration: &DatabaseConfiguration,
     hints: &HostHints,
+    membership: Option<&Membership>,
 ) -> Result<Anchoring, ServiceError> {
-    if configuration.marble.is_some() {
-        return Err(ServiceError::Marble);
+    if let Some(membership) = membership {
+        return Ok(Anchoring::Coordinator(membership.volume.clone()));
     }
     let Some(required) = &configuration.tpm else { return Ok(Anchoring::Receipts) };
     Ok(Anchoring::Tpm {
@@ -177,6 +195,12 @@ struct Running {
     full: Full,
 }
 
+async fn open(opening: &Arc<Opening>, master: &MasterKey) -> Result<Opened, ServiceError> {
+    let (at, key) = (Arc::clone(opening), master.clone());
+    let opened = tokio::task::spawn_blocking(move || at.open(&key, Origin::Own)).await;
+    opened.map_err(|_| ServiceError::Panicked)?
+}
+
 impl Base {
     fn keys(&self) -> Keys<'_> {
         Keys::new(self.tee.as_ref(), &self.hints.state)
@@ -184,6 +208,12 @@ impl Base {
 
     /// The state, by whatever way it comes; `None`: it was to end before.
     async fn state(&self, opening: &Arc<Opening>, api: &TcpListener) -> Result<Option<State>, ServiceError> {
+        if let Some(membership) = &self.membership {
+            let master = membership.master.clone();
+            // Without a whole base backup nobody was let in: what the log has is of a founding that did not end.
+            let opened = open(opening, &master).await?;
+            return Ok(Some(State { master, opened, is_new_here: false, holders: None }));
+        }
         let found = self.keys().master()?;
         let shares = match &found {
             Found::Key(_) => None,
@@ -197,9 +227,7 @@ impl Base {
             (Found::Nothing, None) => return Err(ServiceError::KeyMissing),
             (Found::Locked, None) => return Err(ServiceError::Unrecoverable),
         };
-        let (at, key) = (Arc::clone(opening), master.clone());
-        let opened = tokio::task::spawn_blocking(move || at.open(&key, Origin::Own)).await;
-        let opened = opened.map_err(|_| ServiceError::Panicked)??;
+        let opened = open(opening, &master).await?;
         if !is_new_here && opened.restored.database.is_none() {
             return Err(ServiceError::LogMissing);
         }
@@ -257,7 +285,7 @@ impl Base {
             return Err(ServiceError::OtherLineage { seen: rules.first });
         }
         let freshness = rules.manifest.freshness;
-        if freshness.anchor_required && self.configuration.tpm.is_none() {
+        if freshness.anchor_required && self.configuration.tpm.is_none() && self.membership.is_none() {
             return Err(ServiceError::NoAnchor);
         }
         if opened.ahead && freshness.max_lag.is_zero() {
@@ -326,11 +354,8 @@ impl Base {
 
     async fn run(&self, running: Running, listeners: Listeners, place: Place) -> Result<(), ServiceError> {
         let rules = running.changes.rules();
-        recovering::keep_shares(
-            &self.hints.state,
-            rules.borrow().manifest.recovery.as_ref(),
-            &running.master,
-        )?;
+        let manifest = Arc::clone(&rules.borrow().manifest);
+        self.deal_shares(&manifest, &running.master)?;
         self.certify(&running.authority)?;
         self.attestation.stands(Standing::Running {
             root: running.authority.certificate().clone(),
@@ -374,6 +399,7 @@ impl Base {
             () = running.engine.exited() => Err(ServiceError::EngineEnded),
             renewed = self.keep_fresh(&running.authority) => renewed,
             dealt = self.keep_shares(rules, &running.master) => dealt,
+            dismissed = self.dismissed() => Err(dismissed),
         };
         let ended = match (ended, running.sealer.failure()) {
             (Err(_), Some(failure)) => Err(failure.into()),
@@ -428,6 +454,26 @@ impl Base {
         }
     }
 
+    /// Shares for the holders that a manifest names. A Marble's key is its mesh's to recover, and nobody gets a share of it.
+    fn deal_shares(&self, manifest: &Manifest, master: &MasterKey) -> Result<(), ServiceError> {
+        let recovery = manifest.recovery.as_ref().filter(|_| self.membership.is_none());
+        if manifest.recovery.is_some() && recovery.is_none() {
+            tracing::warn!(
+                code = "RECOVERY_OF_MESH",
+                "a Marble's key is with its mesh: the holders of the manifest's `Recovery` get no shares"
+            );
+        }
+        recovering::keep_shares(&self.hints.state, recovery, master)?;
+        Ok(())
+    }
+
+    async fn dismissed(&self) -> ServiceError {
+        match &self.membership {
+            Some(membership) => membership.dismissed().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Deals shares anew whenever a manifest names other holders.
     async fn keep_shares(
         &self,
@@ -436,7 +482,7 @@ impl Base {
     ) -> Result<(), ServiceError> {
         while rules.changed().await.is_ok() {
             let manifest = Arc::clone(&rules.borrow_and_update().manifest);
-            recovering::keep_shares(&self.hints.state, manifest.recovery.as_ref(), master)?;
+            self.deal_shares(&manifest, master)?;
         }
         std::future::pending().await
     }

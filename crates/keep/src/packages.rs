@@ -14,6 +14,7 @@
 use appraisal::UnixTime;
 use async_trait::async_trait;
 use attested_tls::claims::{PackageClaim, ReleaseClaim};
+use marble::MeshError;
 use mesh_api::{
     LocateResponse, SignedPackage, TrustedRoot, WorkloadSigner, locate_response::Workload as Located,
     workload_signer::Proof,
@@ -97,7 +98,7 @@ impl From<ReferenceError> for NotLoaded {
 /// [`NotLoaded`].
 pub async fn load(candidate: &Candidate, hint: Option<&Pinned>) -> Result<Loaded, NotLoaded> {
     let LocateResponse { workload, registry } = candidate.locate().await?;
-    let (package, wanted) = match workload.ok_or(ActivationError::Incomplete("workload"))? {
+    let (package, wanted) = match workload.ok_or(ActivationError::from(MeshError::Incomplete("workload")))? {
         Located::Digest(digest) => return Err(NotLoaded::NotBrought(digest)),
         Located::Package(package) => (package.parse()?, Wanted::Exactly),
         Located::Signed(signed) => {

@@ -99,6 +99,11 @@ wire! {
         access: Option<String> = "Access",
         peers: Option<Vec<String>> = "Peers",
         log: Option<String> = "Log",
+        database: Option<Box<Database>> = "Database",
+    }
+
+    struct Database {
+        manifest: String = "Manifest",
     }
 
     struct Parameters {

@@ -42,6 +42,7 @@ mod broker;
 mod certificate;
 mod choices;
 mod config;
+mod database;
 mod document;
 mod encoding;
 mod fault;
@@ -79,6 +80,7 @@ pub use broker::{
 pub use certificate::{CertificateSecret, CertificateTemplate, End, ExtendedKeyUsage, KeyKind, Subject};
 pub use choices::{Choices, Fall};
 pub use config::WorkloadConfig;
+pub use database::Database;
 pub use fault::{Code, Fault, Faults};
 pub use manifest::{InvalidDigest, Manifest, ManifestDigest};
 pub use marble::{Access, Limits, Log, Marble, SubjectName, Workload, WorkloadDigest};

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::broker::ResourcePath;
 use crate::config::{self, WorkloadConfig};
+use crate::database::{self, Database};
 use crate::document as wire;
 use crate::encoding;
 use crate::fault::{Code, Collector, nearest, shown, suggestion};
@@ -36,8 +37,10 @@ pub struct Marble {
     pub parameters: Parameters,
     /// The names that its certificates carry beside its own.
     pub names: Vec<SubjectName>,
-    /// What a Keep runs as this Marble; `None` for a native program that is the package itself.
+    /// What a Keep runs as this Marble; `None` for a program that is the package itself: a database, or a native one.
     pub workload: Option<Workload>,
+    /// Which database it is, if it is one.
+    pub database: Option<Database>,
     /// Connections that the runtime of a native program encrypts for it.
     pub tls: Vec<Arc<TlsTag>>,
 }
@@ -175,6 +178,7 @@ pub(crate) fn resolve(
         let parameters = parameters::resolve(&given, secrets, &here.field("Parameters"), faults);
         let names = names(text, &wire.names, &document.marbles, &here.field("Names"), faults);
         let workload = self::workload(wire, (&document.marbles, signers), config, &here, faults);
+        let database = database::resolve(wire, &here, faults);
         let package = package(wire, document, packages, &here, faults);
         let Ok(name) = name else { continue };
         if workload.is_some() && !name.is_host_name() {
@@ -193,7 +197,7 @@ pub(crate) fn resolve(
                 "remove it; use `Access` and `Peers`",
             );
         }
-        let marble = Marble { name, package, max_activations, parameters, names, workload, tls };
+        let marble = Marble { name, package, max_activations, parameters, names, workload, database, tls };
         resolved.insert(marble.name.clone(), marble);
     }
     resolved
@@ -276,7 +280,7 @@ fn workload(
             ("Log", wire.log.is_some()),
         ];
         for (field, _) in given.iter().filter(|(_, given)| *given) {
-            let message = "a Keep enforces this for its workload; a native program would not";
+            let message = "a Keep enforces this for its workload; another program would not";
             faults.hint(&at.field(field), Code::NotApplicable, message, "add `Workload`, or remove this");
         }
         return None;

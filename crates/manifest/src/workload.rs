@@ -202,7 +202,8 @@ pub(crate) fn code(
     }
 }
 
-fn digest(text: &str, at: &Path<'_>, faults: &mut Collector<'_>) -> Option<WorkloadDigest> {
+/// `sha256:` and 64 digits.
+pub(crate) fn digest(text: &str, at: &Path<'_>, faults: &mut Collector<'_>) -> Option<WorkloadDigest> {
     let digest = text.parse::<Digest>();
     if digest.is_err() {
         // S-29: a reference without a digest, such as a tag, could come to mean other code.

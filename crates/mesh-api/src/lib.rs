@@ -15,6 +15,9 @@ mod generated {
 
 pub use generated::*;
 
+/// The one volume of a database: its key is what the sealed log's follows from, its head the log's.
+pub const DATABASE_VOLUME: &str = "database";
+
 /// MarbleRun's Marble API (`proto/marble.proto`), generated. Its peers are native programs.
 #[expect(missing_docs, reason = "generated code")]
 pub mod marble {

@@ -64,6 +64,10 @@ pub struct Required {
     /// Accept the emulated platform whose trust root this is (PEM or DER)
     #[arg(long, value_name = "FILE")]
     emulated_root: Vec<PathBuf>,
+    /// The root certificate of the mesh that it is a Marble of, as `bailey verify --pin` wrote it; without one, it must
+    /// be a Marble of none
+    #[arg(long, value_name = "FILE")]
+    mesh_root: Option<PathBuf>,
     /// Keep the newest state that was seen in this file, and refuse an older one
     #[arg(long, value_name = "FILE")]
     head: Option<PathBuf>,
@@ -82,6 +86,7 @@ impl Required {
             measurements: self.corims.load(&self.reference, clock::system()())?,
             first: Some(sha256(&read(&self.manifest)?)),
             manifest: in_force.map(read).transpose()?.map(|bytes| sha256(&bytes)),
+            mesh: self.mesh_root.as_deref().map(root_digest).transpose()?,
         })
     }
 
@@ -165,6 +170,14 @@ pub fn connection(host: &str, port: &str, name: &str, root: &Path) -> String {
     )
 }
 
+/// SHA-256 of a mesh's root certificate.
+fn root_digest(path: &Path) -> Outcome<[u8; 32]> {
+    match evidence::pem::certificates(&read(path)?).as_deref() {
+        Ok([root]) => Ok(sha256(&root.0)),
+        _ => Err(Failure::malformed(format!("{} is not one certificate in PEM", path.display()))),
+    }
+}
+
 fn failure(error: VerifyError) -> Failure {
     match error {
         VerifyError::Malformed(error) => Failure {
@@ -188,7 +201,9 @@ fn facts(claims: &DatabaseClaims) -> Vec<(&'static str, String)> {
             "a TPM's non-volatile memory{}",
             key.as_ref().map(|key| format!(", key {}", hex::encode(key.as_slice()))).unwrap_or_default()
         ),
-        DatabaseAnchor::Coordinator => "the coordinator of its mesh".to_owned(),
+        DatabaseAnchor::Coordinator { root } => {
+            format!("the coordinator of the mesh with the root {}", hex::encode(root.as_slice()))
+        }
     };
     let mut facts = vec![
         ("root", hex::encode(sha256(&claims.root))),

@@ -18,7 +18,7 @@ use serde_bytes::ByteArray;
 use zeroize::Zeroizing;
 
 use super::{
-    Event, Mesh, Refusal, State,
+    Claimed, Event, Mesh, Refusal, State,
     event::{self, Issued, Seat},
     instances::Delivered,
     machine,
@@ -36,9 +36,16 @@ pub struct Activation {
     pub certified: Certified,
     /// Files, environment, arguments, filled in.
     pub parameters: mesh_api::Parameters,
-    /// SHA-256 of its workload.
-    pub workload: [u8; 32],
-    /// What the workload may use.
+    /// What its Keep runs, and on which terms; nothing of a database.
+    pub workload: Option<WorkloadTerms>,
+    admission: Admission,
+}
+
+/// What a Keep runs, and on which terms.
+pub struct WorkloadTerms {
+    /// SHA-256 of the workload.
+    pub digest: [u8; 32],
+    /// What it may use.
     pub limits: mesh_api::Limits,
     /// Who may connect to it.
     pub access: mesh_api::Access,
@@ -48,7 +55,6 @@ pub struct Activation {
     pub log_to_host: bool,
     /// Text of a Keep.toml; empty where the manifest has none.
     pub config: String,
-    admission: Admission,
 }
 
 /// The part of an activation that must not race: whether on the newest state the Marble may still be activated.
@@ -84,9 +90,9 @@ pub fn expectations(
     claims: &[u8],
     now: UnixTime,
 ) -> Result<Expectations, Refusal> {
-    let claims = KeepClaims::from_bytes(claims)?;
+    let claims = Claimed::read(claims)?;
     let mesh = state.running()?;
-    let marble = marble(mesh.manifest(), &claims.marble)?;
+    let marble = marble(mesh.manifest(), claims.marble())?;
     accepted(mesh.known_references(now), mesh.epoch(), marble, platform)
 }
 
@@ -307,8 +313,7 @@ pub fn activate(
     stored: &Stored,
     now: UnixTime,
 ) -> Result<Activation, Refusal> {
-    let (mesh, marble, workload, claims) = admissible(state, peer, appraised_in)?;
-    let digest = claims.workload.map(ByteArray::into_array).unwrap_or_default();
+    let (mesh, marble, runs) = admissible(state, peer, appraised_in)?;
     let seat = seat(&peer.appraised, false);
     let certified = certify(state, mesh, marble, peer, now)?;
     let own = render::Own {
@@ -319,16 +324,25 @@ pub fn activate(
         private_key: None,
     };
     let rendered = render::render(state, mesh, marble, &own, stored, now)?;
-    let (release, package) = (workloads::release(workload, &claims), workloads::packaged(workload, &claims));
     let own = (marble.name.as_str(), peer.key.0);
-    let admission =
-        Admission::new(mesh, own, seat.clone(), certified.issued, &rendered).running(release, package);
+    let admission = Admission::new(mesh, own, seat.clone(), certified.issued, &rendered);
     let parameters = parameters(marble, rendered)?;
+    let (admission, workload) = match runs {
+        Runs::Database => (admission, None),
+        Runs::Workload(workload, claims) => {
+            let packaged = workloads::packaged(workload, &claims);
+            let admission = admission.running(workloads::release(workload, &claims), packaged);
+            let digest = claims.workload.map(ByteArray::into_array).unwrap_or_default();
+            (admission, Some(terms(mesh, workload, digest)))
+        }
+    };
+    Ok(Activation { marble: marble.name.to_string(), parameters, workload, certified, admission })
+}
+
+fn terms(mesh: &Mesh, workload: &Workload, digest: [u8; 32]) -> WorkloadTerms {
     let limits = workload.limits;
-    Ok(Activation {
-        marble: marble.name.to_string(),
-        parameters,
-        workload: digest,
+    WorkloadTerms {
+        digest,
         limits: mesh_api::Limits {
             memory_bytes: limits.memory,
             cpu_per_request_ms: u64::try_from(limits.cpu_per_request.as_millis()).unwrap_or(u64::MAX),
@@ -339,9 +353,7 @@ pub fn activate(
         destinations: destinations(mesh.manifest()),
         log_to_host: workload.log == Log::Host,
         config: workload.config.as_ref().map(|config| config.text.clone()).unwrap_or_default(),
-        certified,
-        admission,
-    })
+    }
 }
 
 impl Activation {
@@ -444,20 +456,57 @@ pub fn renew(
     Ok((event, certified))
 }
 
+/// What an admissible peer runs.
+pub(super) enum Runs<'m> {
+    /// A Keep: this workload, and what it claims of it.
+    Workload(&'m Workload, KeepClaims),
+    /// The database that the manifest says.
+    Database,
+}
+
 /// What holds for activation and renewal alike: this epoch's appraisal, a Marble of this manifest, an instance that was
-/// not evicted, and the workload that the manifest names.
+/// not evicted, and the workload, or the database, that the manifest names.
 pub(super) fn admissible<'s>(
     state: &'s State,
     peer: &AttestedPeer,
     appraised_in: u64,
-) -> Result<(&'s Mesh, &'s Marble, &'s Workload, KeepClaims), Refusal> {
+) -> Result<(&'s Mesh, &'s Marble, Runs<'s>), Refusal> {
     let mesh = state.running()?;
     current(mesh, appraised_in)?;
-    let claims = KeepClaims::from_bytes(&peer.claims)?;
+    let claims = Claimed::read(&peer.claims)?;
     may_stay(mesh, peer)?;
-    let (marble, workload) = meets(mesh.manifest(), &claims, &peer.appraised)?;
-    workloads::allowed(marble.name.as_str(), workload, &claims)?;
-    Ok((mesh, marble, workload, claims))
+    let (marble, runs) = runs(mesh.manifest(), claims, &peer.appraised)?;
+    Ok((mesh, marble, runs))
+}
+
+/// A peer's Marble and what it runs, if the manifest lets one with this Evidence and these claims be it.
+pub(super) fn runs<'m>(
+    manifest: &'m Manifest,
+    claims: Claimed,
+    appraised: &Appraised,
+) -> Result<(&'m Marble, Runs<'m>), Refusal> {
+    match claims {
+        Claimed::Keep(claims) => {
+            let (marble, workload) = meets(manifest, &claims, appraised)?;
+            workloads::allowed(marble.name.as_str(), workload, &claims)?;
+            Ok((marble, Runs::Workload(workload, claims)))
+        }
+        Claimed::Database(claims) => {
+            let marble = marble(manifest, &claims.marble)?;
+            advisories(marble, appraised)?;
+            infrastructure(manifest, marble, appraised)?;
+            match marble.database {
+                Some(database) if database.first == claims.first.into_array() => {
+                    Ok((marble, Runs::Database))
+                }
+                expected => Err(Refusal::Database {
+                    marble: claims.marble.clone(),
+                    expected: expected.map(|database| database.first),
+                    seen: claims.first.into_array(),
+                }),
+            }
+        }
+    }
 }
 
 /// The Marble that a Keep is to be, before it has a workload: what holds for admission holds here too, but for that.
@@ -488,7 +537,7 @@ pub(super) fn meets<'m>(
         Some(workload) => Ok((marble, workload)),
         None => Err(Refusal::Parameters {
             marble: claims.marble.clone(),
-            reason: "the manifest names no workload for it, so no Keep may run it".into(),
+            reason: "the manifest names no workload for it, so no Keep may be it".into(),
         }),
     }
 }

@@ -55,10 +55,11 @@ pub(super) fn accepted(
     marble: &str,
 ) -> Result<Expectations, Refusal> {
     let marble = activation::marble(known.manifest, marble)?;
-    if marble.workload.is_some() {
+    let kind = if marble.workload.is_some() { Some("a Keep runs it") } else { None };
+    if let Some(kind) = kind.or(marble.database.map(|_| "it is a database")) {
         return Err(Refusal::Parameters {
             marble: marble.name.to_string(),
-            reason: "a Keep runs it: it cannot join by MarbleRun's protocol".into(),
+            reason: format!("{kind}: it cannot join by MarbleRun's protocol"),
         });
     }
     activation::accepted(known, epoch, marble, platform)

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use appraisal::{UnixTime, Verifier};
 use attested_tls::{
-    claims::{Claims, KeepClaims},
     key::SpkiDigest,
     statement::{Presented, StatementError},
 };
@@ -14,7 +13,7 @@ use manifest::{Manifest, PackageUpdate, Plan, User};
 use serde::Serialize;
 
 use super::{
-    Caller, Mesh, Refusal, State, activation, broker::policies, native, references::Known, secrets, workloads,
+    Caller, Claimed, Mesh, Refusal, State, activation, broker::policies, native, references::Known, secrets,
 };
 
 /// What an instance presented when it last activated or renewed.
@@ -22,7 +21,7 @@ use super::{
 pub struct Recorded {
     /// Its Evidence, with what that had to cover.
     pub presented: Presented,
-    /// The claims of a Keep; none of a native program.
+    /// The claims of a Keep or a database; none of a native program.
     pub claims: Option<Vec<u8>>,
 }
 
@@ -121,7 +120,7 @@ impl Proposed {
         let refusal = |refusal: Refusal| vec![refusal.code().to_owned()];
         let malformed = || vec!["EVIDENCE_MALFORMED".to_owned()];
         let platform = Evidence::parse(&recorded.presented.evidence).map_err(|_| malformed())?.platform();
-        let claims = recorded.claims.as_deref().map(KeepClaims::from_bytes).transpose();
+        let claims = recorded.claims.as_deref().map(Claimed::read).transpose();
         let claims = claims.map_err(|error| refusal(error.into()))?;
         let known = Known { references: mesh.references(), manifest: &self.manifest, now };
         let expectations = match &claims {
@@ -140,9 +139,8 @@ impl Proposed {
             StatementError::Refused(refused) => refused.codes().iter().map(ToString::to_string).collect(),
             _ => malformed(),
         })?;
-        match &claims {
-            Some(claims) => activation::meets(&self.manifest, claims, &appraised)
-                .and_then(|(marble, workload)| workloads::allowed(marble.name.as_str(), workload, claims)),
+        match claims {
+            Some(claims) => activation::runs(&self.manifest, claims, &appraised).map(|_| ()),
             None => native::meets(&self.manifest, marble, &appraised).map(|_| ()),
         }
         .map_err(refusal)

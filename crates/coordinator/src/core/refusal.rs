@@ -188,7 +188,7 @@ pub enum Refusal {
         unaccepted: Vec<String>,
     },
     /// Claims that do not parse.
-    #[error("the Keep's claims are malformed")]
+    #[error("the claims are neither a Keep's nor a database's")]
     ClaimsMalformed(#[from] MalformedClaims),
     /// Another workload than the manifest names.
     #[error(
@@ -237,7 +237,7 @@ pub enum Refusal {
         marble: String,
     },
     /// Not in the manifest.
-    #[error("the configuration of Marble {marble:?} in the manifest has no volume {volume:?}")]
+    #[error("Marble {marble:?} has no volume {volume:?} in the manifest")]
     UnknownVolume {
         /// Which Marble.
         marble: String,
@@ -267,6 +267,23 @@ pub enum Refusal {
         marble: String,
         /// Which volume.
         volume: String,
+    },
+    /// A database with another beginning than the manifest names, or where it names none.
+    #[error(
+        "Marble {marble:?} is {} in the manifest, and this one began with the manifest sha256:{}",
+        expected.map_or_else(
+            || "no database".to_owned(),
+            |digest| format!("the database that began with the manifest sha256:{}", hex::encode(digest)),
+        ),
+        hex::encode(seen)
+    )]
+    Database {
+        /// Which Marble.
+        marble: String,
+        /// By the mesh's manifest; none where it is no database.
+        expected: Option<[u8; 32]>,
+        /// By the claims.
+        seen: [u8; 32],
     },
     /// Parameters that cannot be filled in now.
     #[error("the parameters of Marble {marble:?} cannot be filled in: {reason}")]
@@ -574,6 +591,7 @@ impl Refusal {
             Self::VolumeReadOnly { .. } => "VOLUME_READ_ONLY",
             Self::VolumeMoved { .. } => "VOLUME_MOVED",
             Self::VolumeTaken { .. } => "VOLUME_TAKEN",
+            Self::Database { .. } => "DATABASE_MISMATCH",
             Self::Parameters { .. } => "PARAMETERS_INCOMPLETE",
             Self::Busy => "TOO_MANY_REQUESTS",
             Self::SealModeFixed => "SEAL_MODE_FIXED",

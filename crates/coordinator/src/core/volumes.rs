@@ -3,6 +3,9 @@
 //! names is given to nobody, and to whom it was given again comes back with what it held.
 //!
 //! One instance at a time may move a volume's head: the one that opened it last.
+//!
+//! A database has one volume: the key of its sealed log follows from the volume's, and the head is the log's newest record
+//! that was acknowledged. Its records may be anchored in groups, so its head may pass over some.
 
 use appraisal::UnixTime;
 use attested_tls::channel::AttestedPeer;
@@ -10,7 +13,11 @@ use rpds::RedBlackTreeMapSync;
 use serde_bytes::ByteArray;
 use zeroize::Zeroizing;
 
-use super::{Event, Mesh, Refusal, State, activation::admissible, event, secrets};
+use super::{
+    Event, Mesh, Refusal, State,
+    activation::{Runs, admissible},
+    event, secrets,
+};
 
 /// A commit of a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,20 +94,49 @@ pub fn new_volume_key() -> Result<Zeroizing<[u8; 32]>, Refusal> {
     secrets::random32().map(Zeroizing::new)
 }
 
+/// How a volume is used.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Its Keep reads it.
+    ReadOnly,
+    /// Its Keep has each commit remembered.
+    Commits,
+    /// Its database has the newest of a group of records remembered.
+    Groups,
+}
+
 /// The volume of that name in the manifest, for a peer that is appraised by the manifest in force.
 fn volume<'s>(
     state: &'s State,
     peer: &AttestedPeer,
     appraised_in: u64,
     name: &str,
-) -> Result<(&'s Mesh, Name, bool), Refusal> {
-    let (mesh, marble, workload, _) = admissible(state, peer, appraised_in)?;
-    let volumes = workload.config.iter().flat_map(|config| &config.parsed.volumes);
-    let marble = marble.name.to_string();
-    match volumes.into_iter().find(|volume| volume.name == name) {
-        Some(volume) => Ok((mesh, (marble, name.to_owned()), volume.read_only)),
-        None => Err(Refusal::UnknownVolume { marble, volume: name.to_owned() }),
+) -> Result<(&'s Mesh, Name, Kind), Refusal> {
+    let (mesh, marble, runs) = admissible(state, peer, appraised_in)?;
+    let kind = match runs {
+        Runs::Database => (name == mesh_api::DATABASE_VOLUME).then_some(Kind::Groups),
+        Runs::Workload(workload, _) => {
+            let mut volumes = workload.config.iter().flat_map(|config| &config.parsed.volumes);
+            let volume = volumes.find(|volume| volume.name == name);
+            volume.map(|volume| if volume.read_only { Kind::ReadOnly } else { Kind::Commits })
+        }
+    };
+    let (marble, volume) = (marble.name.to_string(), name.to_owned());
+    match kind {
+        Some(kind) => Ok((mesh, (marble, volume), kind)),
+        None => Err(Refusal::UnknownVolume { marble, volume }),
     }
+}
+
+/// Where a volume's head is, for a peer that may be given its key.
+pub fn volume_head(
+    state: &State,
+    peer: &AttestedPeer,
+    appraised_in: u64,
+    name: &str,
+) -> Result<Option<Head>, Refusal> {
+    let (mesh, name, _) = volume(state, peer, appraised_in, name)?;
+    Ok(mesh.volumes().0.get(&name).and_then(|kept| kept.head))
 }
 
 /// Gives the key of a volume to an instance of its Marble. `fresh` becomes the key of one that has none.
@@ -112,12 +148,12 @@ pub fn open_volume(
     fresh: &Zeroizing<[u8; 32]>,
     now: UnixTime,
 ) -> Result<(Option<Event>, OpenedVolume), Refusal> {
-    let (mesh, name, must_be_read_only) = volume(state, peer, appraised_in, name)?;
+    let (mesh, name, kind) = volume(state, peer, appraised_in, name)?;
     let (marble, volume) = name.clone();
     if !mesh.is_instance(&peer.key.0, &marble, now) {
         return Err(Refusal::NotActivated { marble });
     }
-    if must_be_read_only && !read_only {
+    if kind == Kind::ReadOnly && !read_only {
         return Err(Refusal::VolumeReadOnly { marble, volume });
     }
     let kept = mesh.volumes().0.get(&name);
@@ -144,18 +180,23 @@ pub fn advance_volume(
     (from, to): (Option<Head>, Head),
     now: UnixTime,
 ) -> Result<Option<Event>, Refusal> {
-    let (mesh, name, read_only) = volume(state, peer, appraised_in, name)?;
+    let (mesh, name, kind) = volume(state, peer, appraised_in, name)?;
     let (marble, volume) = name.clone();
     let kept = mesh.volumes().0.get(&name).filter(|kept| kept.holder == peer.key.0);
     let Some(kept) = kept else { return Err(Refusal::VolumeTaken { marble, volume }) };
-    if read_only {
+    if kind == Kind::ReadOnly {
         return Err(Refusal::VolumeReadOnly { marble, volume });
     }
     if kept.head == Some(to) {
         return Ok(None);
     }
-    // A head follows the one before it: nobody skips a commit that another one could be at.
-    let follows = from.map_or(0, |from| from.sequence).checked_add(1) == Some(to.sequence);
+    // A head follows the one before it: nobody skips a commit that another one could be at. A log is held against its
+    // anchor as a chain, and so may pass over records.
+    let before = from.map_or(0, |from| from.sequence);
+    let follows = match kind {
+        Kind::Groups => to.sequence > before,
+        Kind::ReadOnly | Kind::Commits => before.checked_add(1) == Some(to.sequence),
+    };
     if kept.head != from || !follows {
         return Err(Refusal::VolumeMoved { marble, volume });
     }

@@ -1,4 +1,4 @@
-//! The mesh API: gRPC for Keeps, over attested connections only. The Evidence of a connection is appraised
+//! The mesh API: gRPC for Keeps and databases, over attested connections only. The Evidence of a connection is appraised
 //! before its first gRPC byte, and each request carries the proof of it.
 
 use std::{
@@ -9,7 +9,7 @@ use std::{
 use appraisal::{UnixTime, binding::Role};
 use attested_tls::{
     channel::{self, Attested, AttestedPeer, ChannelError, ClaimsRefused, Expectations, Party, PeerPolicy},
-    claims::{Claims, KeepClaims},
+    claims::Claims,
 };
 use evidence::Platform;
 use hyper::server::conn::http2;
@@ -19,8 +19,8 @@ use hyper_util::{
 };
 use mesh_api::{
     ActivateRequest, ActivateResponse, AdvanceVolumeRequest, AdvanceVolumeResponse, Certificate,
-    LocateRequest, LocateResponse, OpenVolumeRequest, OpenVolumeResponse, RenewRequest, RenewResponse,
-    UnwrapWorkloadKeyRequest, UnwrapWorkloadKeyResponse, VolumeHead, WatchRevocationsRequest,
+    LocateRequest, LocateResponse, OpenVolumeRequest, OpenVolumeResponse, ReadVolumeHeadRequest,
+    ReadVolumeHeadResponse, RenewRequest, RenewResponse, UnwrapWorkloadKeyRequest, UnwrapWorkloadKeyResponse, VolumeHead, WatchRevocationsRequest,
     mesh_server::{Mesh, MeshServer},
     replicas_server::ReplicasServer,
 };
@@ -39,7 +39,7 @@ use super::{
     revocation,
     telemetry::Traced,
 };
-use crate::core::{self, Activation, Certified, Refusal, State};
+use crate::core::{self, Activation, Certified, Claimed, Refusal, State};
 
 /// So many attested connections at a time.
 static KEEPS: Semaphore = Semaphore::const_new(65_536);
@@ -85,14 +85,18 @@ async fn connection(
         }
     };
     let epoch = open.as_ref().and_then(|state| state.mesh()).map_or(0, core::Mesh::epoch);
-    let keeps =
-        open.clone().map(|state| Policy { state, claimed: OnceLock::new(), now: (coordinator.clock)() });
+    let now = (coordinator.clock)();
+    let policy = |role| {
+        open.clone().map(|state| Policy { role, state, claimed: OnceLock::new(), now })
+    };
+    let (keeps, databases) = (policy(Role::Keep), policy(Role::Database));
     let replicas = coordinator.replicas.is_some().then(|| ReplicaPolicy {
         coordinator: coordinator.clone(),
         state: open,
         role: Role::Replica,
     });
-    let policies: Vec<&dyn PeerPolicy> = (keeps.iter().map(|keeps| keeps as &dyn PeerPolicy))
+    let marbles = || keeps.iter().chain(&databases);
+    let policies: Vec<&dyn PeerPolicy> = (marbles().map(|marbles| marbles as &dyn PeerPolicy))
         .chain(replicas.iter().map(|replicas| replicas as &dyn PeerPolicy))
         .collect();
     match channel::accept_any(stream, &party, coordinator.claims().to_bytes(), &policies).await {
@@ -114,7 +118,7 @@ async fn connection(
             tracing::info!(codes, reason = %error, "a connection to the mesh API ended before it was attested");
         }
         Err(error) => {
-            let claimed = keeps.as_ref().and_then(|keeps| keeps.claimed.get());
+            let claimed = marbles().find_map(|marbles| marbles.claimed.get());
             let subject = claimed.map_or(Subject::Unknown, |name| coordinator.marble(name));
             coordinator.decided(&Decision::not_admitted(subject, &error), traced);
         }
@@ -123,6 +127,8 @@ async fn connection(
 
 /// The manifest in force as a peer policy.
 struct Policy {
+    /// A Keep's or a database's.
+    role: Role,
     state: Arc<State>,
     /// The Marble that the peer says it is, before anything of it is verified.
     claimed: OnceLock<String>,
@@ -131,12 +137,17 @@ struct Policy {
 
 impl PeerPolicy for Policy {
     fn role(&self) -> Role {
-        Role::Keep
+        self.role
     }
 
     fn expectations(&self, platform: Platform, claims: &[u8]) -> Result<Expectations, ClaimsRefused> {
-        if let Ok(claims) = KeepClaims::from_bytes(claims) {
-            let _ = self.claimed.set(claims.marble);
+        if let Ok(claims) = Claimed::read(claims) {
+            let _ = self.claimed.set(claims.marble().to_owned());
+            // What it is taken for follows from its claims, so its Evidence must be of that role (S-04).
+            if claims.role() != self.role {
+                let reason = format!("these are the claims of a {}, and it attests as a {}", claims.role(), self.role);
+                return Err(ClaimsRefused { code: "ROLE_MISMATCH", reason });
+            }
         }
         core::expectations(&self.state, platform, claims, self.now)
             .map_err(|refusal| ClaimsRefused { code: refusal.code(), reason: refusal.to_string() })
@@ -280,12 +291,7 @@ impl Mesh for MeshService {
                     None => Decided::none(opened),
                 })
             })?;
-            Ok(OpenVolumeResponse {
-                key: opened.key.to_vec(),
-                head: opened
-                    .head
-                    .map(|head| VolumeHead { sequence: head.sequence, hash: head.hash.to_vec() }),
-            })
+            Ok(OpenVolumeResponse { key: opened.key.to_vec(), head: opened.head.map(wire) })
         });
         self.decide(Kind::Volume, &peer, work).await
     }
@@ -313,6 +319,26 @@ impl Mesh for MeshService {
         // Each commit of each volume: too many to be told of one by one.
         done.await.map(|()| Response::new(AdvanceVolumeResponse {})).map_err(|refusal| status(&refusal))
     }
+
+    async fn read_volume_head(
+        &self,
+        request: Request<ReadVolumeHeadRequest>,
+    ) -> Result<Response<ReadVolumeHeadResponse>, Status> {
+        let Admitted { peer, epoch } = admitted(&request)?;
+        let name = request.into_inner().name;
+        let coordinator = self.coordinator.clone();
+        let asked = async move {
+            coordinator.confirmed().await?;
+            core::volume_head(&*coordinator.snapshot()?.state, &peer, epoch, &name)
+        };
+        // Whoever follows asks all the time.
+        let head = asked.await.map_err(|refusal| status(&refusal))?;
+        Ok(Response::new(ReadVolumeHeadResponse { head: head.map(wire) }))
+    }
+}
+
+fn wire(head: core::VolumeHead) -> VolumeHead {
+    VolumeHead { sequence: head.sequence, hash: head.hash.to_vec() }
 }
 
 fn head(wire: VolumeHead) -> Result<core::VolumeHead, Status> {
@@ -336,8 +362,8 @@ impl MeshService {
         };
         let traced = Traced::start(self.coordinator.telemetry.as_ref(), name);
         let result = work.await.and_then(|answer| self.coordinator.serving().map(|()| answer));
-        let claims = KeepClaims::from_bytes(&peer.claims);
-        let subject = claims.map_or(Subject::Unknown, |claims| self.coordinator.marble(&claims.marble));
+        let claims = Claimed::read(&peer.claims);
+        let subject = claims.map_or(Subject::Unknown, |claims| self.coordinator.marble(claims.marble()));
         let decision = match &result {
             Ok(_) => Decision::granted(kind, subject),
             Err(refusal) => Decision::because(kind, subject, refusal),
@@ -401,14 +427,19 @@ fn certificate(certified: Certified) -> Certificate {
 }
 
 fn activation_response(activation: Activation) -> ActivateResponse {
-    ActivateResponse {
+    let response = ActivateResponse {
         certificate: Some(certificate(activation.certified)),
         parameters: Some(activation.parameters),
-        workload_digest: activation.workload.to_vec(),
-        limits: Some(activation.limits),
-        access: Some(activation.access),
-        destinations: activation.destinations,
-        log_to_host: activation.log_to_host,
-        config: activation.config,
+        ..ActivateResponse::default()
+    };
+    let Some(workload) = activation.workload else { return response };
+    ActivateResponse {
+        workload_digest: workload.digest.to_vec(),
+        limits: Some(workload.limits),
+        access: Some(workload.access),
+        destinations: workload.destinations,
+        log_to_host: workload.log_to_host,
+        config: workload.config,
+        ..response
     }
 }

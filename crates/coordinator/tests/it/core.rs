@@ -202,10 +202,12 @@ fn parameters_wait_for_secrets_of_users() {
 fn activation_says_what_the_manifest_says() {
     let state = running();
     let (_, tally) = activated(state.clone(), &peer(&state, "tally", TALLY));
+    let tally = tally.workload.unwrap();
     assert!(!tally.access.public && !tally.log_to_host);
     assert_eq!(tally.access.peers, ["frontend"]);
-    assert_eq!(tally.workload, TALLY);
+    assert_eq!(tally.digest, TALLY);
     assert_eq!(tally.destinations, ["tally"]);
     let (_, frontend) = activated(state.clone(), &peer(&state, "frontend", FRONTEND));
+    let frontend = frontend.workload.unwrap();
     assert!(frontend.access.public && frontend.access.peers.is_empty());
 }

@@ -35,6 +35,9 @@ struct Hints {
     /// The TPM that the launch configuration requires as anchor: /dev/tpmrm0, or unix:PATH or tcp:HOST:PORT of an emulator
     #[arg(long, value_name = "TPM")]
     tpm: Option<tpm_anchor::Address>,
+    /// Where the coordinator's mesh API is, if the launch configuration makes this database a Marble
+    #[arg(long, value_name = "HOST:PORT")]
+    coordinator: Option<String>,
 }
 
 fn main() -> ExitCode {
@@ -80,6 +83,7 @@ async fn run(hints: Hints) -> Result<()> {
         memory: hints.memory,
         binaries: hints.postgres,
         tpm: hints.tpm,
+        coordinator: hints.coordinator,
     };
     Ok(serve(tee, configuration, hints, listeners, clock::system(), shutdown).await?)
 }

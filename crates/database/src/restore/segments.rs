@@ -42,6 +42,11 @@ impl Segments {
         self.folder.join(format!("{:08X}{:08X}{:08X}", self.timeline, segment / per_high, segment % per_high))
     }
 
+    /// Whether a part of the log goes on where the part before ended, or begins again before that.
+    pub(crate) fn goes_on_at(&self, timeline: u32, start: Lsn) -> bool {
+        self.reach.is_none_or(|(first, end)| timeline == self.timeline && (first..=end).contains(&start))
+    }
+
     /// Writes a part of the log, which goes on where the part before ended, or begins again before that.
     pub(crate) fn write(&mut self, timeline: u32, start: Lsn, bytes: &[u8]) -> Result<(), RestoreError> {
         let (mut start, mut bytes) = (start, bytes);
@@ -60,8 +65,8 @@ impl Segments {
                 fs::create_dir_all(&self.folder).map_err(failed)?;
                 (self.timeline, self.reach) = (timeline, Some((start, start)));
             }
-            Some((first, end)) => {
-                if timeline != self.timeline || start > end || start < first {
+            Some((_, end)) => {
+                if !self.goes_on_at(timeline, start) {
                     return Err(RestoreError::Content("the write-ahead log does not continue"));
                 }
                 if start < end {

@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use marble::{MeshError, Refused};
+
 use crate::{
     audit::AuditError, authority::AuthorityError, engine::EngineError, identity::UnusableAnchor,
     installation::InstallationError, keys::KeysError, recovery::RecoveryError, restore::RestoreError,
@@ -66,12 +68,20 @@ pub enum ServiceError {
     /// The TPM.
     #[error(transparent)]
     Tpm(#[from] TpmAnchorError),
-    /// As a Marble it would need what this version does not have.
-    #[error(
-        "the launch configuration makes this database a Marble, and this version runs alone or with a TPM: launch it \
-         without `Marble` and `Coordinator`"
-    )]
-    Marble,
+    /// The host says nowhere where the coordinator is.
+    #[error("the launch configuration makes this database a Marble, and the host does not say where its coordinator is (--coordinator)")]
+    NoCoordinator,
+    /// The coordinator does not have it.
+    #[error("the coordinator does not have this database as a Marble of its mesh")]
+    Mesh {
+        /// Stable codes of the cause.
+        codes: String,
+        /// Why.
+        source: MeshError,
+    },
+    /// The coordinator had it, and no more.
+    #[error("the coordinator has another instance as this database now, or sent this one away: {0}")]
+    Dismissed(Refused),
     /// The log is ahead of its anchor though no lag was agreed.
     #[error("the log is ahead of its anchor, and the manifest agrees to no lag")]
     AheadOfAnchor,
@@ -125,9 +135,15 @@ pub enum ServiceError {
     Panicked,
 }
 
+impl From<MeshError> for ServiceError {
+    fn from(source: MeshError) -> Self {
+        Self::Mesh { codes: source.codes().join(","), source }
+    }
+}
+
 impl ServiceError {
     /// The stable code.
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> &str {
         match self {
             Self::NoManifest => "MANIFEST_MISSING",
             Self::ManifestDiffers { .. } => "MANIFEST_DIFFERS",
@@ -140,7 +156,9 @@ impl ServiceError {
             Self::NoAnchor => "ANCHOR_REQUIRED",
             Self::NoTpm => "TPM_MISSING",
             Self::Tpm(error) => error.code(),
-            Self::Marble => "MARBLE_UNSUPPORTED",
+            Self::NoCoordinator => "COORDINATOR_MISSING",
+            Self::Mesh { codes, .. } => codes,
+            Self::Dismissed(refused) => &refused.code,
             Self::AheadOfAnchor => "LOG_AHEAD_OF_ANCHOR",
             Self::OtherLineage { .. } => "OTHER_LINEAGE",
             Self::Keys(error) => error.code(),

@@ -11,6 +11,7 @@ use std::{
 use attested_tls::{key::sha256, launch::DatabaseConfiguration};
 use attester::SealingKey;
 use database_manifest::Manifest;
+use marble::Volume;
 use rustix::fs::{FlockOperation, flock};
 use sealed_log::{Ahead, Anchored, Error as LogError, LogKey};
 use tpm_anchor::{Address, KeyDigest};
@@ -107,12 +108,14 @@ pub enum Anchoring {
         /// Seals them.
         key: SealingKey,
     },
+    /// The coordinator of the mesh.
+    Coordinator(Volume),
 }
 
 impl Anchoring {
     /// The anchor of a state of this TEE, and where it stands.
     fn standing(&self) -> Result<(Option<Box<dyn Anchor>>, Anchored), ServiceError> {
-        match self.tpm()? {
+        match self.anchor()? {
             None => Ok((None, Anchored::Unknown)),
             Some(anchor) => {
                 let anchored = Anchored::from(anchor.current().map_err(unanchored)?);
@@ -123,7 +126,7 @@ impl Anchoring {
 
     /// A new anchor for a state that comes from another TEE, whose anchor nobody here can ask.
     fn anew(&self, head: Option<Head>) -> Result<Option<Box<dyn Anchor>>, ServiceError> {
-        let Self::Tpm { folder, .. } = self else { return Ok(None) };
+        let Self::Tpm { folder, .. } = self else { return self.anchor() };
         for name in ["anchor-pin", "anchor-head"] {
             let path = folder.join(name);
             match fs::remove_file(&path) {
@@ -133,16 +136,21 @@ impl Anchoring {
                 _ => {}
             }
         }
-        let anchor = self.tpm()?;
+        let anchor = self.anchor()?;
         if let (Some(anchor), Some(head)) = (&anchor, head) {
             anchor.advance(None, head).map_err(unanchored)?;
         }
         Ok(anchor)
     }
 
-    fn tpm(&self) -> Result<Option<Box<dyn Anchor>>, ServiceError> {
-        let Self::Tpm { address, required, folder, key } = self else { return Ok(None) };
-        Ok(Some(Box::new(TpmAnchor::open(address, *required, folder, key.as_bytes())?)))
+    fn anchor(&self) -> Result<Option<Box<dyn Anchor>>, ServiceError> {
+        Ok(match self {
+            Self::Receipts => None,
+            Self::Tpm { address, required, folder, key } => {
+                Some(Box::new(TpmAnchor::open(address, *required, folder, key.as_bytes())?))
+            }
+            Self::Coordinator(volume) => Some(Box::new(volume.clone())),
+        })
     }
 }
 

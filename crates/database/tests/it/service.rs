@@ -93,6 +93,7 @@ impl World {
             memory: self.memory.path().to_owned(),
             binaries: None,
             tpm: self.tpm.clone(),
+            coordinator: None,
         }
     }
 

@@ -6,6 +6,7 @@ use keep_config::{KeepConfig, Volume};
 
 use super::{Changes, Effect, Kind, differences, opens_if, pairs};
 use crate::config::WorkloadConfig;
+use crate::database::Database;
 use crate::manifest::Manifest;
 use crate::marble::{Access, Limits, Log, Marble, Workload};
 use crate::names::MarbleName;
@@ -41,7 +42,8 @@ pub(super) fn compare(old: &Manifest, new: &Manifest, changes: &mut Changes) {
 
 fn marble(before: &Marble, after: &Marble, changes: &mut Changes) {
     // What it is made of is compared with its package; `access` is in [`called`].
-    let Marble { name, package, max_activations, parameters: given, names, workload: runs, tls } = after;
+    let Marble { name, package, max_activations, parameters: given, names, workload: runs, database: holds, tls } =
+        after;
     if before.package.name != package.name {
         let words = format!("{name} is of package {} now (was {})", package.name, before.package.name);
         changes.add(Effect::Opens, Kind::MarblePackage, name, words);
@@ -70,6 +72,7 @@ fn marble(before: &Marble, after: &Marble, changes: &mut Changes) {
         changes.about(opens_if(is_new), Kind::MarbleName, (name, alias), words);
     }
     workload(name, before.workload.as_ref(), runs.as_ref(), changes);
+    database(name, before.database, *holds, changes);
     if before.tls != *tls {
         let words =
             format!("which connections of {name} its runtime encrypts, and with what, is another now");
@@ -141,6 +144,19 @@ fn workload(name: &MarbleName, before: Option<&Workload>, after: Option<&Workloa
             changes.about(Effect::Changes, Kind::MarbleLimit, (name, what), words);
         }
     }
+}
+
+/// Its key stays with the Marble's name: whoever is the database of that name now gets it.
+fn database(name: &MarbleName, before: Option<Database>, after: Option<Database>, changes: &mut Changes) {
+    let (effect, words) = match (before, after) {
+        (None, Some(after)) => (Effect::Opens, format!("{name} is {after} now")),
+        (Some(_), None) => (Effect::Closes, format!("{name} is no database any more; its key is kept")),
+        (Some(before), Some(after)) if before != after => {
+            (Effect::Opens, format!("{name} is another database now: {after} (was {before})"))
+        }
+        _ => return,
+    };
+    changes.add(effect, Kind::MarbleWorkload, name, words);
 }
 
 /// Which code it may be. Of what is signed, more may run where more sign it or older versions may.

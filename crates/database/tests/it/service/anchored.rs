@@ -61,6 +61,6 @@ async fn an_anchor_that_is_measured_is_never_left_out() {
     };
     configuration.tpm = None;
     configuration.marble = Some(KeepConfiguration { marble: "db".into(), coordinator });
-    let refused = world.start_with(configuration).await.ended().await.expect_err("it is no Marble");
-    assert_eq!(refused.code(), "MARBLE_UNSUPPORTED");
+    let refused = world.start_with(configuration).await.ended().await.expect_err("a Marble needs its mesh");
+    assert_eq!(refused.code(), "COORDINATOR_MISSING");
 }

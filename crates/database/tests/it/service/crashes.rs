@@ -156,6 +156,7 @@ fn a_database() {
             memory,
             binaries: None,
             tpm: None,
+            coordinator: None,
         };
         let listeners = Listeners {
             sql: TcpListener::bind("127.0.0.1:0").await.unwrap(),

@@ -6,6 +6,7 @@ use std::{os::unix::net::UnixListener, process::ExitCode, sync::Arc};
 use anyhow::Result;
 use attested_tls::launch::Purpose;
 use clap::Parser;
+use ::marble::MeshError;
 use keep::{activation::ActivationError, packages::NotLoaded, runtime::LoadError, volumes::VolumesError};
 use tracing_subscriber::EnvFilter;
 
@@ -71,7 +72,7 @@ fn verdict(error: &anyhow::Error) -> Option<String> {
         _ => None,
     });
     match activation {
-        Some(ActivationError::Channel(channel)) => {
+        Some(ActivationError::Mesh(MeshError::Channel(channel))) => {
             channel.refused().map(|refused| refused.verdict().render(false))
         }
         _ => None,

@@ -161,7 +161,7 @@ async fn revocations(
             Err(error) => error,
         };
         if error.is_evicted() {
-            let _ = evicted.send(error);
+            let _ = evicted.send(error.into());
             return;
         }
         let reason = format!("{:#}", anyhow::Error::from(error));

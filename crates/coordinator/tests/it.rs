@@ -22,6 +22,8 @@ mod cluster;
 mod core;
 #[path = "it/crash.rs"]
 mod crash;
+#[path = "it/databases.rs"]
+mod databases;
 #[path = "it/eviction.rs"]
 mod eviction;
 #[path = "it/eviction_api.rs"]

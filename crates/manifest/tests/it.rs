@@ -4,6 +4,8 @@
 mod broker;
 #[path = "it/config.rs"]
 mod config;
+#[path = "it/databases.rs"]
+mod databases;
 #[path = "it/documents.rs"]
 mod documents;
 #[path = "it/hostile.rs"]

@@ -146,7 +146,7 @@ impl PeerPolicy for Policy {
             // What it is taken for follows from its claims, so its Evidence must be of that role (S-04).
             if claims.role() != self.role {
                 let reason = format!("these are the claims of a {}, and it attests as a {}", claims.role(), self.role);
-                return Err(ClaimsRefused { code: "ROLE_MISMATCH", reason });
+                return Err(ClaimsRefused { code: "CHANNEL_WRONG_ROLE", reason });
             }
         }
         core::expectations(&self.state, platform, claims, self.now)

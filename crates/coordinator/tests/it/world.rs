@@ -170,14 +170,24 @@ pub fn attest_with(
     key: &TeeKey,
     claims: &KeepClaims,
 ) -> Result<AttestedPeer, Refusal> {
-    let claims = claims.to_bytes();
+    attest_as(Role::Keep, state, tee, key, claims.to_bytes())
+}
+
+/// Whoever attests in a role, with these claims.
+pub fn attest_as(
+    role: Role,
+    state: &State,
+    tee: &EmulatedTee,
+    key: &TeeKey,
+    claims: Vec<u8>,
+) -> Result<AttestedPeer, Refusal> {
     let expectations = core::expectations(state, attester::Tee::platform(tee), &claims, NOW)?;
     let nonce = [5; 32];
-    let statement = Statement::issue(tee, Role::Keep, key.digest(), &nonce, claims).unwrap();
+    let statement = Statement::issue(tee, role, key.digest(), &nonce, claims).unwrap();
     let appraised = statement
         .appraise(
             &Expected {
-                role: Role::Keep,
+                role,
                 key: *key.digest(),
                 nonce: &nonce,
                 measurements: &expectations.measurements,
@@ -187,7 +197,7 @@ pub fn attest_with(
             &attested_tls::statement::verifier(),
         )
         .unwrap();
-    let (presented, claims) = statement.kept(Role::Keep, key.digest(), &nonce);
+    let (presented, claims) = statement.kept(role, key.digest(), &nonce);
     Ok(AttestedPeer { appraised, claims, key: *key.digest(), public_key: key.public_key_info(), presented })
 }
 

@@ -123,7 +123,9 @@ impl Mesh {
             };
             match error {
                 MeshError::Refused { code, reason } if code == "EVICTED" => return Refused { code, reason },
-                error => tracing::warn!(code = "COORDINATOR_UNREACHABLE", reason = %error, "it is asked again"),
+                error => {
+                    tracing::warn!(code = "COORDINATOR_UNREACHABLE", reason = %error, "it is asked again")
+                }
             }
             tokio::time::sleep(RETRY).await;
         }

@@ -23,11 +23,7 @@ impl fmt::Display for Database {
 }
 
 /// Resolves a Marble's `Database`.
-pub(crate) fn resolve(
-    marble: &wire::Marble,
-    at: &Path<'_>,
-    faults: &mut Collector<'_>,
-) -> Option<Database> {
+pub(crate) fn resolve(marble: &wire::Marble, at: &Path<'_>, faults: &mut Collector<'_>) -> Option<Database> {
     let database = marble.database.as_ref()?;
     let here = at.field("Database");
     if marble.workload.is_some() {

@@ -169,8 +169,8 @@ impl Member {
         if identity.marble != self.marble {
             return Err(MeshError::Certificate(format!("it names Marble {:?}", identity.marble)));
         }
-        let key = SpkiDigest::of_certificate(leaf)
-            .map_err(|error| MeshError::Certificate(error.to_string()))?;
+        let key =
+            SpkiDigest::of_certificate(leaf).map_err(|error| MeshError::Certificate(error.to_string()))?;
         if key != *self.party.key.digest() {
             return Err(MeshError::Certificate("it is for another key".into()));
         }

@@ -496,9 +496,7 @@ pub(super) fn runs<'m>(
             advisories(marble, appraised)?;
             infrastructure(manifest, marble, appraised)?;
             match marble.database {
-                Some(database) if database.first == claims.first.into_array() => {
-                    Ok((marble, Runs::Database))
-                }
+                Some(database) if database.first == claims.first.into_array() => Ok((marble, Runs::Database)),
                 expected => Err(Refusal::Database {
                     marble: claims.marble.clone(),
                     expected: expected.map(|database| database.first),

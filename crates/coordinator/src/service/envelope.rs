@@ -54,6 +54,7 @@ impl IntoResponse for Refusal {
             | Refusal::ClaimsMalformed(_)
             | Refusal::Workload { .. }
             | Refusal::Package { .. }
+            | Refusal::Database { .. }
             | Refusal::StaleAppraisal { .. }
             | Refusal::ActivationsExhausted { .. }
             | Refusal::UnknownVolume { .. }

@@ -20,7 +20,8 @@ use hyper_util::{
 use mesh_api::{
     ActivateRequest, ActivateResponse, AdvanceVolumeRequest, AdvanceVolumeResponse, Certificate,
     LocateRequest, LocateResponse, OpenVolumeRequest, OpenVolumeResponse, ReadVolumeHeadRequest,
-    ReadVolumeHeadResponse, RenewRequest, RenewResponse, UnwrapWorkloadKeyRequest, UnwrapWorkloadKeyResponse, VolumeHead, WatchRevocationsRequest,
+    ReadVolumeHeadResponse, RenewRequest, RenewResponse, UnwrapWorkloadKeyRequest, UnwrapWorkloadKeyResponse,
+    VolumeHead, WatchRevocationsRequest,
     mesh_server::{Mesh, MeshServer},
     replicas_server::ReplicasServer,
 };
@@ -86,9 +87,7 @@ async fn connection(
     };
     let epoch = open.as_ref().and_then(|state| state.mesh()).map_or(0, core::Mesh::epoch);
     let now = (coordinator.clock)();
-    let policy = |role| {
-        open.clone().map(|state| Policy { role, state, claimed: OnceLock::new(), now })
-    };
+    let policy = |role| open.clone().map(|state| Policy { role, state, claimed: OnceLock::new(), now });
     let (keeps, databases) = (policy(Role::Keep), policy(Role::Database));
     let replicas = coordinator.replicas.is_some().then(|| ReplicaPolicy {
         coordinator: coordinator.clone(),
@@ -145,7 +144,8 @@ impl PeerPolicy for Policy {
             let _ = self.claimed.set(claims.marble().to_owned());
             // What it is taken for follows from its claims, so its Evidence must be of that role (S-04).
             if claims.role() != self.role {
-                let reason = format!("these are the claims of a {}, and it attests as a {}", claims.role(), self.role);
+                let reason =
+                    format!("these are the claims of a {}, and it attests as a {}", claims.role(), self.role);
                 return Err(ClaimsRefused { code: "CHANNEL_WRONG_ROLE", reason });
             }
         }

@@ -69,7 +69,9 @@ pub enum ServiceError {
     #[error(transparent)]
     Tpm(#[from] TpmAnchorError),
     /// The host says nowhere where the coordinator is.
-    #[error("the launch configuration makes this database a Marble, and the host does not say where its coordinator is (--coordinator)")]
+    #[error(
+        "the launch configuration makes this database a Marble, and the host does not say where its coordinator is (--coordinator)"
+    )]
     NoCoordinator,
     /// The coordinator does not have it.
     #[error("the coordinator does not have this database as a Marble of its mesh")]

@@ -42,8 +42,16 @@ pub(super) fn compare(old: &Manifest, new: &Manifest, changes: &mut Changes) {
 
 fn marble(before: &Marble, after: &Marble, changes: &mut Changes) {
     // What it is made of is compared with its package; `access` is in [`called`].
-    let Marble { name, package, max_activations, parameters: given, names, workload: runs, database: holds, tls } =
-        after;
+    let Marble {
+        name,
+        package,
+        max_activations,
+        parameters: given,
+        names,
+        workload: runs,
+        database: holds,
+        tls,
+    } = after;
     if before.package.name != package.name {
         let words = format!("{name} is of package {} now (was {})", package.name, before.package.name);
         changes.add(Effect::Opens, Kind::MarblePackage, name, words);

@@ -3,10 +3,10 @@
 
 use std::{os::unix::net::UnixListener, process::ExitCode, sync::Arc};
 
+use ::marble::MeshError;
 use anyhow::Result;
 use attested_tls::launch::Purpose;
 use clap::Parser;
-use ::marble::MeshError;
 use keep::{activation::ActivationError, packages::NotLoaded, runtime::LoadError, volumes::VolumesError};
 use tracing_subscriber::EnvFilter;
 

@@ -134,6 +134,20 @@ const ABSENCES: &[(&str, &[&str])] = &[
         "database",
         &["endorsements", "coordinator", "keep", "host", "emulator", "bailey", "wasmtime", "openssl"],
     ),
+    (
+        "marble",
+        &[
+            "endorsements",
+            "manifest",
+            "coordinator",
+            "keep",
+            "database",
+            "host",
+            "emulator",
+            "wasmtime",
+            "axum",
+        ],
+    ),
     ("database-manifest", &["appraisal", "attested-tls", "tokio", "rustls", "tokio-postgres", "database"]),
     (
         "sealed-log",

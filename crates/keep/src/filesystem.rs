@@ -22,13 +22,13 @@ use crate::{
     vfs::{self, Handle, Kind, Open, Stat, Vfs},
 };
 
-mod streams;
+pub(crate) mod streams;
 
 /// Most bytes that one call reads.
 const MAX_READ: usize = 1 << 20;
 
 /// An open file or directory.
-pub struct Descriptor(Handle);
+pub struct Descriptor(pub(crate) Handle);
 
 /// A directory being listed.
 pub struct Entries(vec::IntoIter<DirectoryEntry>);
@@ -70,7 +70,7 @@ pub struct Filesystem<'a> {
     pub(crate) table: &'a mut ResourceTable,
 }
 
-struct HasFilesystem;
+pub(crate) struct HasFilesystem;
 
 impl HasData for HasFilesystem {
     type Data<'a> = Filesystem<'a>;
@@ -151,9 +151,14 @@ fn described(stat: Stat) -> DescriptorStat {
 }
 
 /// Differs for two nodes, and for one node whose content was altered in size or time.
-fn metadata_hash(stat: Stat) -> MetadataHashValue {
+pub(crate) fn metadata_hash(stat: Stat) -> (u64, u64) {
     let modified = stat.times.map_or(0, |times| times.modified.0);
-    MetadataHashValue { lower: stat.node << 8 | (stat.device & 0xff), upper: modified ^ stat.size }
+    (stat.node << 8 | (stat.device & 0xff), modified ^ stat.size)
+}
+
+fn hash_value(stat: Stat) -> MetadataHashValue {
+    let (lower, upper) = metadata_hash(stat);
+    MetadataHashValue { lower, upper }
 }
 
 /// The time that is meant; `None`: as it is.
@@ -172,8 +177,11 @@ fn time(new: NewTimestamp) -> FsResult<Option<Time>> {
 
 impl preopens::Host for Filesystem<'_> {
     fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
-        let root = self.table.push(Descriptor(self.files.root()?))?;
-        Ok(vec![(root, "/".to_owned())])
+        let root = self.files.root().map_err(|error| match FsError::from(error) {
+            FsError::Limit(exceeded) => exceeded.into(),
+            _ => wasmtime::Error::from(error),
+        })?;
+        Ok(vec![(self.table.push(Descriptor(root))?, "/".to_owned())])
     }
 }
 
@@ -374,7 +382,7 @@ impl types::HostDescriptor for Filesystem<'_> {
     }
 
     async fn metadata_hash(&mut self, descriptor: Resource<Descriptor>) -> FsResult<MetadataHashValue> {
-        Ok(metadata_hash(self.run(&descriptor, Handle::stat).await?))
+        Ok(hash_value(self.run(&descriptor, Handle::stat).await?))
     }
 
     async fn metadata_hash_at(
@@ -383,7 +391,7 @@ impl types::HostDescriptor for Filesystem<'_> {
         _path_flags: PathFlags,
         path: String,
     ) -> FsResult<MetadataHashValue> {
-        Ok(metadata_hash(self.run(&directory, move |handle| handle.stat_at(&path)).await?))
+        Ok(hash_value(self.run(&directory, move |handle| handle.stat_at(&path)).await?))
     }
 
     async fn readlink_at(&mut self, directory: Resource<Descriptor>, path: String) -> FsResult<String> {

@@ -21,6 +21,7 @@ use crate::{
     keyvalue::{self, KeyValueView},
     limit::{Alarm, MemoryLimit},
     sockets::{self as own_sockets, Sockets},
+    wasi03,
     world::World,
 };
 
@@ -86,7 +87,7 @@ impl HasData for HasIo {
     type Data<'a> = &'a mut ResourceTable;
 }
 
-/// Everything that a workload may import. `wasi:filesystem` and `wasi:keyvalue` are the Keep's own;
+/// Everything that a workload may import. `wasi:filesystem`, in both generations, and `wasi:keyvalue` are the Keep's own;
 /// `wasi:sockets` is too, as far as a socket can be had by it.
 pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
     use wasmtime_wasi::p2::bindings::{cli, clocks, io, random, sockets};
@@ -132,8 +133,11 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
     wasmtime_wasi::p3::cli::add_to_linker(l)?;
     wasmtime_wasi::p3::clocks::add_to_linker(l)?;
     wasmtime_wasi::p3::random::add_to_linker(l)?;
-    wasmtime_wasi::p3::sockets::add_to_linker(l)?;
-    wasmtime_wasi::p3::filesystem::add_to_linker(l)?;
+    wasi03::add_to_linker(
+        l,
+        |guest| Filesystem { files: &guest.world.files, table: &mut guest.table },
+        |guest| Sockets { net: guest.world.net.as_ref(), table: &mut guest.table },
+    )?;
     wasmtime_wasi_http::p3::add_to_linker(l)?;
     Ok(linker)
 }

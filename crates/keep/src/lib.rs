@@ -11,7 +11,7 @@
 //!  TCP ─▶ TLS ─▶ hyper ─▶ fresh instance of the component ─▶ hyper ─▶ TLS ─▶ TCP, peers and what is listed only
 //!                            │  wasi:filesystem: read-only files, memory, encrypted volumes
 //!                            │  wasi:keyvalue, in memory, shared by all instances of this Keep
-//!                            │  wasi:sockets over the same Net
+//!                            │  wasi:sockets over the same Net; both also of 0.3
 //!                            └  environment, arguments; no host files, no standard input
 //! ```
 //!
@@ -57,6 +57,7 @@ mod preview1;
 mod sockets;
 mod stdio;
 mod vfs;
+mod wasi03;
 mod workload;
 
 pub use crate::{

@@ -16,6 +16,7 @@ use crate::net::Net;
 
 mod bindings;
 mod lookup;
+pub(crate) mod rules;
 mod streams;
 mod tcp;
 
@@ -27,6 +28,7 @@ pub(crate) struct Sockets<'a> {
 }
 
 impl Sockets<'_> {
+    /// The network, for components of 0.2.
     fn net(&self) -> Result<&Net, SocketError> {
         self.net.ok_or_else(|| ErrorCode::AccessDenied.into())
     }

@@ -7,7 +7,7 @@ use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, Stream
 use crate::vfs::{Error, Handle};
 
 /// What one operation reads or writes at most.
-const BLOCK: usize = 256 << 10;
+pub(crate) const BLOCK: usize = 256 << 10;
 
 fn failed(error: Error) -> StreamError {
     StreamError::LastOperationFailed(error.into())
@@ -28,7 +28,8 @@ enum Reading {
     Closed,
 }
 
-fn read(handle: &Handle, offset: u64, size: usize) -> Result<Bytes, Error> {
+/// At most `size` bytes from `offset`, or a block; none: the end.
+pub(crate) fn read(handle: &Handle, offset: u64, size: usize) -> Result<Bytes, Error> {
     let left = usize::try_from(handle.stat()?.size.saturating_sub(offset)).unwrap_or(usize::MAX);
     let mut buffer = vec![0; size.min(left).min(BLOCK)];
     let read = handle.read_at(offset, &mut buffer)?;
@@ -104,11 +105,29 @@ impl InputStream for Reader {
 
 /// Where a stream writes.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Position {
+pub(crate) enum Position {
     /// There, and on.
     At(u64),
     /// At the end, always.
     End,
+}
+
+impl Position {
+    /// Writes `bytes` there.
+    pub(crate) fn write(self, handle: &Handle, bytes: &[u8]) -> Result<(), Error> {
+        match self {
+            Self::At(offset) => handle.write_at(offset, bytes),
+            Self::End => handle.append(bytes),
+        }
+    }
+
+    /// Where what follows `length` bytes goes.
+    pub(crate) fn after(self, length: usize) -> Self {
+        match self {
+            Self::At(offset) => Self::At(offset.saturating_add(length as u64)),
+            Self::End => Self::End,
+        }
+    }
 }
 
 /// Writes a file.
@@ -167,18 +186,13 @@ impl OutputStream for Writer {
             return Err(StreamError::trap("written without permission"));
         }
         let position = self.position;
-        if let Position::At(offset) = &mut self.position {
-            *offset = offset.saturating_add(bytes.len() as u64);
-        }
-        let operation = move |handle: &Handle| match position {
-            Position::At(offset) => handle.write_at(offset, &bytes),
-            Position::End => handle.append(&bytes),
-        };
+        self.position = position.after(bytes.len());
         if self.handle.waits() {
             let handle = self.handle.clone();
-            self.state = Writing::Waiting(tokio::task::spawn_blocking(move || operation(&handle)));
+            let write = move || position.write(&handle, &bytes);
+            self.state = Writing::Waiting(tokio::task::spawn_blocking(write));
         } else {
-            let result = operation(&self.handle);
+            let result = position.write(&self.handle, &bytes);
             self.done(result);
         }
         Ok(())

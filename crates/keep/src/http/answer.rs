@@ -199,6 +199,7 @@ impl Answerer {
         match error.downcast_ref() {
             Some(Exceeded(Which::Memory)) => return Refusal::MemoryLimit,
             Some(Exceeded(Which::OpenFiles)) => return Refusal::OpenFilesLimit,
+            Some(Exceeded(Which::Connections)) => return Refusal::ConnectionsLimit,
             _ => {}
         }
         if let Some(I32Exit(0)) = error.downcast_ref() {

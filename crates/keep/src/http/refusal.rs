@@ -26,6 +26,8 @@ pub enum Refusal {
     MemoryLimit,
     /// The instances have more files open than they may.
     OpenFilesLimit,
+    /// The instance opened a connection more than there may be.
+    ConnectionsLimit,
     /// The instance failed.
     Trapped,
     /// The instance ended without an answer.
@@ -45,6 +47,7 @@ impl Refusal {
             Self::TimeLimit => "TIME_LIMIT",
             Self::MemoryLimit => "MEMORY_LIMIT",
             Self::OpenFilesLimit => "OPEN_FILES_LIMIT",
+            Self::ConnectionsLimit => "CONNECTIONS_LIMIT",
             Self::Trapped => "WORKLOAD_TRAPPED",
             Self::NoResponse => "WORKLOAD_WITHOUT_RESPONSE",
             Self::WorkloadError => "WORKLOAD_ERROR",
@@ -56,9 +59,12 @@ impl Refusal {
         match self {
             Self::Malformed => StatusCode::BAD_REQUEST,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Busy | Self::CpuLimit | Self::TimeLimit | Self::MemoryLimit | Self::OpenFilesLimit => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Busy
+            | Self::CpuLimit
+            | Self::TimeLimit
+            | Self::MemoryLimit
+            | Self::OpenFilesLimit
+            | Self::ConnectionsLimit => StatusCode::SERVICE_UNAVAILABLE,
             Self::Trapped | Self::NoResponse | Self::WorkloadError => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -72,6 +78,7 @@ impl Refusal {
             Self::TimeLimit => "the workload did not answer in the time that the manifest allows a request",
             Self::MemoryLimit => "the workload wanted more memory than the manifest allows",
             Self::OpenFilesLimit => "the workload opened more files than it may",
+            Self::ConnectionsLimit => "the workload opened more connections than it may",
             Self::Trapped => "the workload failed",
             Self::NoResponse => "the workload ended without an answer",
             Self::WorkloadError => "the workload answered with an error",

@@ -179,6 +179,46 @@ impl Connection {
         }
     }
 
+    /// As [`try_read`](Self::try_read), for one task that is woken when there is something.
+    pub fn poll_receive(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<Result<usize, Broken>> {
+        loop {
+            if let Some(read) = self.try_read(buffer)? {
+                return Poll::Ready(Ok(read));
+            }
+            ready!(self.0.io.poll_read_ready(cx)).map_err(|_| Broken::Reset)?;
+        }
+    }
+
+    /// As [`readable`](Self::readable), for the task of [`poll_receive`](Self::poll_receive).
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        while !self.0.session().is_readable(&self.0.io) {
+            if ready!(self.0.io.poll_read_ready(cx)).is_err() {
+                break;
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// As [`try_write`](Self::try_write), for one task that is woken when there is room.
+    pub fn poll_send(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, Broken>> {
+        loop {
+            if let Some(written) = self.try_write(bytes)? {
+                return Poll::Ready(Ok(written));
+            }
+            ready!(self.0.io.poll_write_ready(cx)).map_err(|_| Broken::Reset)?;
+        }
+    }
+
+    /// As [`writable`](Self::writable), for the task of [`poll_send`](Self::poll_send).
+    pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let waited = ready!(self.0.io.poll_write_ready(cx));
+            if self.0.session().is_writable(&self.0.io) || waited.is_err() {
+                return Poll::Ready(());
+            }
+        }
+    }
+
     /// What ALPN agreed on.
     pub fn protocol(&self) -> Option<Vec<u8>> {
         self.0.session().tls().and_then(|tls| tls.alpn_protocol().map(<[u8]>::to_vec))

@@ -1,11 +1,7 @@
 //! `wasi:sockets/tcp`: the states of one socket.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
-};
+use std::{net::SocketAddr, sync::Arc};
 
-use keep_config::Listen;
 use tokio::{sync::oneshot, task::AbortHandle};
 use wasmtime::component::Resource;
 use wasmtime_wasi::p2::{
@@ -20,16 +16,17 @@ use super::{
         tcp::{Host, HostTcpSocket, ShutdownType},
         tcp_create_socket,
     },
+    rules::{self, Bound, Family, Options, Zero},
     streams::{Input, Output},
 };
-use crate::net::{Connection, Listener, Net, NetError, STREAM, Side};
+use crate::net::{Connection, Listener, NetError, STREAM, Side};
 
 type Result<T, E = SocketError> = std::result::Result<T, E>;
 type Streams = (Resource<DynInputStream>, Resource<DynOutputStream>);
 
 /// A socket as the component sees it.
 pub struct TcpSocket {
-    family: IpAddressFamily,
+    family: Family,
     state: State,
     options: Options,
 }
@@ -49,14 +46,6 @@ enum State {
         remote: SocketAddr,
     },
     Closed,
-}
-
-#[derive(Clone)]
-struct Bound {
-    /// As the component asked.
-    local: SocketAddr,
-    /// Where it may listen; `None`: this socket can only connect.
-    listen: Option<Listen>,
 }
 
 struct Connecting {
@@ -88,88 +77,33 @@ impl Drop for Connecting {
     }
 }
 
-/// What a component may set on a socket. The Keep's own sockets have settings of their own; these are only remembered,
-/// as if the kernel had rounded them.
-struct Options {
-    keep_alive: bool,
-    idle: u64,
-    interval: u64,
-    count: u32,
-    hops: u8,
-    receive: u64,
-    send: u64,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        const SECOND: u64 = 1_000_000_000;
-        const BUFFER: u64 = 64 << 10;
-        // The defaults of Linux.
-        let (idle, interval, count) = (7200 * SECOND, 75 * SECOND, 9);
-        Self { keep_alive: false, idle, interval, count, hops: 64, receive: BUFFER, send: BUFFER }
-    }
-}
-
 impl TcpSocket {
     fn set<T: PartialEq + Default>(&mut self, value: T, place: fn(&mut Options) -> &mut T) -> Result<()> {
-        if value == T::default() {
-            return Err(ErrorCode::InvalidArgument.into());
-        }
-        *place(&mut self.options) = value;
-        Ok(())
-    }
-
-    fn matches(&self, address: SocketAddr) -> bool {
-        match (self.family, address) {
-            (IpAddressFamily::Ipv4, SocketAddr::V4(_)) => true,
-            (IpAddressFamily::Ipv6, SocketAddr::V6(address)) => address.ip().to_ipv4_mapped().is_none(),
-            _ => false,
-        }
+        self.options.set(value, place).map_err(|Zero| ErrorCode::InvalidArgument.into())
     }
 }
 
-/// Where a component that asks for `local` listens, or `None` if the configuration does not let it. It may ask for less
-/// than the configuration allows, and for everything, which is what the configuration allows.
-fn listening(net: &Net, local: SocketAddr) -> Option<Listen> {
-    let listen = net.listening_on(local.port())?;
-    let addr = match (listen.addr, local.ip()) {
-        (allowed, asked) if allowed.is_unspecified() => asked,
-        (allowed, asked) if asked.is_unspecified() || allowed == asked => allowed,
-        _ => return None,
-    };
-    Some(Listen { addr, ..listen.clone() })
-}
-
-/// What a component is told; the log has the rest.
-fn told(error: &NetError) -> ErrorCode {
-    use std::io::ErrorKind;
-    match error {
-        NetError::Listen { source, .. } => match source.kind() {
-            ErrorKind::AddrInUse => ErrorCode::AddressInUse,
-            ErrorKind::PermissionDenied => ErrorCode::AccessDenied,
-            _ => ErrorCode::AddressNotBindable,
-        },
-        NetError::Unreachable { source, .. } if source.kind() == ErrorKind::ConnectionRefused => {
-            ErrorCode::ConnectionRefused
-        }
-        NetError::Unreachable { .. } => ErrorCode::RemoteUnreachable,
-        NetError::TimedOut { .. } => ErrorCode::Timeout,
-        NetError::Handshake { .. } => ErrorCode::ConnectionAborted,
-        NetError::TooMany(_) => ErrorCode::NewSocketLimit,
-        _ => ErrorCode::AccessDenied,
+/// What a component is told when there is no socket, or its end.
+fn failed(error: &NetError) -> SocketError {
+    match rules::failed(error) {
+        Ok(()) => ErrorCode::from(error).into(),
+        Err(exceeded) => SocketError::trap(exceeded),
     }
 }
 
-fn log(error: &NetError) -> ErrorCode {
-    let reason = attested_tls::marble::handshake_refusal(error).1;
-    tracing::warn!(code = error.code(), %error, reason, "the workload's socket failed");
-    told(error)
+impl From<IpAddressFamily> for Family {
+    fn from(family: IpAddressFamily) -> Self {
+        match family {
+            IpAddressFamily::Ipv4 => Self::V4,
+            IpAddressFamily::Ipv6 => Self::V6,
+        }
+    }
 }
 
 impl tcp_create_socket::Host for Sockets<'_> {
     fn create_tcp_socket(&mut self, family: IpAddressFamily) -> Result<Resource<TcpSocket>> {
         self.net()?;
-        Ok(self.table.push(TcpSocket { family, state: State::New, options: Options::default() })?)
+        Ok(self.table.push(TcpSocket { family: family.into(), state: State::New, options: Options::default() })?)
     }
 }
 
@@ -192,7 +126,7 @@ impl HostTcpSocket for Sockets<'_> {
     ) -> Result<()> {
         self.table.get(&network)?;
         let local = SocketAddr::from(local);
-        let listen = listening(self.net()?, local);
+        let net = self.net()?.clone();
         let socket = self.table.get_mut(&this)?;
         match socket.state {
             State::New => {}
@@ -201,19 +135,10 @@ impl HostTcpSocket for Sockets<'_> {
             }
             _ => return Err(ErrorCode::InvalidState.into()),
         }
-        if !socket.matches(local) {
+        if !socket.family.takes(local) {
             return Err(ErrorCode::InvalidArgument.into());
         }
-        // Port 0 may also be the beginning of a connection.
-        if listen.is_none() && local.port() != 0 {
-            tracing::warn!(
-                code = "LISTEN_NOT_ALLOWED",
-                port = local.port(),
-                "no [[listen]] entry has this port"
-            );
-            return Err(ErrorCode::AccessDenied.into());
-        }
-        socket.state = State::Binding(Bound { local, listen });
+        socket.state = State::Binding(Bound::new(&net, local).ok_or(ErrorCode::AccessDenied)?);
         Ok(())
     }
 
@@ -241,15 +166,11 @@ impl HostTcpSocket for Sockets<'_> {
             }
             _ => return Err(ErrorCode::InvalidState.into()),
         }
-        if !socket.matches(remote) || remote.ip().is_unspecified() || remote.port() == 0 {
+        if !socket.family.reaches(remote) {
             return Err(ErrorCode::InvalidArgument.into());
         }
         let Some(to) = net.destination_at(remote) else {
-            // The component chose it: what it says could be a secret, and stays here.
-            tracing::warn!(
-                code = "DESTINATION_NOT_ALLOWED",
-                "the workload may reach what [[connect]] and peers list"
-            );
+            rules::refuse_to_connect();
             socket.state = State::Closed;
             return Err(ErrorCode::AccessDenied.into());
         };
@@ -279,10 +200,9 @@ impl HostTcpSocket for Sockets<'_> {
                 socket.state = State::Connected { connection: Arc::clone(&connection), remote };
                 self.streams(&this, connection)
             }
-            failed => {
+            outcome => {
                 socket.state = State::Closed;
-                let code = failed.and_then(Result::err).map_or(ErrorCode::Unknown, |error| log(&error));
-                Err(code.into())
+                Err(outcome.and_then(Result::err).map_or(ErrorCode::Unknown.into(), |error| failed(&error)))
             }
         }
     }
@@ -298,10 +218,10 @@ impl HostTcpSocket for Sockets<'_> {
             _ => return Err(ErrorCode::InvalidState.into()),
         };
         let Some(listen) = listen else {
-            tracing::warn!(code = "LISTEN_NOT_ALLOWED", port = 0, "no [[listen]] entry has this port");
+            rules::refuse_to_listen(0);
             return Err(ErrorCode::AccessDenied.into());
         };
-        let listener = net.listen(&listen, STREAM).map_err(|error| log(&error))?;
+        let listener = net.listen(&listen, STREAM).map_err(|error| failed(&error))?;
         socket.state = State::Starting(listener);
         Ok(())
     }
@@ -342,7 +262,7 @@ impl HostTcpSocket for Sockets<'_> {
             State::Connected { connection, .. } => connection.local_addr(),
             _ => return Err(ErrorCode::InvalidState.into()),
         };
-        Ok(of_family(socket.family, address).into())
+        Ok(socket.family.shows(address).into())
     }
 
     fn remote_address(&mut self, this: Resource<TcpSocket>) -> Result<IpSocketAddress> {
@@ -350,7 +270,7 @@ impl HostTcpSocket for Sockets<'_> {
         let State::Connected { remote, .. } = &socket.state else {
             return Err(ErrorCode::InvalidState.into());
         };
-        Ok(of_family(socket.family, *remote).into())
+        Ok(socket.family.shows(*remote).into())
     }
 
     fn is_listening(&mut self, this: Resource<TcpSocket>) -> wasmtime::Result<bool> {
@@ -358,7 +278,10 @@ impl HostTcpSocket for Sockets<'_> {
     }
 
     fn address_family(&mut self, this: Resource<TcpSocket>) -> wasmtime::Result<IpAddressFamily> {
-        Ok(self.table.get(&this)?.family)
+        Ok(match self.table.get(&this)?.family {
+            Family::V4 => IpAddressFamily::Ipv4,
+            Family::V6 => IpAddressFamily::Ipv6,
+        })
     }
 
     /// The Keep's own backlog is what it is.
@@ -455,19 +378,4 @@ impl Pollable for TcpSocket {
             _ => {}
         }
     }
-}
-
-/// A socket of one family never tells of the other's addresses: a listener of both families has clients of both.
-fn of_family(family: IpAddressFamily, address: SocketAddr) -> SocketAddr {
-    let ip = match (family, address.ip()) {
-        (IpAddressFamily::Ipv4, IpAddr::V6(address)) => {
-            address.to_ipv4_mapped().unwrap_or(Ipv4Addr::UNSPECIFIED).into()
-        }
-        (IpAddressFamily::Ipv6, IpAddr::V4(address)) if address.is_unspecified() => {
-            Ipv6Addr::UNSPECIFIED.into()
-        }
-        (IpAddressFamily::Ipv6, IpAddr::V4(address)) => address.to_ipv6_mapped().into(),
-        (_, ip) => ip,
-    };
-    SocketAddr::new(ip, address.port())
 }

@@ -2,7 +2,9 @@
 
 use volume::tree::TreeError;
 
-use crate::bindings::filesystem::types::ErrorCode;
+use crate::{
+    bindings::filesystem::types::ErrorCode, wasi03::bindings::filesystem::types::ErrorCode as ErrorCode03,
+};
 
 /// Why an operation fails; the workload is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -71,30 +73,37 @@ impl Error {
     }
 }
 
-impl From<Error> for ErrorCode {
-    fn from(error: Error) -> Self {
-        match error {
-            Error::Tree(error) => match error {
-                TreeError::Absent => Self::NoEntry,
-                TreeError::Exists => Self::Exist,
-                TreeError::NotDirectory => Self::NotDirectory,
-                TreeError::IsDirectory => Self::IsDirectory,
-                TreeError::NotEmpty => Self::NotEmpty,
-                TreeError::InvalidName | TreeError::IntoItself => Self::Invalid,
-                TreeError::NameTooLong => Self::NameTooLong,
-                TreeError::TooMany => Self::InsufficientSpace,
-            },
-            Error::Outside => Self::NotPermitted,
-            Error::Invalid => Self::Invalid,
-            Error::ReadOnly => Self::ReadOnly,
-            Error::BadDescriptor => Self::BadDescriptor,
-            Error::CrossDevice => Self::CrossDevice,
-            Error::NoSpace => Self::InsufficientSpace,
-            Error::TooLarge => Self::FileTooLarge,
-            // 0.2 has no word for it.
-            Error::TooManyOpen => Self::InsufficientMemory,
-            Error::Unsupported => Self::Unsupported,
-            Error::Storage(_) => Self::Io,
+/// What components are told. Both generations have the same names for it.
+macro_rules! told_as {
+    ($($code:ty),*) => {$(
+        impl From<Error> for $code {
+            fn from(error: Error) -> Self {
+                match error {
+                    Error::Tree(error) => match error {
+                        TreeError::Absent => Self::NoEntry,
+                        TreeError::Exists => Self::Exist,
+                        TreeError::NotDirectory => Self::NotDirectory,
+                        TreeError::IsDirectory => Self::IsDirectory,
+                        TreeError::NotEmpty => Self::NotEmpty,
+                        TreeError::InvalidName | TreeError::IntoItself => Self::Invalid,
+                        TreeError::NameTooLong => Self::NameTooLong,
+                        TreeError::TooMany => Self::InsufficientSpace,
+                    },
+                    Error::Outside => Self::NotPermitted,
+                    Error::Invalid => Self::Invalid,
+                    Error::ReadOnly => Self::ReadOnly,
+                    Error::BadDescriptor => Self::BadDescriptor,
+                    Error::CrossDevice => Self::CrossDevice,
+                    Error::NoSpace => Self::InsufficientSpace,
+                    Error::TooLarge => Self::FileTooLarge,
+                    // Neither has a word for it.
+                    Error::TooManyOpen => Self::InsufficientMemory,
+                    Error::Unsupported => Self::Unsupported,
+                    Error::Storage(_) => Self::Io,
+                }
+            }
         }
-    }
+    )*};
 }
+
+told_as!(ErrorCode, ErrorCode03);

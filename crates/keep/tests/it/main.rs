@@ -29,4 +29,6 @@ mod run;
 mod running;
 mod tls;
 mod volumes;
+mod wasi03_files;
+mod wasi03_sockets;
 mod workloads;

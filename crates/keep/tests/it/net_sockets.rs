@@ -12,7 +12,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::{client::Client, client::handshake, net::within, pki::Root, running::Running, workloads};
 
 /// Sends back what comes, over TLS as `localhost`. `cut`: ends TCP where TLS's end would be.
-async fn echo(root: &Root, cut: bool) -> SocketAddr {
+pub async fn echo(root: &Root, cut: bool) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let acceptor = TlsAcceptor::from(root.server());
@@ -30,7 +30,7 @@ async fn echo(root: &Root, cut: bool) -> SocketAddr {
     address
 }
 
-fn free() -> u16 {
+pub fn free() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 

@@ -320,7 +320,7 @@ fn echo() -> String {
     checks(body)
 }
 
-fn net(config: &str, root: &Root) -> Net {
+pub fn net(config: &str, root: &Root) -> Net {
     let config = KeepConfig::parse(config).unwrap();
     let (sender, identity) = watch::channel(Arc::new(root.identity()));
     // As long as the test runs.

@@ -18,7 +18,7 @@ const CONFIG: &str = r#"
     size = "1MiB"
 "#;
 
-fn open(folder: &Path, anchor: &MemoryAnchor) -> Arc<Volume> {
+pub fn open(folder: &Path, anchor: &MemoryAnchor) -> Arc<Volume> {
     let options = Options { size: 1 << 20, read_only: false };
     loop {
         match Volume::open(Folder::new(folder), &VolumeKey::new([9; 32]), anchor.clone(), &options) {

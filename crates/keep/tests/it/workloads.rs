@@ -25,6 +25,12 @@ static SERVICE03: LazyLock<Workload> = LazyLock::new(|| {
     let built = build(&source, &Path::new(env!("CARGO_TARGET_TMPDIR")).join("service03"));
     load(&fs::read(built.join("service03.wasm")).unwrap())
 });
+static COMMAND03: LazyLock<Workload> = LazyLock::new(|| {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/command03");
+    // What both components of 0.3 are made of is built once.
+    let built = build(&source, &Path::new(env!("CARGO_TARGET_TMPDIR")).join("service03"));
+    load(&fs::read(built.join("command03.wasm")).unwrap())
+});
 static FRONTEND: LazyLock<Workload> = LazyLock::new(|| load(&component("frontend")));
 static TALLY: LazyLock<Workload> = LazyLock::new(|| load(&component("tally")));
 
@@ -49,6 +55,11 @@ pub fn command() -> Workload {
 /// A handler of WASI 0.3.
 pub fn service03() -> Workload {
     SERVICE03.clone()
+}
+
+/// The command of WASI 0.3 of `tests/command03`.
+pub fn command03() -> Workload {
+    COMMAND03.clone()
 }
 
 pub fn frontend() -> Workload {

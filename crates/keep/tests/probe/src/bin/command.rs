@@ -3,6 +3,7 @@
 use std::{
     env, fs,
     io::{self, Read, Write},
+    net::TcpStream,
     process::exit,
     thread,
     time::Duration,
@@ -40,6 +41,12 @@ fn main() {
         "open" => {
             let files: Vec<_> = (0..100_000).map(|n| fs::File::create(format!("/tmp/{n}"))).collect();
             println!("{}", files.iter().filter(|file| file.is_ok()).count());
+        }
+        "dial" => {
+            let mut open = Vec::new();
+            loop {
+                open.push(TcpStream::connect(&args[2]).unwrap());
+            }
         }
         other => panic!("{other}?"),
     }

@@ -176,10 +176,12 @@ async fn until(
         which = alarm.raised() => Ended::Limit(which),
         () = cancel => Ended::Cancelled,
         () = wall => Ended::Limit(Which::Wall),
-        ended = metered => match ended {
-            Ok(Ok(code)) => Ended::Exit(code),
-            Ok(Err(error)) => classify(&error),
-            Err(CpuExceeded) => Ended::Limit(Which::Cpu),
+        // What was raised in the last moment is the reason, whatever the instance made of it.
+        ended = metered => match (alarm.exceeded(), ended) {
+            (Some(which), _) => Ended::Limit(which),
+            (None, Ok(Ok(code))) => Ended::Exit(code),
+            (None, Ok(Err(error))) => classify(&error),
+            (None, Err(CpuExceeded)) => Ended::Limit(Which::Cpu),
         },
     }
 }

@@ -434,3 +434,6 @@ impl types::HostDescriptor for Filesystem<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

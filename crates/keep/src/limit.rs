@@ -83,6 +83,11 @@ impl Alarm {
         Exceeded(which)
     }
 
+    /// The limit that was exceeded, if one was.
+    pub(crate) fn exceeded(&self) -> Option<Which> {
+        self.state().which
+    }
+
     /// Returns when a limit was exceeded. For the one task that runs the instance.
     pub(crate) async fn raised(&self) -> Which {
         std::future::poll_fn(|cx| {

@@ -103,7 +103,11 @@ impl From<IpAddressFamily> for Family {
 impl tcp_create_socket::Host for Sockets<'_> {
     fn create_tcp_socket(&mut self, family: IpAddressFamily) -> Result<Resource<TcpSocket>> {
         self.net()?;
-        Ok(self.table.push(TcpSocket { family: family.into(), state: State::New, options: Options::default() })?)
+        Ok(self.table.push(TcpSocket {
+            family: family.into(),
+            state: State::New,
+            options: Options::default(),
+        })?)
     }
 }
 

@@ -7,7 +7,10 @@ use keep::{
     runtime::Kind,
 };
 
-use crate::run::{self, Run, module};
+use crate::{
+    calls,
+    run::{self, Run, module},
+};
 
 /// What a module with these instructions does, with preview 1's `proc_exit` at hand.
 fn ended(body: &str) -> Ended {
@@ -182,6 +185,37 @@ async fn each_limit_ends_a_real_program_with_its_reason() {
         }
     }
     assert_eq!(probe("deep").ended().await.code(), Some("TRAP_STACK_OVERFLOW"));
+}
+
+/// The same limits and reasons for a module; connections are in `wasi03_sockets`, for all worlds.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_limit_ends_a_module_with_its_reason() {
+    const TMPFS: &str = "[[files]]\nkind = \"null\"\n[[files]]\nkind = \"stdout\"\n[[tmpfs]]\npath = \"/tmp\"\nsize = \"1MiB\"";
+    let print = "(i32.store (i32.const 0) (i32.const 1024)) (i32.store (i32.const 4) (i32.const 1000))
+        (loop (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))) (br 0))";
+    // The directory `/` is descriptor 2, and each file a new one.
+    let open = r#"(loop (drop (call $path_open (i32.const 2) (i32.const 0) (i32.const 64) (i32.const 5) (i32.const 1)
+        (i64.const 64) (i64.const 0) (i32.const 0) (i32.const 8))) (br 0))"#;
+    // One that is ready in a thousand hours.
+    let wait =
+        "(i32.store (i32.const 16) (i32.const 1)) (i64.store (i32.const 24) (i64.const 3600000000000000))
+        (drop (call $poll_oneoff (i32.const 0) (i32.const 512) (i32.const 1) (i32.const 8)))";
+    let limits = [
+        ("(loop (br 0))", "cpu = \"100ms\"", Which::Cpu),
+        (wait, "wall = \"200ms\"", Which::Wall),
+        (print, "output = \"64KiB\"", Which::Output),
+        ("(drop (memory.grow (i32.const 4096)))", "memory = \"16MiB\"", Which::Memory),
+        (open, "open-files = 20", Which::OpenFiles),
+    ];
+    for (body, limit, which) in limits {
+        let data = "(data (i32.const 64) \"tmp/a\")";
+        let text = calls::module(&format!("{data} (func (export \"_start\") {body})"));
+        let run = Run::of(&text).config(&format!("[limits]\n{limit}\n{TMPFS}")).finish().await;
+        assert_eq!(run.ended, Ended::Limit(which), "{body}");
+        if which == Which::Output {
+            assert_eq!(run.stdout.len(), 64 << 10);
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

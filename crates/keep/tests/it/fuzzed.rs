@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use crate::{
     calls::{self, CALLS},
     run::Run,
+    wasi03_files::command,
 };
 
 /// Numbers as attackers like them.
@@ -80,5 +81,22 @@ proptest! {
         let ended = runtime.block_on(Run::of(&module).config(CONFIG).input(b"some input").ended());
         let expected = matches!(ended, Ended::Exit(0) | Ended::Limit(Which::Wall | Which::Output));
         prop_assert!(expected, "{ended:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// S-54: the same for components, by `tests/command03`: files, sockets, names, and streams that are dropped half-way.
+    #[test]
+    fn s54_no_sequence_of_calls_of_a_component_breaks_the_keep(seed in any::<u32>()) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let config = "[[tmpfs]]\npath = \"/tmp\"\nsize = \"64KiB\"\n[limits]\nmemory = \"16MiB\"\n";
+        let run = command(&format!("fuzz {seed} 200")).more(config);
+        let run = runtime.block_on(async {
+            let net = crate::preview1::net("", &crate::pki::Root::new());
+            run.given(keep::world::Given { net: Some(net), ..Default::default() }).finish().await
+        });
+        prop_assert_eq!((&run.ended, run.stdout.as_str()), (&Ended::Exit(0), "alive\n"), "{:?}", run);
     }
 }

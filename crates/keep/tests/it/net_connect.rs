@@ -2,8 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use appraisal::UnixTime;
+use attested_tls::clock::Clock;
 use keep::net::{Net, STREAM};
-use tokio::net::TcpListener;
+use keep_config::KeepConfig;
+use tokio::{net::TcpListener, sync::watch};
 
 use crate::{
     net::{TLS, listen, network, network_of, read, within, write},
@@ -136,6 +139,39 @@ async fn s30_addresses_stand_for_names() {
         assert_eq!(host(address.parse().unwrap(), 80), None, "{address}");
         assert_eq!(host(address.parse().unwrap(), 5432), None, "{address}");
     }
+}
+
+/// S-19: the clock is the host's. One that jumps ends no connection that is open, lets nobody in whom a right clock keeps
+/// out for longer than it is wrong, and the reason has a code.
+#[tokio::test]
+async fn s19_a_clock_that_jumps_ends_nothing_that_is_open_and_is_told_by_code() {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    };
+    let root = Root::new();
+    let listener = listen(&network("", &root), TLS);
+    let port = listener.local_addr().port();
+    let config = connect("localhost", port, "prot = \"tls\"\nroots = \"ours\"");
+    let config = KeepConfig::parse(&format!("{config}[roots]\nours = \"\"\"{}\"\"\"", root.pem())).unwrap();
+    let right = attested_tls::clock::system()();
+    let now = Arc::new(AtomicI64::new(right.0));
+    let told = Arc::clone(&now);
+    let clock: Clock = Arc::new(move || UnixTime(told.load(Ordering::Relaxed)));
+    let (_identity, current) = watch::channel(Arc::new(root.identity()));
+    let net = Net::new(&config, Default::default(), current, clock).unwrap();
+    let before = net.connect(&to(&net, "localhost", port), STREAM).await.unwrap();
+    let accepted = within(listener.accept()).await;
+    const YEAR: i64 = 366 * 86_400;
+    for wrong in [YEAR, right.0 + 3000 * YEAR] {
+        now.store(wrong, Ordering::Relaxed);
+        let error = net.connect(&to(&net, "localhost", port), STREAM).await.unwrap_err();
+        assert_eq!(error.code(), "PEER_CERTIFICATE_INVALID", "{wrong}");
+        write(&before, b"still here").await;
+        assert_eq!(read(&accepted, 10).await.unwrap(), b"still here");
+    }
+    now.store(right.0, Ordering::Relaxed);
+    net.connect(&to(&net, "localhost", port), STREAM).await.unwrap();
 }
 
 #[test]

@@ -48,9 +48,8 @@ async fn a_program_of_wasi_03_finds_what_it_wrote_to_a_volume_in_the_next_keep()
                  rename /data/a /data/folder/b ; list /data ; list /data/folder ; size /data/folder/b ; \
                  fill /data/large 700000 ; cut /data/large 5 ; size /data/large";
     let run = with_volume(volumes::open(folder.path(), &anchor), first).await;
-    let expected = [
-        "done", "done", "done", "canXry-name", "done", "done", "folder", "b", "11", "true", "done", "5",
-    ];
+    let expected =
+        ["done", "done", "done", "canXry-name", "done", "done", "folder", "b", "11", "true", "done", "5"];
     assert_eq!(lines(&run), expected);
     let second = "read /data/folder/b ; list /data ; remove /data/folder/b ; rmdir /data/folder ; list /data ; \
                   read /data/folder/b";
@@ -66,7 +65,8 @@ async fn a_program_of_wasi_03_finds_what_it_wrote_to_a_volume_in_the_next_keep()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_of_wasi_03_has_files_in_memory_that_end_with_it() {
-    let words = "fill /tmp/large 700000 ; list / ; list /tmp ; rename /tmp/large /tmp/other ; size /tmp/other";
+    let words =
+        "fill /tmp/large 700000 ; list / ; list /tmp ; rename /tmp/large /tmp/other ; size /tmp/other";
     for _ in 0..2 {
         let run = command(words).more(TMPFS).finish().await;
         assert_eq!(lines(&run), ["true", "tmp", "large", "done", "700000"]);
@@ -91,9 +91,11 @@ async fn what_a_program_of_wasi_03_may_not_do_with_files_has_its_code() {
         ("fill /data/large 1048577", "InsufficientSpace"),
         ("write-at /tmp/a x 18446744073709551615", "FileTooLarge"),
         ("cut /tmp/a 18446744073709551615", "FileTooLarge"),
+        ("cut /tmp/a 1048577", "InsufficientSpace"),
         ("rename /tmp/a /data/a", "CrossDevice"),
         ("link /tmp/a /tmp/b", "Unsupported"),
-        ("mkdir /tmp", "Exist"),
+        ("mkdir /tmp", "ReadOnly"),
+        ("mkdir /data/full", "Exist"),
         ("rmdir /data/full", "NotEmpty"),
     ];
     let words: Vec<&str> = cases.iter().map(|(words, _)| *words).collect();
@@ -129,7 +131,11 @@ async fn each_limit_ends_a_program_of_wasi_03_with_its_reason() {
         ("wait 60000", "[limits]\nwall = \"200ms\"", Which::Wall),
         ("flood", "[limits]\noutput = \"64KiB\"", Which::Output),
         ("hog", "[limits]\nmemory = \"16MiB\"", Which::Memory),
-        ("open /tmp", "[limits]\nopen-files = 20\n[[tmpfs]]\npath = \"/tmp\"\nsize = \"1MiB\"", Which::OpenFiles),
+        (
+            "open /tmp",
+            "[limits]\nopen-files = 20\n[[tmpfs]]\npath = \"/tmp\"\nsize = \"1MiB\"",
+            Which::OpenFiles,
+        ),
         ("list /", "[limits]\nopen-files = 0\n", Which::OpenFiles),
     ];
     for (words, limit, which) in limits {

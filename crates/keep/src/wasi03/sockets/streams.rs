@@ -26,10 +26,7 @@ use crate::{
 const MAX_READ: usize = 64 << 10;
 
 /// What is under way is left where it is when the component wants no more of it now.
-fn unless_cancelled(
-    polled: Poll<StreamResult>,
-    finish: bool,
-) -> Poll<wasmtime::Result<StreamResult>> {
+fn unless_cancelled(polled: Poll<StreamResult>, finish: bool) -> Poll<wasmtime::Result<StreamResult>> {
     match polled {
         Poll::Ready(result) => Poll::Ready(Ok(result)),
         Poll::Pending if finish => Poll::Ready(Ok(StreamResult::Cancelled)),

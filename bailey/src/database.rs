@@ -8,7 +8,7 @@ use std::{
 
 use appraisal::{Policy, ReferenceValue, Verdict, binding::Role};
 use attested_tls::{
-    claims::{Claims, DatabaseAnchor, DatabaseClaims, DatabaseState},
+    claims::{Claims, DatabaseAnchor, DatabaseClaims, DatabaseMode, DatabaseState},
     clock::Clock,
     service::{self, UserIdentity},
 };
@@ -151,11 +151,12 @@ impl Held {
         }
     }
 
-    /// Compares what a database shows with what `file` holds, and holds the newer.
+    /// Compares what a database shows with what `file` holds, and holds the newer. Whether the one that is held is in
+    /// the history of the newer one, the database says, whose Evidence was appraised.
     ///
     /// # Errors
     /// When it is older, another history, or another database; or the file cannot be read or written.
-    pub fn meet(file: &Path, claims: &DatabaseClaims) -> Outcome {
+    pub async fn meet(file: &Path, claims: &DatabaseClaims, endpoint: &Endpoint, clock: &Clock) -> Outcome {
         let Some(state) = &claims.state else { return Ok(()) };
         let shown = Self::of(claims, state);
         let held = match std::fs::read(file) {
@@ -165,11 +166,35 @@ impl Held {
             Err(error) => return Err(Failure::refused(format!("{}: {error}", file.display()))),
         };
         shown.continues(&held).map_err(|why| Failure::refused(why).hint(MEND))?;
+        // A replica follows another one's log, and is not asked for what is older than it.
+        if held.sequence < shown.sequence && claims.mode == DatabaseMode::Running {
+            let root = CertificateDer::from(claims.root.to_vec());
+            let client = Client::new(endpoint.clone(), &root, None, clock)?;
+            let path = format!("/v1/log/{}/{}", held.sequence, held.head);
+            let said = client.get(&path).await?["Held"].as_str().unwrap_or_default().to_owned();
+            held.within(&said).map_err(|why| Failure::refused(why).hint(MEND))?;
+        }
         let fresh = PathBuf::from(format!("{}.new", file.display()));
         let text = serde_json::to_vec_pretty(&shown).expect("plain data always serialises");
         std::fs::write(&fresh, text)
             .and_then(|()| std::fs::rename(&fresh, file))
             .map_err(|error| Failure::refused(format!("{} cannot be written: {error}", file.display())))
+    }
+
+    /// What the database says of this one.
+    fn within(&self, said: &str) -> Result<(), String> {
+        match said {
+            "contained" => Ok(()),
+            "contradicted" => Err(format!(
+                "record {} that was seen is not in the history of this database [DATABASE_FORKED]",
+                self.sequence
+            )),
+            _ => Err(format!(
+                "the database cannot tell whether record {} that was seen is in its history: its host has lost the file \
+                 that would show it [DATABASE_HEAD_UNKNOWN]",
+                self.sequence
+            )),
+        }
     }
 
     fn continues(&self, held: &Self) -> Result<(), String> {
@@ -219,6 +244,14 @@ mod tests {
             (Held { first: "bb".into(), ..held(11, "aa", 2) }, "DATABASE_ANOTHER"),
         ] {
             assert!(bad.continues(&seen).is_err_and(|why| why.contains(code)), "{bad:?}");
+        }
+        assert_eq!(seen.within("contained"), Ok(()));
+        for (said, code) in [
+            ("contradicted", "DATABASE_FORKED"),
+            ("forgotten", "DATABASE_HEAD_UNKNOWN"),
+            ("", "DATABASE_HEAD_UNKNOWN"),
+        ] {
+            assert!(seen.within(said).is_err_and(|why| why.contains(code)), "{said}");
         }
     }
 }

@@ -37,7 +37,7 @@ pub enum Command {
     Plan(rules::PlanOf),
     /// Print the manifest in force
     Manifest(rules::Get),
-    /// Propose another manifest, with the migration that leads to it
+    /// Propose another manifest, with the migration that leads to it; or to bring back rows as they were
     Propose(rules::Propose),
     /// Agree to a proposal
     Approve(rules::Decide),

@@ -19,6 +19,8 @@ pub struct Algorithm {
     pub sql: String,
     /// A WebAssembly module that the rows go through.
     pub wasm: Option<WasmUse>,
+    /// No call of it runs longer: each may keep a processor busy.
+    pub time: Duration,
     /// What leaves.
     pub output: Output,
 }

@@ -39,6 +39,7 @@ manifest::wire! {
         arguments: Vec<Argument> = "Arguments",
         sql: Option<String> = "Sql",
         wasm: Option<Wasm> = "Wasm",
+        time: Option<String> = "Time",
         output: Option<Output> = "Output",
     }
 

@@ -19,5 +19,7 @@ pub use algorithm::{
 pub use manifest::{Anchor, Audit, Freshness, Manifest, Party, Recovery, Statement, Table, Updates};
 pub use names::{AlgorithmName, PartyName, TableName};
 pub use plan::{Change, Plan, rows_of};
-pub use proposal::{Digest, InForce, Proposal, ProposalState, ProposalStatus};
+pub use proposal::{
+    Digest, InForce, InvalidRestoration, Point, Proposal, ProposalState, ProposalStatus, Restoration, Rows,
+};
 pub use sql::{InvalidMigration, Migration};

@@ -21,9 +21,11 @@ use std::{
 
 use ::manifest::Effect;
 
-use crate::{Freshness, Manifest, Migration, PartyName, Recovery, TableName, Updates};
+use crate::{
+    Freshness, InvalidRestoration, Manifest, Migration, PartyName, Recovery, Restoration, TableName, Updates,
+};
 
-/// What a change means. [`Plan::between`] is its only origin.
+/// What a change means. [`Plan::between`] and [`Plan::of_restoration`] are its only origins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Plan {
@@ -94,21 +96,49 @@ impl Plan {
         tables::erased(old, erase, &mut found);
         algorithms::compare(old, new, &mut found);
         rules(old, new, &mut found);
+        Self::decided_by(
+            old.unwrap_or(new),
+            found,
+            (old.map(|old| old.digest), new.digest),
+            obstacles(old, erase, new),
+        )
+    }
+
+    /// What it means to bring back rows under the manifest in force, which stays.
+    ///
+    /// # Errors
+    /// Where it is no restoration.
+    pub fn of_restoration(
+        manifest: &Manifest,
+        restoration: &Restoration,
+    ) -> Result<Self, InvalidRestoration> {
+        let (mut found, mut obstacles) = (Found::default(), Vec::new());
+        for table in restoration.tables()? {
+            let words =
+                format!("the rows of {table} become those of {}: later ones are gone", restoration.to);
+            found.add(Effect::Changes, &table, words);
+            found.touches(manifest, &table);
+            if !manifest.tables.contains_key(&table) {
+                obstacles.push(format!("there is no table {table}"));
+            }
+        }
+        restoration.time()?;
+        Ok(Self::decided_by(manifest, found, (Some(manifest.digest), manifest.digest), obstacles))
+    }
+
+    fn decided_by(
+        manifest: &Manifest,
+        found: Found,
+        (from, to): (Option<[u8; 32]>, [u8; 32]),
+        obstacles: Vec<String>,
+    ) -> Self {
         let Found { mut changes, mut required } = found;
         changes.sort();
         changes.dedup();
-        let Updates { approvers, threshold, .. } = &old.unwrap_or(new).updates;
+        let Updates { approvers, threshold, .. } = &manifest.updates;
         // Nobody but an approver can agree; owners are approvers, which parsing has seen to.
         required.retain(|party, _| approvers.contains(party));
-        Self {
-            from: old.map(|old| old.digest),
-            to: new.digest,
-            changes,
-            threshold: *threshold,
-            approvers: approvers.clone(),
-            required,
-            obstacles: obstacles(old, erase, new),
-        }
+        Self { from, to, changes, threshold: *threshold, approvers: approvers.clone(), required, obstacles }
     }
 
     /// Whether these parties are enough.
@@ -238,7 +268,7 @@ fn recovered(old: Option<&Recovery>, new: Option<&Recovery>, found: &mut Found) 
                 }
             }
             for name in old.holders.keys().filter(|name| !holders.contains_key(*name)) {
-                let words = format!("{name} holds no share of the key any more, but keeps what it has");
+                let words = format!("{name} holds no share of the key any more, which is exchanged");
                 found.add(Effect::Closes, name, words);
             }
             if old.threshold != *threshold {

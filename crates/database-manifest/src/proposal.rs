@@ -1,9 +1,16 @@
 //! Proposals of another manifest, as they are written and shown, and the digest by which they are approved.
 
-use std::{collections::BTreeSet, fmt, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+};
 
 use aws_lc_rs::digest::{Context, SHA256, digest};
 use serde::{Deserialize, Serialize};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use crate::TableName;
 
 /// SHA-256 of a manifest or of a proposal; 64 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,13 +44,14 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// What is to become of the rules.
+/// What is to become of the rules; or, where it restores rows, of tables alone, and then it has no other part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "PascalCase")]
 pub struct Proposal {
     /// The manifest that it starts from: the one in force.
     pub base: Digest,
     /// The new manifest, its exact text.
+    #[serde(default)]
     pub manifest: String,
     /// SQL that leads from one schema to the other.
     #[serde(default)]
@@ -51,11 +59,95 @@ pub struct Proposal {
     /// Parties whose rows are deleted.
     #[serde(default)]
     pub erase: Vec<String>,
+    /// Tables whose rows become again what they were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore: Option<Restoration>,
+}
+
+/// Rows of tables as they were, in the place of those of now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+pub struct Restoration {
+    /// The tables.
+    pub tables: Vec<String>,
+    /// As of when.
+    pub to: Point,
+}
+
+/// A point in the history of a database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Point {
+    /// What was committed until then by the database's clock, RFC 3339.
+    Time(String),
+    /// The record of the sealed log that Evidence and receipts name.
+    Record(u64),
+}
+
+impl fmt::Display for Point {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Time(time) => f.write_str(time),
+            Self::Record(record) => write!(f, "record {record}"),
+        }
+    }
+}
+
+/// It is no restoration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidRestoration {
+    /// Something else is in the proposal.
+    #[error(
+        "a proposal that restores rows changes nothing else: no manifest, no migration, nobody's rows deleted"
+    )]
+    Alone,
+    /// No tables.
+    #[error("name the tables whose rows are restored, each once")]
+    Tables,
+    /// No time.
+    #[error("{0:?} is no time such as 2026-11-22T05:00:00Z")]
+    Time(String),
+}
+
+impl Restoration {
+    /// Its tables.
+    ///
+    /// # Errors
+    /// Where it has none, or the same twice, or a text that is none's name.
+    pub fn tables(&self) -> Result<BTreeSet<TableName>, InvalidRestoration> {
+        let named: Option<BTreeSet<_>> = self.tables.iter().map(|name| TableName::new(name)).collect();
+        let named = named.filter(|named| !named.is_empty() && named.len() == self.tables.len());
+        named.ok_or(InvalidRestoration::Tables)
+    }
+
+    /// Its time; `None`: a record is named.
+    ///
+    /// # Errors
+    /// Where the text is none.
+    pub fn time(&self) -> Result<Option<OffsetDateTime>, InvalidRestoration> {
+        let Point::Time(text) = &self.to else { return Ok(None) };
+        let time = OffsetDateTime::parse(text, &Rfc3339);
+        time.map(Some).map_err(|_| InvalidRestoration::Time(text.clone()))
+    }
 }
 
 impl Proposal {
+    /// Its restoration, if it is one.
+    ///
+    /// # Errors
+    /// Where it is something else too.
+    pub fn restoration(&self) -> Result<Option<&Restoration>, InvalidRestoration> {
+        let Some(restoration) = &self.restore else { return Ok(None) };
+        if !(self.manifest.is_empty() && self.migration.is_empty() && self.erase.is_empty()) {
+            return Err(InvalidRestoration::Alone);
+        }
+        restoration.tables()?;
+        restoration.time()?;
+        Ok(Some(restoration))
+    }
+
     /// What approvers sign with their word: SHA-256 of `bailey/database-proposal/1`, base, SHA-256 of the manifest,
-    /// SHA-256 of the migration, and SHA-256 of each name to erase.
+    /// SHA-256 of the migration, and SHA-256 of each name to erase; where rows are restored then
+    /// `bailey/database-restoration/1`, SHA-256 of the point as words, and SHA-256 of each table's name.
     #[must_use]
     pub fn digest(&self) -> Digest {
         let mut context = Context::new(&SHA256);
@@ -63,6 +155,12 @@ impl Proposal {
         context.update(&self.base.0);
         for part in [&self.manifest, &self.migration].into_iter().chain(&self.erase) {
             context.update(digest(&SHA256, part.as_bytes()).as_ref());
+        }
+        if let Some(Restoration { tables, to }) = &self.restore {
+            // Of another length than a digest, so that no name to erase stands for it.
+            context.update(b"bailey/database-restoration/1");
+            context.update(digest(&SHA256, to.to_string().as_bytes()).as_ref());
+            tables.iter().for_each(|table| context.update(digest(&SHA256, table.as_bytes()).as_ref()));
         }
         let mut out = [0; 32];
         out.copy_from_slice(context.finish().as_ref());
@@ -141,8 +239,21 @@ pub struct ProposalStatus {
     pub rejected: BTreeSet<String>,
     /// What it means, in words; of a pending one only.
     pub plan: Option<String>,
+    /// Of a restoration: rows of each table whose owner or reader asks. Nobody else learns how many there are.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rows: BTreeMap<String, Rows>,
     /// The whole of it.
     pub content: Proposal,
+}
+
+/// How many rows a table has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+pub struct Rows {
+    /// When it was proposed.
+    pub now: u64,
+    /// At the point that is proposed.
+    pub then: u64,
 }
 
 /// The manifest in force, as a database tells it.
@@ -165,8 +276,17 @@ mod tests {
 
     #[test]
     fn the_digest_covers_every_part_at_its_place() {
-        let first =
-            Proposal { base: Digest([1; 32]), manifest: "m".into(), migration: String::new(), erase: vec![] };
+        let first = Proposal {
+            base: Digest([1; 32]),
+            manifest: "m".into(),
+            migration: String::new(),
+            erase: vec![],
+            restore: None,
+        };
+        let restored = |tables: &[&str], to| {
+            let tables = tables.iter().map(|table| (*table).to_owned()).collect();
+            Proposal { restore: Some(Restoration { tables, to }), ..first.clone() }
+        };
         let mut seen = BTreeSet::from([first.digest()]);
         for other in [
             Proposal { base: Digest([2; 32]), ..first.clone() },
@@ -176,8 +296,40 @@ mod tests {
             Proposal { erase: vec!["a".into()], ..first.clone() },
             Proposal { erase: vec!["a".into(), "b".into()], ..first.clone() },
             Proposal { erase: vec!["ab".into()], ..first.clone() },
+            restored(&[], Point::Record(1)),
+            restored(&["a"], Point::Record(1)),
+            restored(&["a"], Point::Record(2)),
+            restored(&["a", "b"], Point::Record(1)),
+            restored(&["a"], Point::Time("2026-11-22T05:00:00Z".into())),
         ] {
             assert!(seen.insert(other.digest()), "{other:?}");
+        }
+    }
+    #[test]
+    fn a_restoration_names_tables_and_a_point_and_comes_alone() {
+        let good = Proposal {
+            base: Digest([1; 32]),
+            manifest: String::new(),
+            migration: String::new(),
+            erase: vec![],
+            restore: Some(Restoration { tables: vec!["notes".into()], to: Point::Record(7) }),
+        };
+        assert!(good.restoration().is_ok_and(|it| it.is_some()));
+        assert_eq!(Proposal { restore: None, ..good.clone() }.restoration(), Ok(None));
+        let with = |tables: &[&str], to| {
+            let tables = tables.iter().map(|table| (*table).to_owned()).collect();
+            Proposal { restore: Some(Restoration { tables, to }), ..good.clone() }
+        };
+        for (bad, why) in [
+            (Proposal { manifest: "m".into(), ..good.clone() }, InvalidRestoration::Alone),
+            (Proposal { migration: "m".into(), ..good.clone() }, InvalidRestoration::Alone),
+            (Proposal { erase: vec!["a".into()], ..good.clone() }, InvalidRestoration::Alone),
+            (with(&[], Point::Record(7)), InvalidRestoration::Tables),
+            (with(&["a", "a"], Point::Record(7)), InvalidRestoration::Tables),
+            (with(&["a; DROP"], Point::Record(7)), InvalidRestoration::Tables),
+            (with(&["a"], Point::Time("now".into())), InvalidRestoration::Time("now".into())),
+        ] {
+            assert_eq!(bad.restoration(), Err(why), "{bad:?}");
         }
     }
 }

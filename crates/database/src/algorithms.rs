@@ -40,7 +40,7 @@ use crate::{
     rules::Rules,
 };
 
-pub use answer::{Answer, Denied, Reason, type_name};
+pub use answer::{Answer, Denied, Reason};
 pub use arguments::Given;
 pub use ledger::install;
 pub use wasm::{ModuleError, Row, read_rows};

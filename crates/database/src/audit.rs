@@ -7,6 +7,7 @@
 //! entry: those who read the audit log need not be those who read tables.
 
 mod api;
+mod door;
 mod event;
 mod export;
 mod writer;

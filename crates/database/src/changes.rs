@@ -10,19 +10,24 @@
 //! ```
 //!
 //! A proposal names the manifest that it starts from; what its approvers saw is what is activated, or nothing. It is
-//! rehearsed when it is made: the whole of it is done in a transaction that is then rolled back.
+//! rehearsed when it is made: the whole of it is done in a transaction that is then rolled back. Rows that are to be
+//! restored are looked up then, and counted for those who may know.
 
 mod activation;
 mod error;
 mod proposal;
+mod restoration;
 mod routes;
 mod schema;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use attested_tls::clock::Clock;
 pub use database_manifest::{Digest, InForce, Proposal, ProposalState as State, ProposalStatus as Status};
-use database_manifest::{Manifest, Migration, PartyName, Plan};
+use database_manifest::{Manifest, Migration, PartyName, Plan, Restoration, Rows};
 use tokio::sync::{Mutex, watch};
 use tokio_postgres::{Client, Transaction};
 
@@ -32,9 +37,11 @@ use crate::{
     engine::{Engine, SUPERUSER},
     identity::Caller,
     installation,
+    restore::History,
 };
 use activation::activate;
-use proposal::digest_of;
+use proposal::{digest_of, new_of};
+use restoration::Then;
 
 pub use error::ChangeError;
 pub use proposal::Decision;
@@ -50,6 +57,9 @@ pub struct Changes {
     clock: Clock,
     /// One at a time: what is decided is decided about one state.
     client: Mutex<Option<Client>>,
+    /// What looks up the past is decided before the transaction that it is for, and nothing else meanwhile.
+    deciding: Mutex<()>,
+    history: Option<Arc<History>>,
 }
 
 impl Changes {
@@ -61,7 +71,14 @@ impl Changes {
         let client = engine.session(SUPERUSER).await?;
         let rules = installation::rules(&client).await?;
         let (rules, _) = watch::channel(Arc::new(rules));
-        Ok(Self { engine, rules, clock, client: Mutex::new(Some(client)) })
+        let (client, deciding) = (Mutex::new(Some(client)), Mutex::default());
+        Ok(Self { engine, rules, clock, client, deciding, history: None })
+    }
+
+    /// With what rows are restored from.
+    #[must_use]
+    pub fn with_history(self, history: Arc<History>) -> Self {
+        Self { history: Some(history), ..self }
     }
 
     /// The rules in force, now and when they change.
@@ -78,8 +95,8 @@ impl Changes {
         self.approver(caller)?;
         let rules = self.current();
         let digest = proposal.digest();
-        let new = Manifest::parse(proposal.manifest.as_bytes())?;
-        let plan = plan_of(&rules, proposal, &new)?;
+        let new = new_of(proposal)?;
+        let plan = plan_of(&rules, proposal, new.as_ref())?;
         let now = self.now();
         self.within(async |transaction: &Transaction<'_>| {
             lapse(transaction, now).await?;
@@ -96,17 +113,24 @@ impl Changes {
             Ok(())
         })
         .await?;
-        self.rehearse(&rules, &new, proposal, &plan).await?;
+        if let Some(obstacle) = plan.obstacles.first() {
+            return Err(ChangeError::Obstacle(obstacle.clone()));
+        }
+        let rows = match (&new, &proposal.restore) {
+            (None, Some(restoration)) => self.look_up(&rules, restoration).await?,
+            (Some(new), _) => self.rehearse(&rules, new, proposal).await.map(|()| BTreeMap::new())?,
+            (None, None) => return Err(ChangeError::Stored),
+        };
         let expires = now.saturating_add_unsigned(rules.manifest.updates.expiry.as_secs());
         self.within(async |transaction: &Transaction<'_>| {
             self.unchanged(&rules)?;
-            proposal::store(transaction, &digest, proposal, caller, (now, expires)).await?;
+            proposal::store(transaction, &digest, proposal, caller, &rows, (now, expires)).await?;
             let event = Event::Proposed { caller: Who::of(caller), proposal: digest.to_string() };
             audit::append(transaction, &[event], now).await?;
             Ok(())
         })
         .await?;
-        self.status(&digest).await
+        self.status(caller, &digest).await
     }
 
     /// Takes an approver's word; with the last that is needed, the proposal is activated.
@@ -120,19 +144,29 @@ impl Changes {
         decision: Decision,
     ) -> Result<Status, ChangeError> {
         self.approver(caller)?;
+        let _one = self.deciding.lock().await;
         let now = self.now();
-        let stored = self
+        let (stored, mut votes) = self
             .within(async |transaction: &Transaction<'_>| {
                 lapse(transaction, now).await?;
-                proposal::find(transaction, digest).await?.ok_or(ChangeError::Unknown(*digest))
+                let stored = proposal::find(transaction, digest).await?;
+                let stored = stored.ok_or(ChangeError::Unknown(*digest))?;
+                Ok((stored, proposal::votes(transaction, digest).await?))
             })
             .await?;
         if stored.state != State::Pending {
             return Err(ChangeError::Over { state: stored.state });
         }
         let rules = self.current();
-        let new = Manifest::parse(stored.proposal.manifest.as_bytes())?;
-        let plan = plan_of(&rules, &stored.proposal, &new)?;
+        let new = new_of(&stored.proposal)?;
+        let plan = plan_of(&rules, &stored.proposal, new.as_ref())?;
+        votes.approving.insert(caller.party().clone());
+        let then = match &stored.proposal.restore {
+            Some(restoration) if decision == Decision::Approve && plan.agreed(&votes.approving) => {
+                Some((Then::open(self.history()?, restoration).await?, restoration))
+            }
+            _ => None,
+        };
         let outcome = self
             .within(async |transaction: &Transaction<'_>| {
                 self.unchanged(&rules)?;
@@ -145,34 +179,44 @@ impl Changes {
                 let mut events = vec![decision.event(caller, digest)];
                 if plan.refused(&votes.rejecting) {
                     proposal::end(transaction, digest, State::Rejected, now).await?;
-                } else if plan.agreed(&votes.approving) {
-                    let active = activate(transaction, &rules, &new, &stored.proposal, now).await?;
+                } else if let (true, Some(new)) = (plan.agreed(&votes.approving), &new) {
+                    let active = activate(transaction, &rules, new, &stored.proposal, now).await?;
                     events.extend(active.events);
                     audit::append(transaction, &events, now).await?;
-                    return Ok(Some((active.rules, active.erased)));
+                    return Ok((Some(active.rules), active.erased));
+                } else if let Some((then, restoration)) = &then {
+                    let live = (&*self.engine, &*rules.manifest);
+                    events.extend(then.replace(transaction, live, digest, restoration, now).await?);
+                    // Last, since whoever records anything waits from here on until the end.
+                    audit::append(transaction, &events, now).await?;
+                    return Ok((None, restoration.tables.iter().cloned().collect()));
                 }
                 audit::append(transaction, &events, now).await?;
-                Ok(None)
+                Ok((None, BTreeSet::new()))
             })
-            .await?;
-        if let Some((rules, erased)) = outcome {
-            self.rules.send_replace(Arc::new(rules));
-            self.clear(&erased).await;
+            .await;
+        if let Some((then, _)) = then {
+            then.close().await;
         }
-        self.status(digest).await
+        let (active, cleared) = outcome?;
+        if let Some(rules) = active {
+            self.rules.send_replace(Arc::new(rules));
+        }
+        self.clear(&cleared).await;
+        self.status(caller, digest).await
     }
 
     /// What became of a proposal.
     ///
     /// # Errors
     /// That there is none.
-    pub async fn status(&self, digest: &Digest) -> Result<Status, ChangeError> {
+    pub async fn status(&self, caller: &Caller, digest: &Digest) -> Result<Status, ChangeError> {
         let now = self.now();
         let rules = self.current();
         self.within(async |transaction: &Transaction<'_>| {
             lapse(transaction, now).await?;
             let stored = proposal::find(transaction, digest).await?.ok_or(ChangeError::Unknown(*digest))?;
-            proposal::status(transaction, stored, &rules).await
+            proposal::status(transaction, stored, &rules, caller).await
         })
         .await
     }
@@ -181,14 +225,14 @@ impl Changes {
     ///
     /// # Errors
     /// That PostgreSQL does not answer.
-    pub async fn list(&self) -> Result<Vec<Status>, ChangeError> {
+    pub async fn list(&self, caller: &Caller) -> Result<Vec<Status>, ChangeError> {
         let now = self.now();
         let rules = self.current();
         self.within(async |transaction: &Transaction<'_>| {
             lapse(transaction, now).await?;
             let mut all = Vec::new();
             for stored in proposal::newest(transaction).await? {
-                all.push(proposal::status(transaction, stored, &rules).await?);
+                all.push(proposal::status(transaction, stored, &rules, caller).await?);
             }
             Ok(all)
         })
@@ -213,16 +257,7 @@ impl Changes {
     }
 
     /// Does all of it, and takes it back.
-    async fn rehearse(
-        &self,
-        rules: &Rules,
-        new: &Manifest,
-        it: &Proposal,
-        plan: &Plan,
-    ) -> Result<(), ChangeError> {
-        if let Some(obstacle) = plan.obstacles.first() {
-            return Err(ChangeError::Obstacle(obstacle.clone()));
-        }
+    async fn rehearse(&self, rules: &Rules, new: &Manifest, it: &Proposal) -> Result<(), ChangeError> {
         let now = self.now();
         let mut guard = self.client.lock().await;
         let client = connected(&self.engine, &mut guard).await?;
@@ -232,6 +267,19 @@ impl Changes {
         let result = activate(&transaction, rules, new, it, now).await.map(drop);
         transaction.rollback().await?;
         result
+    }
+
+    /// Whether rows of then can be had, and how many.
+    async fn look_up(&self, rules: &Rules, it: &Restoration) -> Result<BTreeMap<String, Rows>, ChangeError> {
+        let (tables, then) = (it.tables()?, Then::open(self.history()?, it).await?);
+        let live = self.engine.session(SUPERUSER).await?;
+        let rows = then.compare(&live, &self.engine, &rules.manifest, &tables).await;
+        then.close().await;
+        rows
+    }
+
+    fn history(&self) -> Result<&History, ChangeError> {
+        self.history.as_deref().ok_or(ChangeError::NoHistory)
     }
 
     /// Deleted rows stay in PostgreSQL's files until these are written anew.
@@ -304,10 +352,14 @@ async fn connected<'c>(
 }
 
 /// What the proposal means, from the manifest in force.
-fn plan_of(rules: &Rules, proposal: &Proposal, new: &Manifest) -> Result<Plan, ChangeError> {
+fn plan_of(rules: &Rules, proposal: &Proposal, new: Option<&Manifest>) -> Result<Plan, ChangeError> {
     if proposal.base != Digest(rules.manifest.digest) {
         return Err(ChangeError::Base { expected: Digest(rules.manifest.digest), seen: proposal.base });
     }
+    let Some(new) = new else {
+        let restoration = proposal.restoration()?.ok_or(ChangeError::Stored)?;
+        return Ok(Plan::of_restoration(&rules.manifest, restoration)?);
+    };
     let migration = Migration::read(&proposal.migration, &rules.manifest)?;
     Ok(Plan::between(Some(&rules.manifest), new, &migration, &erased(proposal)?))
 }

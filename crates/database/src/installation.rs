@@ -171,6 +171,8 @@ fn system(manifest: &Manifest) -> String {
             manifest text NOT NULL,
             migration text NOT NULL,
             erase text[] NOT NULL,
+            restore text,
+            rows text NOT NULL,
             proposer text NOT NULL,
             made bigint NOT NULL,
             expires bigint NOT NULL,

@@ -1,7 +1,8 @@
 //! Keys, and where they lie: the master key and the CA's key, sealed, in the host's folder.
 //!
 //! ```text
-//!  <state>/key        master key, sealed to this TEE with this launch configuration
+//!  <state>/key        master key, sealed to this TEE with this launch configuration; while it is being exchanged
+//!                     the one before too; and to whom shares of it were dealt
 //!  <state>/authority  the CA, sealed to this TEE and to the master key: a state founded anew has another root
 //!  master key ──HKDF(lineage)──▶ key of the sealed log
 //! ```
@@ -23,16 +24,25 @@ use sealed_log::LogKey;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::authority::{Authority, AuthorityError};
+use crate::{
+    authority::{Authority, AuthorityError},
+    recovery::KnownTo,
+};
 
-const KEY_CONTEXT: &str = "database/key/1";
+const KEY_CONTEXT: &str = "database/key/2";
 const AUTHORITY_CONTEXT: &str = "database/authority/1";
+const BEFORE_CONTEXT: &[u8] = b"bailey/database-key-before/1";
 /// No honest sealed file is longer.
 const LONGEST: u64 = 16 * 1024;
 
-/// The key that everything durable hangs on.
+/// The key that everything durable hangs on. While it takes the place of another, what that one sealed is read too.
 #[derive(Clone)]
-pub struct MasterKey(Zeroizing<[u8; 32]>);
+pub struct MasterKey {
+    key: Zeroizing<[u8; 32]>,
+    before: Option<Zeroizing<[u8; 32]>>,
+    /// `None`: nobody here can tell.
+    known_to: Option<KnownTo>,
+}
 
 impl MasterKey {
     /// A fresh one.
@@ -42,17 +52,64 @@ impl MasterKey {
     pub fn generate() -> Result<Self, KeysError> {
         let mut key = Zeroizing::new([0; 32]);
         SystemRandom::new().fill(key.as_mut()).map_err(|_| KeysError::Crypto)?;
-        Ok(Self(key))
+        Ok(Self { key, before: None, known_to: Some(KnownTo::of(None)) })
     }
 
     /// One that shares or the coordinator gave.
     pub fn new(key: Zeroizing<[u8; 32]>) -> Self {
-        Self(key)
+        Self { key, before: None, known_to: None }
+    }
+
+    /// A fresh one in the place of this one.
+    ///
+    /// # Errors
+    /// No randomness.
+    pub fn successor(&self) -> Result<Self, KeysError> {
+        Ok(Self { before: Some(self.key.clone()), ..Self::generate()? })
+    }
+
+    /// Without the one before.
+    pub(crate) fn alone(&self) -> Self {
+        Self { before: None, ..self.clone() }
+    }
+
+    /// Whether there is none before.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.before.is_none()
+    }
+
+    /// To whom shares of it were dealt.
+    pub(crate) fn known_to(&self) -> Option<&KnownTo> {
+        self.known_to.as_ref()
+    }
+
+    /// Shares of it are dealt; `None`: and others had some who must have none.
+    pub(crate) fn becomes_known_to(&mut self, holders: Option<KnownTo>) {
+        self.known_to = holders;
     }
 
     /// To be split into shares.
     pub(crate) fn bytes(&self) -> &[u8; 32] {
-        &self.0
+        &self.key
+    }
+
+    /// Names the key, and says nothing of it.
+    pub(crate) fn id(&self) -> Result<String, KeysError> {
+        Ok(hex::encode(&derive(&[self.key.as_slice()], &[b"bailey/database-key-id/1"])?[..16]))
+    }
+
+    /// The one before for whoever has this one, to lie beside its shares.
+    pub(crate) fn wrapped(&self) -> Result<Option<Vec<u8>>, KeysError> {
+        let Some(before) = &self.before else { return Ok(None) };
+        let key = derive(&[self.key.as_slice()], &[BEFORE_CONTEXT])?;
+        seal(&key, BEFORE_CONTEXT, before.as_slice()).map(Some)
+    }
+
+    /// With the one before, as [`MasterKey::wrapped`] gave it; what is none is left out.
+    pub(crate) fn after(self, wrapped: &[u8]) -> Result<Self, KeysError> {
+        let key = derive(&[self.key.as_slice()], &[BEFORE_CONTEXT])?;
+        let before = open(&key, BEFORE_CONTEXT, wrapped)?.and_then(|it| it.as_slice().try_into().ok());
+        Ok(Self { before: before.map(Zeroizing::new), ..self })
     }
 
     /// The key of the log of a lineage, named by its first manifest: another lineage's log does not open with it.
@@ -60,10 +117,14 @@ impl MasterKey {
     /// # Errors
     /// Never with a key of this length.
     pub fn log_key(&self, first: &[u8; 32]) -> Result<LogKey, KeysError> {
-        let mut out = derive(&[self.0.as_slice()], &[b"bailey/database-log/1", first])?;
-        let key = LogKey::new(*out);
-        out.zeroize();
-        Ok(key)
+        let one = |key: &Zeroizing<[u8; 32]>| -> Result<LogKey, KeysError> {
+            Ok(LogKey::new(*derive(&[key.as_slice()], &[b"bailey/database-log/1", first])?))
+        };
+        let key = one(&self.key)?;
+        Ok(match &self.before {
+            Some(before) => key.after(one(before)?),
+            None => key,
+        })
     }
 }
 
@@ -112,8 +173,8 @@ impl<'a> Keys<'a> {
         let Some(sealed) = self.read("key")? else { return Ok(Found::Nothing) };
         let sealing = self.tee.sealing_key(KEY_CONTEXT)?;
         let opened = open(sealing.as_bytes(), KEY_CONTEXT.as_bytes(), &sealed)?;
-        let key = opened.and_then(|it| it.as_slice().try_into().ok());
-        Ok(key.map_or(Found::Locked, |key| Found::Key(MasterKey(Zeroizing::new(key)))))
+        let key = opened.and_then(|it| serde_json::from_slice::<Sealed>(&it).ok()).and_then(Sealed::master);
+        Ok(key.map_or(Found::Locked, Found::Key))
     }
 
     /// Seals a master key to this TEE.
@@ -122,22 +183,37 @@ impl<'a> Keys<'a> {
     /// As [`Keys::master`].
     pub fn keep_master(&self, key: &MasterKey) -> Result<(), KeysError> {
         let sealing = self.tee.sealing_key(KEY_CONTEXT)?;
-        self.write("key", &seal(sealing.as_bytes(), KEY_CONTEXT.as_bytes(), key.0.as_slice())?)
+        let sealed = Sealed {
+            key: key.key.to_vec(),
+            before: key.before.as_ref().map(|it| it.to_vec()),
+            known_to: key.known_to.clone(),
+        };
+        let plain = Zeroizing::new(serde_json::to_vec(&sealed).map_err(|_| KeysError::Crypto)?);
+        self.write("key", &seal(sealing.as_bytes(), KEY_CONTEXT.as_bytes(), &plain)?)
     }
 
-    /// The CA of a state: the one that was kept, or a new one, which is kept then.
+    /// The CA of a state: the one that was kept, or a new one, which is kept then. One that was kept with the key before
+    /// is kept anew.
     ///
     /// # Errors
     /// As [`Keys::master`], or when none can be made.
     pub fn authority(&self, master: &MasterKey, now: appraisal::UnixTime) -> Result<Authority, KeysError> {
         let sealing = self.tee.sealing_key(AUTHORITY_CONTEXT)?;
         let context = AUTHORITY_CONTEXT.as_bytes();
-        let key = derive(&[sealing.as_bytes(), master.0.as_slice()], &[context])?;
-        if let Some(sealed) = self.read("authority")?
-            && let Some(opened) = open(&key, context, &sealed)?
-            && let Ok(parts) = serde_json::from_slice::<Parts>(&opened)
-        {
-            return Ok(Authority::from_parts(Zeroizing::new(parts.key.clone()), parts.certificate.clone())?);
+        let key = derive(&[sealing.as_bytes(), master.key.as_slice()], &[context])?;
+        if let Some(sealed) = self.read("authority")? {
+            let mut opened = open(&key, context, &sealed)?;
+            if let (None, Some(before)) = (&opened, &master.before) {
+                let before = derive(&[sealing.as_bytes(), before.as_slice()], &[context])?;
+                opened = open(&before, context, &sealed)?;
+                if let Some(plain) = &opened {
+                    self.write("authority", &seal(&key, context, plain)?)?;
+                }
+            }
+            if let Some(parts) = opened.and_then(|it| serde_json::from_slice::<Parts>(&it).ok()) {
+                let key = Zeroizing::new(parts.key.clone());
+                return Ok(Authority::from_parts(key, parts.certificate.clone())?);
+            }
         }
         let made = Authority::generate(self.tee.emulated(), now)?;
         let parts = Parts { key: made.key().to_vec(), certificate: made.certificate().to_vec() };
@@ -161,6 +237,28 @@ impl<'a> Keys<'a> {
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), KeysError> {
         replace(&self.folder, name, bytes)
             .map_err(|source| KeysError::File { path: self.folder.join(name), source })
+    }
+}
+
+/// A [`MasterKey`].
+#[derive(Serialize, Deserialize, Zeroize)]
+#[zeroize(drop)]
+#[serde(deny_unknown_fields)]
+struct Sealed {
+    key: Vec<u8>,
+    before: Option<Vec<u8>>,
+    #[zeroize(skip)]
+    known_to: Option<KnownTo>,
+}
+
+impl Sealed {
+    fn master(self) -> Option<MasterKey> {
+        let one = |bytes: &[u8]| bytes.try_into().ok().map(Zeroizing::new);
+        let before = match &self.before {
+            Some(before) => Some(one(before)?),
+            None => None,
+        };
+        Some(MasterKey { key: one(&self.key)?, before, known_to: self.known_to.clone() })
     }
 }
 

@@ -8,6 +8,7 @@ pub mod authority;
 pub mod changes;
 pub mod engine;
 pub mod gateway;
+pub mod heads;
 pub mod https;
 pub mod identity;
 pub mod installation;

@@ -4,7 +4,7 @@
 //! manifest, which the log holds. What lies beside it the host can alter: that a recovery succeeded is decided by the
 //! log, which opens with the right master key and in the right lineage only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aws_lc_rs::{
     digest,
@@ -27,6 +27,11 @@ const SHARE: usize = 33;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct Shares {
+    /// Names the key that they give.
+    pub key: String,
+    /// The key before, for whoever has this one, base64: while one takes the place of the other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
     /// How many it takes.
     pub threshold: usize,
     /// By name.
@@ -66,7 +71,10 @@ impl Shares {
         if holders.len() != recovery.holders.len() {
             return Err(RecoveryError::Holders);
         }
-        Ok(Self { threshold: recovery.threshold, holders })
+        let key = master.id().map_err(|_| RecoveryError::Holders)?;
+        let before = master.wrapped().map_err(|_| RecoveryError::Holders)?;
+        let before = before.map(|it| STANDARD.encode(it));
+        Ok(Self { key, before, threshold: recovery.threshold, holders })
     }
 
     /// From the host's file.
@@ -89,14 +97,39 @@ impl Shares {
         serde_json::to_vec_pretty(self).expect("strings always serialise")
     }
 
-    /// Whether these are the holders that the manifest names.
-    pub fn are_of(&self, recovery: &Recovery) -> bool {
+    /// Whether these are the holders that the manifest names, and shares of that key.
+    pub fn are_of(&self, recovery: &Recovery, master: &MasterKey) -> bool {
         let same = |(name, key): (&String, &Vec<u8>)| {
             self.holders.get(name).is_some_and(|holder| holder.public_key == STANDARD.encode(key))
         };
-        self.threshold == recovery.threshold
+        master.id().is_ok_and(|id| id == self.key)
+            && master.is_alone() == self.before.is_none()
+            && self.threshold == recovery.threshold
             && self.holders.len() == recovery.holders.len()
             && recovery.holders.iter().all(same)
+    }
+}
+
+/// To whom shares of a key were dealt, and how many of them it takes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KnownTo {
+    threshold: usize,
+    /// The first half of SHA-256 of each holder's key, hex.
+    holders: BTreeSet<String>,
+}
+
+impl KnownTo {
+    /// Those whom a manifest names.
+    pub fn of(recovery: Option<&Recovery>) -> Self {
+        let keys = recovery.into_iter().flat_map(|it| it.holders.values());
+        let holders = keys.map(|key| sha256(key).chars().take(32).collect()).collect();
+        Self { threshold: recovery.map_or(0, |it| it.threshold), holders }
+    }
+
+    /// Whether nobody of them has more than `now` gives: none has left, and it took no fewer of them.
+    pub fn is_within(&self, now: &Self) -> bool {
+        self.holders.is_empty() || (self.holders.is_subset(&now.holders) && self.threshold >= now.threshold)
     }
 }
 
@@ -163,7 +196,11 @@ impl Progress {
         let points: Vec<Share> =
             self.given.values().filter_map(|share| Share::try_from(share.as_slice()).ok()).collect();
         let secret = Zeroizing::new(Sharks(u8::try_from(self.shares.threshold).ok()?).recover(&points).ok()?);
-        Some(MasterKey::new(Zeroizing::new(secret.as_slice().try_into().ok()?)))
+        let master = MasterKey::new(Zeroizing::new(secret.as_slice().try_into().ok()?));
+        match &self.shares.before {
+            Some(before) => master.after(&STANDARD.decode(before).ok()?).ok(),
+            None => Some(master),
+        }
     }
 
     /// All that was given is forgotten.
@@ -252,7 +289,8 @@ mod tests {
     #[test]
     fn so_many_holders_have_the_key_and_fewer_have_not() {
         let (master, recovery, shares, opened) = dealt(2, 3);
-        assert!(shares.are_of(&recovery));
+        assert!(shares.are_of(&recovery, &master));
+        assert!(!shares.are_of(&recovery, &MasterKey::generate().unwrap()), "of another key");
         let mut progress = Progress::new(Shares::from_json(&shares.to_json()).unwrap());
         progress.give(opened[2].clone()).unwrap();
         assert!(progress.master().is_none() && progress.remaining() == 1);
@@ -286,15 +324,43 @@ mod tests {
 
     #[test]
     fn other_holders_are_noticed() {
-        let (_, mut recovery, shares, _) = dealt(1, 2);
+        let (master, mut recovery, shares, _) = dealt(1, 2);
         recovery.threshold = 2;
-        assert!(!shares.are_of(&recovery));
+        assert!(!shares.are_of(&recovery, &master));
         recovery.threshold = 1;
         recovery.holders.insert("holder_1".into(), vec![0]);
-        assert!(!shares.are_of(&recovery));
+        assert!(!shares.are_of(&recovery, &master));
         let broken = Recovery { holders: [("x".to_owned(), vec![1, 2])].into(), threshold: 1 };
         let refused = Shares::deal(&broken, &MasterKey::generate().unwrap());
         assert_eq!(refused, Err(RecoveryError::Holders));
+    }
+
+    #[test]
+    fn shares_of_a_key_that_takes_the_place_of_another_give_both() {
+        let (old, recovery, _, _) = dealt(1, 1);
+        let next = old.successor().unwrap();
+        let shares = Shares::deal(&recovery, &next).unwrap();
+        assert!(shares.are_of(&recovery, &next) && !shares.are_of(&recovery, &next.alone()));
+        let wrapped = STANDARD.decode(shares.before.unwrap()).unwrap();
+        let again = MasterKey::new(Zeroizing::new(*next.bytes())).after(&wrapped).unwrap();
+        assert!(!again.is_alone());
+        assert!(MasterKey::generate().unwrap().after(&wrapped).unwrap().is_alone(), "not with another key");
+    }
+
+    #[test]
+    fn who_left_or_was_too_few_has_more_than_now() {
+        let with = |names: &[u8], threshold| {
+            let holders = names.iter().map(|it| (it.to_string(), vec![*it])).collect();
+            KnownTo::of(Some(&Recovery { holders, threshold }))
+        };
+        let now = with(&[1, 2, 3], 2);
+        for good in [KnownTo::of(None), now.clone(), with(&[1, 2], 2), with(&[1, 2, 3], 3)] {
+            assert!(good.is_within(&now), "{good:?}");
+        }
+        for bad in [with(&[1, 4], 2), with(&[1, 2, 3], 1)] {
+            assert!(!bad.is_within(&now), "{bad:?}");
+            assert!(!bad.is_within(&KnownTo::of(None)), "{bad:?}");
+        }
     }
 
     #[test]

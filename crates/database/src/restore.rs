@@ -2,6 +2,7 @@
 //! held against the anchor before PostgreSQL is started on it.
 
 mod archive;
+mod past;
 pub(crate) mod segments;
 
 use std::{
@@ -18,6 +19,8 @@ use crate::{
 };
 use archive::Extractor;
 pub use archive::{ArchiveError, parses_archive};
+pub(crate) use past::free;
+pub use past::{History, Past, PastError};
 use segments::Segments;
 
 /// Why a database cannot be restored.

@@ -103,8 +103,25 @@ pub struct Sealed {
 /// What stops PostgreSQL.
 type OnEnd = Box<dyn FnOnce(&SealerError) + Send>;
 
+/// The key of the log.
+struct Key {
+    now: LogKey,
+    /// With which the next record is sealed.
+    next: Option<LogKey>,
+    /// Nothing is left of what the key before sealed.
+    is_alone: bool,
+}
+
+impl Key {
+    fn alone(&mut self) {
+        self.now = self.now.alone();
+        self.is_alone = true;
+    }
+}
+
 /// What the threads share.
 struct Shared {
+    key: Mutex<Key>,
     queue: Queue,
     source: Source,
     /// Is confirmed to on one of them, and all are closed at the end.
@@ -188,6 +205,7 @@ impl Sealer {
         queue.set_sealed(from);
         let ended: OnEnd = Box::new(ended);
         let shared = Arc::new(Shared {
+            key: Mutex::new(Key { now: log.key, next: None, is_alone: false }),
             queue,
             source,
             connections: Mutex::new(vec![stream.speaker()?]),
@@ -237,9 +255,44 @@ impl Sealer {
         self.sealed.clone()
     }
 
-    /// Whether a head that somebody kept, say of a receipt, is in this log's history.
-    pub fn holds(&self, head: Head) -> Held {
-        self.heads.lock().unwrap_or_else(PoisonError::into_inner).holds(head)
+    /// Whether a head that somebody kept, say of a receipt, is in this log's history, of which `host` has what is
+    /// older than the last checkpoint. Blocking.
+    pub fn holds(&self, host: &dyn Host, head: Head) -> Held {
+        let (held, batch) = {
+            let heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
+            (heads.holds(head), heads.batch(head.sequence))
+        };
+        match (held, batch) {
+            (Held::Forgotten, Some(batch)) => batch.holds(host, head),
+            (held, _) => held,
+        }
+    }
+
+    /// The key of the log, for who reads it beside.
+    pub(crate) fn key(&self) -> LogKey {
+        self.shared.key.lock().unwrap_or_else(PoisonError::into_inner).now.clone()
+    }
+
+    /// Seals with another key from now on, which must know the one of now as the one before, makes a base backup, and
+    /// cuts off whatever the key before sealed. Where it says `false`, something of that is left: once more is enough.
+    ///
+    /// # Errors
+    /// Why sealing ended before that.
+    pub async fn rekey(&self, key: LogKey) -> Result<bool, SealerError> {
+        {
+            let mut known = self.shared.key.lock().unwrap_or_else(PoisonError::into_inner);
+            *known = Key { now: key.clone(), next: Some(key), is_alone: false };
+        }
+        let source = self.shared.source.clone();
+        // The base must begin with a file of PostgreSQL's log that is behind the first record of the key.
+        let switch = move || {
+            let mut session =
+                Replication::connect(&source.socket, &source.user, &source.database, "bailey_rekey")?;
+            session.rows("SELECT pg_catalog.pg_switch_wal()").map(drop)
+        };
+        tokio::task::spawn_blocking(switch).await.unwrap_or(Err(SealerError::Ended))?;
+        self.checkpoint().await?;
+        Ok(self.shared.key.lock().unwrap_or_else(PoisonError::into_inner).is_alone)
     }
 
     /// Makes a base backup, and returns when the log is cut before it. A new database has to before anybody is let in:

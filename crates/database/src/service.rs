@@ -17,6 +17,7 @@ mod error;
 mod membership;
 mod opening;
 mod recovering;
+mod rotating;
 
 use std::{
     path::{Path, PathBuf},
@@ -31,7 +32,7 @@ use attested_tls::{
     launch::{DatabaseConfiguration, RequiredTpm},
 };
 use attester::Tee;
-use axum::{Json, Router, response::IntoResponse, routing::get};
+use axum::{Json, Router, middleware::from_fn_with_state, response::IntoResponse, routing::get};
 use database_manifest::Manifest;
 use rustls::pki_types::CertificateDer;
 use serde_bytes::ByteArray;
@@ -45,6 +46,7 @@ use self::{
     membership::Membership,
     opening::{Anchoring, Opened, Opening, Origin, Place},
     recovering::{Recovered, Waiting},
+    rotating::Rotating,
 };
 use crate::{
     Rules,
@@ -55,10 +57,12 @@ use crate::{
     changes::{self, Changes},
     engine::{Engine, SUPERUSER, Settings, binaries},
     gateway::{Gateway, Limits},
+    heads,
     https::{self, Identify},
-    identity::{Anchors, server_config},
+    identity::{Anchors, NotAParty, server_config},
     installation,
     keys::{Found, Keys, KeysError, MasterKey},
+    restore::History,
     sealer::{Log, Options, Sealer, Source},
 };
 
@@ -189,6 +193,7 @@ struct Running {
     sealer: Arc<Sealer>,
     audit: Audit,
     changes: Arc<Changes>,
+    history: Arc<History>,
     algorithms: Algorithms,
     authority: Authority,
     master: MasterKey,
@@ -249,7 +254,7 @@ impl Base {
         let waiting = Waiting::new(Arc::clone(opening), shares, done.clone());
         let router = attestation::routes(Arc::clone(&self.attestation))
             .merge(recovering::routes(Arc::clone(&waiting)));
-        let nobody: Identify = Arc::new(|_| None);
+        let nobody: Identify = Arc::new(|_| Err(NotAParty::NoCertificate));
         https::serve(router, api, self.tls(&https::PROTOCOLS)?, nobody, done).await;
         Ok(waiting.recovered().map(|Recovered { master, opened, holders }| State {
             master,
@@ -325,7 +330,10 @@ impl Base {
             audit.record(Event::Recovered { holders }).await.map_err(|_| ServiceError::EngineEnded)?;
         }
         let changes = Changes::open(Arc::clone(&engine), Arc::clone(&self.clock)).await;
-        let changes = Arc::new(changes.map_err(|_| ServiceError::EngineEnded)?);
+        let history = History::new(Arc::clone(&engine), &sealer, opening.log.clone());
+        let history = Arc::new(history);
+        let changes = changes.map_err(|_| ServiceError::EngineEnded)?.with_history(Arc::clone(&history));
+        let changes = Arc::new(changes);
         let authority = self.keys().authority(&master, (self.clock)())?;
         let algorithms = Algorithms::new(algorithms::Parts {
             engine: Arc::clone(&engine),
@@ -337,7 +345,7 @@ impl Base {
         });
         let memory = engine.data().to_owned();
         let full = capacity::watch(engine.session(SUPERUSER).await?, memory, changes.rules());
-        Ok(Running { engine, sealer, audit, changes, algorithms, authority, master, full })
+        Ok(Running { engine, sealer, audit, changes, history, algorithms, authority, master, full })
     }
 
     /// A new database with its first manifest. No commit waits for the sealer yet: the base backup holds them all.
@@ -354,8 +362,9 @@ impl Base {
 
     async fn run(&self, running: Running, listeners: Listeners, place: Place) -> Result<(), ServiceError> {
         let rules = running.changes.rules();
+        let mut master = running.master.clone();
         let manifest = Arc::clone(&rules.borrow().manifest);
-        self.deal_shares(&manifest, &running.master)?;
+        self.in_step(&manifest, &running, &mut master).await?;
         self.certify(&running.authority)?;
         self.attestation.stands(Standing::Running {
             root: running.authority.certificate().clone(),
@@ -398,7 +407,7 @@ impl Base {
             () = self.shutdown.cancelled() => Ok(()),
             () = running.engine.exited() => Err(ServiceError::EngineEnded),
             renewed = self.keep_fresh(&running.authority) => renewed,
-            dealt = self.keep_shares(rules, &running.master) => dealt,
+            kept = self.keep_in_step(rules, &running, &mut master) => kept,
             dismissed = self.dismissed() => Err(dismissed),
         };
         let ended = match (ended, running.sealer.failure()) {
@@ -432,8 +441,10 @@ impl Base {
         attestation::routes(Arc::clone(&self.attestation))
             .merge(audit::routes(exports))
             .merge(changes::routes(Arc::clone(&running.changes)))
+            .merge(heads::routes(Arc::clone(&running.history)))
             .merge(algorithms::api::routes(running.algorithms.clone()))
             .route("/v1/recovery", get(recovery))
+            .layer(from_fn_with_state(running.audit.clone(), https::turned_away))
     }
 
     fn certify(&self, authority: &Authority) -> Result<(), ServiceError> {
@@ -454,17 +465,34 @@ impl Base {
         }
     }
 
-    /// Shares for the holders that a manifest names. A Marble's key is its mesh's to recover, and nobody gets a share of it.
-    fn deal_shares(&self, manifest: &Manifest, master: &MasterKey) -> Result<(), ServiceError> {
-        let recovery = manifest.recovery.as_ref().filter(|_| self.membership.is_none());
-        if manifest.recovery.is_some() && recovery.is_none() {
-            tracing::warn!(
-                code = "RECOVERY_OF_MESH",
-                "a Marble's key is with its mesh: the holders of the manifest's `Recovery` get no shares"
-            );
+    /// Key and shares as a manifest wants them. A Marble's key is its mesh's to recover and to exchange, and nobody gets a
+    /// share of it.
+    async fn in_step(
+        &self,
+        manifest: &Manifest,
+        running: &Running,
+        master: &mut MasterKey,
+    ) -> Result<(), ServiceError> {
+        let recovery = manifest.recovery.as_ref();
+        if self.membership.is_some() {
+            if recovery.is_some() {
+                tracing::warn!(
+                    code = "RECOVERY_OF_MESH",
+                    "a Marble's key is with its mesh: the holders of the manifest's `Recovery` get no shares"
+                );
+            }
+            recovering::keep_shares(&self.hints.state, None, master)?;
+            return Ok(());
         }
-        recovering::keep_shares(&self.hints.state, recovery, master)?;
-        Ok(())
+        let rotating = Rotating {
+            keys: self.keys(),
+            state: &self.hints.state,
+            first: self.configuration.manifest,
+            sealer: &running.sealer,
+            audit: &running.audit,
+            clock: &self.clock,
+        };
+        rotating.in_step(master, recovery).await
     }
 
     async fn dismissed(&self) -> ServiceError {
@@ -474,15 +502,16 @@ impl Base {
         }
     }
 
-    /// Deals shares anew whenever a manifest names other holders.
-    async fn keep_shares(
+    /// Deals shares anew whenever a manifest names other holders, and exchanges the key when some left.
+    async fn keep_in_step(
         &self,
         mut rules: watch::Receiver<Arc<Rules>>,
-        master: &MasterKey,
+        running: &Running,
+        master: &mut MasterKey,
     ) -> Result<(), ServiceError> {
         while rules.changed().await.is_ok() {
             let manifest = Arc::clone(&rules.borrow_and_update().manifest);
-            self.deal_shares(&manifest, master)?;
+            self.in_step(&manifest, running, master).await?;
         }
         std::future::pending().await
     }
@@ -498,12 +527,13 @@ fn identify(rules: watch::Receiver<Arc<Rules>>, clock: Clock) -> Identify {
             match &*known {
                 Some((epoch, anchors)) if *epoch == rules.epoch => Arc::clone(anchors),
                 _ => {
-                    let anchors = Arc::new(Anchors::new(&rules.manifest).ok()?);
+                    let anchors = Anchors::new(&rules.manifest).map_err(|_| NotAParty::UnknownIssuer)?;
+                    let anchors = Arc::new(anchors);
                     *known = Some((rules.epoch, Arc::clone(&anchors)));
                     anchors
                 }
             }
         };
-        anchors.caller(chain, clock()).ok()
+        anchors.caller(chain, clock())
     })
 }

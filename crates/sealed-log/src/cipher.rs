@@ -19,12 +19,34 @@ const FILE: &[u8] = b"bailey/sealed-log/1/file";
 
 /// The key of one log, from which those of its files are derived.
 #[derive(Clone)]
-pub struct LogKey(Zeroizing<[u8; 32]>);
+pub struct LogKey {
+    key: Zeroizing<[u8; 32]>,
+    before: Option<Zeroizing<[u8; 32]>>,
+}
 
 impl LogKey {
     /// 32 bytes of a generator or of a derivation, used for nothing else.
     pub fn new(key: [u8; 32]) -> Self {
-        Self(Zeroizing::new(key))
+        Self { key: Zeroizing::new(key), before: None }
+    }
+
+    /// In the place of another: what that one sealed is read too, but not behind what this one did. Until a checkpoint
+    /// has cut it off.
+    #[must_use]
+    pub fn after(self, before: Self) -> Self {
+        Self { before: Some(before.key), ..self }
+    }
+
+    /// Without the one before.
+    #[must_use]
+    pub fn alone(&self) -> Self {
+        Self { key: self.key.clone(), before: None }
+    }
+
+    /// The one of both that files name by this.
+    pub(crate) fn named(&self, id: &LogId) -> Option<Self> {
+        let before = self.before.as_ref().map(|before| Self { key: before.clone(), before: None });
+        [Some(self.alone()), before].into_iter().flatten().find(|key| key.id() == *id)
     }
 
     /// Names the log to whoever has files of several: no secret.
@@ -36,7 +58,7 @@ impl LogKey {
 
     fn derive(&self, salt: &[u8], info: &[&[u8]], out: &mut [u8]) {
         let expanded = Salt::new(HKDF_SHA256, salt)
-            .extract(&*self.0)
+            .extract(&*self.key)
             .expand(info, Length(out.len()))
             .map(|okm| okm.fill(out));
         // HKDF-SHA256 fails only for more than 8160 bytes.

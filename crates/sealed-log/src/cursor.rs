@@ -7,7 +7,7 @@ use crate::{
     cipher::{self, FileKey, LogKey, TAG},
     error::Error,
     format::{self, FRAME, FileMark, HEADER, Header, Place},
-    read::{Heads, Held},
+    history::{HISTORY, Heads, Held},
 };
 
 /// How what there is ends.
@@ -107,6 +107,11 @@ pub struct Cursor {
     /// What the first record is bound to.
     begin: Option<Head>,
     heads: Heads,
+}
+
+/// Whether a file is of the key before, and the one before it of the key of now.
+fn is_older(key: &LogKey, before: Option<&Current>, file: &Current) -> bool {
+    before.is_some_and(|before| before.header.id == key.id()) && file.header.id != key.id()
 }
 
 fn list(host: &dyn Host) -> Result<Vec<u64>, Error> {
@@ -209,6 +214,10 @@ impl Cursor {
         if !is_here && self.files.binary_search(&next).is_ok() {
             match Current::open(host, &self.key, next) {
                 Ok(current) if current.header.previous != head.hash => return Err(Error::Forked(next)),
+                // A key that was given up for another does not come back.
+                Ok(current) if is_older(&self.key, self.current.as_ref(), &current) => {
+                    return Err(Error::Swapped);
+                }
                 Ok(current) => {
                     let base = current.header.base;
                     self.passed.push(FileMark { first: next, mark: current.header.mark });
@@ -254,6 +263,14 @@ impl Cursor {
         self.head = Some(head);
         self.heads.push(head);
         let plain = &current.buffer[start..start + length - TAG];
+        if plain.first() == Some(&HISTORY.0) {
+            let own = format::entries(plain).next().and_then(Result::ok);
+            let read = own.map(|own| self.heads.carry_on(own.bytes));
+            return match read {
+                Some(Ok(())) => Ok(Step::Record(head, Plaintext(head.sequence, &[]))),
+                _ => Err(Error::Malformed(next)),
+            };
+        }
         Ok(Step::Record(head, Plaintext(head.sequence, plain)))
     }
 }

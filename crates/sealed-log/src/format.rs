@@ -5,6 +5,7 @@ use volume::Head;
 use crate::{
     cipher::{self, FileKey, FileSalt, LogId, LogKey, TAG},
     error::Error,
+    history,
 };
 
 /// Version of the format.
@@ -145,10 +146,8 @@ impl Header {
         if version != VERSION {
             return Err(Error::FormatUnknown(version));
         }
-        if header.id != key.id() {
-            return Err(Error::Swapped);
-        }
-        let key = FileKey::new(key, &header.id, &header.salt);
+        let key = key.named(&header.id).ok_or(Error::Swapped)?;
+        let key = FileKey::new(&key, &header.id, &header.salt);
         let (plain, tag) = bytes.split_at(PLAIN);
         let mut tag = tag.to_vec();
         key.open(0, &[HEADER_LABEL, plain].concat(), &mut tag).map_err(|_| Error::Tampered(first))?;
@@ -271,6 +270,8 @@ pub struct Parsed {
     pub frame: bool,
     /// They are a record's plaintext, with so many entries.
     pub entries: Option<usize>,
+    /// They are digests of so many batches of heads.
+    pub batches: Option<usize>,
 }
 
 /// Everything that is parsed of a log, without its cryptography: for fuzzing.
@@ -279,6 +280,7 @@ pub fn parse(bytes: &[u8]) -> Parsed {
         header: bytes.first_chunk().is_some_and(|header| Header::parse(header).is_ok()),
         frame: bytes.first_chunk().is_some_and(|frame| length(*frame).is_some()),
         entries: entries(bytes).collect::<Result<Vec<_>, _>>().ok().map(|entries| entries.len()),
+        batches: history::parse(bytes).ok().map(|batches| batches.len()),
     }
 }
 

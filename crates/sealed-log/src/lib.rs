@@ -40,6 +40,7 @@ mod cipher;
 mod cursor;
 mod error;
 mod format;
+mod history;
 mod read;
 mod writer;
 
@@ -48,6 +49,7 @@ pub use crate::{
     cursor::{Cursor, Plaintext, Step, Tail},
     error::Error,
     format::{Entry, FileMark, Kind, MAX_RECORD, Parsed, parse},
-    read::{Ahead, Anchored, Contents, Heads, Held, read},
+    history::{Batch, Heads, Held},
+    read::{Ahead, Anchored, Contents, read},
     writer::{Options, Writer},
 };

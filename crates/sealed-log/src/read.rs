@@ -7,6 +7,7 @@ use crate::{
     cursor::{Cursor, Step, Tail},
     error::Error,
     format::{Entry, FileMark},
+    history::{Heads, Held},
 };
 
 /// What is known of the newest record that was acknowledged.
@@ -46,51 +47,6 @@ pub struct Contents {
     /// Its history from the base on.
     pub heads: Heads,
     pub(crate) lock: Box<dyn Lock>,
-}
-
-/// Hashes of consecutive records.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Heads {
-    first: u64,
-    hashes: Vec<[u8; 32]>,
-}
-
-/// What can be said of a head that somebody kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Held {
-    /// It is in this history.
-    Contained,
-    /// There is another record in its place, or none yet: this is not the history that it comes from.
-    Contradicted,
-    /// It is older than what is kept.
-    Forgotten,
-}
-
-impl Heads {
-    /// Whether a head is in this history.
-    pub fn holds(&self, head: Head) -> Held {
-        let Some(index) = head.sequence.checked_sub(self.first) else { return Held::Forgotten };
-        match usize::try_from(index).ok().and_then(|index| self.hashes.get(index)) {
-            Some(hash) if *hash == head.hash => Held::Contained,
-            _ => Held::Contradicted,
-        }
-    }
-
-    /// Adds the next.
-    pub fn push(&mut self, head: Head) {
-        if self.hashes.is_empty() {
-            self.first = head.sequence;
-        }
-        self.hashes.push(head.hash);
-    }
-
-    /// Forgets those before a number.
-    pub fn forget_before(&mut self, sequence: u64) {
-        let old = usize::try_from(sequence.saturating_sub(self.first)).unwrap_or(usize::MAX);
-        let old = old.min(self.hashes.len());
-        self.hashes.drain(..old);
-        self.first += old as u64;
-    }
 }
 
 /// Reads a log, gives each entry with the head of its record to `visit`, and holds the whole against `anchored`. What

@@ -7,6 +7,7 @@ use crate::{
     cipher::{self, FileKey, LogKey},
     error::Error,
     format::{self, Entry, FRAME, FileMark, HEADER, Header, Place},
+    history::{HISTORY, Heads},
     read::{Anchored, Contents},
 };
 
@@ -233,6 +234,57 @@ impl Writer {
         Ok(())
     }
 
+    /// Begins a new file, with `mark`, under another key, which must know this one as the one before. Returns the number
+    /// of its first record.
+    ///
+    /// # Errors
+    /// Of the host, and then the writer has ended.
+    pub fn rekey(&mut self, key: &LogKey, mark: u64) -> Result<u64, Error> {
+        if self.ended {
+            return Err(Error::Ended);
+        }
+        match begin_file(&*self.host, key, self.head, self.base, mark) {
+            Ok(current) => (self.current, self.key) = (current, key.clone()),
+            Err(error) => {
+                self.ended = true;
+                return Err(error);
+            }
+        }
+        self.entered(mark);
+        Ok(self.current.first)
+    }
+
+    /// The first record of the file that is written.
+    pub fn file(&self) -> u64 {
+        self.current.first
+    }
+
+    /// The base that a checkpoint would have.
+    fn next_base(&self, needed: u64, holding: u64) -> u64 {
+        // A base that no record stands behind yet would have nothing that the anchor knows.
+        let holding = holding.min(self.head.sequence);
+        let fits = |file: &&FileMark| file.mark <= needed && file.first <= holding;
+        self.files.iter().rev().find(fits).map_or(self.base, |file| file.first)
+    }
+
+    /// Before [`Writer::checkpoint`], with the same: keeps the heads that would be forgotten, in a record of its own, so
+    /// that whoever kept one can still hold it against this log. It is to be anchored.
+    ///
+    /// # Errors
+    /// As [`Writer::append`].
+    pub fn remember(&mut self, needed: u64, holding: u64, heads: &mut Heads) -> Result<(), Error> {
+        let base = self.next_base(needed, holding);
+        if base == self.base {
+            return Ok(());
+        }
+        heads.keep_before(&*self.host, base)?;
+        let bytes = heads.entry();
+        if !bytes.is_empty() {
+            heads.push(self.append(&[Entry { kind: HISTORY, bytes: &bytes }])?);
+        }
+        Ok(())
+    }
+
     /// Anchors what there is, makes the newest file whose mark is at most `needed`, and which begins not after the
     /// record `holding`, the base, begins a file with `mark`, and removes what is before the base. Returns whether
     /// anything was cut.
@@ -241,10 +293,7 @@ impl Writer {
     /// As [`Writer::anchor`] and [`Writer::rotate`].
     pub fn checkpoint(&mut self, needed: u64, holding: u64, mark: u64) -> Result<bool, Error> {
         self.anchor()?;
-        // A base that no record stands behind yet would have nothing that the anchor knows.
-        let holding = holding.min(self.head.sequence);
-        let fits = |file: &&FileMark| file.mark <= needed && file.first <= holding;
-        let base = self.files.iter().rev().find(fits).map_or(self.base, |file| file.first);
+        let base = self.next_base(needed, holding);
         self.grown = 0;
         if base == self.base {
             return Ok(false);

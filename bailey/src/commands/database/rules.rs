@@ -1,4 +1,4 @@
-//! The rules of a database: check and plan a manifest, propose another one, approve or reject it.
+//! The rules of a database: check and plan a manifest, propose another one or rows as they were, approve or reject it.
 
 use std::{
     collections::BTreeSet,
@@ -8,7 +8,8 @@ use std::{
 use anyhow::Context;
 use clap::Args;
 use database_manifest::{
-    Digest, InForce, Manifest, Migration, PartyName, Plan, Proposal, ProposalState, ProposalStatus,
+    Digest, InForce, Manifest, Migration, PartyName, Plan, Point, Proposal, ProposalState, ProposalStatus,
+    Restoration,
 };
 use serde_json::{Value, json};
 
@@ -90,6 +91,7 @@ impl PlanOf {
             manifest: String::new(),
             migration: self.way.migration()?,
             erase: self.way.erase,
+            restore: None,
         };
         if old.is_none() && !(proposal.migration.is_empty() && proposal.erase.is_empty()) {
             return Err(Failure::malformed(
@@ -125,13 +127,44 @@ impl Get {
     }
 }
 
+/// Rows as they were.
+#[derive(Args)]
+#[group(id = "past")]
+struct Before {
+    /// Tables whose rows become again what they were
+    #[arg(long, value_name = "TABLE,…", value_delimiter = ',', conflicts_with_all = ["file", "migration", "erase"])]
+    restore: Vec<String>,
+    /// As of this time by the database's clock, such as 2026-11-22T05:00:00Z
+    #[arg(long, value_name = "TIME", requires = "restore", conflicts_with = "record")]
+    at: Option<String>,
+    /// As of this record of its log, which Evidence and receipts name
+    #[arg(long, value_name = "NUMBER", requires = "restore")]
+    record: Option<u64>,
+}
+
+impl Before {
+    fn proposal(self, base: Digest) -> Outcome<Proposal> {
+        let to = match (self.at, self.record) {
+            (Some(time), _) => Point::Time(time),
+            (None, Some(record)) => Point::Record(record),
+            (None, None) => return Err(Failure::malformed("--restore needs --at TIME or --record NUMBER")),
+        };
+        let (manifest, migration) = (String::new(), String::new());
+        let restore = Some(Restoration { tables: self.restore, to });
+        Ok(Proposal { base, manifest, migration, erase: Vec::new(), restore })
+    }
+}
+
 /// `bailey database propose`.
 #[derive(Args)]
 pub struct Propose {
     /// The new manifest, JSON or YAML
-    file: PathBuf,
+    #[arg(required_unless_present = "restore")]
+    file: Option<PathBuf>,
     #[command(flatten)]
     way: Way,
+    #[command(flatten)]
+    before: Before,
     #[command(flatten)]
     remote: Remote,
     /// For a program
@@ -141,19 +174,27 @@ pub struct Propose {
 
 impl Propose {
     pub async fn run(self) -> Outcome {
-        let new = manifest(&self.file)?;
+        let new = self.file.as_deref().map(manifest).transpose()?;
         let client = self.remote.party()?;
         let (now, old) = in_force(&client).await?;
-        let manifest = String::from_utf8(new.text.to_vec()).malformed("the manifest is not UTF-8")?;
-        let proposal =
-            Proposal { base: now.digest, manifest, migration: self.way.migration()?, erase: self.way.erase };
-        let plan = plan_of(&old, &new, &proposal)?;
+        let proposal = match &new {
+            None => self.before.proposal(now.digest)?,
+            Some(new) => Proposal {
+                base: now.digest,
+                manifest: String::from_utf8(new.text.to_vec()).malformed("the manifest is not UTF-8")?,
+                migration: self.way.migration()?,
+                erase: self.way.erase,
+                restore: None,
+            },
+        };
+        let plan = understood(&old, &proposal)?;
         let answer = client.post("/v1/proposals", &value(&proposal)?).await?;
         let status = status(answer, &proposal.digest())?;
         if self.json {
             return print_json(&status);
         }
         shown(&plan)?;
+        counted(&status);
         crate::say!("proposed: {}", status.proposal);
         crate::say!("Approvers look at it with: bailey database proposals {}", status.proposal);
         Ok(())
@@ -188,6 +229,7 @@ impl Decide {
             return print_json(&after);
         }
         plan.iter().try_for_each(shown)?;
+        counted(&before);
         told(&after);
         Ok(())
     }
@@ -225,11 +267,15 @@ impl Proposals {
         if self.json {
             return print_json(&found);
         }
-        let Proposal { base, manifest, migration, erase } = &found.content;
+        let Proposal { base, manifest, migration, erase, restore } = &found.content;
         told(&found);
         crate::say!("from manifest {base}");
         if found.state == ProposalState::Pending {
             shown(&understood(&in_force(&client).await?.1, &found.content)?)?;
+        }
+        counted(&found);
+        if restore.is_some() {
+            return Ok(());
         }
         for party in erase {
             crate::say!("\nAll rows of {party} would be deleted.");
@@ -277,6 +323,9 @@ fn status(answer: Value, expected: &Digest) -> Outcome<ProposalStatus> {
 
 /// What a proposal means, as we read it.
 fn understood(old: &Manifest, proposal: &Proposal) -> Outcome<Plan> {
+    if let Some(restoration) = proposal.restoration().malformed("the proposal")? {
+        return Plan::of_restoration(old, restoration).malformed("the proposal");
+    }
     let new = Manifest::parse(proposal.manifest.as_bytes()).malformed("the proposed manifest")?;
     plan_of(old, &new, proposal)
 }
@@ -293,6 +342,13 @@ fn plan_of(old: &Manifest, new: &Manifest, proposal: &Proposal) -> Outcome<Plan>
 fn shown(plan: &Plan) -> Outcome {
     crate::output::write(format_args!("{plan}"));
     Ok(())
+}
+
+/// Rows, as far as who asks may know of them.
+fn counted(status: &ProposalStatus) {
+    for (table, rows) in &status.rows {
+        crate::say!("{table}: {} rows when it was proposed, {} then", rows.now, rows.then);
+    }
 }
 
 fn words(plan: &Plan) -> Value {
@@ -336,6 +392,7 @@ mod tests {
             manifest: "a".into(),
             migration: String::new(),
             erase: Vec::new(),
+            restore: None,
         };
         let digest = content.digest();
         let shown = ProposalStatus {
@@ -347,6 +404,7 @@ mod tests {
             approved: BTreeSet::new(),
             rejected: BTreeSet::new(),
             plan: None,
+            rows: std::collections::BTreeMap::new(),
             content,
         };
         let answer = |status: &ProposalStatus| serde_json::to_value(status).unwrap();

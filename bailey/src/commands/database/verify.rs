@@ -12,7 +12,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::{
-    client::VerifyError,
+    client::{Endpoint, VerifyError},
     commands::{
         colour,
         evidence::emulated_root,
@@ -94,12 +94,15 @@ impl Required {
     pub async fn appraised(&self, url: &str) -> Outcome<Verified> {
         let (required, endpoint) = (self.requirements(None)?, endpoint(url)?);
         let verified = verify(&endpoint, &required, &clock::system()).await.map_err(failure)?;
-        self.meet(&verified.claims)?;
+        self.meet(&verified.claims, &endpoint).await?;
         Ok(verified)
     }
 
-    fn meet(&self, claims: &DatabaseClaims) -> Outcome {
-        self.head.as_deref().map_or(Ok(()), |file| Held::meet(file, claims))
+    async fn meet(&self, claims: &DatabaseClaims, endpoint: &Endpoint) -> Outcome {
+        match &self.head {
+            Some(file) => Held::meet(file, claims, endpoint, &clock::system()).await,
+            None => Ok(()),
+        }
     }
 }
 
@@ -110,7 +113,7 @@ impl Verify {
         let required = self.required.requirements(self.in_force.as_deref())?;
         match verify(&endpoint, &required, &clock::system()).await {
             Ok(verified) => {
-                self.required.meet(&verified.claims)?;
+                self.required.meet(&verified.claims, &endpoint).await?;
                 self.accepted(&verified)
             }
             Err(VerifyError::Refused(refused)) => {

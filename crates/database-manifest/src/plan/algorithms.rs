@@ -64,7 +64,7 @@ fn limits(output: &Output) -> String {
 
 /// Whether anything differs.
 fn one(name: &AlgorithmName, old: &Algorithm, new: &Algorithm, found: &mut Found) -> bool {
-    let Algorithm { callers, reads, arguments, sql, wasm, output } = new;
+    let Algorithm { callers, reads, arguments, sql, wasm, time, output } = new;
     let before = found.changes.len();
     for (now, party) in differences(&old.callers, callers) {
         found.add(opens_if(now), party, format!("{party} {} call {name}", may(now, Some(()))));
@@ -87,6 +87,10 @@ fn one(name: &AlgorithmName, old: &Algorithm, new: &Algorithm, found: &mut Found
             name,
             format!("{name} runs another WebAssembly module, or with other limits"),
         );
+    }
+    if old.time != *time {
+        let words = format!("a call of {name} may run for {}; it was {}", span(*time), span(old.time));
+        found.add(opens_if(*time > old.time), name, words);
     }
     of_output(name, &old.output, output, found);
     found.changes.len() > before

@@ -3,11 +3,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use manifest::{
     Code,
-    reading::{Collector, Path, base64, size, suggestion},
+    reading::{Collector, Path, base64, duration, size, suggestion},
 };
 
 use crate::{
@@ -24,6 +25,8 @@ const TEXT_BYTES: usize = 256;
 const MOST_TEXT_BYTES: u64 = 64 << 10;
 /// Steps of a module where the manifest does not say.
 const FUEL: u64 = 1_000_000_000;
+/// The longest that a call may run, which is also how long it may where the manifest does not say.
+const TIME: Duration = Duration::from_secs(60);
 const MEMORY: u64 = 64 << 20;
 const MOST_MEMORY: u64 = 1 << 30;
 
@@ -44,6 +47,7 @@ pub(super) fn resolve(
         }
         let query = sql::query(text, schema, wire.arguments.len(), &field, faults);
         let wasm = wire.wasm.as_ref().map(|wasm| module(wasm, &here.field("Wasm"), faults));
+        let time = time(wire.time.as_deref(), &here.field("Time"), faults);
         let field = here.field("Output");
         let Some(wire_output) = &wire.output else {
             faults.add(&field, Code::Missing, "the manifest does not say what may leave");
@@ -57,9 +61,19 @@ pub(super) fn resolve(
             arguments: arguments?,
             sql: text.trim().trim_end_matches(';').to_owned(),
             wasm: wasm.map_or(Some(None), |wasm| wasm.map(Some))?,
+            time: time?,
             output: output?,
         })
     })
+}
+
+fn time(given: Option<&str>, at: &Path<'_>, faults: &mut Collector<'_>) -> Option<Duration> {
+    let Some(text) = given else { return Some(TIME) };
+    let time = duration(text).filter(|time| !time.is_zero() && *time <= TIME);
+    if time.is_none() {
+        faults.add(at, Code::InvalidValue, "expected a time of at most a minute, such as `500ms` or `10s`");
+    }
+    time
 }
 
 fn arguments(wires: &[Wire], at: &Path<'_>, faults: &mut Collector<'_>) -> Option<Vec<Argument>> {

@@ -108,6 +108,8 @@ fn every_rule_has_its_fault() {
         ),
         ("/Tables/notes/Unit", json!("account"), "Tables.notes.Unit", Code::UnknownReference),
         ("/Tables/notes/Stamp", json!("id"), "Tables.notes.Stamp", Code::Conflict),
+        ("/Algorithms/volume/Time", json!("2m"), "Algorithms.volume.Time", Code::InvalidValue),
+        ("/Algorithms/volume/Time", json!("0s"), "Algorithms.volume.Time", Code::InvalidValue),
         (
             "/Algorithms/volume/Callers",
             json!(["nobody"]),

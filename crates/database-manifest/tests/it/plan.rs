@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use database_manifest::{Effect, Manifest, Migration, PartyName, Plan};
+use database_manifest::{Effect, Manifest, Migration, PartyName, Plan, Point, Restoration};
 use serde_json::{Value, json};
 use testkit::parties::Parties;
 
@@ -166,4 +166,22 @@ fn agreement_is_the_threshold_and_everyone_concerned() {
     assert!(!plan.refused(&set(&["bank_a"])));
     let opening = plan.changes.first().expect("a change");
     assert_eq!(opening.effect, Effect::Opens);
+}
+
+#[test]
+fn bringing_back_rows_needs_the_owners_of_their_tables() {
+    let (manifest, _) = pair(|_| ());
+    let plan = |tables: &[&str]| {
+        let tables = tables.iter().map(|table| (*table).to_owned()).collect();
+        let restoration = Restoration { tables, to: Point::Time("2026-11-22T05:00:00Z".into()) };
+        Plan::of_restoration(&manifest, &restoration).expect("a restoration")
+    };
+    let both = plan(&["notes", "payments"]);
+    says(&both, "~ the rows of notes become those of 2026-11-22T05:00:00Z: later ones are gone");
+    assert_eq!(required(&both), ["approver_c", "approver_d"]);
+    assert_eq!(both.from, Some(both.to), "the manifest stays");
+    let one = plan(&["payments"]);
+    assert_eq!(required(&one), ["approver_c"]);
+    assert!(one.obstacles.is_empty());
+    assert_eq!(plan(&["nowhere"]).obstacles, ["there is no table nowhere"]);
 }

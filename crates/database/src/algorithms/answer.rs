@@ -31,11 +31,6 @@ impl Answer {
     }
 }
 
-/// What PostgreSQL calls a type.
-pub fn type_name(kind: SqlType) -> &'static str {
-    kind.sql()
-}
-
 /// A call that is not answered. Callers get [`Self::sqlstate`] and [`Self::sentence`]; the audit log gets
 /// [`Self::reason`]. Nothing that a caller gets depends on data: whatever went wrong after data was read is one sentence.
 #[derive(Debug, Error)]

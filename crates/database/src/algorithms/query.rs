@@ -21,7 +21,7 @@ use super::{
 
 /// Names without a schema mean PostgreSQL's own things first, then the manifest's.
 pub const SEARCH_PATH: &str = "pg_catalog, public, pg_temp";
-/// No query runs longer.
+/// No answer waits longer for its seal.
 pub const TIME: Duration = Duration::from_secs(60);
 /// What PostgreSQL is given beyond it to say so itself.
 const GRACE: Duration = Duration::from_secs(5);
@@ -48,7 +48,8 @@ pub async fn run(
     salt: Option<&[u8; 32]>,
 ) -> Result<Found, Reason> {
     let running = in_transaction(reader, algorithm, arguments, salt);
-    tokio::time::timeout(TIME + GRACE, running).await.map_err(|_| Reason::Time(TIME.as_secs()))?
+    let limit = algorithm.time + GRACE;
+    tokio::time::timeout(limit, running).await.map_err(|_| Reason::Time(algorithm.time.as_secs()))?
 }
 
 async fn in_transaction(
@@ -63,7 +64,7 @@ async fn in_transaction(
          SET LOCAL statement_timeout = {}; SET LOCAL search_path = {SEARCH_PATH};
          SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO, YMD'; SET LOCAL extra_float_digits = 1;
          SET LOCAL bytea_output = 'hex'; SET LOCAL IntervalStyle = 'iso_8601'",
-        TIME.as_millis()
+        algorithm.time.as_millis()
     );
     reader.batch_execute(&settings).await.map_err(Reason::Engine)?;
     let rows = rows(reader, algorithm, arguments).await?;

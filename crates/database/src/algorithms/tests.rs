@@ -12,6 +12,7 @@ pub fn algorithm(form: Option<WasmForm>, contributors: Option<&str>) -> Algorith
         arguments: Vec::new(),
         sql: "SELECT 1".into(),
         wasm: form.map(module),
+        time: std::time::Duration::from_secs(60),
         output: Output {
             columns: vec![column("region", SqlType::Text), column("n", SqlType::Integer)],
             contributors: contributors.map(Into::into),

@@ -111,9 +111,27 @@ pub enum Event {
         /// How many.
         rows: u64,
     },
+    /// Rows of a table became what they were at an earlier point.
+    Restored {
+        /// By which proposal.
+        proposal: String,
+        /// Of which table.
+        table: String,
+        /// As of when: a time, or a record of the sealed log.
+        to: String,
+        /// How many there were.
+        before: u64,
+        /// How many there are.
+        rows: u64,
+    },
     /// The state was brought to another TEE by its holders.
     Recovered {
         /// Who gave a share.
+        holders: Vec<String>,
+    },
+    /// The key that shares of a recovery give was exchanged, since somebody who had one has none any more.
+    Rekeyed {
+        /// Who has a share of the new one.
         holders: Vec<String>,
     },
     /// The audit log was read.

@@ -1,12 +1,12 @@
 //! Entries are written by one task, all that wait in one transaction: one round to the sealer for all of them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use attested_tls::clock::Clock;
 use tokio::sync::{mpsc, oneshot};
 use tokio_postgres::{Client, GenericClient};
 
-use super::{Event, Head};
+use super::{Event, Head, door::Door};
 use crate::engine::{Engine, EngineError, SUPERUSER};
 
 /// Entries that may wait; whoever brings more waits with theirs.
@@ -79,6 +79,8 @@ pub(super) fn head_of(row: &tokio_postgres::Row) -> Result<Head, AuditError> {
 #[derive(Clone)]
 pub struct Audit {
     queue: mpsc::Sender<Waiting>,
+    pub(super) door: Arc<Mutex<Door>>,
+    pub(super) clock: Clock,
 }
 
 struct Waiting {
@@ -94,8 +96,8 @@ impl Audit {
     pub async fn open(engine: &Engine, clock: Clock) -> Result<Self, AuditError> {
         let client = engine.session(SUPERUSER).await?;
         let (queue, waiting) = mpsc::channel(WAITING);
-        tokio::spawn(write(client, waiting, clock));
-        Ok(Self { queue })
+        tokio::spawn(write(client, waiting, Arc::clone(&clock)));
+        Ok(Self { queue, door: Arc::default(), clock })
     }
 
     /// Records an event, and returns when that is durable. Where it cannot be recorded, it must not happen.

@@ -1,9 +1,11 @@
 //! Why a change is not made.
 
-use database_manifest::{Digest, Faults, InvalidMigration, PartyName, ProposalState as State};
+use database_manifest::{
+    Digest, Faults, InvalidMigration, InvalidRestoration, PartyName, ProposalState as State, TableName,
+};
 
 use super::MOST_PENDING;
-use crate::{audit::AuditError, engine::EngineError, installation::InstallationError};
+use crate::{audit::AuditError, engine::EngineError, installation::InstallationError, restore::PastError};
 
 /// Why a change is not made.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +44,36 @@ pub enum ChangeError {
     /// PostgreSQL refuses a statement.
     #[error(transparent)]
     Installation(#[from] InstallationError),
+    /// It is no restoration.
+    #[error(transparent)]
+    Restoration(#[from] InvalidRestoration),
+    /// There are no rows of that time to be had.
+    #[error(transparent)]
+    Past(#[from] PastError),
+    /// This instance has no log of its own.
+    #[error("this instance has no log of its own that rows could come from")]
+    NoHistory,
+    /// A table is another one than then.
+    #[error("{0} had other columns then, or is no table: its rows cannot be brought back")]
+    Columns(TableName),
+    /// What was deleted for good would come back.
+    #[error("rows of {party} in {table} were deleted for good since then: name a later point")]
+    Erased {
+        /// Whose.
+        party: String,
+        /// Where.
+        table: String,
+    },
+    /// Rows refer to rows that would not be there.
+    #[error(
+        "rows of {table} would refer to rows that are not there ({definition}): restore both tables together"
+    )]
+    Reference {
+        /// From.
+        table: String,
+        /// As SQL.
+        definition: String,
+    },
     /// There is no such proposal.
     #[error("there is no proposal {0}")]
     Unknown(Digest),
@@ -90,6 +122,12 @@ impl ChangeError {
             Self::Schema { .. } => "SCHEMA_DIFFERS",
             Self::Installation(InstallationError::Refused { .. }) => "STATEMENT_REFUSED",
             Self::Installation(InstallationError::Algorithm(_)) => "ALGORITHM_UNUSABLE",
+            Self::Restoration(_) => "RESTORATION_INVALID",
+            Self::Past(error) => error.code(),
+            Self::NoHistory => "RESTORE_UNAVAILABLE",
+            Self::Columns(_) => "RESTORE_COLUMNS_DIFFER",
+            Self::Erased { .. } => "RESTORE_ERASED_ROWS",
+            Self::Reference { .. } => "RESTORE_REFERENCES",
             Self::Unknown(_) => "UNKNOWN_PROPOSAL",
             Self::Exists(_) => "PROPOSAL_PENDING",
             Self::TooMany => "TOO_MANY_PROPOSALS",

@@ -1,14 +1,14 @@
 //! Proposals as they are stored and counted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use database_manifest::{
-    Digest, Manifest, PartyName, Plan, Proposal, ProposalState as State, ProposalStatus as Status,
+    Digest, Manifest, PartyName, Plan, Proposal, ProposalState as State, ProposalStatus as Status, Rows,
 };
 use tokio_postgres::{Row, Transaction};
 
-use super::{ChangeError, Event, Rules, Who, plan_of};
+use super::{ChangeError, Event, Rules, Who, plan_of, restoration::shown_to};
 use crate::identity::Caller;
 
 /// An approver's word. A later one of the same party counts instead.
@@ -41,13 +41,15 @@ pub(super) struct Stored {
     pub(super) state: State,
     proposer: String,
     expires: i64,
+    rows: BTreeMap<String, Rows>,
 }
 
-const COLUMNS: &str = "digest, base, manifest, migration, erase, state, proposer, expires";
+const COLUMNS: &str = "digest, base, manifest, migration, erase, state, proposer, expires, restore, rows";
 
 fn read(row: &Row) -> Result<Stored, ChangeError> {
     let digest = |index: usize| digest_of(row.get(index)).ok_or(ChangeError::Stored);
     let state: &str = row.get(5);
+    let restore = row.get::<_, Option<&str>>(8).map(serde_json::from_str).transpose();
     Ok(Stored {
         digest: digest(0)?,
         proposal: Proposal {
@@ -55,10 +57,12 @@ fn read(row: &Row) -> Result<Stored, ChangeError> {
             manifest: row.get(2),
             migration: row.get(3),
             erase: row.get(4),
+            restore: restore.map_err(|_| ChangeError::Stored)?,
         },
         state: State::ALL.into_iter().find(|it| it.word() == state).ok_or(ChangeError::Stored)?,
         proposer: row.get(6),
         expires: row.get(7),
+        rows: serde_json::from_str(row.get(9)).map_err(|_| ChangeError::Stored)?,
     })
 }
 
@@ -81,17 +85,21 @@ pub(super) async fn store(
     digest: &Digest,
     proposal: &Proposal,
     caller: &Caller,
+    rows: &BTreeMap<String, Rows>,
     (now, expires): (i64, i64),
 ) -> Result<(), ChangeError> {
     let key = digest.0.as_slice();
     transaction.execute("DELETE FROM bailey.decisions WHERE proposal = $1", &[&key]).await?;
     transaction.execute("DELETE FROM bailey.proposals WHERE digest = $1", &[&key]).await?;
-    let insert = "INSERT INTO bailey.proposals (digest, base, manifest, migration, erase, proposer, made, expires) \
-                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
-    let Proposal { base, manifest, migration, erase } = proposal;
-    let party = caller.party().as_str();
+    let insert = "INSERT INTO bailey.proposals \
+                  (digest, base, manifest, migration, erase, proposer, made, expires, restore, rows) \
+                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+    let Proposal { base, manifest, migration, erase, restore } = proposal;
+    let (base, party) = (base.0.as_slice(), caller.party().as_str());
+    let restore = restore.as_ref().map(serde_json::to_string).transpose().map_err(|_| ChangeError::Stored)?;
+    let rows = serde_json::to_string(rows).map_err(|_| ChangeError::Stored)?;
     transaction
-        .execute(insert, &[&key, &base.0.as_slice(), manifest, migration, erase, &party, &now, &expires])
+        .execute(insert, &[&key, &base, manifest, migration, erase, &party, &now, &expires, &restore, &rows])
         .await?;
     Ok(())
 }
@@ -132,7 +140,7 @@ pub(super) async fn vote(
     votes(transaction, digest).await
 }
 
-async fn votes(transaction: &Transaction<'_>, digest: &Digest) -> Result<Votes, ChangeError> {
+pub(super) async fn votes(transaction: &Transaction<'_>, digest: &Digest) -> Result<Votes, ChangeError> {
     let query = "SELECT party, approves FROM bailey.decisions WHERE proposal = $1";
     let mut votes = Votes::default();
     for row in transaction.query(query, &[&digest.0.as_slice()]).await? {
@@ -143,30 +151,43 @@ async fn votes(transaction: &Transaction<'_>, digest: &Digest) -> Result<Votes, 
     Ok(votes)
 }
 
+/// The manifest that is proposed; `None`: rows are restored, and the one in force stays.
+pub(super) fn new_of(proposal: &Proposal) -> Result<Option<Manifest>, ChangeError> {
+    match proposal.restoration()? {
+        Some(_) => Ok(None),
+        None => Ok(Some(Manifest::parse(proposal.manifest.as_bytes())?)),
+    }
+}
+
 pub(super) async fn status(
     transaction: &Transaction<'_>,
     stored: Stored,
     rules: &Rules,
+    caller: &Caller,
 ) -> Result<Status, ChangeError> {
-    let Stored { digest: key, proposal, state, proposer, expires } = stored;
+    let Stored { digest: key, proposal, state, proposer, expires, rows } = stored;
     let votes = votes(transaction, &key).await?;
     let words = |parties: BTreeSet<PartyName>| parties.into_iter().map(|party| party.to_string()).collect();
-    let plan = || -> Option<Plan> {
-        let new = Manifest::parse(proposal.manifest.as_bytes()).ok()?;
-        plan_of(rules, &proposal, &new).ok()
-    };
+    let plan = || -> Option<Plan> { plan_of(rules, &proposal, new_of(&proposal).ok()?.as_ref()).ok() };
     let plan = (state == State::Pending).then(plan).flatten().map(|plan| plan.to_string());
-    let mut manifest = [0; 32];
-    manifest.copy_from_slice(digest(&SHA256, proposal.manifest.as_bytes()).as_ref());
+    let manifest = match &proposal.restore {
+        Some(_) => proposal.base,
+        None => {
+            let mut manifest = [0; 32];
+            manifest.copy_from_slice(digest(&SHA256, proposal.manifest.as_bytes()).as_ref());
+            Digest(manifest)
+        }
+    };
     Ok(Status {
         proposal: key,
         state,
-        manifest: Digest(manifest),
+        manifest,
         proposer,
         expires,
         approved: words(votes.approving),
         rejected: words(votes.rejecting),
         plan,
+        rows: shown_to(&rules.manifest, caller.party(), rows),
         content: proposal,
     })
 }

@@ -22,7 +22,7 @@ use axum::{
 use serde::Serialize;
 
 use super::{ChangeError, Changes, Decision, Digest, InForce, Proposal, Status};
-use crate::identity::Caller;
+use crate::{identity::Caller, restore::PastError};
 
 /// A manifest and a migration, in JSON.
 const LONGEST: usize = 4 << 20;
@@ -53,12 +53,12 @@ async fn propose(
 ) -> Result<Json<Status>, Refusal> {
     let caller = caller.ok_or(Refusal::Nobody)?;
     let Json(proposal) = body.map_err(|rejection| Refusal::Body(rejection.body_text()))?;
-    Ok(Json(changes.propose(&caller, &proposal).await?))
+    Ok(Json(whole(async move { changes.propose(&caller, &proposal).await }).await?))
 }
 
 async fn list(State(changes): Shared, Extension(caller): Who) -> Result<Json<Vec<Status>>, Refusal> {
-    caller.ok_or(Refusal::Nobody)?;
-    Ok(Json(changes.list().await?))
+    let caller = caller.ok_or(Refusal::Nobody)?;
+    Ok(Json(changes.list(&caller).await?))
 }
 
 async fn one(
@@ -66,8 +66,8 @@ async fn one(
     Extension(caller): Who,
     Path(digest): Path<String>,
 ) -> Result<Json<Status>, Refusal> {
-    caller.ok_or(Refusal::Nobody)?;
-    Ok(Json(changes.status(&read(&digest)?).await?))
+    let caller = caller.ok_or(Refusal::Nobody)?;
+    Ok(Json(changes.status(&caller, &read(&digest)?).await?))
 }
 
 async fn approve(state: Shared, caller: Who, digest: Path<String>) -> Result<Json<Status>, Refusal> {
@@ -85,7 +85,15 @@ async fn decide(
     decision: Decision,
 ) -> Result<Json<Status>, Refusal> {
     let caller = caller.ok_or(Refusal::Nobody)?;
-    Ok(Json(changes.decide(&caller, &read(&digest)?, decision).await?))
+    let digest = read(&digest)?;
+    Ok(Json(whole(async move { changes.decide(&caller, &digest, decision).await }).await?))
+}
+
+/// A client that leaves does not end what was begun: rows may be on their way.
+async fn whole(
+    work: impl Future<Output = Result<Status, ChangeError>> + Send + 'static,
+) -> Result<Status, ChangeError> {
+    tokio::spawn(work).await.map_err(|_| PastError::Panicked)?
 }
 
 fn read(digest: &str) -> Result<Digest, Refusal> {
@@ -134,11 +142,17 @@ fn status(error: &ChangeError) -> StatusCode {
         ChangeError::NotAnApprover(_) => StatusCode::FORBIDDEN,
         ChangeError::Unknown(_) => StatusCode::NOT_FOUND,
         ChangeError::Over { .. } | ChangeError::Base { .. } | ChangeError::Exists(_) => StatusCode::CONFLICT,
+        ChangeError::Past(PastError::NoRoom { .. }) => StatusCode::INSUFFICIENT_STORAGE,
         ChangeError::TooMany => StatusCode::TOO_MANY_REQUESTS,
         ChangeError::Manifest(_)
         | ChangeError::Migration(_)
         | ChangeError::Erase(_)
         | ChangeError::Obstacle(_)
+        | ChangeError::Restoration(_)
+        | ChangeError::Columns(_)
+        | ChangeError::Erased { .. }
+        | ChangeError::Reference { .. }
+        | ChangeError::Past(PastError::OutOfReach { .. } | PastError::Point(_))
         | ChangeError::Schema { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         _ if error.code() == "STATEMENT_REFUSED" => StatusCode::UNPROCESSABLE_ENTITY,
         _ => StatusCode::SERVICE_UNAVAILABLE,

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     Rules,
-    audit::{Event, Interface, Refused, Who},
+    audit::{AuditError, Event, Interface, Refused, Who},
     identity::{Anchors, Caller},
 };
 
@@ -217,16 +217,8 @@ async fn identified(
     match anchors.caller(chain, (shared.gateway.clock)()) {
         Ok(caller) => Ok(caller),
         Err(refusal) => {
-            let digest = |it: &CertificateDer<'_>| {
-                hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, it))
-            };
-            let event = Event::LoginDenied {
-                certificate: chain.first().map(digest),
-                interface: Interface::Sql,
-                code: refusal.code().to_owned(),
-                reason: refusal.to_string(),
-            };
-            record(shared, event).await?;
+            let recorded = shared.gateway.audit.turned_away(chain, Interface::Sql, &refusal).await;
+            recorded.map_err(|error| unrecorded(&error))?;
             Err(Told("28000", refusal.to_string()))
         }
     }
@@ -235,9 +227,11 @@ async fn identified(
 async fn record(shared: &Shared, event: Event) -> Result<(), Told> {
     match shared.gateway.audit.record(event).await {
         Ok(_) => Ok(()),
-        Err(error) => {
-            tracing::error!(code = error.code(), "the audit log cannot be written");
-            Err(Told("57P03", "the database takes no sessions now".to_owned()))
-        }
+        Err(error) => Err(unrecorded(&error)),
     }
+}
+
+fn unrecorded(error: &AuditError) -> Told {
+    tracing::error!(code = error.code(), "the audit log cannot be written");
+    Told("57P03", "the database takes no sessions now".to_owned())
 }

@@ -36,6 +36,8 @@ pub(super) struct Sealing {
     /// Since when something on disk is not anchored.
     lagging: Option<Instant>,
     begun: Option<Begun>,
+    /// The first record that is sealed with the key of now, while there is one before it.
+    turned: Option<u64>,
     /// Bytes that the log grows by before the next backup.
     threshold: u64,
     arena: Vec<u8>,
@@ -61,6 +63,7 @@ impl Sealing {
             written,
             lagging: None,
             begun: None,
+            turned: None,
             threshold: options.checkpoint_after,
             arena: Vec::new(),
         }
@@ -70,7 +73,10 @@ impl Sealing {
         loop {
             let deadline = self.lagging.map(|since| since + self.options.max_lag);
             match self.shared.queue.take(deadline)? {
-                Work::Seal(items) => self.seal(&items)?,
+                Work::Seal(items) => {
+                    self.turn()?;
+                    self.seal(&items)?;
+                }
                 Work::Idle => self.anchor()?,
                 Work::Closed => {
                     self.anchor()?;
@@ -82,6 +88,15 @@ impl Sealing {
 
     fn heads(&self) -> MutexGuard<'_, Heads> {
         self.heads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Seals with another key from now on, if one is there.
+    fn turn(&mut self) -> Result<(), SealerError> {
+        let next = self.shared.key.lock().unwrap_or_else(PoisonError::into_inner).next.take();
+        if let Some(key) = next {
+            self.turned = Some(self.writer.rekey(&key, self.written.0)?);
+        }
+        Ok(())
     }
 
     fn seal(&mut self, items: &[Item]) -> Result<(), SealerError> {
@@ -188,8 +203,20 @@ impl Sealing {
         self.anchor()?;
         let needed = begun.start.0 - begun.start.0 % SEGMENT;
         let mark = self.written.0;
+        let heads = Arc::clone(&self.heads);
+        self.writer.remember(
+            needed,
+            begun.record,
+            &mut heads.lock().unwrap_or_else(PoisonError::into_inner),
+        )?;
+        self.anchor()?;
         let cut = self.writer.checkpoint(needed, begun.record, mark)?;
         self.heads().forget_before(self.writer.base());
+        self.publish()?;
+        if self.turned.is_some_and(|first| self.writer.base() >= first) {
+            self.turned = None;
+            self.shared.key.lock().unwrap_or_else(PoisonError::into_inner).alone();
+        }
         self.threshold = self.options.checkpoint_after.max(2 * begun.bytes);
         tracing::info!(code = "LOG_CHECKPOINT", bytes = begun.bytes, cut, "a base backup is sealed");
         self.shared.queue.backup_sealed();

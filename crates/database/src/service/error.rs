@@ -79,7 +79,7 @@ pub enum ServiceError {
         /// Stable codes of the cause.
         codes: String,
         /// Why.
-        source: MeshError,
+        source: Box<MeshError>,
     },
     /// The coordinator had it, and no more.
     #[error("the coordinator has another instance as this database now, or sent this one away: {0}")]
@@ -139,7 +139,7 @@ pub enum ServiceError {
 
 impl From<MeshError> for ServiceError {
     fn from(source: MeshError) -> Self {
-        Self::Mesh { codes: source.codes().join(","), source }
+        Self::Mesh { codes: source.codes().join(","), source: Box::new(source) }
     }
 }
 

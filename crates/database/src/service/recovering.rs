@@ -74,7 +74,7 @@ pub fn keep_shares(
     };
     // What the host made of the file does not matter: it is written anew.
     if let Ok(Some(known)) = shares(state)
-        && known.are_of(recovery)
+        && known.are_of(recovery, master)
     {
         return Ok(Some(known));
     }

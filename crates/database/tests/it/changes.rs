@@ -128,7 +128,7 @@ async fn the_second_of_two_proposals_must_start_anew() {
     scene.changes.decide(&d, &first.digest(), Decision::Approve).await.expect("D");
     let error = scene.changes.decide(&d, &second.digest(), Decision::Approve).await.expect_err("superseded");
     assert_eq!(error.code(), "PROPOSAL_SUPERSEDED");
-    assert_eq!(scene.changes.status(&second.digest()).await.expect("a status").state, State::Superseded);
+    assert_eq!(scene.changes.status(&c, &second.digest()).await.expect("a status").state, State::Superseded);
     let error = scene.changes.propose(&c, &second).await.expect_err("an old base");
     assert_eq!(error.code(), "BASE_NOT_IN_FORCE");
     assert_eq!(kinds(&scene.audited().await).last(), Some(&"lapsed"));
@@ -152,7 +152,7 @@ async fn rejected_and_expired_are_told_apart() {
     let error = scene.changes.decide(&d, &second.digest(), Decision::Approve).await.expect_err("too late");
     assert_eq!(error.code(), "PROPOSAL_EXPIRED");
     let states: Vec<_> =
-        scene.changes.list().await.expect("a list").iter().map(|status| status.state).collect();
+        scene.changes.list(&c).await.expect("a list").iter().map(|status| status.state).collect();
     assert_eq!(states, [State::Expired, State::Rejected]);
     // The same may be proposed again.
     let anew = scene.changes.propose(&c, &first).await.expect("a proposal");

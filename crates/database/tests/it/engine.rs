@@ -61,6 +61,40 @@ async fn made_synchronous_no_commit_is_acknowledged_without_the_sealer() {
 }
 
 #[tokio::test]
+async fn a_commit_that_waits_is_ended_by_no_limit_and_seen_by_nobody_when_its_client_leaves() {
+    let Some((settings, _folder)) = prepared() else { return };
+    let mut engine = Engine::start(&settings).await.unwrap();
+    let client = engine.session(SUPERUSER).await.unwrap();
+    client.batch_execute("CREATE TABLE t (a int UNIQUE)").await.unwrap();
+    engine.make_synchronous().await.unwrap();
+    let limits =
+        "SET statement_timeout = 100; SET lock_timeout = 100; SET idle_in_transaction_session_timeout = 100";
+    let waiting = async |count: i64| {
+        let query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+        while client.query_one(query, &[]).await.unwrap().get::<_, i64>(0) != count {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    for (number, statements) in
+        ["INSERT INTO t VALUES (1)", "BEGIN; INSERT INTO t VALUES (2); COMMIT"].into_iter().enumerate()
+    {
+        let writer = engine.session(SUPERUSER).await.unwrap();
+        writer.batch_execute(limits).await.unwrap();
+        let commit = writer.batch_execute(statements);
+        assert!(tokio::time::timeout(Duration::from_millis(500), commit).await.is_err(), "it waits");
+        drop(writer);
+        waiting(i64::try_from(number).unwrap() + 1).await;
+    }
+    let rows: i64 = client.query_one("SELECT count(*) FROM t", &[]).await.unwrap().get(0);
+    assert_eq!(rows, 0, "nobody sees it");
+    // Nor by the way of a key: who would collide waits as the commit does.
+    let rival = engine.session(SUPERUSER).await.unwrap();
+    rival.batch_execute("SET lock_timeout = 200").await.unwrap();
+    let error = rival.batch_execute("INSERT INTO t VALUES (1)").await.unwrap_err();
+    assert_eq!(error.code().map(|it| it.code()), Some("55P03"), "not that the key is there: {error}");
+}
+
+#[tokio::test]
 async fn what_it_said_is_in_the_error() {
     let Some((mut settings, _folder)) = prepared() else { return };
     settings.parameters.push(("work_mem".into(), "nonsense".into()));

@@ -83,6 +83,7 @@ impl Scene {
             manifest: document.to_string(),
             migration: migration.to_owned(),
             erase: Vec::new(),
+            restore: None,
         }
     }
 

@@ -6,8 +6,12 @@ mod anchored;
 mod crashes;
 #[path = "service/founding.rs"]
 mod founding;
+#[path = "service/leaving.rs"]
+mod leaving;
 #[path = "service/recovering.rs"]
 mod recovering;
+#[path = "service/restoring.rs"]
+mod restoring;
 
 use std::{
     net::SocketAddr,
@@ -265,7 +269,15 @@ impl Way {
     }
 }
 
-async fn answered(mut stream: TlsStream<TcpStream>, request: &str, body: &str) -> (u16, Vec<u8>) {
+async fn answered(stream: TlsStream<TcpStream>, request: &str, body: &str) -> (u16, Vec<u8>) {
+    let answer = attempted(stream, request, body).await;
+    let end = answer.windows(4).position(|it| it == b"\r\n\r\n").expect("a head") + 4;
+    let status = std::str::from_utf8(&answer[9..12]).unwrap().parse().unwrap();
+    (status, answer[end..].to_vec())
+}
+
+/// All that comes back, if anything does.
+async fn attempted(mut stream: TlsStream<TcpStream>, request: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     let head = format!(
         "{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n\
@@ -274,7 +286,5 @@ async fn answered(mut stream: TlsStream<TcpStream>, request: &str, body: &str) -
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer).await;
-    let end = answer.windows(4).position(|it| it == b"\r\n\r\n").expect("a head") + 4;
-    let status = std::str::from_utf8(&answer[9..12]).unwrap().parse().unwrap();
-    (status, answer[end..].to_vec())
+    answer
 }

@@ -6,3 +6,4 @@ mod crash;
 #[allow(dead_code, reason = "volumes need more of it")]
 mod disk;
 mod plain;
+mod turning;

@@ -10,7 +10,6 @@ use sqlparser::ast::{
 };
 
 use super::{Refusal, Rights, parts};
-use crate::algorithms::type_name;
 
 /// An algorithm and its arguments.
 #[derive(Debug, Clone, PartialEq)]
@@ -108,7 +107,7 @@ impl Call {
     /// Parameters and columns of the call, and no row.
     pub(super) fn stand_in(&self) -> String {
         let column =
-            |(name, kind): &(String, SqlType)| format!("NULL::{} AS {}", type_name(*kind), quoted_name(name));
+            |(name, kind): &(String, SqlType)| format!("NULL::{} AS {}", kind.sql(), quoted_name(name));
         let used =
             |(argument, kind): &(Argument, SqlType)| format!(" AND {} IS NULL", typed(argument, *kind));
         let columns = self.columns.iter().map(column).collect::<Vec<_>>().join(", ");
@@ -127,7 +126,7 @@ impl Call {
     /// A query that gives these rows, typed.
     pub(in crate::gateway) fn answer(&self, rows: &[Vec<Option<String>>]) -> String {
         let column = |(at, (name, kind)): (usize, &(String, SqlType))| {
-            format!("c{at}::{} AS {}", type_name(*kind), quoted_name(name))
+            format!("c{at}::{} AS {}", kind.sql(), quoted_name(name))
         };
         let columns = self.columns.iter().enumerate().map(column).collect::<Vec<_>>().join(", ");
         let names = (0..self.columns.len()).map(|at| format!("c{at}")).collect::<Vec<_>>().join(", ");
@@ -152,8 +151,8 @@ impl Call {
 
 fn typed(argument: &Argument, kind: SqlType) -> String {
     match argument {
-        Argument::Literal(text) => format!("({}::{})", quoted(text), type_name(kind)),
-        Argument::Parameter(number) => format!("(${number}::{})", type_name(kind)),
+        Argument::Literal(text) => format!("({}::{})", quoted(text), kind.sql()),
+        Argument::Parameter(number) => format!("(${number}::{})", kind.sql()),
     }
 }
 

@@ -143,3 +143,20 @@ async fn an_algorithm_that_could_not_run_is_not_installed() {
     let refused = installation::install(&mut client, &manifest, UnixTime(NOW)).await.unwrap_err();
     assert!(refused.to_string().contains("algorithm volume"), "{refused}");
 }
+
+#[tokio::test]
+async fn a_call_ends_in_postgresql_too_when_its_time_is_over() {
+    let change = |document: &mut Value| {
+        let payments: Vec<_> = (1..9).map(|number| format!("payments p{number}")).collect();
+        let sql = format!(
+            "SELECT p1.city, sum(p2.amount) AS total, count(DISTINCT p3.account) AS contributors FROM {} \
+             WHERE p1.amount >= $1 GROUP BY p1.city",
+            payments.join(", ")
+        );
+        document["Algorithms"]["volume"]["Sql"] = json!(sql);
+        document["Algorithms"]["volume"]["Time"] = json!("300ms");
+    };
+    let Some(database) = database(change).await else { return };
+    let denied = database.call("volume", &["0"]).await.expect_err("it would run for hours");
+    assert!(denied.told().contains("57014"), "PostgreSQL itself ended it: {}", denied.told());
+}

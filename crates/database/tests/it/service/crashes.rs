@@ -101,7 +101,7 @@ fn titled(parent: i32, words: &str) -> i32 {
     pids.find(is_it).unwrap_or_else(|| panic!("no process {words:?}"))
 }
 
-fn kill9(pid: i32) {
+pub fn kill9(pid: i32) {
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
 }
 

@@ -1,7 +1,7 @@
 //! Founded, attested, used, and started again; and what a host may not do to it.
 
 use attested_tls::{claims::DatabaseAnchor, key::sha256};
-use database::audit::{Event, Head, Line, SignedHead, verify};
+use database::audit::{Event, Head, Interface, Line, SignedHead, verify};
 use rustls::pki_types::CertificateDer;
 use serde::Deserialize;
 
@@ -202,4 +202,69 @@ async fn who_writes_is_told_when_there_is_no_room_and_readers_go_on() {
     assert!(told.is_some(), "{rows} rows of 1 kB are more than there is room for");
     let counted: i64 = auditor.query_one("SELECT count(*) FROM notes", &[]).await.unwrap().get(0);
     assert!(counted >= rows);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_of_no_party_at_the_api_is_an_entry_as_over_sql() {
+    let Some(world) = World::new() else { return };
+    let served = world.start().await;
+    served.serving().await;
+    let stranger = testkit::parties::Authority::new("Nobody").issue("stranger");
+    let day = time::Duration::days(1);
+    let then = time::OffsetDateTime::from_unix_timestamp(testkit::tee::NOW.0).unwrap() - day * 2;
+    let late = world.parties.analyst.issue_for("late", then, day);
+    for holder in [&stranger, &late] {
+        assert_eq!(served.json(Some(holder), "GET /v1/proposals", "").await.0, 401);
+        assert_eq!(served.json(Some(holder), "GET /v1/manifest", "").await.0, 200, "that is for anyone");
+        assert!(served.attempt(holder).await.is_err());
+    }
+    assert_eq!(served.json(None, "GET /v1/proposals", "").await.0, 401, "who shows none is not recorded");
+    let auditor = world.parties.auditor.issue("person");
+    let (_, export) = served.json(Some(&auditor), "GET /v1/audit", "").await;
+    let lines: Vec<Line> = serde_json::from_value(export["Lines"].clone()).unwrap();
+    let denied: Vec<_> = lines
+        .iter()
+        .filter_map(Line::read)
+        .filter_map(|event| match event {
+            Event::LoginDenied { certificate, interface, code, .. } => {
+                assert!(
+                    [&stranger, &late].iter().any(|it| certificate == Some(hex::encode(sha256(&it.der))))
+                );
+                Some((interface, code))
+            }
+            _ => None,
+        })
+        .collect();
+    let each = |code: &str| {
+        let of = |interface| (interface, code.to_owned());
+        [of(Interface::Https), of(Interface::Https), of(Interface::Sql)]
+    };
+    assert_eq!(denied, [each("CERTIFICATE_UNKNOWN_ISSUER"), each("CERTIFICATE_EXPIRED")].concat());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_was_kept_is_held_against_the_history_also_beyond_checkpoints() {
+    let Some(world) = World::new() else { return };
+    let served = world.start().await;
+    let state = served.serving().await.state.unwrap();
+    let asked = async |sequence: u64, hash: &str| {
+        let (status, answer) = served.json(None, &format!("GET /v1/log/{sequence}/{hash}"), "").await;
+        assert_eq!(status, 200, "{answer}");
+        answer["Held"].as_str().unwrap().to_owned()
+    };
+    let head = hex::encode(state.log_head.as_slice());
+    assert_eq!(asked(state.log_sequence, &head).await, "contained");
+    assert_eq!(asked(state.log_sequence, &"00".repeat(32)).await, "contradicted");
+    assert_eq!(asked(state.log_sequence + 1_000_000, &head).await, "contradicted");
+    // The founding made a base backup, so the first record was cut off: its hash is in a file of the host.
+    let file = std::fs::read(world.log().join("heads-0000000000000001"));
+    if let Ok(file) = file {
+        assert_eq!(asked(1, &hex::encode(&file[..32])).await, "contained");
+        assert_eq!(asked(1, &head).await, "contradicted");
+        std::fs::remove_file(world.log().join("heads-0000000000000001")).unwrap();
+    }
+    for bad in ["0/00", "x/y", "1/zz"] {
+        let (status, refusal) = served.json(None, &format!("GET /v1/log/{bad}"), "").await;
+        assert_eq!((status, refusal["Code"].as_str()), (400, Some("MALFORMED_REQUEST")), "{bad}");
+    }
 }

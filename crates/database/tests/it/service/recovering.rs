@@ -15,14 +15,14 @@ use time::OffsetDateTime;
 
 use super::{Served, World};
 
-struct Holders(Vec<PrivateDecryptingKey>);
+pub struct Holders(Vec<PrivateDecryptingKey>);
 
 impl Holders {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self((0..3).map(|_| PrivateDecryptingKey::generate(KeySize::Rsa2048).unwrap()).collect())
     }
 
-    fn named(&self, manifest: &mut Value) {
+    pub fn named(&self, manifest: &mut Value) {
         let pem = |key: &PrivateDecryptingKey| {
             let body = STANDARD.encode(key.public_key().as_der().unwrap().as_ref());
             format!("-----BEGIN PUBLIC KEY-----\n{body}\n-----END PUBLIC KEY-----\n")
@@ -34,7 +34,7 @@ impl Holders {
     }
 
     /// A holder's share, as the holder decrypts it.
-    fn share(&self, described: &Value, index: usize) -> Vec<u8> {
+    pub fn share(&self, described: &Value, index: usize) -> Vec<u8> {
         let share = described["Holders"][format!("holder_{index}")]["Share"].as_str().unwrap();
         let share = STANDARD.decode(share).unwrap();
         let key = OaepPrivateDecryptingKey::new(self.0[index].clone()).unwrap();
@@ -43,13 +43,13 @@ impl Holders {
     }
 }
 
-fn elsewhere() -> Arc<vendor::Platform> {
+pub fn elsewhere() -> Arc<vendor::Platform> {
     let directory = tempfile::tempdir().unwrap();
     let now = OffsetDateTime::from_unix_timestamp(NOW.0).unwrap();
     Arc::new(vendor::Platform::open(directory.path(), now).unwrap())
 }
 
-async fn give(served: &Served, share: &[u8]) -> (u16, Value) {
+pub async fn give(served: &Served, share: &[u8]) -> (u16, Value) {
     let body = json!({ "Share": STANDARD.encode(share) }).to_string();
     served.json(None, "POST /v1/recovery", &body).await
 }

@@ -1,0 +1,273 @@
+//! Rows as they were, by joint approval: what comes back, what never does, and what a crash in the middle leaves.
+
+use std::{path::PathBuf, time::Duration};
+
+use database::audit::{Event, Line};
+use serde_json::{Value, json};
+use testkit::parties::Authority;
+use tokio_postgres::{Client, Config, NoTls};
+
+use super::{Served, World};
+
+/// A session that only this machine's root has, as the service itself.
+async fn inside(world: &World) -> Client {
+    let place = std::fs::read_dir(world.memory.path()).unwrap().map(|it| it.unwrap().path());
+    let place: PathBuf = place.filter(|it| it.is_dir()).next().unwrap();
+    let mut config = Config::new();
+    config.host_path(place.join("socket")).user("bailey").dbname("shared");
+    let (client, connection) = config.connect(NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+async fn proposed(served: &Served, party: &Authority, restore: Value) -> (u16, Value) {
+    let person = party.issue("person");
+    let (_, now) = served.json(None, "GET /v1/manifest", "").await;
+    let body = json!({ "Base": now["Digest"], "Restore": restore }).to_string();
+    served.json(Some(&person), "POST /v1/proposals", &body).await
+}
+
+async fn decided(served: &Served, party: &Authority, proposal: &Value, word: &str) -> (u16, Value) {
+    let path = format!("POST /v1/proposals/{}/{word}", proposal.as_str().unwrap());
+    served.json(Some(&party.issue("person")), &path, "").await
+}
+
+async fn shown(served: &Served, party: &Authority, proposal: &Value) -> Value {
+    let path = format!("GET /v1/proposals/{}", proposal.as_str().unwrap());
+    served.json(Some(&party.issue("person")), &path, "").await.1
+}
+
+async fn notes(client: &Client) -> Vec<i64> {
+    let rows = client.query("SELECT id::bigint FROM notes ORDER BY id", &[]).await.unwrap();
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+async fn audited(served: &Served, world: &World) -> Vec<Event> {
+    let person = world.parties.auditor.issue("person");
+    let (_, export) = served.json(Some(&person), "GET /v1/audit", "").await;
+    let lines: Vec<Line> = serde_json::from_value(export["Lines"].clone()).unwrap();
+    lines.iter().filter_map(Line::read).collect()
+}
+
+/// A world with one note, the record that has it, and then rows that are to go.
+async fn begun(world: &World) -> (Served, u64) {
+    let served = world.start().await;
+    served.serving().await;
+    let bank = served.session(&world.parties.bank_b).await;
+    bank.batch_execute("INSERT INTO notes VALUES (1, 'kept')").await.unwrap();
+    let record = served.claims().await.state.unwrap().log_sequence;
+    bank.batch_execute("INSERT INTO notes VALUES (2, 'wrong')").await.unwrap();
+    (served, record)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_come_back_by_joint_approval_and_budget_audit_and_other_tables_stay() {
+    let Some(world) = World::new() else { return };
+    let (served, record) = begun(&world).await;
+    let parties = &world.parties;
+    let analyst = served.session(&parties.analyst).await;
+    let total = || analyst.query("SELECT * FROM algorithm.total()", &[]);
+    let bank = served.session(&parties.bank_a).await;
+    bank.batch_execute("INSERT INTO payments (account, city, amount) VALUES ('a1', 'Bonn', 5)")
+        .await
+        .unwrap();
+    total().await.unwrap();
+    let database = inside(&world).await;
+    let spent = async || -> String {
+        let query =
+            "SELECT string_agg(s::text, ' ') || (SELECT count(*) FROM bailey.calls) FROM bailey.spent s";
+        database.query_one(query, &[]).await.unwrap().get(0)
+    };
+    let before = spent().await;
+    let events = audited(&served, &world).await.len();
+
+    let restore = json!({ "Tables": ["notes"], "To": { "Record": record } });
+    let (status, refusal) = proposed(&served, &parties.bank_b, restore.clone()).await;
+    assert_eq!((status, &refusal["Code"]), (403, &json!("NOT_AN_APPROVER")));
+    let (status, proposal) = proposed(&served, &parties.approver_c, restore).await;
+    assert_eq!(status, 200, "{proposal}");
+    let plan = proposal["Plan"].as_str().unwrap();
+    assert!(plan.contains("the rows of notes become those of record"), "{plan}");
+    assert!(plan.contains("among them approver_d (owner of notes)"), "{plan}");
+    let digest = &proposal["Proposal"];
+    // How many rows there are, only those learn who may count them anyway, and the owner.
+    let rows = json!({ "notes": { "Now": 2, "Then": 1 } });
+    assert_eq!(proposal["Rows"], Value::Null, "C neither owns nor reads notes");
+    assert_eq!(shown(&served, &parties.approver_d, digest).await["Rows"], rows);
+    assert_eq!(shown(&served, &parties.auditor, digest).await["Rows"], rows);
+    assert_eq!(shown(&served, &parties.bank_b, digest).await["Rows"], Value::Null);
+
+    let (_, pending) = decided(&served, &parties.approver_c, digest, "approve").await;
+    assert_eq!(pending["State"], json!("pending"));
+    let auditor = served.session(&parties.auditor).await;
+    assert_eq!(notes(&auditor).await, [1, 2], "nothing happens with one word");
+    let (status, active) = decided(&served, &parties.approver_d, digest, "approve").await;
+    assert_eq!((status, &active["State"]), (200, &json!("active")), "{active}");
+    assert_eq!(notes(&auditor).await, [1]);
+    assert_eq!(spent().await, before, "what was spent is spent");
+    let payments: i64 = database.query_one("SELECT count(*) FROM payments", &[]).await.unwrap().get(0);
+    assert_eq!(payments, 1, "a table that nobody named");
+    let now = audited(&served, &world).await;
+    assert!(now.len() > events + 3);
+    let restored = now.iter().find_map(|event| match event {
+        Event::Restored { table, before, rows, .. } => Some((table.as_str(), *before, *rows)),
+        _ => None,
+    });
+    assert_eq!(restored, Some(("notes", 2, 1)));
+    let claims = served.claims().await;
+    assert_eq!(claims.state.unwrap().epoch, 0, "the rules are the same");
+    assert!(!database.query_one("SELECT 1", &[]).await.unwrap().is_empty());
+    served.stopped().await;
+    let served = world.start().await;
+    served.serving().await;
+    assert_eq!(notes(&served.session(&parties.auditor).await).await, [1]);
+    assert_eq!(std::fs::read_dir(world.memory.path()).unwrap().count(), 2, "one place and its lock");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_a_time_come_back_and_times_out_of_reach_are_refused() {
+    let Some(world) = World::new() else { return };
+    let (served, _) = begun(&world).await;
+    let database = inside(&world).await;
+    let parties = &world.parties;
+    let iso = |expression: &str| {
+        format!("SELECT to_char(({expression}) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')")
+    };
+    // A base backup says when it began to the second: what is within that second is not told apart.
+    database.batch_execute("SELECT pg_sleep(2)").await.unwrap();
+    let time: String = database.query_one(&iso("clock_timestamp()"), &[]).await.unwrap().get(0);
+    let bank = served.session(&parties.bank_b).await;
+    bank.batch_execute("INSERT INTO notes VALUES (3, 'later')").await.unwrap();
+    let at = |time: &str| json!({ "Tables": ["notes"], "To": { "Time": time } });
+    for past in ["clock_timestamp() - interval '1 day'", "clock_timestamp() + interval '1 hour'"] {
+        let wrong: String = database.query_one(&iso(past), &[]).await.unwrap().get(0);
+        let (status, refusal) = proposed(&served, &parties.approver_d, at(&wrong)).await;
+        assert_eq!((status, &refusal["Code"]), (422, &json!("RESTORE_OUT_OF_REACH")), "{past}: {refusal}");
+    }
+    for (wrong, code) in [
+        (json!({ "Tables": ["notes"], "To": { "Time": "yesterday" } }), "RESTORATION_INVALID"),
+        (json!({ "Tables": [], "To": { "Record": 1 } }), "RESTORATION_INVALID"),
+        (json!({ "Tables": ["notes"], "To": { "Record": 1 } }), "RESTORE_OUT_OF_REACH"),
+        (json!({ "Tables": ["notes"], "To": { "Record": 1_000_000 } }), "RESTORE_OUT_OF_REACH"),
+        (json!({ "Tables": ["nowhere"], "To": { "Record": 1 } }), "CHANGE_REFUSED"),
+    ] {
+        let (status, refusal) = proposed(&served, &parties.approver_d, wrong.clone()).await;
+        assert_eq!((status, &refusal["Code"]), (422, &json!(code)), "{wrong}: {refusal}");
+    }
+    let (status, proposal) = proposed(&served, &parties.approver_d, at(&time)).await;
+    assert_eq!(status, 200, "{proposal}");
+    assert_eq!(proposal["Rows"], json!({ "notes": { "Now": 3, "Then": 2 } }));
+    for party in [&parties.approver_c, &parties.approver_d] {
+        let (status, answer) = decided(&served, party, &proposal["Proposal"], "approve").await;
+        assert_eq!(status, 200, "{answer}");
+    }
+    assert_eq!(notes(&served.session(&parties.auditor).await).await, [1, 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_9_in_the_middle_of_a_restoration_leaves_the_rows_of_before() {
+    let Some(world) = World::new() else { return };
+    let (served, record) = begun(&world).await;
+    let parties = &world.parties;
+    let restore = json!({ "Tables": ["notes"], "To": { "Record": record } });
+    let (_, proposal) = proposed(&served, &parties.approver_c, restore).await;
+    let digest = proposal["Proposal"].clone();
+    decided(&served, &parties.approver_c, &digest, "approve").await;
+    // Whoever holds this row holds up the end of the transaction: the entry in the audit log.
+    let mut holding = inside(&world).await;
+    let held = holding.transaction().await.unwrap();
+    held.query_one("SELECT 1 FROM bailey.audit_head FOR UPDATE", &[]).await.unwrap();
+    let (way, person) = (served.way.clone(), parties.approver_d.issue("person"));
+    let path = format!("POST /v1/proposals/{}/approve", digest.as_str().unwrap());
+    let deciding = tokio::spawn(async move {
+        let stream = way.api(Some(&person)).await;
+        super::attempted(stream, &path, "").await
+    });
+    let watching = inside(&world).await;
+    let waits =
+        "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%audit_head%'";
+    let halted = async {
+        loop {
+            if let Some(row) = watching.query_opt(waits, &[]).await.unwrap() {
+                return row.get::<_, i32>(0);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let halted = tokio::time::timeout(Duration::from_secs(60), halted).await.expect("it is in the middle");
+    super::crashes::kill9(halted);
+    served.ended().await.expect_err("PostgreSQL is gone");
+    drop(held);
+    let _ = deciding.await;
+    let served = world.start().await;
+    served.serving().await;
+    assert_eq!(notes(&served.session(&parties.auditor).await).await, [1, 2]);
+    assert_eq!(shown(&served, &parties.approver_d, &digest).await["State"], json!("pending"));
+    let (status, active) = decided(&served, &parties.approver_d, &digest, "approve").await;
+    assert_eq!((status, &active["State"]), (200, &json!("active")), "{active}");
+    assert_eq!(notes(&served.session(&parties.auditor).await).await, [1]);
+}
+
+const LINES: &str = "CREATE TABLE lines (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, \
+    note bigint NOT NULL REFERENCES notes ON DELETE CASCADE, \
+    twice bigint GENERATED ALWAYS AS (note * 2) STORED);";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn references_hold_and_rows_that_were_deleted_for_good_stay_away() {
+    let refers = |manifest: &mut Value| {
+        let schema = manifest["Schema"].as_str().unwrap();
+        manifest["Schema"] = json!(format!("{schema}{LINES}"));
+        manifest["Tables"]["lines"] =
+            json!({ "Owner": "approver_d", "Writers": ["bank_b"], "Readers": ["auditor"] });
+    };
+    let Some(world) = World::with(refers) else { return };
+    let (served, first) = begun(&world).await;
+    let parties = &world.parties;
+    let bank = served.session(&parties.bank_b).await;
+    bank.batch_execute("INSERT INTO lines (note) VALUES (1), (2)").await.unwrap();
+    let second = served.claims().await.state.unwrap().log_sequence;
+    bank.batch_execute("INSERT INTO notes VALUES (3, 'x')").await.unwrap();
+    let restored = async |tables: Value, record: u64| -> (u16, Value) {
+        let (status, proposal) =
+            proposed(&served, &parties.approver_c, json!({ "Tables": tables, "To": { "Record": record } }))
+                .await;
+        if status != 200 {
+            return (status, proposal);
+        }
+        decided(&served, &parties.approver_c, &proposal["Proposal"], "approve").await;
+        decided(&served, &parties.approver_d, &proposal["Proposal"], "approve").await
+    };
+    let (status, refusal) = restored(json!(["notes"]), first).await;
+    assert_eq!((status, &refusal["Code"]), (422, &json!("RESTORE_REFERENCES")), "{refusal}");
+    let auditor = served.session(&parties.auditor).await;
+    assert_eq!(notes(&auditor).await, [1, 2, 3], "all of it or nothing");
+    let (status, active) = restored(json!(["notes"]), second).await;
+    assert_eq!((status, &active["State"]), (200, &json!("active")), "{active}");
+    assert_eq!(notes(&auditor).await, [1, 2]);
+    let lines = async || auditor.query("SELECT id, twice FROM lines", &[]).await.unwrap().len();
+    assert_eq!(lines().await, 2, "no reference that cascades took rows away");
+    let (status, active) = restored(json!(["lines", "notes"]), first).await;
+    assert_eq!((status, &active["State"]), (200, &json!("active")), "{active}");
+    assert_eq!((notes(&auditor).await, lines().await), (vec![1], 0));
+    bank.batch_execute("INSERT INTO lines (note) VALUES (1)").await.unwrap();
+    assert!(
+        bank.batch_execute("INSERT INTO lines (note) VALUES (9)").await.is_err(),
+        "the reference is there"
+    );
+
+    // The bank leaves, and its rows are deleted with proof.
+    let mut manifest: Value = serde_json::from_slice(&world.manifest).unwrap();
+    manifest["MaxSize"] = json!("2GiB");
+    let (_, now) = served.json(None, "GET /v1/manifest", "").await;
+    let body =
+        json!({ "Base": now["Digest"], "Manifest": manifest.to_string(), "Erase": ["bank_b"] }).to_string();
+    let person = parties.approver_c.issue("person");
+    let (status, proposal) = served.json(Some(&person), "POST /v1/proposals", &body).await;
+    assert_eq!(status, 200, "{proposal}");
+    for party in [&parties.approver_c, &parties.approver_d] {
+        decided(&served, party, &proposal["Proposal"], "approve").await;
+    }
+    assert!(notes(&auditor).await.is_empty());
+    let (status, refusal) = restored(json!(["lines", "notes"]), second).await;
+    assert_eq!((status, &refusal["Code"]), (422, &json!("RESTORE_ERASED_ROWS")), "{refusal}");
+}

@@ -35,30 +35,20 @@ impl Instance {
         to: IovecArray,
     ) -> Result<Size> {
         let descriptor = self.table.able(fd, Rights::FD_READ)?;
-        let Some(buffer) = first(memory, to)? else { return Ok(0) };
         let nonblocking = descriptor.is_nonblocking();
-        let read = match &mut descriptor.open {
-            Open::Null => 0,
-            Open::Stdin(pipe) => {
-                if nonblocking {
-                    now(pipe.poll_available(&Context::from_waker(Waker::noop())))?;
-                }
-                let available = pipe.available().await.min(buffer.len() as usize);
-                // In this order: what cannot be written to the module is not lost.
-                writable(memory, &buffer)?;
-                let bytes = pipe.take(available);
-                memory.copy_from_slice(&bytes, part(&buffer, bytes.len())?)?;
-                bytes.len()
+        let mut read = 0;
+        for (place, buffer) in buffers(memory, to)?.iter().enumerate() {
+            let part = match read_into(descriptor, memory, buffer, nonblocking || place > 0).await {
+                Ok(part) => part,
+                // Bytes first; what ended them is said the next time.
+                Err(_) if place > 0 => break,
+                Err(error) => return Err(error),
+            };
+            read += part;
+            if part < buffer.len() as usize {
+                break;
             }
-            Open::Connection(connection) => receive(connection, memory, &buffer, nonblocking).await?,
-            Open::File(file) => {
-                let read = read_file(file, memory, &buffer, file.offset).await?;
-                file.offset = file.offset.saturating_add(read as u64);
-                read
-            }
-            Open::Directory(_) => return Err(Errno::Isdir.into()),
-            Open::Printer(_) | Open::Listener(_) => return Err(Errno::Badf.into()),
-        };
+        }
         size(read)
     }
 
@@ -236,6 +226,25 @@ fn first(memory: &GuestMemory<'_>, pieces: IovecArray) -> Result<Option<GuestPtr
     Ok(None)
 }
 
+/// All pieces that are not empty, up to [`MOST`] bytes. Each can be written, so that nothing is read that would be lost.
+fn buffers(memory: &mut GuestMemory<'_>, pieces: IovecArray) -> Result<Vec<GuestPtr<[u8]>>> {
+    if pieces.len() > MAX_PIECES {
+        return Err(Errno::Inval.into());
+    }
+    let (mut buffers, mut left) = (Vec::new(), MOST);
+    for piece in pieces.iter() {
+        let piece = memory.read(piece?)?;
+        let length = piece.buf_len.min(left);
+        left -= length;
+        if length > 0 {
+            let buffer = piece.buf.as_array(length);
+            writable(memory, &buffer)?;
+            buffers.push(buffer);
+        }
+    }
+    Ok(buffers)
+}
+
 /// All pieces, up to [`MOST`] bytes.
 fn pieces<'a>(memory: &'a GuestMemory<'_>, pieces: CiovecArray) -> Result<Vec<IoSlice<'a>>> {
     if pieces.len() > MAX_PIECES {
@@ -264,6 +273,35 @@ fn part(buffer: &GuestPtr<[u8]>, length: usize) -> Result<GuestPtr<[u8]>> {
 
 fn writable<'a>(memory: &'a mut GuestMemory<'_>, buffer: &GuestPtr<[u8]>) -> Result<&'a mut [u8]> {
     Ok(memory.as_slice_mut(*buffer)?.ok_or(Errno::Notsup)?)
+}
+
+/// Into one piece. A piece after the first is never waited for.
+async fn read_into(
+    descriptor: &mut Descriptor,
+    memory: &mut GuestMemory<'_>,
+    buffer: &GuestPtr<[u8]>,
+    nonblocking: bool,
+) -> Result<usize> {
+    Ok(match &mut descriptor.open {
+        Open::Null => 0,
+        Open::Stdin(pipe) => {
+            if nonblocking {
+                now(pipe.poll_available(&Context::from_waker(Waker::noop())))?;
+            }
+            let available = pipe.available().await.min(buffer.len() as usize);
+            let bytes = pipe.take(available);
+            memory.copy_from_slice(&bytes, part(buffer, bytes.len())?)?;
+            bytes.len()
+        }
+        Open::Connection(connection) => receive(connection, memory, buffer, nonblocking).await?,
+        Open::File(file) => {
+            let read = read_file(file, memory, buffer, file.offset).await?;
+            file.offset = file.offset.saturating_add(read as u64);
+            read
+        }
+        Open::Directory(_) => return Err(Errno::Isdir.into()),
+        Open::Printer(_) | Open::Listener(_) => return Err(Errno::Badf.into()),
+    })
 }
 
 async fn receive(

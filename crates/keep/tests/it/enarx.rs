@@ -240,7 +240,7 @@ async fn no_path_can_be_opened_without_files() {
 }
 
 /// Enarx' tests/exec were programs for its shim; what each asked for, a module asks for by preview 1: `write_stdout`,
-/// `write_stderr`, `close`, `clock_gettime`.
+/// `write_stderr`, `close`, `read`, `readv`, `clock_gettime`.
 async fn exec(body: &str, input: &[u8]) -> run::Finished {
     let must = "(func $must (param i32) (if (local.get 0) (then (call $proc_exit (i32.const 1)))))";
     let data = "(data (i32.const 64) \"hi\")";
@@ -269,6 +269,34 @@ async fn close() {
     let body = format!("(call $must (call $fd_close (i32.const 1))) {}", write_to(1));
     let run = exec(&body, b"").await;
     assert_eq!((run.ended, run.stdout.as_str()), (Ended::Exit(1), ""), "what is closed takes nothing");
+}
+
+/// Into one place, and scattered over three: what is not there yet is waited for, what is left stays for the next.
+#[tokio::test(flavor = "multi_thread")]
+async fn read_and_readv() {
+    let pieces = |sizes: [u32; 3]| -> String {
+        let mut at = 2048;
+        let store = |(place, size): (usize, &u32)| {
+            let stores = format!(
+                "(i32.store (i32.const {}) (i32.const {at})) (i32.store (i32.const {}) (i32.const {size}))",
+                place * 8,
+                place * 8 + 4
+            );
+            at += 16;
+            stores
+        };
+        sizes.iter().enumerate().map(store).collect()
+    };
+    for sizes in [[5, 0, 0], [1, 2, 2]] {
+        let body = format!(
+            "{} (call $must (call $fd_read (i32.const 0) (i32.const 0) (i32.const 3) (i32.const 32)))
+             (call $must (i32.ne (i32.load (i32.const 32)) (i32.const 5)))
+             (call $must (call $fd_write (i32.const 1) (i32.const 0) (i32.const 3) (i32.const 32)))",
+            pieces(sizes)
+        );
+        let run = exec(&body, b"hello, world").await;
+        assert_eq!((run.ended, run.stdout.as_str()), (Ended::Exit(0), "hello"), "{sizes:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use ::deploy::{Access, DeployError, Deployment, Endpoint, Host, Streams, Wanted};
 use clap::Args;
-use keep_protocol::keep::Outcome as Fate;
+use keep_protocol::keep::{Outcome as Fate, RefusedCode};
 use rustls::{RootCertStore, pki_types::CertificateDer};
 use zeroize::Zeroizing;
 
@@ -109,7 +109,8 @@ pub async fn deploy(
     let stdin = workload.input().await?;
     let held = workload.volumes.open()?;
     deployment.volumes = held.keys();
-    let mut teller = Teller::new(host.endpoint(), workload.verbose, workload.json, held);
+    let opener = workload.opener()?;
+    let mut teller = Teller::new(host.endpoint(), workload.verbose, workload.json, held, opener);
     let (mut stdout, mut stderr) = teller.streams();
     let streams = Streams { stdin, stdout: &mut stdout, stderr: &mut stderr };
     let mut asked_to_end = false;
@@ -175,6 +176,9 @@ fn failure(error: DeployError) -> Failure {
         DeployError::Refused(refused) if refused.detail.as_deref() == Some("SECRET_MISSING") => {
             Some("give it with --secret NAME=FILE".to_owned())
         }
+        DeployError::Refused(refused) if refused.code == RefusedCode::PackageRefused => {
+            refused.detail.as_deref().and_then(package_hint).map(str::to_owned)
+        }
         DeployError::Refused(refused) if refused.faults.len() > 1 => {
             Some(refused.faults.iter().map(|fault| printable(fault)).collect::<Vec<_>>().join("\n         "))
         }
@@ -187,6 +191,20 @@ fn failure(error: DeployError) -> Failure {
         _ => Kind::Refused,
     };
     Failure { kind, error: Coded(error).into(), hint }
+}
+
+/// What would help where a Keep does not take a package.
+fn package_hint(detail: &str) -> Option<&'static str> {
+    Some(match detail {
+        "REGISTRY_UNREACHABLE" => {
+            "the Keep fetches the package over its host's network; --fetch-here has this machine fetch and send it"
+        }
+        "REGISTRY_UNAUTHORISED" | "REGISTRY_DENIED" => "--username and --password-file say who you are",
+        "REGISTRY_UNTRUSTED" => "--root-ca FILE names the CA of a registry of your own",
+        "WORKLOAD_UNSIGNED" => "`bailey package sign` signs it",
+        "WORKLOAD_KEY_NOT_OPENED" => "--key-file FILE is the key by which it was encrypted; it stays here",
+        _ => return None,
+    })
 }
 
 /// What would help where a volume cannot be opened.

@@ -12,13 +12,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub use source::Source;
+pub use source::{AtHand, Source};
 
 use attested_tls::clock;
 use clap::{Args, Subcommand};
+use keep_protocol::{
+    Sensitive,
+    package::{RegistryAccess, RegistryCredentials},
+};
 use package::Reference;
 use registry::{Client, Credentials, PackageError, RegistryError, Security};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
+use serde_bytes::ByteBuf;
 use zeroize::Zeroizing;
 
 use crate::failure::{Failure, Input, Kind, Outcome};
@@ -68,29 +73,56 @@ pub struct Access {
     password_file: Option<PathBuf>,
 }
 
+/// The same, read.
+struct Registry {
+    plain: bool,
+    /// DER; none: those of the Web.
+    roots: Vec<Vec<u8>>,
+    credentials: Option<Credentials>,
+}
+
 impl Access {
-    fn client(&self, reference: &Reference) -> Outcome<Client> {
-        let security = match (self.plain_http, self.root_ca.as_slice()) {
-            (true, _) => Security::Plain,
-            (false, []) => Security::web(clock::system()).map_err(|error| refused(error, reference))?,
-            (false, files) => {
-                let mut roots = Vec::new();
-                for file in files {
-                    let root = CertificateDer::from_pem_file(file)
-                        .malformed(format!("{} holds no certificate, PEM", file.display()))?;
-                    roots.push(root.to_vec());
-                }
-                Security::roots(roots, clock::system()).map_err(|error| refused(error, reference))?
-            }
-        };
+    fn load(&self) -> Outcome<Registry> {
+        let mut roots = Vec::new();
+        for file in &self.root_ca {
+            let root = CertificateDer::from_pem_file(file)
+                .malformed(format!("{} holds no certificate, PEM", file.display()))?;
+            roots.push(root.to_vec());
+        }
         let credentials = match (&self.username, &self.password_file) {
             (Some(username), Some(file)) => {
                 Some(Credentials { username: username.clone(), password: password(file)? })
             }
             _ => None,
         };
-        let client = Client::new(reference.repository.registry(), security, credentials);
-        client.map_err(|error| refused(error, reference))
+        Ok(Registry { plain: self.plain_http, roots, credentials })
+    }
+
+    fn client(&self, reference: &Reference) -> Outcome<Client> {
+        self.load()?.client(reference)
+    }
+}
+
+impl Registry {
+    fn client(&self, reference: &Reference) -> Outcome<Client> {
+        let failed = |error| refused(error, reference);
+        let security = match (self.plain, self.roots.is_empty()) {
+            (true, _) => Security::Plain,
+            (false, true) => Security::web(clock::system()).map_err(failed)?,
+            (false, false) => Security::roots(self.roots.clone(), clock::system()).map_err(failed)?,
+        };
+        let client = Client::new(reference.repository.registry(), security, self.credentials.clone());
+        client.map_err(failed)
+    }
+
+    /// For a Keep, which is to ask in our place.
+    fn for_keep(self) -> RegistryAccess {
+        let credentials = self.credentials.map(|it| RegistryCredentials {
+            password: Sensitive::new(it.password.as_bytes().to_vec()),
+            username: it.username,
+        });
+        let roots = self.roots.into_iter().map(ByteBuf::from).collect();
+        RegistryAccess { plain: self.plain, roots, credentials }
     }
 }
 

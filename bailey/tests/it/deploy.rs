@@ -240,12 +240,26 @@ fn a_package_is_deployed_by_its_digest_or_its_signer() {
     let (code, _, said) = run(&tagged, &["--signer", &stranger]);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("SIGNER_UNKNOWN"), "{said}");
+    let here = "fetched here, and sent to the Keep";
     for (what, more, signed) in [
         (&tagged, &["--signer", &public][..], "version 1.0.0, signed by"),
-        (&package, &[], "nobody's signature was asked for"),
+        (&package, &[], "nobody's signature was asked for; fetched and verified by the Keep"),
+        (&tagged, &["--signer", &public, "--fetch-here"], here),
     ] {
         let (code, printed, said) = run(what, more);
         assert_eq!((code, printed.as_str()), (Some(7), "from here\n"), "{said}");
         assert!(said.contains(signed), "{said}");
     }
+
+    // The key of an encrypted package stays here.
+    let kek = file("kek", &[7; 32]);
+    let sealed = format!("{}/team/job:2.0.0", registry.host);
+    let key = ["--encryption-key", "kbs:///default/key/job", "--key-file", &kek];
+    let pushed = bailey(&[&["package", "push", &app, &sealed], &access[..], &key].concat());
+    let sealed = text(&pushed.stdout).trim().to_owned();
+    let (code, _, said) = run(&sealed, &[]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("WORKLOAD_KEY_NOT_OPENED") && said.contains("--key-file"), "{said}");
+    let (code, printed, said) = run(&sealed, &["--key-file", &kek]);
+    assert_eq!((code, printed.as_str()), (Some(7), "from here\n"), "{said}");
 }

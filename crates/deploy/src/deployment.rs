@@ -6,7 +6,8 @@ use attested_tls::key::sha256;
 use bytes::Bytes;
 use keep_protocol::{
     Message, ProtocolError, Sensitive,
-    keep::{Deploy, MAX_CHUNK, MAX_WORKLOAD, Preface, Secret, ToKeep, VolumeKey, WorkloadRef},
+    keep::{Brought, Deploy, MAX_CHUNK, MAX_WORKLOAD, Preface, Secret, ToKeep, VolumeKey, WorkloadRef},
+    package::PackageOrder,
 };
 use serde_bytes::{ByteArray, ByteBuf};
 use zeroize::Zeroizing;
@@ -15,9 +16,9 @@ use zeroize::Zeroizing;
 #[derive(Clone)]
 pub struct Deployment {
     /// A module or component.
-    pub workload: Bytes,
-    /// The text of `Keep.toml`; by default [`keep_config::WITHOUT_A_FILE`].
-    pub config: String,
+    pub workload: Workload,
+    /// The text of `Keep.toml`. `None`: that of the package; where there is none, [`keep_config::WITHOUT_A_FILE`].
+    pub config: Option<String>,
     /// Arguments in the place of the configuration's.
     pub args: Option<Vec<String>>,
     /// Environment beside the configuration's.
@@ -28,11 +29,32 @@ pub struct Deployment {
     pub volumes: Vec<VolumeKey>,
 }
 
+/// How a workload gets to the Keep.
+#[derive(Debug, Clone)]
+pub enum Workload {
+    /// We send it.
+    Sent(Bytes),
+    /// The Keep fetches it out of a registry, and verifies it.
+    Package(PackageOrder),
+}
+
+impl From<Bytes> for Workload {
+    fn from(bytes: Bytes) -> Self {
+        Self::Sent(bytes)
+    }
+}
+
+impl From<Vec<u8>> for Workload {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Sent(bytes.into())
+    }
+}
+
 impl Default for Deployment {
     fn default() -> Self {
         Self {
-            workload: Bytes::new(),
-            config: keep_config::WITHOUT_A_FILE.to_owned(),
+            workload: Workload::Sent(Bytes::new()),
+            config: None,
             args: None,
             env: BTreeMap::new(),
             secrets: BTreeMap::new(),
@@ -45,8 +67,8 @@ impl Default for Deployment {
 impl fmt::Debug for Deployment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Deployment")
-            .field("workload", &self.workload.len())
-            .field("config", &self.config.len())
+            .field("workload", &self.sent().len())
+            .field("config", &self.config.as_ref().map(String::len))
             .field("env", &self.env.keys())
             .field("secrets", &self.secrets.keys())
             .finish_non_exhaustive()
@@ -65,9 +87,18 @@ pub enum DeploymentError {
 }
 
 impl Deployment {
-    /// SHA-256 of the workload.
-    pub fn digest(&self) -> [u8; 32] {
-        sha256(&self.workload)
+    /// What we send of the workload.
+    fn sent(&self) -> &[u8] {
+        match &self.workload {
+            Workload::Sent(bytes) => bytes,
+            Workload::Package(_) => &[],
+        }
+    }
+
+    /// Of the configuration, as far as it is ours to say.
+    pub(crate) fn configuration(&self) -> Option<&str> {
+        let without = matches!(self.workload, Workload::Sent(_)).then_some(keep_config::WITHOUT_A_FILE);
+        self.config.as_deref().or(without)
     }
 
     /// Whether a Keep could take it, before one is asked for.
@@ -75,8 +106,10 @@ impl Deployment {
     /// # Errors
     /// See [`DeploymentError`].
     pub fn check(&self) -> Result<(), DeploymentError> {
-        if self.workload.is_empty() || self.workload.len() as u64 > MAX_WORKLOAD {
-            return Err(DeploymentError::Workload(self.workload.len()));
+        if let Workload::Sent(bytes) = &self.workload
+            && (bytes.is_empty() || bytes.len() as u64 > MAX_WORKLOAD)
+        {
+            return Err(DeploymentError::Workload(bytes.len()));
         }
         Ok(self.message().check()?)
     }
@@ -89,10 +122,16 @@ impl Deployment {
         ToKeep::Deploy(Box::new(Deploy {
             env: self.env.clone().into_iter().collect(),
             args: self.args.clone(),
-            config: self.config.clone(),
+            config: self.configuration().map(str::to_owned),
             secrets: self.secrets.iter().map(secret).collect(),
             volumes: self.volumes.clone(),
-            workload: WorkloadRef { size: self.workload.len() as u64, digest: ByteArray::new(self.digest()) },
+            workload: match &self.workload {
+                Workload::Sent(bytes) => {
+                    let digest = ByteArray::new(sha256(bytes));
+                    Brought::Sent(WorkloadRef { size: bytes.len() as u64, digest })
+                }
+                Workload::Package(order) => Brought::Package(Box::new(order.clone())),
+            },
         }))
     }
 
@@ -101,7 +140,7 @@ impl Deployment {
         let chunk = |bytes: &[u8]| Bytes::from(ToKeep::Chunk(ByteBuf::from(bytes)).to_bytes());
         [Preface::ours().to_bytes().into(), self.message().to_bytes().into()]
             .into_iter()
-            .chain(self.workload.chunks(MAX_CHUNK).map(chunk))
+            .chain(self.sent().chunks(MAX_CHUNK).map(chunk))
     }
 }
 
@@ -111,7 +150,7 @@ mod tests {
 
     #[test]
     fn what_no_keep_takes_is_known_before() {
-        let mut deployment = Deployment { workload: Bytes::from_static(b"x"), ..Deployment::default() };
+        let mut deployment = Deployment { workload: b"x".to_vec().into(), ..Deployment::default() };
         assert_eq!(deployment.check(), Ok(()));
         deployment.env.insert("A=B".into(), String::new());
         assert!(matches!(deployment.check(), Err(DeploymentError::Rule(_))));

@@ -8,7 +8,7 @@
 //!  1 ask the host what it has     6 its Evidence, over our nonce, both keys and this connection
 //!  2 lease a Keep                 7 appraise it by our policy and reference values
 //!  3 it is launched, or warm      8 the Keep is ours: nobody else gets it
-//!  4 a channel through the host   9 send the workload; the Keep checks and loads it
+//!  4 a channel through the host   9 the Keep gets the workload, or fetches it; checks and loads it
 //!  5 TLS, both keys used once    10 it runs; output comes back; the Keep ends
 //! ```
 //!
@@ -42,7 +42,7 @@ use keep_protocol::host::{Lease, NewKeep};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use crate::{
-    deployment::{Deployment, DeploymentError},
+    deployment::{Deployment, DeploymentError, Workload},
     endpoint::{Endpoint, EndpointError},
     error::DeployError,
     host::{Access, Host, HostFailure},

@@ -2,15 +2,16 @@
 
 use std::{collections::BTreeMap, pin::pin, time::Duration};
 
-use attested_tls::channel::Attested;
+use attested_tls::{channel::Attested, key::sha256};
 use bytes::Bytes;
 use http::{Request, header};
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use keep_protocol::{
-    Message, Sequence, VERSION,
+    Message, Sensitive, Sequence, VERSION,
     keep::{self, Accepted, FromKeep, Head, Outcome, Preface, ToKeep, VolumeHead},
+    package::{FetchedPackage, PackageOrder},
 };
 use serde_bytes::ByteBuf;
 use tokio::{
@@ -21,7 +22,7 @@ use tokio::{
 
 use crate::{
     body::{Said, said},
-    deployment::Deployment,
+    deployment::{Deployment, Workload},
     error::DeployError,
     watch::{Step, Watcher},
 };
@@ -195,17 +196,13 @@ impl Heard {
         let accepted = loop {
             match self.next().await? {
                 FromKeep::VolumeHead(head) => self.hold(&mut held, head, watcher).await?,
+                FromKeep::PacketWanted(packet) => self.unwrap(&packet, deployment, watcher).await?,
                 FromKeep::Accepted(accepted) => break accepted,
                 FromKeep::Refused(refused) => return Err(DeployError::Refused(Box::new(refused))),
                 _ => return Err(DeployError::OutOfOrder("it neither accepted nor refused the deployment")),
             }
         };
-        if *accepted.workload != deployment.digest() {
-            return Err(DeployError::Swapped("workload"));
-        }
-        if *accepted.configuration != attested_tls::key::sha256(deployment.config.as_bytes()) {
-            return Err(DeployError::Swapped("configuration"));
-        }
+        taken(deployment, &accepted)?;
         watcher.step(Step::Loaded, "");
         watcher.accepted(&accepted);
         loop {
@@ -225,7 +222,7 @@ impl Heard {
                     let wall = Duration::from_micros(ended.wall_us);
                     return Ok(Ran { accepted, outcome: ended.outcome, wall, volumes: held.changed() });
                 }
-                FromKeep::Accepted(_) | FromKeep::Refused(_) => {
+                FromKeep::Accepted(_) | FromKeep::Refused(_) | FromKeep::PacketWanted(_) => {
                     return Err(DeployError::OutOfOrder("it accepts or refuses what it accepted"));
                 }
             }
@@ -233,7 +230,51 @@ impl Heard {
     }
 }
 
+/// Whether the Keep took what it was to take, by its own word.
+fn taken(deployment: &Deployment, accepted: &Accepted) -> Result<(), DeployError> {
+    let swapped = |what| Err(DeployError::Swapped(what));
+    match (&deployment.workload, &accepted.package) {
+        (Workload::Sent(bytes), None) if *accepted.workload == sha256(bytes) => {}
+        (Workload::Package(order), Some(package)) if ordered(order, package) => {}
+        (Workload::Sent(_), _) => return swapped("workload"),
+        (Workload::Package(_), _) => return swapped("package"),
+    }
+    match deployment.configuration() {
+        Some(text) if *accepted.configuration != sha256(text.as_bytes()) => swapped("configuration"),
+        _ => Ok(()),
+    }
+}
+
+/// Whether it is the package that was ordered, signed by one of those who may. What makes a signature good the Keep has
+/// checked.
+fn ordered(order: &PackageOrder, package: &FetchedPackage) -> bool {
+    let digest = order.reference.rsplit_once("@sha256:").map(|(_, digits)| digits);
+    let signed = match (&order.signed, &package.release) {
+        (None, None) => true,
+        (Some(signed), Some(release)) => {
+            signed.name == release.name && signed.signers.iter().any(|signer| signer.name == release.signer)
+        }
+        _ => false,
+    };
+    signed && digest == Some(hex::encode(*package.digest).as_str())
+}
+
 impl Heard {
+    /// Opens a packet of the package, where we have what opens it, and says so.
+    async fn unwrap(
+        &self,
+        packet: &[u8],
+        deployment: &Deployment,
+        watcher: &mut dyn Watcher,
+    ) -> Result<(), DeployError> {
+        if matches!(deployment.workload, Workload::Sent(_)) {
+            return Err(DeployError::OutOfOrder("it asks for the key of a package that nobody ordered"));
+        }
+        let opened = watcher.open(packet).map(|options| Sensitive::new(options.to_vec()));
+        let _ = self.keep.send(ToKeep::PacketOpened(opened).to_bytes().into()).await;
+        Ok(())
+    }
+
     /// Holds the new state of a volume, and says so.
     async fn hold(
         &self,
@@ -301,4 +342,58 @@ async fn write(stream: &mut (dyn AsyncWrite + Send + Unpin), bytes: &[u8]) -> Re
         stream.flush().await
     };
     written.await.map_err(DeployError::Output)
+}
+
+#[cfg(test)]
+mod tests {
+    use keep_protocol::{
+        keep::WorkloadKind,
+        package::{FetchedRelease, Proof, RegistryAccess, Signed, Signer},
+    };
+    use serde_bytes::ByteArray;
+
+    use super::*;
+
+    fn order(signed: bool) -> PackageOrder {
+        let signers = vec![Signer { name: "release".into(), proof: Proof::Key(ByteBuf::from(*b"key")) }];
+        let signed = signed.then(|| Signed { name: "a/b".into(), minimum: "1.0.0".into(), signers });
+        let access = RegistryAccess { plain: false, roots: Vec::new(), credentials: None };
+        PackageOrder { now: 0, access, signed, reference: format!("a/b@sha256:{}", "07".repeat(32)) }
+    }
+
+    fn fetched(digest: u8, by: Option<(&str, &str)>) -> Option<FetchedPackage> {
+        let release = by.map(|(name, signer)| FetchedRelease {
+            name: name.into(),
+            signer: signer.into(),
+            version: "1.0.0".into(),
+        });
+        Some(FetchedPackage { digest: ByteArray::new([digest; 32]), release })
+    }
+
+    fn takes(workload: Workload, package: Option<FetchedPackage>) -> bool {
+        let deployment = Deployment { workload, ..Deployment::default() };
+        let kind = WorkloadKind::Command;
+        let workload = ByteArray::new(sha256(b"x"));
+        let configuration = ByteArray::new(sha256(keep_config::WITHOUT_A_FILE.as_bytes()));
+        taken(&deployment, &Accepted { kind, load_us: 0, package, workload, configuration }).is_ok()
+    }
+
+    #[test]
+    fn a_package_that_was_not_ordered_is_not_taken() {
+        let sent = || Workload::from(b"x".to_vec());
+        assert!(takes(sent(), None) && !takes(sent(), fetched(7, None)));
+        assert!(!takes(Workload::from(b"y".to_vec()), None));
+        let ordered = |signed, package| takes(Workload::Package(order(signed)), package);
+        assert!(ordered(false, fetched(7, None)) && ordered(true, fetched(7, Some(("a/b", "release")))));
+        for (signed, package) in [
+            (false, None),
+            (false, fetched(8, None)),
+            (true, fetched(7, None)),
+            (false, fetched(7, Some(("a/b", "release")))),
+            (true, fetched(7, Some(("a/c", "release")))),
+            (true, fetched(7, Some(("a/b", "other")))),
+        ] {
+            assert!(!ordered(signed, package.clone()), "{package:?}");
+        }
+    }
 }

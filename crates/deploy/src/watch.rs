@@ -2,6 +2,7 @@
 
 use attested_tls::{channel::AttestedPeer, direct};
 use keep_protocol::keep::{Accepted, Exposed, VolumeHead};
+use zeroize::Zeroizing;
 
 /// A step that is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,7 +46,7 @@ impl Step {
             Self::Presented => "the Keep's Evidence is here",
             Self::Appraised => "its Evidence is accepted",
             Self::Taken => "the Keep is ours alone",
-            Self::Loaded => "workload sent, checked, loaded",
+            Self::Loaded => "the Keep has the workload: checked, loaded",
             Self::Ended => "the workload has ended",
         }
     }
@@ -80,6 +81,13 @@ pub trait Watcher: Send {
     /// The workload can be reached.
     fn exposed(&mut self, exposed: &Exposed) {
         let _ = exposed;
+    }
+
+    /// The Keep asks for what is in a packet of the encrypted package that it fetches: `None` where there is no key that
+    /// opens it. The key stays here.
+    fn open(&mut self, packet: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let _ = packet;
+        None
     }
 
     /// A volume has a new state, which is to be held, durably, before this returns: then the Keep acknowledges it to the

@@ -292,7 +292,7 @@ impl Keeps {
             Grant::Launch(id, _) => (*id, false),
         };
         let done = match &grant {
-            Grant::Warm(_) => self.write(id).map_err(internal),
+            Grant::Warm(_) => self.attach(id).and_then(|()| self.write(id).map_err(internal)),
             Grant::Launch(_, order) => self.launch_for_a_client(id, order),
         };
         self.ring();
@@ -313,6 +313,20 @@ impl Keeps {
             warm,
             ttl_ms: ledger::millis(self.settings.idle()),
         })
+    }
+
+    /// A Keep that was launched before it was known whose it would be gets its tenant's storage, if that was asked for.
+    fn attach(&self, id: KeepId) -> Result<(), HostError> {
+        let Some(tenant) = self.ledger().keep(id).and_then(|keep| keep.order.volumes.clone()) else {
+            return Ok(());
+        };
+        let office = self.office.upgrade();
+        let attached = office.map(|office| office.attach(&id.process(), &self.storage.join(tenant.as_str())));
+        if let Some(Ok(())) = attached {
+            return Ok(());
+        }
+        tracing::warn!(keep = %id, ?attached, "storage could not be given to a Keep");
+        Err(HostError::new(Code::NoStorage, "this Keep could not be given storage"))
     }
 
     /// What a tenant has stored counts when it asks for a Keep that could store more.
@@ -446,7 +460,7 @@ fn offer(about: &About) -> Offer {
         },
         tees: about.platforms.iter().filter_map(tee).collect(),
         capacity: about.capacity,
-        storage: about.kind == BackendKind::Process,
+        storage: about.storage,
     }
 }
 

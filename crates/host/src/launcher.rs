@@ -16,7 +16,7 @@ mod vm;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use emulator::control::{ControlError, Exit, Stream};
 use evidence::{Measurement, Platform};
@@ -51,6 +51,16 @@ pub trait Launcher: Send + Sync {
     /// # Errors
     /// [`LaunchError::NothingToAdopt`] when no such process runs (any more); others when it cannot be found out.
     fn adopt(&self, process: &Process, site: &Site) -> Result<Box<dyn Running>, LaunchError>;
+
+    /// Gives storage to a process that was launched at this site without: volumes are files below `folder`. Once, and for
+    /// back ends that say that they do ([`Storage::Attached`]).
+    ///
+    /// # Errors
+    /// When the process has gone, or the back end does not.
+    fn attach(&self, folder: &Path, site: &Site) -> Result<(), LaunchError> {
+        let _ = (folder, site);
+        Err(LaunchError::NoBackend("gives storage to a process that runs".into()))
+    }
 }
 
 /// A process that runs. Dropping it ends the process, unless it was [released](Stopper::release).
@@ -103,6 +113,19 @@ pub struct About {
     pub emulated: bool,
     /// How many processes it runs at a time.
     pub capacity: u32,
+    /// Whether its processes can have storage of this host for volumes.
+    pub storage: Storage,
+}
+
+/// How a process gets storage of this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Storage {
+    /// It does not.
+    Never,
+    /// With its launch: [`Process::volumes`] is within its walls.
+    AtLaunch,
+    /// While it runs, too: [`Launcher::attach`].
+    Attached,
 }
 
 /// What processes are launched in.

@@ -50,7 +50,7 @@ pub use emulator::control::{Exit, Stream};
 pub use emulator::socket::Stop as Shutdown;
 pub use launcher::{
     About, BackendKind, EmulatorLauncher, Event, LaunchError, Launcher, Life, Reach, Running, Site,
-    SiteError, Stopper, VmLauncher,
+    SiteError, Stopper, Storage, VmLauncher,
 };
 pub use logs::LogLine;
 pub use names::{BackendName, InvalidName, ProcessName, TenantName};

@@ -167,15 +167,19 @@ impl Process {
     /// Makes the folder of its volumes, if it has one and it is not there. Each launch may have another user id, so what
     /// keeps others out is the folder above, which is this agent's alone.
     pub(crate) fn make_volumes(&self) -> std::io::Result<()> {
-        let Some(path) = &self.volumes else { return Ok(()) };
-        if let Some(above) = path.parent() {
-            DirBuilder::new().recursive(true).mode(0o700).create(above)?;
-        }
-        match DirBuilder::new().mode(0o700).create(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-            Err(error) => Err(error),
-            Ok(()) => std::fs::set_permissions(path, Permissions::from_mode(0o777)),
-        }
+        self.volumes.as_deref().map_or(Ok(()), make_folder)
+    }
+}
+
+/// Makes the folder of somebody's volumes. The one above it lets nobody else in.
+pub(crate) fn make_folder(path: &Path) -> std::io::Result<()> {
+    if let Some(above) = path.parent() {
+        DirBuilder::new().recursive(true).mode(0o700).create(above)?;
+    }
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => std::fs::set_permissions(path, Permissions::from_mode(0o777)),
     }
 }
 

@@ -377,6 +377,7 @@ struct ScriptedStop(Sender<()>);
 impl Launcher for Scripted {
     fn about(&self) -> About {
         About {
+            storage: host::Storage::AtLaunch,
             name: "scripted".parse().unwrap(),
             kind: BackendKind::Process,
             platforms: vec![Platform::Snp],

@@ -1,8 +1,8 @@
 //! What a client and its Keep say inside the attested connection: request and response of one `POST /v1/run` over
 //! HTTP/2, each a CBOR sequence (RFC 8742) of a [`Preface`] and messages. They flow at the same time.
 //!
-//! The client says [`Deploy`], the workload in [`Chunk`](ToKeep::Chunk)s, and then, as long as the workload runs,
-//! `Stdin`, `StdinEnd` once, and perhaps `Cancel`. The Keep says `Accepted`, then what the workload prints and what
+//! The client says [`Deploy`], the workload in [`Chunk`](ToKeep::Chunk)s unless it is a package that the Keep fetches
+//! ([`crate::package`]), and then, as long as the workload runs, `Stdin`, `StdinEnd` once, and perhaps `Cancel`. The Keep says `Accepted`, then what the workload prints and what
 //! else becomes of it, and `Ended`; or, at any time before `Accepted`, `Refused`. Nothing follows `Ended` or `Refused`.
 //!
 //! Input comes when the Keep wants it, and not more of it (`StdinWanted`): so what a workload does not read never holds
@@ -15,7 +15,11 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteArray, ByteBuf};
 
-use crate::{Message, ProtocolError, Sensitive, VERSION};
+use crate::{
+    Message, ProtocolError, Sensitive, VERSION,
+    package::{FetchedPackage, MAX_OPENED, PackageOrder},
+    rules::{at_most, rule},
+};
 
 /// The path of the one request.
 pub const RUN_PATH: &str = "/v1/run";
@@ -74,6 +78,9 @@ pub enum ToKeep {
     Cancel {},
     /// The client holds this state of a volume, and will give it with its next deployment.
     VolumeKept(VolumeHead),
+    /// What was in the packet of an encrypted package that the Keep asked for; `None`: the client has no key that opens
+    /// it.
+    PacketOpened(Option<Sensitive>),
 }
 
 /// A deployment.
@@ -84,14 +91,24 @@ pub struct Deploy {
     pub env: Vec<(String, String)>,
     /// The workload's arguments after its name, in the place of those of the configuration.
     pub args: Option<Vec<String>>,
-    /// The text of `Keep.toml`; empty: none.
-    pub config: String,
+    /// The text of `Keep.toml`; `None`: that of the package, or where it has none the standard streams.
+    pub config: Option<String>,
     /// What the configuration's secrets are; by name, ascending.
     pub secrets: Vec<Secret>,
     /// What opens the configuration's volumes; by name, ascending.
     pub volumes: Vec<VolumeKey>,
-    /// The workload that follows.
-    pub workload: WorkloadRef,
+    /// The workload.
+    pub workload: Brought,
+}
+
+/// How the workload comes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Brought {
+    /// It follows in chunks.
+    Sent(WorkloadRef),
+    /// The Keep fetches it out of a registry, and verifies it.
+    Package(Box<PackageOrder>),
 }
 
 /// Names and numbers only.
@@ -101,7 +118,7 @@ impl fmt::Debug for Deploy {
         f.debug_struct("Deploy")
             .field("env", &names)
             .field("args", &self.args.as_ref().map(Vec::len))
-            .field("config", &self.config.len())
+            .field("config", &self.config.as_ref().map(String::len))
             .field("secrets", &self.secrets)
             .field("volumes", &self.volumes)
             .field("workload", &self.workload)
@@ -169,6 +186,8 @@ pub enum FromKeep {
     Stderr(ByteBuf),
     /// A volume has a new state, which is on the host's disk: to be held, and given with the next deployment.
     VolumeHead(VolumeHead),
+    /// A packet of the package that it fetches, to be opened by the client's key, which stays there.
+    PacketWanted(ByteBuf),
     /// The workload has ended.
     Ended(Ended),
 }
@@ -181,6 +200,8 @@ pub struct Accepted {
     pub kind: WorkloadKind,
     /// How long it took to compile it, or to find it compiled, in microseconds.
     pub load_us: u64,
+    /// The package that it is of, where the Keep fetched it.
+    pub package: Option<FetchedPackage>,
     /// SHA-256 of the workload that was loaded.
     pub workload: ByteArray<32>,
     /// SHA-256 of the text of the configuration.
@@ -346,6 +367,8 @@ pub enum RefusedCode {
     Timeout,
     /// The workload's bytes do not hash to what was announced.
     DigestMismatch,
+    /// The package cannot be fetched, or is not what the client accepts.
+    PackageRefused,
     /// The workload is too large, invalid, or needs what no Keep has.
     WorkloadInvalid,
     /// The configuration is invalid.
@@ -372,6 +395,7 @@ impl RefusedCode {
             Self::NotFound => "NOT_FOUND",
             Self::Timeout => "TIMEOUT",
             Self::DigestMismatch => "DIGEST_MISMATCH",
+            Self::PackageRefused => "PACKAGE_REFUSED",
             Self::WorkloadInvalid => "WORKLOAD_INVALID",
             Self::ConfigInvalid => "CONFIG_INVALID",
             Self::ConfigUnsupported => "CONFIG_UNSUPPORTED",
@@ -381,14 +405,6 @@ impl RefusedCode {
             Self::Internal => "INTERNAL",
         }
     }
-}
-
-const fn rule<T>(what: &'static str, field: &'static str, rule: &'static str) -> Result<T, ProtocolError> {
-    Err(ProtocolError::Rule { what, field, rule })
-}
-
-fn at_most(what: &'static str, field: &'static str, seen: usize, max: usize) -> Result<(), ProtocolError> {
-    if seen > max { rule(what, field, "it is longer than any may be") } else { Ok(()) }
 }
 
 fn chunk(what: &'static str, field: &'static str, bytes: &[u8]) -> Result<(), ProtocolError> {
@@ -424,7 +440,7 @@ impl Deploy {
         let args = self.args.as_deref().unwrap_or_default();
         at_most(ToKeep::NAME, "args", args.len(), MAX_ENTRIES)?;
         args.iter().try_for_each(|arg| text("args", arg))?;
-        at_most(ToKeep::NAME, "config", self.config.len(), MAX_CONFIG)?;
+        at_most(ToKeep::NAME, "config", self.config.as_ref().map_or(0, String::len), MAX_CONFIG)?;
         names("secrets", self.secrets.iter().map(|secret| &secret.name))?;
         for secret in &self.secrets {
             at_most(ToKeep::NAME, "secrets", secret.value.as_bytes().len(), MAX_SECRET)?;
@@ -433,10 +449,16 @@ impl Deploy {
         if self.volumes.iter().any(|volume| volume.key.as_bytes().len() != 32) {
             return rule(ToKeep::NAME, "volumes", "a key must have 32 bytes");
         }
-        if self.workload.size == 0 || self.workload.size > MAX_WORKLOAD {
-            return rule(ToKeep::NAME, "workload", "it must have 1 to 67108864 bytes");
+        match &self.workload {
+            Brought::Sent(sent) if sent.size == 0 || sent.size > MAX_WORKLOAD => {
+                rule(ToKeep::NAME, "workload", "it must have 1 to 67108864 bytes")
+            }
+            Brought::Sent(_) if self.config.is_none() => {
+                rule(ToKeep::NAME, "config", "what is sent comes with a configuration")
+            }
+            Brought::Sent(_) => Ok(()),
+            Brought::Package(order) => order.check(),
         }
-        Ok(())
     }
 }
 
@@ -460,6 +482,10 @@ impl Message for ToKeep {
             Self::Stdin(bytes) => chunk(Self::NAME, "stdin", bytes),
             Self::StdinEnd {} | Self::Cancel {} => Ok(()),
             Self::VolumeKept(head) => at_most(Self::NAME, "volume-kept", head.name.len(), MAX_NAME),
+            Self::PacketOpened(options) => {
+                let length = options.as_ref().map_or(0, |options| options.as_bytes().len());
+                at_most(Self::NAME, "packet-opened", length, MAX_OPENED)
+            }
         }
     }
 }
@@ -472,7 +498,9 @@ impl Message for FromKeep {
         match self {
             Self::Stdout(bytes) => chunk(Self::NAME, "stdout", bytes),
             Self::Stderr(bytes) => chunk(Self::NAME, "stderr", bytes),
-            Self::Accepted(_) | Self::StdinWanted(_) => Ok(()),
+            Self::Accepted(accepted) => accepted.package.as_ref().map_or(Ok(()), FetchedPackage::check),
+            Self::StdinWanted(_) => Ok(()),
+            Self::PacketWanted(packet) => chunk(Self::NAME, "packet-wanted", packet),
             Self::Exposed(exposed) => {
                 at_most(Self::NAME, "exposed", exposed.name.len(), MAX_NAME)?;
                 at_most(

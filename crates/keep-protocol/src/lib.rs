@@ -15,7 +15,7 @@
 //!    │ POST /v1/keeps  NewKeep ───▶│ Lease                                  (warm)
 //!    │ GET /v1/keeps/{id}/channel ▶│ 101, then bytes, both ways ───────────▶│
 //!    │ ══ TLS 1.3, Evidence, HTTP/2 ════════════════════════════════════════▶│
-//!    │ POST /v1/run: Preface Deploy Chunk* (Stdin | StdinEnd | Cancel)* ────▶│
+//!    │ POST /v1/run: Preface Deploy Chunk* (Stdin | StdinEnd | Cancel)* ────▶│   or the Keep fetches a package
 //!    │◀─ Preface Accepted (Exposed | Stdout | Stderr | VolumeHead)* Ended ───┤   or Preface Refused
 //! ```
 //!
@@ -33,6 +33,8 @@ mod codec;
 mod error;
 pub mod host;
 pub mod keep;
+pub mod package;
+mod rules;
 mod scan;
 mod sensitive;
 

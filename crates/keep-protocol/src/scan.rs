@@ -3,8 +3,8 @@
 
 use crate::{ProtocolError, error::Fault};
 
-/// The deepest message has seven levels.
-const MAX_DEPTH: usize = 8;
+/// The deepest message, a package by a signer of a Sigstore instance, has nine levels.
+const MAX_DEPTH: usize = 9;
 /// Items within one message; a byte or text string counts as one.
 const MAX_ITEMS: usize = 32_768;
 

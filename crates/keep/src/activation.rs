@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use appraisal::{UnixTime, binding::Role};
+use appraisal::binding::Role;
 use attested_tls::{
     claims::{Claims, KeepClaims, PackageClaim},
     clock::Clock,
@@ -91,11 +91,6 @@ impl Candidate {
     /// Its clock.
     pub(crate) fn clock(&self) -> Clock {
         self.member.clock().clone()
-    }
-
-    /// The time by it.
-    pub(crate) fn now(&self) -> UnixTime {
-        (self.member.clock())()
     }
 
     /// Attests, is admitted, and takes what the manifest grants. `addresses` are the host's hints where

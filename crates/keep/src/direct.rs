@@ -13,6 +13,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     path::PathBuf,
     pin::pin,
     sync::{
@@ -44,6 +45,7 @@ mod command;
 mod deployment;
 mod incoming;
 mod network;
+mod package;
 mod printed;
 mod reply;
 mod service;
@@ -90,7 +92,16 @@ pub struct Waiting {
     cache: Option<Arc<Cache>>,
     clock: Clock,
     /// The host's, for volumes.
-    storage: Option<PathBuf>,
+    storage: Option<Storage>,
+}
+
+/// Where the host keeps the files of volumes.
+#[derive(Debug, Clone)]
+pub enum Storage {
+    /// In a folder.
+    Folder(PathBuf),
+    /// Behind a port, where it answers [`volume::remote`]: of machines that share no files with their host.
+    Port(SocketAddr),
 }
 
 impl Waiting {
@@ -100,10 +111,10 @@ impl Waiting {
         Self { server, runtime, cache: cache.map(Arc::new), clock, storage: None }
     }
 
-    /// With a folder of the host for volumes.
+    /// With storage of the host for volumes.
     #[must_use]
-    pub fn with_storage(self, folder: Option<PathBuf>) -> Self {
-        Self { storage: folder, ..self }
+    pub fn with_storage(self, storage: Option<Storage>) -> Self {
+        Self { storage, ..self }
     }
 
     /// Serves one client that comes in by `door`, until its deployment has ended, or `shutdown`.

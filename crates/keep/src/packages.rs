@@ -1,6 +1,7 @@
 //! Workloads out of registries. A Keep attests first, and is then told where its workload is and whose signature counts;
-//! it fetches over the network that the host gives it, verifies, and attests again with what it has loaded: only then is
-//! it admitted, and gets what the Marble has.
+//! it fetches over the network that the host gives it, and verifies ([`fetch`]). Who tells it is the client of a direct
+//! deployment (`direct::package`), or the coordinator of a mesh: then the Keep attests again with what it has loaded, and
+//! only then is it admitted, and gets what the Marble has.
 //!
 //! ```text
 //! Keep ──Evidence, no workload──▶ coordinator      repository, signers, least version, credentials
@@ -13,7 +14,10 @@
 
 use appraisal::UnixTime;
 use async_trait::async_trait;
-use attested_tls::claims::{PackageClaim, ReleaseClaim};
+use attested_tls::{
+    claims::{PackageClaim, ReleaseClaim},
+    clock::Clock,
+};
 use marble::MeshError;
 use mesh_api::{
     LocateResponse, SignedPackage, TrustedRoot, WorkloadSigner, locate_response::Workload as Located,
@@ -21,11 +25,34 @@ use mesh_api::{
 };
 use package::{Pinned, ReferenceError};
 use reference_statements::{PublicKey, Signer, Signers, TrustRoot};
-use registry::{Client, Credentials, Fetched, Opener, PackageError, RegistryError, Security, Wanted};
+use registry::{Client, Credentials, Fetched, Opener, PackageError, Security, Wanted};
 use serde_bytes::ByteArray;
 use zeroize::Zeroizing;
 
 use crate::activation::{ActivationError, Candidate};
+
+/// Which package a Keep is to fetch, and what makes it the right one.
+pub(crate) struct Order {
+    pub(crate) package: Pinned,
+    pub(crate) wanted: Wanted,
+    /// Whether the registry has no TLS.
+    pub(crate) plain: bool,
+    /// The registry's CAs, DER; none: those of the Web.
+    pub(crate) roots: Vec<Vec<u8>>,
+    pub(crate) credentials: Option<Credentials>,
+}
+
+/// Fetches a package and verifies it.
+pub(crate) async fn fetch(order: Order, clock: Clock, opener: &dyn Opener) -> Result<Fetched, PackageError> {
+    let Order { package, wanted, plain, roots, credentials } = order;
+    let security = match (plain, roots.is_empty()) {
+        (true, _) => Security::Plain,
+        (false, true) => Security::web(clock.clone())?,
+        (false, false) => Security::roots(roots, clock.clone())?,
+    };
+    let client = Client::new(package.repository.registry(), security, credentials)?;
+    registry::fetch(&client, &wanted, &package, clock(), opener).await
+}
 
 /// A workload that a Keep has fetched and verified.
 pub struct Loaded {
@@ -79,12 +106,6 @@ impl NotLoaded {
     }
 }
 
-impl From<RegistryError> for NotLoaded {
-    fn from(error: RegistryError) -> Self {
-        Self::Package(error.into())
-    }
-}
-
 impl From<ReferenceError> for NotLoaded {
     fn from(error: ReferenceError) -> Self {
         Self::Unusable(error.to_string())
@@ -113,10 +134,9 @@ pub async fn load(candidate: &Candidate, hint: Option<&Pinned>) -> Result<Loaded
     if let Some(hint) = hint.filter(|hint| **hint != package) {
         return Err(NotLoaded::Hint { hinted: hint.to_string(), wanted: package.to_string() });
     }
-    let client = client(&package, registry.unwrap_or_default(), candidate)?;
-    let now = candidate.now();
-    let Fetched { digest, artefact, release, workload } =
-        registry::fetch(&client, &wanted, &package, now, &Coordinator(candidate)).await?;
+    let order = order(package.clone(), wanted, registry.unwrap_or_default());
+    let fetched = fetch(order, candidate.clock(), &Coordinator(candidate)).await?;
+    let Fetched { digest, artefact, release, workload } = fetched;
     let release = release.map(|release| ReleaseClaim {
         name: release.name.to_string(),
         version: release.version.to_string(),
@@ -132,15 +152,11 @@ pub async fn load(candidate: &Candidate, hint: Option<&Pinned>) -> Result<Loaded
     Ok(Loaded { workload, config: artefact.config, claim })
 }
 
-fn client(package: &Pinned, known: mesh_api::Registry, candidate: &Candidate) -> Result<Client, NotLoaded> {
-    let security = match (known.plain, known.roots.is_empty()) {
-        (true, _) => Security::Plain,
-        (false, true) => Security::web(candidate.clock())?,
-        (false, false) => Security::roots(known.roots, candidate.clock())?,
-    };
-    let credentials = (!known.username.is_empty())
-        .then(|| Credentials { username: known.username, password: Zeroizing::new(known.password) });
-    Ok(Client::new(package.repository.registry(), security, credentials)?)
+fn order(package: Pinned, wanted: Wanted, known: mesh_api::Registry) -> Order {
+    let mesh_api::Registry { plain, roots, username, password, .. } = known;
+    let credentials =
+        (!username.is_empty()).then(|| Credentials { username, password: Zeroizing::new(password) });
+    Order { package, wanted, plain, roots, credentials }
 }
 
 fn wanted(signed: SignedPackage) -> Result<Wanted, NotLoaded> {

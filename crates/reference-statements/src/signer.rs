@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use appraisal::{TrustAnchor, UnixTime};
 use sigstore_verify::Verifier;
-use sigstore_verify::trust_root::TrustedRoot;
+use sigstore_verify::{
+    trust_root::{TransparencyLog, TrustedRoot},
+    types::TimeRange,
+};
 
 use crate::key::PublicKey;
 
@@ -41,6 +44,8 @@ pub enum Signer {
 #[derive(Clone)]
 pub struct TrustRoot {
     pub(crate) verifier: Arc<Verifier>,
+    /// The logs, by their ids, and the time in which their keys count.
+    logs: Arc<[(Vec<u8>, TimeRange)]>,
     pub(crate) expires: UnixTime,
 }
 
@@ -62,7 +67,20 @@ impl TrustRoot {
             return Err(InvalidTrustRoot("it names no transparency log".into()));
         }
         let verifier = Verifier::new(&root).map_err(|error| invalid(&error))?;
-        Ok(Self { verifier: Arc::new(verifier), expires })
+        let window =
+            |log: &TransparencyLog| Some((log.log_id.key_id.as_bytes().to_vec(), log.public_key.valid_for?));
+        let logs = root.tlogs.iter().filter_map(window).collect();
+        Ok(Self { verifier: Arc::new(verifier), logs, expires })
+    }
+
+    /// Whether what a log took in at this time counts. The verifier asks this of entries that have a time of their own;
+    /// those of Rekor 2 have none, and their time is the signature's.
+    pub(crate) fn is_log_at(&self, log: &[u8], time: UnixTime) -> bool {
+        let mut windows = self.logs.iter().filter(|(id, _)| id == log).map(|(_, window)| window).peekable();
+        let holds = |window: &TimeRange| {
+            window.start.as_second() <= time.0 && window.end.is_none_or(|end| time.0 <= end.as_second())
+        };
+        windows.peek().is_none() || windows.any(holds)
     }
 }
 

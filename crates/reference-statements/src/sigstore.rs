@@ -2,7 +2,8 @@
 //! signed certificate timestamp, identity, the log's inclusion proof and checkpoint, the time of signing.
 //!
 //! The cryptography is the Sigstore project's own (`sigstore-verify`). It reads the system's clock for one check beside
-//! ours: a time of signing in the future is refused. What is asked here in addition: an entry in a log, always.
+//! ours: a time of signing in the future is refused. What is asked here in addition: an entry in a log, always, and that
+//! the log's key counted at the time of signing, also where entries have no time of their own (Rekor 2).
 //!
 //! A bundle over a message has the message beside it, as one JSON:
 //! `{"mediaType": "application/vnd.bailey.signed-values+json", "payload": "<base64 of the values>", "bundle": {…}}`.
@@ -191,7 +192,15 @@ impl Bundled {
             }
             Signer::Corim(_) => return Err("it signs CoRIMs".into()),
         };
-        verified.map_err(|error| error.to_string())
+        let result = verified.map_err(|error| error.to_string())?;
+        for entry in &self.bundle.verification_material.tlog_entries {
+            let log = entry.log_id.key_id.as_bytes();
+            let mut times = result.verified_timestamps().iter().map(|time| UnixTime(time.as_second()));
+            if !times.all(|time| root.is_log_at(log, time)) {
+                return Err("the key of its log did not count when it was signed".into());
+            }
+        }
+        Ok(result)
     }
 
     fn proven(

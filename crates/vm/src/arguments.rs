@@ -12,8 +12,13 @@ use crate::files::Guest;
 
 /// Where the guest's network card is, on QEMU's user network.
 pub const GUEST_ADDRESS: &str = "10.0.2.15";
+/// Where the guest finds the host's storage: on QEMU's user network, and nowhere else. A connection to it ends in the
+/// machine's own folder on the host, also where the guest may connect to nothing.
+pub const STORAGE: (&str, u16) = ("10.0.2.100", 7001);
 /// How much of the console QEMU keeps for whoever reads it, in bytes.
 pub const CONSOLE: usize = 1 << 20;
+
+pub(crate) const STORAGE_SOCKET: &str = "storage.sock";
 
 /// What executes the guest's instructions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,6 +96,8 @@ pub struct Supplied {
     pub workload: Option<PathBuf>,
     /// A port of the guest that is opened on the host's loopback address; QEMU picks the host's port.
     pub port: Option<u16>,
+    /// Whether the guest finds storage at [`STORAGE`]: what it says there comes out of `storage.sock` in the machine's folder.
+    pub storage: bool,
     /// Whether the guest may connect to others by itself. Then it can reach the host's loopback services, too, at 10.0.2.2.
     pub outgoing: bool,
 }
@@ -128,7 +135,13 @@ pub fn qemu(
     }
     let restrict = if supplied.outgoing { "off" } else { "on" };
     let forward = supplied.port.map(|port| format!(",hostfwd=tcp:127.0.0.1:0-{GUEST_ADDRESS}:{port}"));
-    all.pair("-netdev", format!("user,id=net,ipv6=off,restrict={restrict}{}", forward.unwrap_or_default()));
+    let mut network = format!("user,id=net,ipv6=off,restrict={restrict}{}", forward.unwrap_or_default());
+    if supplied.storage {
+        let socket = text(&folder.join(STORAGE_SOCKET));
+        all.pair("-chardev", format!("socket,id=storage,path={socket},server=on,wait=off"));
+        network.push_str(&format!(",guestfwd=tcp:{}:{}-chardev:storage", STORAGE.0, STORAGE.1));
+    }
+    all.pair("-netdev", network);
     all.pair("-device", "virtio-net-pci,netdev=net,addr=4,romfile=");
     all.0
 }

@@ -17,7 +17,7 @@ mod tpm;
 
 pub use arguments::{Accelerator, Hardware, Protection, Supplied};
 pub use files::Guest;
-pub use machine::{Address, Happened, Launch, Machine, Stopper};
+pub use machine::{Address, Happened, Launch, Machine, Stopper, storage};
 
 /// Why a machine cannot be started or followed.
 #[derive(Debug, thiserror::Error)]

@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -47,6 +48,8 @@ pub struct Launch<'a> {
     pub workload: Option<&'a [u8]>,
     /// A port of the guest to be reached.
     pub port: Option<u16>,
+    /// Whether the guest finds storage at [`arguments::STORAGE`]: [`storage`] is the host's end of it.
+    pub storage: bool,
     /// Whether the guest may connect to others by itself.
     pub outgoing: bool,
 }
@@ -94,6 +97,15 @@ impl Stopper {
     pub fn release(&self) {
         self.0.release.store(true, Ordering::Release);
     }
+}
+
+/// The host's end of the storage of the machine in `folder`, which was launched with some; for one holder at a time, the
+/// next has it when the one before is gone. What comes out of it is the guest's word.
+///
+/// # Errors
+/// [`VmError::Gone`].
+pub fn storage(folder: &Path) -> Result<UnixStream, VmError> {
+    UnixStream::connect(folder.join(arguments::STORAGE_SOCKET)).map_err(|_| VmError::Gone)
 }
 
 impl Machine {
@@ -297,7 +309,12 @@ fn supply(launch: &Launch<'_>, folder: &Path) -> Result<Supplied, VmError> {
     let arguments = serde_json::to_vec(launch.arguments).unwrap_or_default();
     bounded("the launch configuration", launch.configuration.len(), MAX_CONFIGURATION)?;
     bounded("the arguments", arguments.len(), MAX_ARGUMENTS)?;
-    let mut supplied = Supplied { port: launch.port, outgoing: launch.outgoing, ..Supplied::default() };
+    let mut supplied = Supplied {
+        port: launch.port,
+        storage: launch.storage,
+        outgoing: launch.outgoing,
+        ..Supplied::default()
+    };
     supplied.configuration = Some(write(folder, "configuration", launch.configuration)?);
     supplied.arguments = Some(write(folder, "arguments", &arguments)?);
     if let Some(workload) = launch.workload {

@@ -103,6 +103,21 @@ fn a_tdx_guest() {
     );
 }
 
+/// The guest reaches the one socket, and still nothing else.
+#[test]
+fn a_machine_with_storage() {
+    let folder = tempfile::tempdir().unwrap();
+    let supplied = Supplied { storage: true, ..Supplied::default() };
+    for protection in [Protection::Tpm, Protection::snp([1; 32]), Protection::tdx([2; 48])] {
+        let guest = guest(folder.path());
+        let arguments = qemu(&guest, &Hardware::default(), &protection, &supplied, Path::new("/keep"));
+        let text = arguments.join(" ");
+        let storage = "-chardev socket,id=storage,path=/keep/storage.sock,server=on,wait=off -netdev \
+            user,id=net,ipv6=off,restrict=on,guestfwd=tcp:10.0.2.100:7001-chardev:storage";
+        assert!(text.contains(storage), "{text}");
+    }
+}
+
 #[test]
 fn s43_a_path_cannot_bring_options_of_its_own() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,15 +1,11 @@
 //! A machine that boots, attests, and ends: the image as `cargo xtask tools` and our own programs make it, QEMU without
 //! hardware's help, a TPM of software, and values that were computed before the machine existed.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    process::Command,
-    sync::Arc,
-    time::Instant,
-};
+mod world;
 
-use appraisal::{AnchorKey, Policy, ReferenceValue, Rule, TrustAnchor, binding::Role};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
+
+use appraisal::{Policy, ReferenceValue, Rule, binding::Role};
 use attested_tls::{
     channel::{Attested, ChannelError, ClaimsRefused, Expectations, PeerPolicy},
     clock,
@@ -17,59 +13,15 @@ use attested_tls::{
     launch::DirectConfiguration,
     statement::{StatementError, verifier},
 };
-use base64::{Engine, engine::general_purpose::STANDARD};
-use evidence::{CertificateDer, Platform};
+use evidence::Platform;
 use time::OffsetDateTime;
 use tokio::net::TcpStream;
 use vm::{Guest, Happened, Hardware, Launch, Machine, Protection, authority::Authority};
-use vm_image::{Image, MODULES, Parts, disk};
+use vm_image::Image;
+
+use world::{anchor, parts, stub, value, written};
 
 const PORT: u16 = 7000;
-
-/// The parts that `cargo xtask tools` makes; None, told loudly, where they or the programs are not.
-fn parts() -> Option<Parts> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/vm");
-    let there = |program: &str| Command::new(program).arg("--version").output().is_ok();
-    if !there("qemu-system-x86_64") || !there("swtpm") || !folder.join("kernel").is_file() {
-        eprintln!("\n*** NOT RUN: no virtual machines here: cargo xtask tools ***\n");
-        return None;
-    }
-    let read = |path: PathBuf| std::fs::read(&path).unwrap_or_else(|_| panic!("{}", path.display()));
-    let all = |kind: &str| -> BTreeMap<String, Vec<u8>> {
-        let files =
-            std::fs::read_dir(folder.join(kind)).expect("a folder").map(|file| file.expect("a file").path());
-        files
-            .map(|path| (path.file_name().expect("a name").to_str().expect("UTF-8").to_owned(), read(path)))
-            .collect()
-    };
-    let modules = MODULES.map(|name| (name.to_owned(), read(folder.join(format!("modules/{name}.ko")))));
-    Some(Parts {
-        kernel: read(folder.join("kernel")),
-        modules: modules.into(),
-        init: read(testkit::binary("bailey-init")),
-        keep: read(testkit::binary("bailey-keep")),
-        libraries: all("libraries"),
-    })
-}
-
-/// An image in a folder, as `bailey image build` leaves it.
-fn written(image: &Image, folder: &Path) -> Vec<u8> {
-    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/vm");
-    let unified = image.unified(&stub()).expect("an image");
-    let disk = disk::bootable(&unified).expect("a disk");
-    for (name, bytes) in [
-        ("disk.img", &disk[..]),
-        ("kernel", &image.kernel),
-        ("initrd", &image.initrd),
-        ("cmdline", image.command_line.as_bytes()),
-    ] {
-        std::fs::write(folder.join(name), bytes).expect("written");
-    }
-    for name in ["firmware.fd", "variables.fd"] {
-        std::fs::copy(tools.join(name), folder.join(name)).expect("copied");
-    }
-    unified
-}
 
 /// What a client requires.
 struct Wanted {
@@ -85,25 +37,6 @@ impl PeerPolicy for Wanted {
     fn expectations(&self, _: Platform, _: &[u8]) -> Result<Expectations, ClaimsRefused> {
         Ok(Expectations { policy: self.policy.clone(), measurements: vec![self.value.clone()] })
     }
-}
-
-fn value(registers: BTreeMap<String, String>) -> ReferenceValue {
-    ReferenceValue {
-        label: "keep in a virtual machine".into(),
-        platform: Platform::Tpm,
-        measurement: None,
-        launch_configuration: None,
-        registers,
-        minimum: BTreeMap::new(),
-    }
-}
-
-/// The CA of this host's TPMs, as a policy names it.
-fn anchor(authority: &Authority) -> TrustAnchor {
-    let pem = std::fs::read_to_string(authority.certificate()).expect("the CA");
-    let text: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
-    let der = CertificateDer(STANDARD.decode(text).expect("base64"));
-    TrustAnchor::new("this host", AnchorKey::Certificate(der), None).expect("an anchor")
 }
 
 async fn connect(address: vm::Address, wanted: &Wanted) -> Result<Attested<TcpStream>, ChannelError> {
@@ -134,6 +67,7 @@ async fn s31_a_virtual_machine_attests_to_what_was_computed_from_its_image_and_o
         arguments: &["--channel".into(), format!("0.0.0.0:{PORT}")],
         workload: None,
         port: Some(PORT),
+        storage: false,
         outgoing: false,
     };
     let begun = Instant::now();
@@ -218,9 +152,4 @@ async fn s31_a_virtual_machine_attests_to_what_was_computed_from_its_image_and_o
         let known = line.starts_with('{') || line.starts_with("bailey-init: ");
         assert!(known || line.ends_with("reboot: Power down"), "{line}");
     }
-}
-
-fn stub() -> Vec<u8> {
-    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/vm");
-    std::fs::read(tools.join("stub.efi")).expect("the stub")
 }

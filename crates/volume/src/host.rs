@@ -29,6 +29,32 @@ pub trait Host: Send + Sync {
     fn lock(&self, read_only: bool) -> io::Result<Option<Box<dyn Lock>>>;
 }
 
+impl Host for Box<dyn Host> {
+    fn list(&self) -> io::Result<Vec<String>> {
+        (**self).list()
+    }
+
+    fn open(&self, name: &str, read_only: bool) -> io::Result<Box<dyn HostFile>> {
+        (**self).open(name, read_only)
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn HostFile>> {
+        (**self).create(name)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        (**self).remove(name)
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        (**self).sync_names()
+    }
+
+    fn lock(&self, read_only: bool) -> io::Result<Option<Box<dyn Lock>>> {
+        (**self).lock(read_only)
+    }
+}
+
 /// One file of the host.
 pub trait HostFile: Send + Sync {
     /// Bytes that it has.

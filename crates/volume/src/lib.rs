@@ -38,6 +38,7 @@ mod log;
 mod open;
 mod pages;
 mod record;
+pub mod remote;
 mod slots;
 pub mod tree;
 mod volume;

@@ -25,6 +25,12 @@ pub(crate) fn is_log(name: &str) -> bool {
     name.starts_with(PREFIX)
 }
 
+/// Whether a file is a log, by its whole name.
+pub(crate) fn is_log_name(name: &str) -> bool {
+    let digits = name.strip_prefix(PREFIX).unwrap_or_default().as_bytes();
+    digits.len() == 16 && digits.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 fn aad(header: &[u8; 32], sequence: u64, previous: &[u8; 32]) -> Vec<u8> {
     [RECORD, header, &sequence.to_le_bytes(), previous].concat()
 }

@@ -11,12 +11,19 @@ use ::deploy::{DeployError, Endpoint, Ran, Step, Watcher};
 use attested_tls::channel::AttestedPeer;
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use keep_protocol::keep::{Accepted, Exposed, Outcome, Protection, VolumeHead};
+use keep_protocol::{
+    keep::{Accepted, Exposed, Outcome, Protection, VolumeHead},
+    package::{FetchedPackage, FetchedRelease},
+};
 use serde_json::{Value, json};
 use tokio::io::AsyncWrite;
+use zeroize::Zeroizing;
 
 use super::printable;
-use crate::{commands::colour, volumes::Held};
+use crate::{
+    commands::{colour, package::AtHand},
+    volumes::Held,
+};
 
 /// Tells on standard error, so that standard output is the workload's; or all of it as JSON on standard output.
 pub struct Teller {
@@ -26,22 +33,48 @@ pub struct Teller {
     begun: Instant,
     last: Instant,
     volumes: Held,
+    opener: Option<AtHand>,
 }
 
 impl Teller {
-    /// The time runs from here.
-    pub fn new(endpoint: &Endpoint, verbose: bool, json: bool, volumes: Held) -> Self {
+    /// The time runs from here. `opener` is what opens an encrypted package that the Keep fetches.
+    pub fn new(
+        endpoint: &Endpoint,
+        verbose: bool,
+        json: bool,
+        volumes: Held,
+        opener: Option<AtHand>,
+    ) -> Self {
         let now = Instant::now();
         let host = match endpoint.host() {
             address if address.contains(':') => format!("[{address}]"),
             name => name.to_owned(),
         };
-        Self { host, verbose, json, begun: now, last: now, volumes }
+        Self { host, verbose, json, begun: now, last: now, volumes, opener }
     }
 
     /// Where the workload's streams go.
     pub fn streams(&self) -> (Sink, Sink) {
         (Sink { name: "stdout", json: self.json }, Sink { name: "stderr", json: self.json })
+    }
+
+    /// The package that the Keep fetched and verified.
+    fn fetched(&self, package: &FetchedPackage) {
+        let (digest, release) = (hex::encode(*package.digest), package.release.as_ref());
+        if self.json {
+            event(json!({
+                "event": "package", "digest": format!("sha256:{digest}"), "fetched_by": "keep",
+                "name": release.map(|release| &release.name),
+                "version": release.map(|release| &release.version),
+                "signer": release.map(|release| &release.signer),
+            }));
+            return;
+        }
+        let signed = release.map_or("nobody's signature was asked for".to_owned(), |release| {
+            let FetchedRelease { name, version, signer } = release;
+            printable(&format!("{name}, version {version}, signed by {signer}"))
+        });
+        eprintln!("sha256:{digest}: {signed}; fetched and verified by the Keep");
     }
 
     /// The end.
@@ -108,7 +141,16 @@ impl Watcher for Teller {
         }
     }
 
+    fn open(&mut self, packet: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        // What the Keep asks is in the registry's package: why it does not open is for whoever has the key.
+        let opened = self.opener.as_ref()?.unwrap(packet);
+        opened.inspect_err(|reason| eprintln!("the package's key is not opened: {}", printable(reason))).ok()
+    }
+
     fn accepted(&mut self, accepted: &Accepted) {
+        if let Some(package) = &accepted.package {
+            self.fetched(package);
+        }
         if self.json {
             event(json!({
                 "event": "accepted", "kind": accepted.kind, "load_us": accepted.load_us,

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ::deploy::Deployment;
+use ::deploy::{Deployment, Workload};
 use clap::Args;
 use keep_config::KeepConfig;
 use keep_protocol::keep::MAX_WORKLOAD;
@@ -16,7 +16,7 @@ use tokio::io::AsyncRead;
 use zeroize::Zeroizing;
 
 use crate::{
-    commands::package::Source,
+    commands::package::{AtHand, Source},
     failure::{Failure, Input, Outcome},
     volumes::VolumeArgs,
 };
@@ -56,14 +56,17 @@ pub struct WorkloadArgs {
     /// Its arguments, in the place of the configuration's
     #[arg(last = true, value_name = "ARGS")]
     args: Vec<String>,
+    /// Fetch and verify the package here, and send it: for Keeps that have no network
+    #[arg(long, help_heading = "Packages")]
+    fetch_here: bool,
     #[command(flatten, next_help_heading = "Packages")]
     source: Source,
 }
 
 /// What was brought.
 struct Brought {
-    workload: Vec<u8>,
-    /// The text of its package's Keep.toml.
+    workload: Workload,
+    /// The text of its package's Keep.toml, where the package was fetched here.
     config: Option<String>,
 }
 
@@ -81,17 +84,23 @@ impl WorkloadArgs {
     /// Reads and checks it all but its volumes, before any Keep is asked for.
     pub async fn load(&self) -> Outcome<Deployment> {
         let (brought, given) = (self.bring().await?, self.config.as_deref());
-        let config = match (given, brought.config) {
-            (Some(path), _) => String::from_utf8(bounded(path, MAX_FILE)?)
-                .malformed(format!("{} is no text", path.display()))?,
-            (None, Some(packaged)) => packaged,
-            (None, None) => Deployment::default().config,
+        let config = match given {
+            Some(path) => Some(
+                String::from_utf8(bounded(path, MAX_FILE)?)
+                    .malformed(format!("{} is no text", path.display()))?,
+            ),
+            None => brought.config,
         };
-        let parsed = KeepConfig::parse(&config).malformed(match &self.config {
-            Some(path) => format!("{} is no configuration of a Keep", path.display()),
-            None => "the configuration in the package is refused".to_owned(),
-        })?;
-        self.volumes.check(&parsed)?;
+        // Of a package that the Keep fetches, the Keep knows the configuration, and says what is missing.
+        let of_package = config.is_none() && matches!(brought.workload, Workload::Package(_));
+        if !of_package {
+            let text = config.as_deref().unwrap_or(keep_config::WITHOUT_A_FILE);
+            let parsed = KeepConfig::parse(text).malformed(match &self.config {
+                Some(path) => format!("{} is no configuration of a Keep", path.display()),
+                None => "the configuration in the package is refused".to_owned(),
+            })?;
+            self.volumes.check(&parsed)?;
+        }
         let mut secrets = BTreeMap::new();
         for (name, path) in &self.secret {
             let value = Zeroizing::new(bounded(path, MAX_FILE)?);
@@ -106,7 +115,7 @@ impl WorkloadArgs {
             }
         }
         let deployment = Deployment {
-            workload: brought.workload.into(),
+            workload: brought.workload,
             config,
             args: if self.args.is_empty() { None } else { Some(self.args.clone()) },
             env,
@@ -124,8 +133,12 @@ impl WorkloadArgs {
         // With neither it is a file that is missing.
         let named = |reference: &Reference| reference.tag.is_some() || reference.digest.is_some();
         let Some(reference) = reference.filter(named) else {
-            return Ok(Brought { workload: self.file()?, config: None });
+            return Ok(Brought { workload: self.file()?.into(), config: None });
         };
+        if !self.fetch_here {
+            let order = self.source.order(&reference).await?;
+            return Ok(Brought { workload: Workload::Package(order), config: None });
+        }
         let (package, fetched) = self.source.fetch_to_run(&reference).await?;
         let release = fetched.release.as_ref();
         let signed = release.map_or("nobody's signature was asked for".to_owned(), |release| {
@@ -135,15 +148,20 @@ impl WorkloadArgs {
             crate::say!(
                 "{}",
                 serde_json::json!({
-                    "event": "package", "package": package.to_string(),
+                    "event": "package", "package": package.to_string(), "fetched_by": "client",
                     "version": release.map(|release| release.version.to_string()),
                     "signer": release.map(|release| release.signer.clone()),
                 })
             );
         } else {
-            eprintln!("{package}: {signed}");
+            eprintln!("{package}: {signed}; fetched here, and sent to the Keep");
         }
-        Ok(Brought { workload: fetched.workload, config: fetched.artefact.config })
+        Ok(Brought { workload: fetched.workload.into(), config: fetched.artefact.config })
+    }
+
+    /// What opens an encrypted package.
+    pub fn opener(&self) -> Outcome<Option<AtHand>> {
+        self.source.opener()
     }
 
     fn file(&self) -> Outcome<Vec<u8>> {

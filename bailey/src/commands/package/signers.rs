@@ -1,10 +1,12 @@
 //! Whose signatures count, as people say it.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use appraisal::UnixTime;
 use clap::Args;
+use keep_protocol::package::{Proof, Sigstore};
 use reference_statements::{PublicKey, Signer, Signers, TrustRoot};
+use serde_bytes::ByteBuf;
 
 use crate::failure::{Input, Outcome};
 
@@ -28,23 +30,50 @@ pub struct Known {
 impl Known {
     /// By names that say where they are from.
     pub(super) fn signers(&self) -> Outcome<Signers> {
-        let mut signers = Vec::new();
+        let mut signers: Vec<(String, Signer)> =
+            self.keys()?.into_iter().map(|(name, key)| (name, Signer::Key { key, log: None })).collect();
+        if let Some((sigstore, root)) = self.sigstore()? {
+            let Sigstore { identity, issuer, .. } = sigstore;
+            signers.push((identity.clone(), Signer::Sigstore { identity, issuer, root }));
+        }
+        Ok(signers.into_iter().collect())
+    }
+
+    /// The same for a Keep, which is to verify in our place; by name, each once.
+    pub(super) fn for_keep(&self) -> Outcome<Vec<keep_protocol::package::Signer>> {
+        let key = |(name, key): (String, PublicKey)| (name, Proof::Key(ByteBuf::from(key.spki())));
+        let mut signers: BTreeMap<String, Proof> = self.keys()?.into_iter().map(key).collect();
+        if let Some((sigstore, _)) = self.sigstore()? {
+            signers.insert(sigstore.identity.clone(), Proof::Sigstore(Box::new(sigstore)));
+        }
+        Ok(signers.into_iter().map(|(name, proof)| keep_protocol::package::Signer { name, proof }).collect())
+    }
+
+    fn keys(&self) -> Outcome<Vec<(String, PublicKey)>> {
+        let mut keys = Vec::new();
         for file in &self.keys {
             let name = file.display().to_string();
             let text = std::fs::read_to_string(file).malformed(format!("{name} cannot be read"))?;
-            let key = PublicKey::from_pem(&text).malformed(format!("{name} is no public key"))?;
-            signers.push((name, Signer::Key { key, log: None }));
+            keys.push((
+                name.clone(),
+                PublicKey::from_pem(&text).malformed(format!("{name} is no public key"))?,
+            ));
         }
-        if let (Some(identity), Some(issuer), Some(file)) = (&self.identity, &self.issuer, &self.trusted_root)
-        {
-            let name = file.display().to_string();
-            let json = std::fs::read_to_string(file).malformed(format!("{name} cannot be read"))?;
-            // Whoever gives the file says with it that it is good now.
-            let root = TrustRoot::from_json(&json, UnixTime(i64::MAX));
-            let root = root.malformed(format!("{name} cannot be used"))?;
-            let signer = Signer::Sigstore { identity: identity.clone(), issuer: issuer.clone(), root };
-            signers.push((identity.clone(), signer));
-        }
-        Ok(signers.into_iter().collect())
+        Ok(keys)
+    }
+
+    /// The identity, and the trust root, which can be used.
+    fn sigstore(&self) -> Outcome<Option<(Sigstore, TrustRoot)>> {
+        let (Some(identity), Some(issuer), Some(file)) = (&self.identity, &self.issuer, &self.trusted_root)
+        else {
+            return Ok(None);
+        };
+        let name = file.display().to_string();
+        let json = std::fs::read_to_string(file).malformed(format!("{name} cannot be read"))?;
+        // Whoever gives the file says with it that it is good now.
+        let root = TrustRoot::from_json(&json, UnixTime(i64::MAX));
+        let root = root.malformed(format!("{name} cannot be used"))?;
+        let sigstore = Sigstore { root: json, issuer: issuer.clone(), identity: identity.clone() };
+        Ok(Some((sigstore, root)))
     }
 }

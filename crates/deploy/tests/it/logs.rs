@@ -39,7 +39,7 @@ static CAPTURED: LazyLock<Captured> = LazyLock::new(|| {
 async fn logged(log: &str, input: &'static [u8]) -> String {
     LazyLock::force(&CAPTURED);
     let mut with = deployment(modules::cat());
-    with.config = format!("{WITHOUT_A_FILE}{log}");
+    with.config = Some(format!("{WITHOUT_A_FILE}{log}"));
     let came = run(&with, input).await;
     assert_eq!(came.stdout.as_bytes(), input, "{:?}", came.ran);
     String::from_utf8_lossy(&CAPTURED.0.lock().unwrap()).into_owned()

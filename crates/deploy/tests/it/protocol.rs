@@ -8,7 +8,7 @@ use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use keep_protocol::{
     Message, Sequence,
-    keep::{Deploy, FromKeep, Preface, RUN_PATH, Refused, RefusedCode, ToKeep, WorkloadRef},
+    keep::{Brought, Deploy, FromKeep, Preface, RUN_PATH, Refused, RefusedCode, ToKeep, WorkloadRef},
 };
 use serde_bytes::{ByteArray, ByteBuf};
 use testkit::tee::NOW;
@@ -62,10 +62,10 @@ fn deploy(size: u64, digest: [u8; 32]) -> Vec<u8> {
     let deploy = Deploy {
         env: vec![],
         args: None,
-        config: String::new(),
+        config: Some(String::new()),
         secrets: vec![],
         volumes: vec![],
-        workload: WorkloadRef { size, digest: ByteArray::new(digest) },
+        workload: Brought::Sent(WorkloadRef { size, digest: ByteArray::new(digest) }),
     };
     ToKeep::Deploy(Box::new(deploy)).to_bytes()
 }

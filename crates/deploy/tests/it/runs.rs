@@ -44,14 +44,14 @@ async fn input_streams_in_and_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn arguments_environment_and_secrets_arrive() {
     let mut with = deployment(modules::args());
-    with.config = format!("args = [\"configured\"]\n{WITHOUT_A_FILE}");
+    with.config = Some(format!("args = [\"configured\"]\n{WITHOUT_A_FILE}"));
     assert_eq!(run(&with, b"").await.stdout, "main.wasm\0configured\0");
     with.args = Some(vec!["--in".into(), "place".into()]);
     assert_eq!(run(&with, b"").await.stdout, "main.wasm\0--in\0place\0");
 
     let mut with = deployment(modules::environment());
     let variables = "[env]\nMODE = \"a\"\nLEVEL = \"1\"\n[[secrets]]\nname = \"key\"\nenv = \"KEY\"\n";
-    with.config = format!("{variables}{WITHOUT_A_FILE}");
+    with.config = Some(format!("{variables}{WITHOUT_A_FILE}"));
     with.env = BTreeMap::from([("MODE".into(), "b".into())]);
     with.secrets = secrets(&[("key", "hidden")]);
     let came = run(&with, b"").await;
@@ -68,7 +68,7 @@ async fn limits_end_the_workload_with_their_reason() {
         (modules::chatters(), "output = \"64KiB\"", Limit::Output),
     ] {
         let mut with = deployment(workload);
-        with.config = format!("[limits]\n{limits}\n{WITHOUT_A_FILE}");
+        with.config = Some(format!("[limits]\n{limits}\n{WITHOUT_A_FILE}"));
         let came = run(&with, b"").await;
         let outcome = came.ran.unwrap().outcome;
         assert!(matches!(&outcome, Outcome::Limit { which, .. } if *which == expected), "{outcome:?}");
@@ -78,7 +78,7 @@ async fn limits_end_the_workload_with_their_reason() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_run_is_refused_with_its_reason() {
-    let config = |text: &str| Deployment { config: text.into(), ..deployment(modules::hello()) };
+    let config = |text: &str| Deployment { config: Some(text.into()), ..deployment(modules::hello()) };
     let secret = config("[[secrets]]\nname = \"key\"\nenv = \"KEY\"\n");
     let unused = Deployment { secrets: secrets(&[("key", "x")]), ..deployment(modules::hello()) };
     for (deployment, code) in [

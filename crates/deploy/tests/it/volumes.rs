@@ -41,8 +41,8 @@ impl Watcher for Holding {
 
 fn with(key: u8, head: Option<Head>, volume: &str, after: &str) -> Deployment {
     let mut deployment = deployment(modules::journal(after));
-    deployment.config =
-        format!("{WITHOUT_A_FILE}[[volumes]]\nname = \"data\"\npath = \"/data\"\nsize = \"1MiB\"\n{volume}");
+    let volume = format!("[[volumes]]\nname = \"data\"\npath = \"/data\"\nsize = \"1MiB\"\n{volume}");
+    deployment.config = Some(format!("{WITHOUT_A_FILE}{volume}"));
     deployment.volumes = vec![VolumeKey { key: Sensitive::new(vec![key; 32]), head, name: "data".into() }];
     deployment
 }
@@ -53,7 +53,15 @@ async fn run(
     input: &'static [u8],
     holding: &mut Holding,
 ) -> (Result<Ran, DeployError>, String) {
-    let keep = Keep::start_with(storage).await;
+    run_in(Keep::start_with(storage).await, deployment, input, holding).await
+}
+
+async fn run_in(
+    keep: Keep,
+    deployment: &Deployment,
+    input: &'static [u8],
+    holding: &mut Holding,
+) -> (Result<Ran, DeployError>, String) {
     let stream = TcpStream::connect(keep.address).await.unwrap();
     let verified = deploy::verify(stream, clock::fixed(NOW), &wanted(), &mut Silent).await.unwrap();
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
@@ -187,7 +195,7 @@ async fn volumes_are_those_of_the_configuration_and_need_storage() {
     let whole = with(7, None, "", "");
     let none = Deployment { volumes: Vec::new(), ..whole.clone() };
     assert_eq!(refused(storage.path(), &none).await, ["VOLUMES_MISMATCH", "VOLUME_NOT_GIVEN"]);
-    let unused = Deployment { config: WITHOUT_A_FILE.into(), ..whole.clone() };
+    let unused = Deployment { config: Some(WITHOUT_A_FILE.into()), ..whole.clone() };
     assert_eq!(refused(storage.path(), &unused).await, ["VOLUMES_MISMATCH", "VOLUME_UNUSED"]);
     let nowhere = crate::world::run(&whole, b"").await;
     assert_eq!(nowhere.codes(), ["VOLUMES_MISMATCH", "VOLUMES_NOWHERE"]);
@@ -235,4 +243,40 @@ async fn a_full_disk_of_the_host_is_told_and_nothing_that_was_committed_is_lost(
     let newest = holding.heads.last().copied().unwrap_or(first);
     assert!(mount(&["-o", "remount,size=8m"], storage));
     assert_eq!(journal(storage, Some(newest), b"two").await.0, "one two");
+}
+
+/// As in a virtual machine: the Keep has no folder of the host's, but a port behind which the host answers for files.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_behind_a_port_is_the_same_volume() {
+    let storage = tempfile::tempdir().unwrap();
+    let run = async |head: Option<Head>, input: &'static [u8]| {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (address, folder) = (listener.local_addr().unwrap(), storage.path().to_owned());
+        let serving =
+            std::thread::spawn(move || volume::remote::serve(&listener.accept().unwrap().0, &folder));
+        let keep = Keep::start_at(address).await;
+        let ran = run_in(keep, &with(7, head, "", ""), input, &mut Holding::default()).await;
+        // The Keep's last thread has ended with its link.
+        serving.join().unwrap().unwrap();
+        ran
+    };
+    let (ran, printed) = run(None, b"canary ").await;
+    assert_eq!(printed, "canary ");
+    let first = ran.unwrap().volumes[0].head;
+    let (ran, printed) = run(Some(first), b"again ").await;
+    assert_eq!(printed, "canary again ");
+    let second = ran.unwrap().volumes[0].head;
+    let files = fs::read_dir(folder(storage.path())).unwrap().map(|file| file.unwrap().path());
+    let log = files.into_iter().find(|path| path.to_string_lossy().contains("log-")).unwrap();
+    let mut bytes = fs::read(&log).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&log, bytes).unwrap();
+    let (ran, _) = run(Some(second), b"x").await;
+    assert_eq!(ran.unwrap_err().codes(), ["VOLUMES_MISMATCH", "VOLUME_TAMPERED"]);
+
+    // Nobody answers.
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (ran, _) =
+        run_in(Keep::start_at(closed).await, &with(7, None, "", ""), b"", &mut Holding::default()).await;
+    assert_eq!(ran.unwrap_err().codes(), ["VOLUMES_MISMATCH", "VOLUMES_NOWHERE"]);
 }

@@ -14,7 +14,7 @@ use deploy::{DeployError, Deployment, Ran, Silent, Streams, Wanted};
 use evidence::Platform;
 use keep::{
     cache::Cache,
-    direct::{Door, Waiting},
+    direct::{Door, Storage, Waiting},
     runtime::{Pool, Runtime},
 };
 use testkit::tee::{EmulatedTee, NOW};
@@ -49,7 +49,12 @@ impl Keep {
 
     /// With a folder of the host for volumes.
     pub async fn start_with(storage: &std::path::Path) -> Self {
-        Self::launch(tee(), NOW, None, Some(storage.to_owned())).await
+        Self::launch(tee(), NOW, None, Some(Storage::Folder(storage.to_owned()))).await
+    }
+
+    /// With a port behind which the host answers for the files of volumes.
+    pub async fn start_at(storage: SocketAddr) -> Self {
+        Self::launch(tee(), NOW, None, Some(Storage::Port(storage))).await
     }
 
     pub async fn start_as(tee: Arc<EmulatedTee>, now: UnixTime, cache: Option<PathBuf>) -> Self {
@@ -60,7 +65,7 @@ impl Keep {
         tee: Arc<EmulatedTee>,
         now: UnixTime,
         cache: Option<PathBuf>,
-        storage: Option<PathBuf>,
+        storage: Option<Storage>,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

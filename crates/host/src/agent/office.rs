@@ -13,7 +13,7 @@ use crate::Shutdown;
 use crate::action::{Action, ActionError, Handed, Inspection, Reply};
 use crate::config::Config;
 use crate::keeps::{KeepId, Keeps};
-use crate::launcher::{About, Life, write_whole};
+use crate::launcher::{About, LaunchError, Life, Site, write_whole};
 use crate::names::ProcessName;
 use crate::process::{Channel, LogDestination, Process, ProcessSpec, read_regular};
 use crate::status::{State, Status};
@@ -224,6 +224,14 @@ impl Office {
     pub(crate) fn settled(&self, name: &ProcessName, within: Duration) -> Option<Status> {
         let settling = self.processes().as_ref()?.get(name)?.supervisor.settling();
         Some(settling.wait(within))
+    }
+
+    /// Gives storage below `folder` to a process that runs.
+    pub(crate) fn attach(&self, name: &ProcessName, folder: &Path) -> Result<(), LaunchError> {
+        let known = |processes: &BTreeMap<ProcessName, Entry>| Some(processes.get(name)?.process.clone());
+        let process = self.processes().as_ref().and_then(known).ok_or(LaunchError::NothingToAdopt)?;
+        let site = Site::new(self.around.sites.join(name.as_str()), self.around.life);
+        self.around.backends.launcher(&process)?.attach(folder, &site)
     }
 
     /// Begins to end a process.

@@ -11,6 +11,7 @@ use keep_protocol::host::{
 
 use super::id::KeepId;
 use crate::config::{Keeps as Settings, Quota};
+use crate::launcher::Storage;
 use crate::names::{BackendName, TenantName};
 
 /// How long a Keep whose client has gone may take to end by itself.
@@ -26,8 +27,8 @@ pub(super) struct Offer {
     /// As which it launches; the first is kept warm.
     pub(super) tees: Vec<Tee>,
     pub(super) capacity: u32,
-    /// Whether its Keeps can have storage of the host.
-    pub(super) storage: bool,
+    /// Whether its Keeps can have storage of the host, and when.
+    pub(super) storage: Storage,
 }
 
 /// What is to be launched.
@@ -157,7 +158,7 @@ impl Ledger {
         for tee in &wanted.tees {
             for offer in self.offers.iter().filter(|offer| offer.tees.contains(tee)) {
                 known = true;
-                if wanted.volumes && !offer.storage {
+                if wanted.volumes && offer.storage == Storage::Never {
                     continue;
                 }
                 stored = true;
@@ -169,11 +170,12 @@ impl Ledger {
                     keep.order.backend == offer.backend
                         && keep.order.tee == *tee
                         && keep.order.memory_mib >= memory_mib
-                        && keep.order.volumes == volumes
+                        && (keep.order.volumes == volumes || offer.storage == Storage::Attached)
                 };
                 let warm = self.keeps.iter_mut().find(|(_, keep)| keep.is_warm() && fits(keep));
                 if let Some((id, keep)) = warm {
                     keep.lease = Some(lease);
+                    keep.order.volumes = volumes;
                     return Ok(Grant::Warm(*id));
                 }
                 let order = Order { backend: offer.backend.clone(), tee: *tee, memory_mib, volumes };

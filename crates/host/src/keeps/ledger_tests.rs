@@ -13,7 +13,7 @@ fn offer(name: &str, tees: &[Tee], capacity: u32) -> Offer {
         kind: BackendKind::Process,
         tees: tees.to_vec(),
         capacity,
-        storage: true,
+        storage: Storage::AtLaunch,
     }
 }
 
@@ -70,12 +70,27 @@ fn storage_is_the_tenants_own_and_where_there_is_some() {
         assert_eq!(order.volumes, Some(tenant(who)));
     }
     let mut without = Ledger::new(
-        vec![Offer { storage: false, ..offer("vm", &[SNP], 8) }, offer("full", &[SNP], 0)],
+        vec![Offer { storage: Storage::Never, ..offer("vm", &[SNP], 8) }, offer("full", &[SNP], 0)],
         settings(0),
     );
     assert_eq!(ask(&mut without, "acme", 3), Err(Code::NoRoom));
     without.offers.pop();
     assert_eq!(ask(&mut without, "acme", 3), Err(Code::NoStorage));
+}
+
+/// What is nobody's has nobody's storage, so a warm one can be given to whoever comes, with theirs.
+#[test]
+fn a_warm_keep_that_can_be_given_storage_is_given() {
+    let mut ledger =
+        Ledger::new(vec![Offer { storage: Storage::Attached, ..offer("vm", &[TPM], 8) }], settings(2));
+    let warm = fill(&mut ledger, 100);
+    warm.iter().for_each(|id| ledger.launched(*id));
+    let storing = NewKeep { volumes: true, ..wanted(&[TPM]) };
+    let granted = ledger.ask(&tenant("acme"), &quota(8), &storing, KeepId::number(1), SECOND);
+    assert_eq!(granted.map_err(|error| error.code), Ok(Grant::Warm(warm[0])));
+    assert_eq!(ledger.keep(warm[0]).unwrap().order.volumes, Some(tenant("acme")));
+    assert_eq!(ask(&mut ledger, "umbrella", &quota(8), &[TPM], 2), Ok(Grant::Warm(warm[1])));
+    assert_eq!(ledger.keep(warm[1]).unwrap().order.volumes, None);
 }
 
 #[test]

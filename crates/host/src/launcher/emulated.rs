@@ -9,7 +9,7 @@ use evidence::Measurement;
 
 use super::users::{Taken, UserIds};
 use super::{
-    About, BackendKind, Event, LaunchError, Launcher, Life, Reach, Running, Site, SiteError, Stopper,
+    About, BackendKind, Event, LaunchError, Launcher, Life, Reach, Running, Site, SiteError, Stopper, Storage,
 };
 use crate::config::{Network, ProcessBackend, Walls};
 use crate::names::BackendName;
@@ -69,6 +69,7 @@ impl Launcher for EmulatorLauncher {
             platforms: self.settings.tees.clone(),
             emulated: true,
             capacity: self.settings.capacity,
+            storage: Storage::AtLaunch,
         }
     }
 

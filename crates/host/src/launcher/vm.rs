@@ -3,19 +3,20 @@
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 
 use emulator::control::{Exit, Stream};
 use evidence::{Measurement, Platform};
 use sha2::{Digest, Sha256, Sha384};
 use time::OffsetDateTime;
 use vm::authority::Authority;
-use vm::{Guest, Happened, Hardware, Launch, Machine, Protection, VmError};
+use vm::{Guest, Happened, Hardware, Launch, Machine, Protection, VmError, arguments::STORAGE};
 
-use super::{About, BackendKind, Event, LaunchError, Launcher, Reach, Running, Site, Stopper};
+use super::{About, BackendKind, Event, LaunchError, Launcher, Reach, Running, Site, Stopper, Storage};
 use crate::clock::{Clock, SystemClock};
 use crate::config::VmBackend;
 use crate::names::BackendName;
-use crate::process::{Channel, Process};
+use crate::process::{Channel, Process, make_folder};
 
 /// The guest's port that the agent's channels lead to.
 const PORT: u16 = 7000;
@@ -57,6 +58,7 @@ impl Launcher for VmLauncher {
             // A TPM of software is an emulated one, though its Evidence ends in no emulated root.
             emulated: self.settings.platform == Platform::Tpm,
             capacity: self.settings.capacity,
+            storage: Storage::Attached,
         }
     }
 
@@ -76,6 +78,11 @@ impl Launcher for VmLauncher {
         let mut arguments = process.arguments.clone();
         if relayed {
             arguments.extend(["--channel".to_owned(), format!("0.0.0.0:{PORT}")]);
+            // Whose it is, is known once a tenant has the Keep.
+            arguments.extend(["--storage".to_owned(), format!("{}:{}", STORAGE.0, STORAGE.1)]);
+        } else if process.volumes.is_some() {
+            let reason = "volumes of a process in a machine are those of direct deployments";
+            return Err(LaunchError::Backend(reason.into()));
         }
         let launch = Launch {
             guest: &guest,
@@ -89,20 +96,39 @@ impl Launcher for VmLauncher {
             arguments: &arguments,
             workload: None,
             port: relayed.then_some(PORT),
+            storage: relayed,
             outgoing: self.settings.outgoing,
         };
         fs::create_dir_all(site.directory())?;
         let machine = Machine::launch(&launch, site.directory(), &authority, now).map_err(refused)?;
+        process.volumes.iter().try_for_each(|folder| self.attach(folder, site))?;
         Ok(Box::new(Virtual { machine, measurement: expected(process) }))
     }
 
     fn adopt(&self, process: &Process, site: &Site) -> Result<Box<dyn Running>, LaunchError> {
         let port = (process.channel == Channel::Relayed).then_some(PORT);
         match Machine::adopt(site.directory(), port) {
-            Ok(machine) => Ok(Box::new(Virtual { machine, measurement: expected(process) })),
+            Ok(machine) => {
+                process.volumes.iter().try_for_each(|folder| self.attach(folder, site))?;
+                Ok(Box::new(Virtual { machine, measurement: expected(process) }))
+            }
             Err(VmError::Gone) => Err(LaunchError::NothingToAdopt),
             Err(error) => Err(refused(error)),
         }
+    }
+
+    /// Answers for the files of the volumes of a machine's Keep, until the machine ends. What comes may be anything: it
+    /// leads to the tenant's own folder, and there to files of volumes.
+    fn attach(&self, folder: &Path, site: &Site) -> Result<(), LaunchError> {
+        make_folder(folder)?;
+        let (folder, stream) = (folder.to_owned(), vm::storage(site.directory()).map_err(refused)?);
+        let serving = move || {
+            if let Err(error) = volume::remote::serve(&stream, &folder) {
+                tracing::warn!(reason = %error, "the storage of a machine's Keep ended");
+            }
+        };
+        std::thread::Builder::new().name("storage".into()).spawn(serving)?;
+        Ok(())
     }
 }
 

@@ -3,7 +3,8 @@
 use keep_protocol::{
     Message, ProtocolError, Sensitive,
     host::{HostInfo, Keeps, Lease, NewKeep, Platform, Tee},
-    keep::{Deploy, FromKeep, MAX_CHUNK, Preface, Secret, ToKeep, VolumeKey, WorkloadRef},
+    keep::{Brought, Deploy, FromKeep, MAX_CHUNK, Preface, Secret, ToKeep, VolumeKey, WorkloadRef},
+    package::{PackageOrder, Proof, RegistryAccess, RegistryCredentials, Signed, Signer},
 };
 use serde_bytes::{ByteArray, ByteBuf};
 
@@ -11,10 +12,26 @@ fn deploy() -> Deploy {
     Deploy {
         env: vec![("A".into(), "1".into()), ("B".into(), "2".into())],
         args: Some(vec!["x".into()]),
-        config: "args = []".into(),
+        config: Some("args = []".into()),
         secrets: vec![Secret { name: "key".into(), value: Sensitive::new(b"hidden".to_vec()) }],
         volumes: vec![VolumeKey { key: Sensitive::new(vec![1; 32]), head: None, name: "data".into() }],
-        workload: WorkloadRef { size: 8, digest: ByteArray::new([2; 32]) },
+        workload: sent(8),
+    }
+}
+
+fn sent(size: u64) -> Brought {
+    Brought::Sent(WorkloadRef { size, digest: ByteArray::new([2; 32]) })
+}
+
+fn order() -> PackageOrder {
+    let credentials =
+        RegistryCredentials { password: Sensitive::new(b"hidden".to_vec()), username: "me".into() };
+    let by = |name: &str| Signer { name: name.into(), proof: Proof::Key(ByteBuf::from(*b"spki")) };
+    PackageOrder {
+        now: 1,
+        access: RegistryAccess { plain: false, roots: vec![], credentials: Some(credentials) },
+        signed: Some(Signed { name: "a/b".into(), minimum: "0.0.0".into(), signers: vec![by("a"), by("b")] }),
+        reference: "a/b@sha256:".into(),
     }
 }
 
@@ -38,11 +55,40 @@ fn rules_of_a_deployment() {
     assert_eq!(refused(|deploy| deploy.env[0].1 = "a\0b".into()), "env");
     assert_eq!(refused(|deploy| deploy.args = Some(vec!["a\0".into()])), "args");
     assert_eq!(refused(|deploy| deploy.args = Some(vec![String::new(); 1025])), "args");
-    assert_eq!(refused(|deploy| deploy.config = "x".repeat((256 << 10) + 1)), "config");
+    assert_eq!(refused(|deploy| deploy.config = Some("x".repeat((256 << 10) + 1))), "config");
+    assert_eq!(refused(|deploy| deploy.config = None), "config", "what is sent has one");
     assert_eq!(refused(|deploy| deploy.secrets.push(deploy.secrets[0].clone())), "secrets");
     assert_eq!(refused(|deploy| deploy.volumes[0].key = Sensitive::new(vec![1; 31])), "volumes");
-    assert_eq!(refused(|deploy| deploy.workload.size = 0), "workload");
-    assert_eq!(refused(|deploy| deploy.workload.size = (64 << 20) + 1), "workload");
+    assert_eq!(refused(|deploy| deploy.workload = sent(0)), "workload");
+    assert_eq!(refused(|deploy| deploy.workload = sent((64 << 20) + 1)), "workload");
+}
+
+#[test]
+fn rules_of_a_package() {
+    let deploy = |order: PackageOrder| Deploy {
+        config: None,
+        workload: Brought::Package(Box::new(order)),
+        ..deploy()
+    };
+    let whole = ToKeep::Deploy(Box::new(deploy(order())));
+    assert_eq!(ToKeep::from_bytes(&whole.to_bytes()), Ok(whole.clone()));
+    assert!(!format!("{whole:?}").contains("104, 105, 100"), "{whole:?}");
+    let refused = |change: &dyn Fn(&mut PackageOrder, &mut Signed)| {
+        let mut order = order();
+        let mut signed = order.signed.take().unwrap();
+        change(&mut order, &mut signed);
+        order.signed = Some(signed);
+        refused(|it| *it = deploy(order))
+    };
+    let large = |bytes: usize| ByteBuf::from(vec![1; bytes]);
+    assert_eq!(refused(&|order, _| order.reference.clear()), "reference");
+    assert_eq!(refused(&|order, _| order.access.roots = vec![large(1); 17]), "roots");
+    assert_eq!(refused(&|order, _| order.access.roots = vec![large((16 << 10) + 1)]), "roots");
+    assert_eq!(refused(&|_, signed| signed.signers.clear()), "signers");
+    assert_eq!(refused(&|_, signed| signed.signers.swap(0, 1)), "signers");
+    assert_eq!(refused(&|_, signed| signed.signers[0].name.clear()), "signers");
+    assert_eq!(refused(&|_, signed| signed.signers[1].proof = Proof::Key(large(0))), "key");
+    assert_eq!(refused(&|_, signed| signed.minimum.clear()), "minimum");
 }
 
 #[test]

@@ -7,8 +7,12 @@ use keep_protocol::{
         NewKeep, Platform, Tee,
     },
     keep::{
-        Accepted, Deploy, Ended, Exposed, FromKeep, Head, Limit, Outcome, Protection, Refused, RefusedCode,
-        Secret, ToKeep, VolumeHead, VolumeKey, WorkloadKind, WorkloadRef,
+        Accepted, Brought, Deploy, Ended, Exposed, FromKeep, Head, Limit, Outcome, Protection, Refused,
+        RefusedCode, Secret, ToKeep, VolumeHead, VolumeKey, WorkloadKind, WorkloadRef,
+    },
+    package::{
+        FetchedPackage, FetchedRelease, PackageOrder, Proof, RegistryAccess, RegistryCredentials, Signed,
+        Signer, Sigstore,
     },
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
@@ -59,12 +63,48 @@ fn volumes() -> impl Strategy<Value = Vec<VolumeKey>> {
 
 fn deploy() -> impl Strategy<Value = ToKeep> {
     let env = (names(), vec(short(), 5)).prop_map(|(names, values)| names.into_iter().zip(values).collect());
-    let workload = (1..=64u64 << 20, digest()).prop_map(|(size, digest)| WorkloadRef { size, digest });
-    (env, option::of(vec(short(), 0..4)), short(), secrets(), volumes(), workload).prop_map(
-        |(env, args, config, secrets, volumes, workload)| {
-            ToKeep::Deploy(Box::new(Deploy { env, args, config, secrets, volumes, workload }))
-        },
-    )
+    let sent = (1..=64u64 << 20, digest()).prop_map(|(size, digest)| WorkloadRef { size, digest });
+    let workload = prop_oneof![
+        (short().prop_map(Some), sent.prop_map(Brought::Sent)),
+        (option::of(short()), package().prop_map(|order| Brought::Package(Box::new(order)))),
+    ];
+    let brought = (env, option::of(vec(short(), 0..4)), workload, secrets(), volumes());
+    brought.prop_map(|(env, args, (config, workload), secrets, volumes)| {
+        ToKeep::Deploy(Box::new(Deploy { env, args, config, secrets, volumes, workload }))
+    })
+}
+
+fn word() -> impl Strategy<Value = String> {
+    "[ -~äß€]{1,40}"
+}
+
+fn access() -> impl Strategy<Value = RegistryAccess> {
+    let credentials = (vec(any::<u8>(), 0..40).prop_map(Sensitive::new), short())
+        .prop_map(|(password, username)| RegistryCredentials { password, username });
+    (any::<bool>(), vec(chunk(), 0..3), option::of(credentials))
+        .prop_map(|(plain, roots, credentials)| RegistryAccess { plain, roots, credentials })
+}
+
+fn signed() -> impl Strategy<Value = Signed> {
+    let sigstore = (word(), word(), word())
+        .prop_map(|(root, issuer, identity)| Proof::Sigstore(Box::new(Sigstore { root, issuer, identity })));
+    let proof = prop_oneof![chunk().prop_map(Proof::Key), sigstore];
+    let names = proptest::collection::btree_set("[a-z./=]{1,24}", 1..4);
+    (word(), word(), names, vec(proof, 4)).prop_map(|(name, minimum, names, proofs)| {
+        let signers = names.into_iter().zip(proofs).map(|(name, proof)| Signer { name, proof }).collect();
+        Signed { name, minimum, signers }
+    })
+}
+
+fn package() -> impl Strategy<Value = PackageOrder> {
+    (any::<u64>(), access(), option::of(signed()), word())
+        .prop_map(|(now, access, signed, reference)| PackageOrder { now, access, signed, reference })
+}
+
+fn fetched() -> impl Strategy<Value = FetchedPackage> {
+    let release =
+        (word(), word(), word()).prop_map(|(name, signer, version)| FetchedRelease { name, signer, version });
+    (digest(), option::of(release)).prop_map(|(digest, release)| FetchedPackage { digest, release })
 }
 
 pub fn to_keep() -> impl Strategy<Value = ToKeep> {
@@ -75,6 +115,7 @@ pub fn to_keep() -> impl Strategy<Value = ToKeep> {
         Just(ToKeep::StdinEnd {}),
         Just(ToKeep::Cancel {}),
         volume_head().prop_map(ToKeep::VolumeKept),
+        option::of(vec(any::<u8>(), 0..80).prop_map(Sensitive::new)).prop_map(ToKeep::PacketOpened),
     ]
 }
 
@@ -90,13 +131,14 @@ fn outcome() -> impl Strategy<Value = Outcome> {
     ]
 }
 
-const REFUSALS: [RefusedCode; 13] = [
+const REFUSALS: [RefusedCode; 14] = [
     RefusedCode::VersionUnsupported,
     RefusedCode::Malformed,
     RefusedCode::OutOfOrder,
     RefusedCode::NotFound,
     RefusedCode::Timeout,
     RefusedCode::DigestMismatch,
+    RefusedCode::PackageRefused,
     RefusedCode::WorkloadInvalid,
     RefusedCode::ConfigInvalid,
     RefusedCode::ConfigUnsupported,
@@ -124,9 +166,15 @@ fn exposed() -> impl Strategy<Value = Exposed> {
 
 fn accepted() -> impl Strategy<Value = Accepted> {
     let kinds = vec![WorkloadKind::Command, WorkloadKind::Http];
-    (select(kinds), any::<u64>(), digest(), digest()).prop_map(|(kind, load_us, workload, configuration)| {
-        Accepted { kind, load_us, workload, configuration }
-    })
+    (select(kinds), any::<u64>(), option::of(fetched()), digest(), digest()).prop_map(
+        |(kind, load_us, package, workload, configuration)| Accepted {
+            kind,
+            load_us,
+            package,
+            workload,
+            configuration,
+        },
+    )
 }
 
 pub fn from_keep() -> impl Strategy<Value = FromKeep> {
@@ -138,6 +186,7 @@ pub fn from_keep() -> impl Strategy<Value = FromKeep> {
         chunk().prop_map(FromKeep::Stderr),
         any::<u32>().prop_map(FromKeep::StdinWanted),
         volume_head().prop_map(FromKeep::VolumeHead),
+        chunk().prop_map(FromKeep::PacketWanted),
         (outcome(), any::<u64>()).prop_map(|(outcome, wall_us)| FromKeep::Ended(Ended { outcome, wall_us })),
     ]
 }

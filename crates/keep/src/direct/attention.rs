@@ -10,21 +10,28 @@ use std::{
     time::Duration,
 };
 
-use keep_protocol::keep::{FromKeep, Head, ToKeep, VolumeHead};
+use keep_protocol::{
+    Sensitive,
+    keep::{FromKeep, Head, MAX_CHUNK, ToKeep, VolumeHead},
+};
 use serde_bytes::ByteBuf;
 use tokio::{
     io::{AsyncWriteExt, DuplexStream},
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::AbortHandle,
     time::timeout,
 };
+use zeroize::Zeroizing;
 
 use super::{incoming::Messages, reply::Reply};
 
 /// Input that is under way or waits for the workload.
 const INPUT_AHEAD: u32 = 64 << 10;
-/// How long the client has to hold a volume's new state.
+/// How long the client has to hold a volume's new state, or to open a packet.
 const HOLD: Duration = Duration::from_secs(20);
+
+/// What the client says to a packet that it was asked to open.
+type Opened = oneshot::Sender<Option<Sensitive>>;
 
 /// Listens to the client, until it is dropped.
 pub(super) struct Attention {
@@ -39,6 +46,8 @@ struct Shared {
     wanted: AtomicU64,
     /// The newest states that the client holds, by volume.
     kept: Mutex<BTreeMap<String, Head>>,
+    /// Who waits for a packet to be opened.
+    opening: Mutex<Option<Opened>>,
     heard: watch::Sender<State>,
 }
 
@@ -64,6 +73,7 @@ impl Attention {
             reply: reply.clone(),
             wanted: AtomicU64::new(0),
             kept: Mutex::default(),
+            opening: Mutex::default(),
             heard: watch::Sender::new(State::Listening(0)),
         });
         let listening = Arc::clone(&shared).listen(messages, sender);
@@ -83,6 +93,11 @@ impl Attention {
     /// For volumes.
     pub(super) fn holder(&self) -> Holder {
         Holder(Arc::clone(&self.shared))
+    }
+
+    /// For an encrypted package.
+    pub(super) fn opening(&self) -> Opening {
+        Opening(Arc::clone(&self.shared))
     }
 
     /// From now on input comes, and goes into `workload` as it is read there.
@@ -125,12 +140,19 @@ impl Shared {
                         }
                     });
                 }
+                Ok(Some(ToKeep::PacketOpened(options))) if self.opened(&options) => {}
                 // The end of the request is the end of the input; the answer still goes out.
                 Ok(None) => {
                     let _ = input.send(None);
                     return;
                 }
-                Ok(Some(ToKeep::Stdin(_) | ToKeep::Cancel {} | ToKeep::Deploy(_) | ToKeep::Chunk(_)))
+                Ok(Some(
+                    ToKeep::Stdin(_)
+                    | ToKeep::Cancel {}
+                    | ToKeep::Deploy(_)
+                    | ToKeep::Chunk(_)
+                    | ToKeep::PacketOpened(_),
+                ))
                 | Err(_) => {
                     let _ = input.send(None);
                     self.heard.send_replace(State::Over);
@@ -140,10 +162,41 @@ impl Shared {
         }
     }
 
+    /// Whether somebody waited for it.
+    fn opened(&self, options: &Option<Sensitive>) -> bool {
+        let waiting = self.opening.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Whoever gave up in the meantime had asked, too.
+        waiting.map(|waiting| waiting.send(options.clone())).is_some()
+    }
+
     /// Whether so much input was wanted.
     fn take(&self, bytes: usize) -> bool {
         let less = |wanted: u64| wanted.checked_sub(bytes as u64);
         self.wanted.fetch_update(Ordering::AcqRel, Ordering::Acquire, less).is_ok()
+    }
+}
+
+/// Has the client open packets of an encrypted package, one at a time.
+pub(super) struct Opening(Arc<Shared>);
+
+impl Opening {
+    /// What was in the packet; otherwise why it is not known.
+    pub(super) async fn open(&self, packet: &[u8]) -> Result<Zeroizing<Vec<u8>>, &'static str> {
+        if packet.is_empty() || packet.len() > MAX_CHUNK {
+            return Err("the packet is longer than any may be");
+        }
+        let (sender, opened) = oneshot::channel();
+        *self.0.opening.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        let told = FromKeep::PacketWanted(ByteBuf::from(packet));
+        self.0.reply.tell(&told).await.map_err(|_| "the client is gone")?;
+        tokio::select! {
+            opened = timeout(HOLD, opened) => match opened {
+                Ok(Ok(Some(options))) => Ok(options.into_inner()),
+                Ok(Ok(None)) => Err("the client has no key that opens it"),
+                Ok(Err(_)) | Err(_) => Err("the client says nothing of its key"),
+            },
+            () = self.0.reply.gone() => Err("the client is gone"),
+        }
     }
 }
 

@@ -40,11 +40,11 @@ impl Prepared {
         reply: &Reply,
         client: &Attention,
     ) -> Result<Self, Refused> {
-        let Deployment { config, secrets, volumes } = deployment;
+        let Deployment { config, secrets, volumes, .. } = deployment;
         let keyvalue_bytes = Limits::default().keyvalue_bytes;
         let network = Network::new(&config, keep).await?;
         let (exposed, net) = (network.exposed(&config), Some(network.net));
-        let volumes = volumes::open(&config, &volumes, keep.storage.as_deref(), &client.holder()).await?;
+        let volumes = volumes::open(&config, &volumes, keep.storage.as_ref(), &client.holder()).await?;
         let given = Given { secrets, keyvalue_bytes, net, volumes, ..Given::default() };
         let world = World::new(&config, given).map_err(|error| mismatch(&error))?;
         let (input, stdin) = tokio::io::duplex(PIECE);

@@ -3,9 +3,13 @@
 use std::{collections::BTreeMap, error::Error, time::Duration};
 
 use hyper::body::Incoming;
-use keep_config::KeepConfig;
-use keep_protocol::keep::{
-    Accepted, Deploy, Ended, FromKeep, Outcome, Refused, RefusedCode, ToKeep, VolumeKey, WorkloadKind,
+use keep_config::{KeepConfig, WITHOUT_A_FILE};
+use keep_protocol::{
+    keep::{
+        Accepted, Brought, Deploy, Ended, FromKeep, Outcome, Refused, RefusedCode, ToKeep, VolumeKey,
+        WorkloadKind, WorkloadRef,
+    },
+    package::{FetchedPackage, PackageOrder},
 };
 use serde_bytes::ByteArray;
 use tokio::time::Instant;
@@ -16,6 +20,7 @@ use super::{
     attention::Attention,
     command,
     incoming::Messages,
+    package::{self, Loaded},
     reply::{Gone, Reply},
     service,
 };
@@ -29,6 +34,8 @@ const MAX_SENTENCE: usize = 2048;
 /// What the client wants, with nothing left to check but the workload itself.
 pub(super) struct Deployment {
     pub(super) config: KeepConfig,
+    /// SHA-256 of its text.
+    digest: [u8; 32],
     pub(super) secrets: BTreeMap<String, Zeroizing<Vec<u8>>>,
     pub(super) volumes: Vec<VolumeKey>,
 }
@@ -47,31 +54,38 @@ pub(super) async fn conduct(body: Incoming, reply: Reply, keep: &Waiting) {
 async fn accept_and_run(body: Incoming, reply: &Reply, keep: &Waiting) -> Result<(), Refused> {
     let mut messages = Messages::open(body, PATIENCE).await?;
     let deploy = match messages.next_within(PATIENCE).await? {
-        Some(ToKeep::Deploy(deploy)) => deploy,
+        Some(ToKeep::Deploy(deploy)) => *deploy,
         _ => return Err(Refused::new(RefusedCode::OutOfOrder, "a deployment begins with `deploy`")),
     };
-    let configuration = digest(deploy.config.as_bytes());
-    let deployment = Deployment::check(&deploy)?;
-    let workload = receive(&mut messages, &deploy).await?;
-    drop(deploy);
+    // What is wrong with a configuration that is here is told before anything is received or fetched.
+    let given = deploy.config.as_deref().map(|config| Deployment::check(&deploy, config)).transpose()?;
+    let workload = match deploy.workload {
+        Brought::Sent(announced) => Source::Sent(receive(&mut messages, announced).await?),
+        Brought::Package(ref order) => Source::Package(order.clone()),
+    };
 
     let client = Attention::to(messages, reply);
-    let begun = Instant::now();
     let prepare = async {
+        let (workload, packaged, package) = workload.load(&client).await?;
+        let deployment = match given {
+            Some(deployment) => deployment,
+            None => Deployment::check(&deploy, packaged.as_deref().unwrap_or(WITHOUT_A_FILE))?,
+        };
+        drop(deploy);
+        let begun = Instant::now();
         let loading = keep.runtime.load_within(workload, keep.cache.clone(), COMPILATION);
         let workload = loading.await.map_err(invalid)?;
+        let load_us = micros(begun);
+        let configuration = ByteArray::new(deployment.digest);
         let prepared = Prepared::new(&workload, deployment, keep, reply, &client).await?;
-        Ok((workload, prepared))
+        let kind = if workload.kind().is_command() { WorkloadKind::Command } else { WorkloadKind::Http };
+        let digest = ByteArray::new(workload.digest());
+        let accepted = Accepted { kind, load_us, package, workload: digest, configuration };
+        Ok((workload, prepared, accepted))
     };
-    let (workload, prepared) = tokio::select! {
+    let (workload, prepared, accepted) = tokio::select! {
         prepared = prepare => prepared?,
         () = client.over() => return Ok(()),
-    };
-    let accepted = Accepted {
-        kind: if workload.kind().is_command() { WorkloadKind::Command } else { WorkloadKind::Http },
-        load_us: micros(begun),
-        workload: ByteArray::new(workload.digest()),
-        configuration: ByteArray::new(configuration),
     };
     let begun = Instant::now();
     if reply.tell(&FromKeep::Accepted(accepted)).await.is_ok() {
@@ -82,6 +96,28 @@ async fn accept_and_run(body: Incoming, reply: &Reply, keep: &Waiting) -> Result
         }
     }
     Ok(())
+}
+
+/// Where the workload comes from.
+enum Source {
+    Sent(Vec<u8>),
+    Package(Box<PackageOrder>),
+}
+
+impl Source {
+    /// The workload; of a package also its configuration, and what the client is told of it.
+    async fn load(
+        self,
+        client: &Attention,
+    ) -> Result<(Vec<u8>, Option<String>, Option<FetchedPackage>), Refused> {
+        match self {
+            Self::Sent(workload) => Ok((workload, None, None)),
+            Self::Package(order) => {
+                let Loaded { workload, config, package } = package::load(*order, client.opening()).await?;
+                Ok((workload, config, Some(package)))
+            }
+        }
+    }
 }
 
 fn micros(since: Instant) -> u64 {
@@ -118,8 +154,8 @@ impl Prepared {
 }
 
 impl Deployment {
-    fn check(deploy: &Deploy) -> Result<Self, Refused> {
-        let mut config = KeepConfig::parse(&deploy.config).map_err(|error| Refused {
+    fn check(deploy: &Deploy, text: &str) -> Result<Self, Refused> {
+        let mut config = KeepConfig::parse(text).map_err(|error| Refused {
             faults: sentences(&error),
             ..Refused::new(RefusedCode::ConfigInvalid, "the configuration is invalid")
         })?;
@@ -133,7 +169,7 @@ impl Deployment {
         let secrets = deploy.secrets.iter();
         let secrets =
             secrets.map(|secret| (secret.name.clone(), secret.value.clone().into_inner())).collect();
-        Ok(Self { config, secrets, volumes: deploy.volumes.clone() })
+        Ok(Self { config, digest: digest(text.as_bytes()), secrets, volumes: deploy.volumes.clone() })
     }
 }
 
@@ -146,9 +182,9 @@ fn unsupported(config: &KeepConfig) -> Option<&'static str> {
 }
 
 /// The workload's bytes, as many as were announced, with the digest that was announced.
-async fn receive(messages: &mut Messages, deploy: &Deploy) -> Result<Vec<u8>, Refused> {
+async fn receive(messages: &mut Messages, announced: WorkloadRef) -> Result<Vec<u8>, Refused> {
     // Bounded by the message's own rule.
-    let size = usize::try_from(deploy.workload.size).unwrap_or(usize::MAX);
+    let size = usize::try_from(announced.size).unwrap_or(usize::MAX);
     let mut workload = Vec::new();
     while workload.len() < size {
         match messages.next_within(PATIENCE).await? {
@@ -159,7 +195,7 @@ async fn receive(messages: &mut Messages, deploy: &Deploy) -> Result<Vec<u8>, Re
             _ => return Err(Refused::new(RefusedCode::OutOfOrder, "the workload is shorter than announced")),
         }
     }
-    if digest(&workload) != *deploy.workload.digest {
+    if digest(&workload) != *announced.digest {
         return Err(Refused::new(
             RefusedCode::DigestMismatch,
             "the workload's bytes do not hash to what was announced",

@@ -44,7 +44,7 @@ impl Prepared {
         reply: &Reply,
         client: &Attention,
     ) -> Result<Self, Refused> {
-        let Deployment { config, secrets, volumes } = deployment;
+        let Deployment { config, secrets, volumes, .. } = deployment;
         let listen = &config.http.listen;
         if listen.protection != Protection::Tls(Clients::Anyone) {
             let message =
@@ -59,7 +59,7 @@ impl Prepared {
         let listener = net.listen(listen, HTTP).map_err(|error| failed(&error))?;
         let limits = limits(&config);
         let keyvalue_bytes = limits.keyvalue_bytes;
-        let volumes = volumes::open(&config, &volumes, keep.storage.as_deref(), &client.holder()).await?;
+        let volumes = volumes::open(&config, &volumes, keep.storage.as_ref(), &client.holder()).await?;
         let given = Given { secrets, keyvalue_bytes, net: Some(net), volumes, ..Given::default() };
         let world = World::new(&config, given).map_err(|error| mismatch(&error))?;
         let (output, printed) = Output::for_caller(WORKLOAD_NAME, LogPolicy::of(&config.log));

@@ -7,24 +7,32 @@
 
 use std::{
     collections::BTreeMap,
-    path::Path,
+    io,
+    net::{SocketAddr, TcpStream},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use keep_config::KeepConfig;
 use keep_protocol::keep::{self, Refused, RefusedCode};
 use serde_bytes::ByteArray;
 use tokio::runtime::Handle;
-use volume::{Anchor, AnchorError, Folder, Head, Options, Volume};
+use volume::{
+    Anchor, AnchorError, Folder, Head, Options, Volume,
+    remote::{Link, Remote},
+};
 
-use super::attention::Holder;
+use super::{Storage, attention::Holder};
 use crate::volumes::Volumes;
 
-/// Opens the configuration's volumes in the host's `folder`, with the keys that the client gave.
+/// How long the host has for each answer where its files are behind a port.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Opens the configuration's volumes in the host's `storage`, with the keys that the client gave.
 pub(super) async fn open(
     config: &KeepConfig,
     given: &[keep::VolumeKey],
-    folder: Option<&Path>,
+    storage: Option<&Storage>,
     holder: &Holder,
 ) -> Result<Volumes, Refused> {
     let mut given: BTreeMap<&str, _> = given.iter().map(|key| (key.name.as_str(), key)).collect();
@@ -42,10 +50,18 @@ pub(super) async fn open(
         return Err(refused("VOLUME_UNUSED", message));
     }
     let mut volumes = Volumes::new();
+    if keys.is_empty() {
+        return Ok(volumes);
+    }
+    let nowhere = |why: &str| refused("VOLUMES_NOWHERE", why);
+    let place = match storage {
+        Some(storage) => Place::reach(storage).await.map_err(|error| {
+            nowhere(&format!("the host's storage for volumes cannot be reached: {}", error.kind()))
+        })?,
+        None => return Err(nowhere("the host gave this Keep no storage for volumes")),
+    };
     for (wanted, given) in keys {
-        let folder = folder
-            .ok_or_else(|| refused("VOLUMES_NOWHERE", "the host gave this Keep no folder for volumes"))?;
-        let opened = open_one(wanted, given, folder, holder).await.map_err(|error| {
+        let opened = open_one(wanted, given, &place, holder).await.map_err(|error| {
             let message = format!("the volume {:?} cannot be opened: {error}", wanted.name);
             refused(error.code(), message)
         })?;
@@ -54,17 +70,48 @@ pub(super) async fn open(
     Ok(volumes)
 }
 
+/// [`Storage`], reached.
+enum Place {
+    Folder(std::path::PathBuf),
+    Link(Arc<Link>),
+}
+
+impl Place {
+    async fn reach(storage: &Storage) -> io::Result<Self> {
+        match storage {
+            Storage::Folder(folder) => Ok(Self::Folder(folder.clone())),
+            Storage::Port(address) => {
+                let address = *address;
+                let linked = tokio::task::spawn_blocking(move || link(address)).await;
+                Ok(Self::Link(linked.map_err(io::Error::other)??))
+            }
+        }
+    }
+}
+
+fn link(address: SocketAddr) -> io::Result<Arc<Link>> {
+    let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    Ok(Link::new(stream))
+}
+
 async fn open_one(
     wanted: &keep_config::Volume,
     given: &keep::VolumeKey,
-    folder: &Path,
+    place: &Place,
     holder: &Holder,
 ) -> Result<Volume, volume::Error> {
     let failed = || volume::Error::Host(std::io::ErrorKind::Other);
     // The message's own rule: a key has 32 bytes.
     let key = given.key.as_bytes().try_into().map(volume::VolumeKey::new).map_err(|_| failed())?;
-    let folder = folder.join(hex::encode(key.id()));
-    let host = Folder::new(&folder).for_changing_users();
+    let host: Box<dyn volume::Host> = match place {
+        Place::Folder(folder) => {
+            Box::new(Folder::new(&folder.join(hex::encode(key.id()))).for_changing_users())
+        }
+        Place::Link(link) => Box::new(Remote::new(Arc::clone(link), &key)),
+    };
     let options = Options { size: wanted.size, read_only: wanted.read_only };
     let known = given.head.map(|head| Head { sequence: head.sequence, hash: *head.digest });
     let anchor = Client {

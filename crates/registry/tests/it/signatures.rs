@@ -2,8 +2,9 @@
 
 use package::{
     Artefact, Attached, Built, Descriptor, Digest, MANIFEST_TYPE, Referrers, Repository, SignedStatement,
+    StatementError,
 };
-use reference_statements::SigningKey;
+use reference_statements::{Attested, Signer, Signers, SigningKey, TrustRoot};
 use registry::{Client, PackageError, Sealed, Security, Wanted, fetch};
 
 use crate::{
@@ -143,4 +144,29 @@ async fn a_package_without_a_name_is_named_by_its_signer() {
     let signed = signed(&key, plain.digest(), Some("registry.example/team/app"), Some("1.4.0"));
     let release = fetched(&plain, &[signed], &wanted).await.unwrap().release.unwrap();
     assert_eq!(release.version.to_string(), "1.4.0");
+}
+
+/// A real bundle (reference-statements' `tests/vectors/README.md`) of the same form as a package's: who signed it is
+/// verified, and what it says approves no workload.
+#[tokio::test]
+async fn a_real_bundle_of_something_else_approves_no_package() {
+    let real = include_bytes!("../../../reference-statements/tests/vectors/conda-attestation.json");
+    let root = include_str!("../../../reference-statements/tests/vectors/trusted_root-prod.json");
+    let signer = Signer::Sigstore {
+        identity:
+            "https://github.com/prefix-dev/sigstore-example/.github/workflows/action.yaml@refs/heads/main"
+                .into(),
+        issuer: "https://token.actions.githubusercontent.com".into(),
+        root: TrustRoot::from_json(root, NOW).unwrap(),
+    };
+    let signers: Signers = [("release".to_owned(), signer)].into_iter().collect();
+    let subject: Digest =
+        "sha256:54303491a8418fbed24344b513546182c29b43bf282ceb433af65e2299f9271f".parse().unwrap();
+    let attested = Attested::verify(real, &subject.0, &signers, NOW).unwrap();
+    let statement = SignedStatement::read(attested.statement());
+    assert!(matches!(statement, Err(StatementError::OtherPredicate { .. })), "{statement:?}");
+
+    let wanted = Wanted::Signed { name: app(), signers, minimum: "1.0.0".parse().unwrap() };
+    let refused = fetched(&built(&app(), "1.0.0"), &[real.to_vec()], &wanted).await;
+    assert_eq!(refused.unwrap_err().code(), "WORKLOAD_SIGNER_UNKNOWN");
 }

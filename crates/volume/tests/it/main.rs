@@ -6,3 +6,4 @@ mod crash;
 mod disk;
 mod model;
 mod plain;
+mod remote;

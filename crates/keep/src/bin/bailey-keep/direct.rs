@@ -42,7 +42,7 @@ pub async fn run(
     };
     let cache = hints.cache(tee.as_ref())?;
     let runtime = Runtime::new(Pool::default())?;
-    let waiting = Waiting::new(tee, runtime, cache, clock::system()).with_storage(hints.volumes);
+    let waiting = Waiting::new(tee, runtime, cache, clock::system()).with_storage(hints.storage());
     tracing::info!(code = "WAITING", "a client can have this Keep");
     waiting.serve(door, terminated()).await;
     Ok(())

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use anyhow::{Context, Result};
 use attester::Tee;
 use clap::Parser;
-use keep::cache::Cache;
+use keep::{cache::Cache, direct::Storage};
 use zeroize::Zeroizing;
 
 /// The sealing context of the key that authenticates compiled workloads on the host's disk.
@@ -35,12 +35,21 @@ pub struct Hints {
     /// Where volumes are kept, encrypted, in a folder each
     #[arg(long, value_name = "DIR")]
     pub volumes: Option<PathBuf>,
+    /// Where the host answers for the files of volumes, instead of a folder; of a direct deployment
+    #[arg(long, value_name = "IP:PORT", conflicts_with_all = ["volumes", "coordinator"])]
+    pub storage: Option<SocketAddr>,
     /// Where compiled workloads are kept, authenticated
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
 }
 
 impl Hints {
+    /// The host's storage for volumes, if there is some.
+    pub fn storage(&self) -> Option<Storage> {
+        let folder = self.volumes.clone().map(Storage::Folder);
+        folder.or(self.storage.map(Storage::Port))
+    }
+
     /// The cache of compiled workloads, if there is to be one.
     pub fn cache(&self, tee: &dyn Tee) -> Result<Option<Cache>> {
         let open = |folder: &PathBuf| {

@@ -4,14 +4,17 @@ mod deploy;
 mod show;
 
 use std::{
+    collections::BTreeMap,
     io::Read,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::{Context, anyhow};
+use attested_tls::clock;
 use clap::{Args, Subcommand};
 use host::{Action, Arrival, Config, Reply, Shutdown};
+use serde_json::json;
 
 pub use deploy::Deploy;
 
@@ -61,6 +64,9 @@ pub enum Command {
         /// Go on until Ctrl-C
         #[arg(long)]
         follow: bool,
+        /// For a program: one JSON object a line
+        #[arg(long)]
+        json: bool,
     },
     /// Take no new Keeps, and wait until those of tenants have ended
     Drain {
@@ -73,6 +79,9 @@ pub enum Command {
         /// Do not wait
         #[arg(long)]
         no_wait: bool,
+        /// For a program
+        #[arg(long)]
+        json: bool,
     },
     /// End a process and leave it ended; without a name, end the agent with all its processes
     Stop {
@@ -134,10 +143,10 @@ impl Command {
             Self::Start(start) => start.run().await,
             Self::List { agent, json } => list(&agent.directory, json),
             Self::Inspect { name, agent, json } => inspect(&agent.directory, &name, json),
-            Self::Logs { name, agent, lines, follow } => {
-                show::log(&agent.directory, &parse(&name)?, lines, follow).await
+            Self::Logs { name, agent, lines, follow, json } => {
+                show::log(&agent.directory, &parse(&name)?, lines, (follow, json)).await
             }
-            Self::Drain { agent, now, no_wait } => drain(&agent.directory, now, !no_wait).await,
+            Self::Drain { agent, now, no_wait, json } => drain(&agent.directory, now, !no_wait, json).await,
             Self::Stop { name: Some(name), agent, .. } => {
                 act(&agent.directory, &Action::Stop { name: parse(&name)? })
             }
@@ -208,7 +217,16 @@ fn list(directory: &Path, json: bool) -> Outcome {
     if json {
         return print_json(&processes);
     }
-    crate::say!("{}", show::table(&processes));
+    let mut tenants = BTreeMap::new();
+    for process in processes.iter().filter(|process| process.reach.is_some()) {
+        // One that has ended meanwhile is nobody's any more.
+        if let Ok(Reply::Process { process }) =
+            ask(directory, &Action::Inspect { name: process.name.clone() })
+        {
+            tenants.insert(process.status.name, process.tenant);
+        }
+    }
+    crate::say!("{}", show::table(&processes, &tenants, clock::system()()));
     Ok(())
 }
 
@@ -219,29 +237,39 @@ fn inspect(directory: &Path, name: &str, json: bool) -> Outcome {
     if json {
         return print_json(&process);
     }
-    crate::say!("{}", show::inspection(&process));
+    crate::say!("{}", show::inspection(&process, clock::system()()));
     Ok(())
 }
 
-async fn drain(directory: &Path, now: bool, wait: bool) -> Outcome {
+async fn drain(directory: &Path, now: bool, wait: bool, json: bool) -> Outcome {
     act(directory, &Action::Drain { now })?;
-    if !wait {
-        crate::say!("the host takes no new Keeps");
-        return Ok(());
-    }
     let mut before = None;
     loop {
-        let Reply::Drain { keeps, .. } = ask(directory, &Action::Draining {})? else { return unexpected() };
-        if keeps == 0 {
-            break;
+        let Reply::Drain { keeps, draining } = ask(directory, &Action::Draining {})? else {
+            return unexpected();
+        };
+        if keeps == 0 || !wait {
+            let left = json!({ "draining": draining, "keeps": keeps });
+            match (json, wait) {
+                (true, _) => print_json(&left)?,
+                (false, true) => crate::say!("drained"),
+                (false, false) => crate::say!("the host takes no new Keeps; {}", left_over(keeps)),
+            }
+            return Ok(());
         }
-        if before.replace(keeps) != Some(keeps) {
-            eprintln!("{keeps} Keeps are left");
+        if before.replace(keeps) != Some(keeps) && !json {
+            eprintln!("{}", left_over(keeps));
         }
         tokio::time::sleep(LOOK).await;
     }
-    crate::say!("drained");
-    Ok(())
+}
+
+fn left_over(keeps: u64) -> String {
+    match keeps {
+        0 => "none is left".to_owned(),
+        1 => "1 Keep is left".to_owned(),
+        keeps => format!("{keeps} Keeps are left"),
+    }
 }
 
 fn token() -> Outcome {

@@ -231,7 +231,11 @@ impl Office {
         let known = |processes: &BTreeMap<ProcessName, Entry>| Some(processes.get(name)?.process.clone());
         let process = self.processes().as_ref().and_then(known).ok_or(LaunchError::NothingToAdopt)?;
         let site = Site::new(self.around.sites.join(name.as_str()), self.around.life);
-        self.around.backends.launcher(&process)?.attach(folder, &site)
+        self.around.backends.launcher(&process)?.attach(folder, &site)?;
+        if let Some(entry) = self.processes().as_mut().and_then(|processes| processes.get_mut(name)) {
+            entry.process.volumes = Some(folder.to_owned());
+        }
+        Ok(())
     }
 
     /// Begins to end a process.

@@ -71,14 +71,17 @@ pub async fn verify(
     {
         return Err(VerifyError::Manifest { expected, seen });
     }
-    let seen = match claims.anchor {
+    is_in(required.mesh, claims.anchor)?;
+    Ok(Verified { verdict: found.appraised.verdict().clone(), claims })
+}
+
+/// Whether the mesh that has a database's key is the one that is meant. Its host chose where the coordinator is.
+fn is_in(expected: Option<[u8; 32]>, anchor: DatabaseAnchor) -> Result<(), VerifyError> {
+    let seen = match anchor {
         DatabaseAnchor::Coordinator { root } => Some(root.into_array()),
         DatabaseAnchor::Receipts | DatabaseAnchor::TpmNv { .. } => None,
     };
-    if seen != required.mesh {
-        return Err(VerifyError::Mesh { expected: required.mesh, seen });
-    }
-    Ok(Verified { verdict: found.appraised.verdict().clone(), claims })
+    if seen == expected { Ok(()) } else { Err(VerifyError::Mesh { expected, seen }) }
 }
 
 /// A database whose root is known.
@@ -229,6 +232,21 @@ mod tests {
 
     fn held(sequence: u64, head: &str, epoch: u64) -> Held {
         Held { first: "aa".into(), sequence, head: head.into(), epoch }
+    }
+
+    #[test]
+    fn a_database_is_refused_where_another_mesh_than_the_one_that_is_meant_has_its_key() {
+        let marble = DatabaseAnchor::Coordinator { root: [1; 32].into() };
+        assert!(is_in(Some([1; 32]), marble).is_ok() && is_in(None, DatabaseAnchor::Receipts).is_ok());
+        for (expected, anchor, words) in [
+            (Some([2; 32]), marble, "another mesh"),
+            (None, marble, "--mesh-root"),
+            (Some([1; 32]), DatabaseAnchor::Receipts, "no Marble"),
+            (Some([1; 32]), DatabaseAnchor::TpmNv { key: None }, "no Marble"),
+        ] {
+            let refused = is_in(expected, anchor).unwrap_err().to_string();
+            assert!(refused.contains(words) && refused.ends_with("[MESH_DIFFERS]"), "{refused}");
+        }
     }
 
     #[test]

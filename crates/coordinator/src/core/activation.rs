@@ -459,7 +459,7 @@ pub fn renew(
 /// What an admissible peer runs.
 pub(super) enum Runs<'m> {
     /// A Keep: this workload, and what it claims of it.
-    Workload(&'m Workload, KeepClaims),
+    Workload(&'m Workload, Box<KeepClaims>),
     /// The database that the manifest says.
     Database,
 }
@@ -489,7 +489,7 @@ pub(super) fn runs<'m>(
         Claimed::Keep(claims) => {
             let (marble, workload) = meets(manifest, &claims, appraised)?;
             workloads::allowed(marble.name.as_str(), workload, &claims)?;
-            Ok((marble, Runs::Workload(workload, claims)))
+            Ok((marble, Runs::Workload(workload, Box::new(claims))))
         }
         Claimed::Database(claims) => {
             let marble = marble(manifest, &claims.marble)?;

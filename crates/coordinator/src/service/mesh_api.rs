@@ -329,7 +329,7 @@ impl Mesh for MeshService {
         let coordinator = self.coordinator.clone();
         let asked = async move {
             coordinator.confirmed().await?;
-            core::volume_head(&*coordinator.snapshot()?.state, &peer, epoch, &name)
+            core::volume_head(&coordinator.snapshot()?.state, &peer, epoch, &name)
         };
         // Whoever follows asks all the time.
         let head = asked.await.map_err(|refusal| status(&refusal))?;

@@ -8,6 +8,8 @@ mod crashes;
 mod founding;
 #[path = "service/leaving.rs"]
 mod leaving;
+#[path = "service/mesh.rs"]
+mod mesh;
 #[path = "service/recovering.rs"]
 mod recovering;
 #[path = "service/restoring.rs"]
@@ -25,7 +27,7 @@ use attested_tls::{
     claims::{Claims, DatabaseClaims, DatabaseMode},
     clock,
     key::{SpkiDigest, sha256},
-    launch::{DatabaseConfiguration, RequiredTpm},
+    launch::{DatabaseConfiguration, KeepConfiguration, RequiredTpm},
     service::{UserIdentity, unverified_client},
     statement::{Expected, Statement, verifier},
 };
@@ -62,6 +64,8 @@ struct World {
     state: TempDir,
     memory: TempDir,
     tpm: Option<tpm_anchor::Address>,
+    /// As what it is launched in a mesh, and where the coordinator is.
+    marble: Option<(KeepConfiguration, String)>,
 }
 
 impl World {
@@ -81,13 +85,21 @@ impl World {
         let (state, memory) = (tempfile::tempdir().unwrap(), memory());
         open(memory.path());
         std::fs::write(state.path().join("manifest.json"), manifest.to_string()).unwrap();
-        Some(Self { parties, manifest: manifest.to_string().into_bytes(), state, memory, tpm: None })
+        Some(Self {
+            parties,
+            manifest: manifest.to_string().into_bytes(),
+            state,
+            memory,
+            tpm: None,
+            marble: None,
+        })
     }
 
     fn configuration(&self) -> DatabaseConfiguration {
         let names = vec!["localhost".into()];
         let tpm = self.tpm.as_ref().map(|_| RequiredTpm { key: None });
-        DatabaseConfiguration { manifest: sha256(&self.manifest), names, tpm, marble: None }
+        let marble = self.marble.as_ref().map(|(configuration, _)| configuration.clone());
+        DatabaseConfiguration { manifest: sha256(&self.manifest), names, tpm, marble }
     }
 
     fn hints(&self) -> HostHints {
@@ -97,7 +109,7 @@ impl World {
             memory: self.memory.path().to_owned(),
             binaries: None,
             tpm: self.tpm.clone(),
-            coordinator: None,
+            coordinator: self.marble.as_ref().map(|(_, address)| address.clone()),
         }
     }
 
@@ -119,6 +131,15 @@ impl World {
 
     async fn launched(&self, machine: Arc<vendor::Platform>, configuration: DatabaseConfiguration) -> Served {
         let tee = EmulatedTee::launch_on(machine, Platform::Tdx, CODE, &configuration.to_json());
+        self.launched_as(tee, configuration, self.hints()).await
+    }
+
+    async fn launched_as(
+        &self,
+        tee: Arc<EmulatedTee>,
+        configuration: DatabaseConfiguration,
+        hints: HostHints,
+    ) -> Served {
         let reference = tee.reference();
         let listeners = Listeners {
             sql: TcpListener::bind("127.0.0.1:0").await.unwrap(),
@@ -126,7 +147,7 @@ impl World {
         };
         let (sql, api) = (listeners.sql.local_addr().unwrap(), listeners.api.local_addr().unwrap());
         let stop = CancellationToken::new();
-        let serving = serve(tee, configuration, self.hints(), listeners, clock::fixed(NOW), stop.clone());
+        let serving = serve(tee, configuration, hints, listeners, clock::fixed(NOW), stop.clone());
         let serving = tokio::spawn(serving);
         Served { way: Way { sql, api, reference }, stop, serving: Some(serving) }
     }

@@ -1,0 +1,449 @@
+//! The database as a Marble: a coordinator gives it its key, and remembers the newest record of its log.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+    time::Duration,
+};
+
+use appraisal::binding::Role;
+use attested_tls::{
+    claims::{Claims, CoordinatorClaims, DatabaseAnchor},
+    clock,
+    key::{SpkiDigest, TeeKey, sha256},
+    launch::{CoordinatorConfiguration, CoordinatorRequirements, KeepConfiguration},
+    service::{UserIdentity, unverified_client},
+    statement::{Expected, Statement, verifier},
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use coordinator::service::{Coordinator, HostHints, Listeners, TelemetryHints};
+use database::service::ServiceError;
+use evidence::{CertificateDer, Platform};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use testkit::tee::{EmulatedTee, NOW, machine, policy};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_util::sync::CancellationToken;
+
+use super::{CODE, Served, World, answered};
+
+/// Between a database and its coordinator, until a test cuts it.
+struct Cable {
+    address: SocketAddr,
+    /// The coordinator's end.
+    target: SocketAddr,
+    cut: watch::Sender<bool>,
+}
+
+impl Cable {
+    async fn to(target: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (cut, is_cut) = watch::channel(false);
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let mut is_cut = is_cut.clone();
+                tokio::spawn(async move {
+                    let Ok(mut far) = TcpStream::connect(target).await else { return };
+                    tokio::select! {
+                        _ = is_cut.wait_for(|cut| *cut) => {}
+                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                    }
+                });
+            }
+        });
+        Self { address, target, cut }
+    }
+}
+
+/// A coordinator in this process.
+struct Mesh {
+    tee: Arc<EmulatedTee>,
+    api: SocketAddr,
+    cable: Cable,
+    owner: TeeKey,
+    stop: CancellationToken,
+    _directory: TempDir,
+}
+
+impl Drop for Mesh {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Mesh {
+    /// With a manifest that has the world's database as its Marble `ledger`; the world's is launched as that from now on.
+    async fn of(world: &mut World) -> Self {
+        let mesh = Self::start().await;
+        let (status, answer) = mesh.set_manifest(&manifest(world)).await;
+        assert_eq!(status, 200, "{}", String::from_utf8_lossy(&answer));
+        world.marble = Some((mesh.launch("ledger"), mesh.cable.address.to_string()));
+        mesh
+    }
+
+    async fn start() -> Self {
+        let owner = TeeKey::generate().unwrap();
+        let configuration =
+            CoordinatorConfiguration { owner: *owner.digest(), names: vec!["localhost".into()], tpm: None };
+        let tee = EmulatedTee::launch(Platform::Tdx, b"bailey-coordinator", &configuration.to_json());
+        let directory = tempfile::tempdir().unwrap();
+        let hints = HostHints {
+            state: directory.path().into(),
+            endorsements: Vec::new(),
+            telemetry: TelemetryHints::default(),
+            etcd: None,
+            tpm: None,
+            pkcs11_library: None,
+        };
+        let coordinator = Coordinator::open(tee.clone(), configuration, &hints, clock::fixed(NOW)).unwrap();
+        let client = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mesh = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (api, cable) = (client.local_addr().unwrap(), Cable::to(mesh.local_addr().unwrap()).await);
+        let stop = CancellationToken::new();
+        let listeners = Listeners { client, mesh, marbles: None, metrics: None, broker: None };
+        tokio::spawn(coordinator.serve(listeners, stop.clone()));
+        Self { tee, api, cable, owner, stop, _directory: directory }
+    }
+
+    /// What fixes in a launch configuration that it is this Marble of a mesh with this coordinator.
+    fn launch(&self, marble: &str) -> KeepConfiguration {
+        let coordinator =
+            CoordinatorRequirements { policy: policy(), measurements: vec![self.tee.reference()] };
+        KeepConfiguration { marble: marble.into(), coordinator }
+    }
+
+    async fn connected(&self) -> TlsStream<TcpStream> {
+        let identity =
+            UserIdentity { chain: vec![self.owner.certificate().clone()], key: self.owner.private_key() };
+        let config = unverified_client(Some(&identity), clock::fixed(NOW)).unwrap();
+        let stream = TcpStream::connect(self.api).await.unwrap();
+        TlsConnector::from(config).connect("localhost".try_into().unwrap(), stream).await.unwrap()
+    }
+
+    async fn set_manifest(&self, manifest: &Value) -> (u16, Vec<u8>) {
+        let body = json!({ "manifest": STANDARD.encode(manifest.to_string()) }).to_string();
+        answered(self.connected().await, "POST /api/v2/manifest", &body).await
+    }
+
+    /// SHA-256 of the root, of Evidence that was appraised.
+    async fn root(&self) -> [u8; 32] {
+        let stream = self.connected().await;
+        let key = stream.get_ref().1.peer_certificates().unwrap()[0].clone();
+        let nonce = [9; 32];
+        let request = format!("GET /api/v3/evidence?nonce={}", hex::encode(nonce));
+        let (_, body) = answered(stream, &request, "").await;
+        let statement = Statement::from_bytes(&body).unwrap();
+        let expected = Expected {
+            role: Role::Coordinator,
+            key: SpkiDigest::of_certificate(&key).unwrap(),
+            nonce: &nonce,
+            measurements: &[self.tee.reference()],
+            policy: &policy(),
+            now: NOW,
+        };
+        statement.appraise(&expected, &verifier()).unwrap();
+        sha256(&CoordinatorClaims::from_bytes(&statement.claims).unwrap().root)
+    }
+
+    fn cut(&self) {
+        self.cable.cut.send_replace(true);
+    }
+
+    fn mend(&self) {
+        self.cable.cut.send_replace(false);
+    }
+}
+
+/// A manifest of a mesh: this world's database, and another one.
+fn manifest(world: &World) -> Value {
+    let code = EmulatedTee::launch(Platform::Tdx, CODE, b"");
+    let root = evidence::pem::encode(&CertificateDer(machine().roots().intel.0.clone()));
+    let database = |first: [u8; 32]| json!({ "Package": "database", "Database": { "Manifest": format!("sha256:{}", hex::encode(first)) } });
+    json!({
+        "Packages": { "database": { "Measurements": { "Tdx": code.measurement().to_string() } } },
+        "Platforms": { "Tdx": { "EmulatedRoots": [root] } },
+        "Marbles": { "ledger": database(sha256(&world.manifest)), "other": database([1; 32]) },
+    })
+}
+
+async fn world(change: impl FnOnce(&mut Value)) -> Option<(World, Mesh)> {
+    let mut world = World::with(|manifest| {
+        manifest["Freshness"] = json!({ "AnchorRequired": true });
+        change(manifest);
+    })?;
+    let mesh = Mesh::of(&mut world).await;
+    Some((world, mesh))
+}
+
+async fn note(served: &Served, world: &World, id: i64) -> Result<(), tokio_postgres::Error> {
+    let bank = served.session(&world.parties.bank_b).await;
+    bank.batch_execute(&format!("INSERT INTO notes VALUES ({id}, 'x')")).await
+}
+
+async fn notes(served: &Served, world: &World) -> Vec<i64> {
+    let auditor = served.session(&world.parties.auditor).await;
+    let rows = auditor.query("SELECT id FROM notes ORDER BY id", &[]).await.unwrap();
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+fn copy(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
+}
+
+/// In the place of the state, which goes.
+fn put_back(copy_of: &Path, state: &Path) {
+    std::fs::remove_dir_all(state).unwrap();
+    copy(copy_of, state);
+}
+
+async fn ended(served: Served) -> ServiceError {
+    let ended = tokio::time::timeout(Duration::from_secs(120), served.ended()).await;
+    ended.expect("it ends").expect_err("and says why")
+}
+
+fn newest_file(log: &Path) -> PathBuf {
+    let files = std::fs::read_dir(log).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|path| path.to_string_lossy().contains("log-")).max().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_is_founded_as_a_marble_and_goes_on_with_the_meshs_key() {
+    let Some((world, mesh)) = world(|_| {}).await else { return };
+    let served = world.start().await;
+    let claims = served.serving().await;
+    // S-15: which mesh has its key is in its Evidence.
+    assert_eq!(claims.anchor, DatabaseAnchor::Coordinator { root: mesh.root().await.into() });
+    note(&served, &world, 1).await.unwrap();
+    served.stopped().await;
+    let state = world.hints().state;
+    for file in ["key", "shares.json", "anchor-pin", "anchor-head"] {
+        assert!(!state.join(file).exists(), "{file} is not for a Marble");
+    }
+    let served = world.start().await;
+    let again = served.serving().await;
+    assert_eq!(again.root, claims.root, "clients go on with the root that they pinned");
+    assert_eq!(notes(&served, &world).await, [1]);
+    served.stopped().await;
+    // On another machine the key is the same, and the CA another one: nobody takes its place by a share (S-46).
+    let elsewhere = world.state.path().join("elsewhere");
+    copy(&state, &elsewhere);
+    std::fs::remove_file(elsewhere.join("authority")).unwrap();
+    let mut hints = world.hints();
+    hints.state = elsewhere;
+    let configuration = world.configuration();
+    let tee = EmulatedTee::launch(Platform::Tdx, CODE, &configuration.to_json());
+    let served = world.launched_as(tee, configuration, hints).await;
+    let moved = served.serving().await;
+    assert_ne!(moved.root, claims.root);
+    assert_eq!(notes(&served, &world).await, [1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s16_an_old_log_is_not_served_where_the_coordinator_remembers_the_newest() {
+    let Some((world, _mesh)) = world(|_| {}).await else { return };
+    let served = world.start().await;
+    served.serving().await;
+    served.stopped().await;
+    let (state, old) = (world.hints().state, world.state.path().join("old"));
+    copy(&state, &old);
+    let served = world.start().await;
+    served.serving().await;
+    note(&served, &world, 1).await.unwrap();
+    let bank = served.session(&world.parties.bank_b).await;
+    let before = world.state.path().join("before");
+    copy(&state, &before);
+    bank.batch_execute("INSERT INTO notes VALUES (2, 'spent')").await.unwrap();
+    served.stopped().await;
+    let newest = world.state.path().join("newest");
+    copy(&state, &newest);
+
+    put_back(&old, &state);
+    assert_eq!(world.refused().await.code(), "LOG_ROLLED_BACK");
+    put_back(&before, &state);
+    assert_eq!(world.refused().await.code(), "LOG_ROLLED_BACK", "the last commits were cut off");
+    put_back(&newest, &state);
+    let file = newest_file(&world.log());
+    let bytes = std::fs::read(&file).unwrap();
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    std::fs::write(&file, &bytes[..end - 20]).unwrap();
+    assert_eq!(world.refused().await.code(), "LOG_CUT");
+    std::fs::remove_dir_all(world.log()).unwrap();
+    assert_eq!(world.refused().await.code(), "LOG_MISSING");
+
+    put_back(&newest, &state);
+    let served = world.start().await;
+    served.serving().await;
+    assert_eq!(notes(&served, &world).await, [1, 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s16_of_two_instances_of_one_log_the_older_is_fenced() {
+    let Some((world, _mesh)) = world(|_| {}).await else { return };
+    let older = world.start().await;
+    older.serving().await;
+    note(&older, &world, 1).await.unwrap();
+    let mut hints = world.hints();
+    hints.state = world.state.path().join("twin");
+    copy(&world.hints().state, &hints.state);
+    let configuration = world.configuration();
+    let tee = EmulatedTee::launch(Platform::Tdx, CODE, &configuration.to_json());
+    let newer = world.launched_as(tee, configuration, hints).await;
+    newer.serving().await;
+    // Nobody writes to it: it asks by itself.
+    assert_eq!(ended(older).await.code(), "VOLUME_TAKEN");
+    note(&newer, &world, 2).await.unwrap();
+    assert_eq!(notes(&newer, &world).await, [1, 2]);
+    // What the older one has on its disk leads nowhere.
+    let code = world.refused().await.code().to_owned();
+    assert!(["LOG_ROLLED_BACK", "LOG_FORKED"].contains(&code.as_str()), "{code}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s16_a_commit_to_an_instance_that_was_fenced_is_not_acknowledged() {
+    let Some((world, mesh)) = world(|_| {}).await else { return };
+    let older = world.start().await;
+    older.serving().await;
+    let bank = older.session(&world.parties.bank_b).await;
+    bank.batch_execute("INSERT INTO notes VALUES (1, 'x')").await.unwrap();
+    let mut hints = world.hints();
+    hints.state = world.state.path().join("twin");
+    copy(&world.hints().state, &hints.state);
+    // It cannot ask while another one is taking its place.
+    mesh.cut();
+    let direct = Cable::to(mesh.cable.target).await;
+    hints.coordinator = Some(direct.address.to_string());
+    let configuration = world.configuration();
+    let tee = EmulatedTee::launch(Platform::Tdx, CODE, &configuration.to_json());
+    let newer = world.launched_as(tee, configuration, hints).await;
+    newer.serving().await;
+    let late = bank.batch_execute("INSERT INTO notes VALUES (3, 'late')");
+    tokio::pin!(late);
+    assert!(tokio::time::timeout(Duration::from_secs(1), &mut late).await.is_err(), "it waits");
+    mesh.mend();
+    assert!(late.await.is_err(), "and is refused");
+    assert_eq!(ended(older).await.code(), "VOLUME_TAKEN");
+    note(&newer, &world, 2).await.unwrap();
+    assert_eq!(notes(&newer, &world).await, [1, 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_coordinator_is_away_commits_wait_and_nothing_that_was_answered_is_lost() {
+    let Some((world, mesh)) = world(|_| {}).await else { return };
+    let served = world.start().await;
+    served.serving().await;
+    let bank = served.session(&world.parties.bank_b).await;
+    bank.batch_execute("INSERT INTO notes VALUES (1, 'x')").await.unwrap();
+    mesh.cut();
+    let waiting = bank.batch_execute("INSERT INTO notes VALUES (2, 'x')");
+    tokio::pin!(waiting);
+    assert!(tokio::time::timeout(Duration::from_secs(2), &mut waiting).await.is_err(), "it is not answered");
+    mesh.mend();
+    waiting.await.expect("it is answered when the coordinator is back");
+    mesh.cut();
+    let waiting = bank.batch_execute("INSERT INTO notes VALUES (3, 'x')");
+    tokio::pin!(waiting);
+    assert!(tokio::time::timeout(Duration::from_secs(1), &mut waiting).await.is_err());
+    served.stopped().await;
+    assert!(waiting.await.is_err(), "nobody answered it");
+    assert_eq!(world.refused().await.code(), "CHANNEL_BROKEN", "without the coordinator there is no key");
+    mesh.mend();
+    let served = world.start().await;
+    served.serving().await;
+    let there = notes(&served, &world).await;
+    assert!(there.starts_with(&[1, 2]), "{there:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_lag_that_was_agreed_the_coordinator_remembers_groups_of_records() {
+    let lag = |manifest: &mut Value| manifest["Freshness"]["MaxLag"] = "3s".into();
+    let Some((world, mesh)) = world(lag).await else { return };
+    let served = world.start().await;
+    served.serving().await;
+    let bank = served.session(&world.parties.bank_b).await;
+    mesh.cut();
+    for id in 0..5 {
+        bank.batch_execute(&format!("INSERT INTO notes VALUES ({id}, 'x')")).await.expect("it does not wait");
+    }
+    mesh.mend();
+    for id in 5..60 {
+        bank.batch_execute(&format!("INSERT INTO notes VALUES ({id}, 'x')")).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    served.stopped().await;
+    let served = world.start().await;
+    served.serving().await;
+    assert_eq!(notes(&served, &world).await, (0..60).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_the_manifest_does_not_admit_gets_no_key() {
+    let Some((world, mesh)) = world(|_| {}).await else { return };
+    let refused = async |code: &[u8], marble: &str, world: &World, mesh: &Mesh| {
+        let mut configuration = world.configuration();
+        configuration.marble = Some(mesh.launch(marble));
+        let tee = EmulatedTee::launch(Platform::Tdx, code, &configuration.to_json());
+        let served = world.launched_as(tee, configuration, world.hints()).await;
+        let error = ended(served).await;
+        assert!(!world.log().exists(), "nothing was founded");
+        error.code().to_owned()
+    };
+    assert_eq!(refused(b"another program", "ledger", &world, &mesh).await, "MEASUREMENT_MISMATCH");
+    assert_eq!(refused(CODE, "nobody", &world, &mesh).await, "MARBLE_UNKNOWN");
+    assert_eq!(refused(CODE, "other", &world, &mesh).await, "DATABASE_MISMATCH");
+    // Nor does it take one from a coordinator that is not the one that it was launched for.
+    let elsewhere = Mesh::start().await;
+    elsewhere.set_manifest(&manifest(&world)).await;
+    assert_eq!(refused(CODE, "ledger", &world, &elsewhere).await, "LAUNCH_CONFIGURATION_MISMATCH");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_the_mesh_has_never_heard_of_is_not_taken_over() {
+    let Some((mut world, first)) = world(|_| {}).await else { return };
+    let served = world.start().await;
+    served.serving().await;
+    note(&served, &world, 1).await.unwrap();
+    served.stopped().await;
+    world.marble = Some((first.launch("ledger"), "127.0.0.1:1".into()));
+    assert_eq!(world.refused().await.code(), "COORDINATOR_UNREACHABLE");
+    let second = Mesh::of(&mut world).await;
+    let code = world.refused().await.code().to_owned();
+    assert!(code.starts_with("LOG_"), "{code}");
+    world.marble = Some((first.launch("ledger"), first.cable.address.to_string()));
+    let served = world.start().await;
+    served.serving().await;
+    assert_eq!(notes(&served, &world).await, [1], "and nothing of it is gone");
+    drop(second);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_founding_that_did_not_end_is_begun_again() {
+    let Some((world, _mesh)) = world(|_| {}).await else { return };
+    for _ in 0..2 {
+        let mut served = world.start().await;
+        let begun = async {
+            while !std::fs::read_dir(world.log()).is_ok_and(|mut files| {
+                files.any(|file| file.is_ok_and(|file| file.metadata().is_ok_and(|it| it.len() > 4096)))
+            }) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(120), begun).await.expect("it is being founded");
+        let serving = served.serving.take().unwrap();
+        serving.abort();
+        let _ = serving.await;
+    }
+    let served = world.start().await;
+    served.serving().await;
+    note(&served, &world, 1).await.unwrap();
+    served.stopped().await;
+    let served = world.start().await;
+    served.serving().await;
+    assert_eq!(notes(&served, &world).await, [1]);
+}

@@ -2,6 +2,7 @@
 
 pub mod attacks;
 pub mod browser;
+pub mod database;
 pub mod direct;
 pub mod guests;
 pub mod outside;

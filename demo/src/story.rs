@@ -10,7 +10,7 @@ use bailey::{
 };
 
 use crate::{
-    checks::{Checks, attacks, browser, direct, guests, outside, trust},
+    checks::{Checks, attacks, browser, database, direct, guests, outside, trust},
     web,
 };
 
@@ -31,6 +31,7 @@ pub async fn tell(
 ) -> Outcome<Told> {
     let mut checks = Checks::new();
     bailey::say!("The mesh comes up");
+    let built = programs.clone();
     let up = Up::start(deployment, folder, programs, &mut checks).await?;
     let root = folder.join("coordinator-root.pem");
     let pem = evidence::pem::encode(&evidence::CertificateDer(up.mesh.root().to_vec()));
@@ -58,6 +59,12 @@ pub async fn tell(
     checks.tell("deploy", direct::works(&host).await);
     checks.tell("unsent", direct::refused(&host).await);
     drop(host);
+
+    bailey::say!("\nParties that do not trust each other compute together, in a database of its own");
+    match database::Here::find().await {
+        Ok(here) => checks.tell("banks", here.banks(&built).await),
+        Err(missing) => checks.not_made("banks", &missing.to_string()),
+    }
 
     bailey::say!("\nWhat must fail, does");
     checks.tell("owner", attacks::manifest_without_the_owners_key(&up, deployment).await);

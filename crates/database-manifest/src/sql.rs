@@ -49,7 +49,7 @@ pub(crate) const MOST_TOKENS: usize = 20_000;
 const STACK: usize = 256 << 20;
 
 /// Does work with SQL on a stack that the deepest tree fits on; `None`: there is no memory for one.
-pub(crate) fn deep<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
+pub fn deep<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
     std::thread::scope(|scope| {
         let worker = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work).ok()?;
         Some(worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))

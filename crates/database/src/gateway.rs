@@ -43,7 +43,8 @@ use crate::{
     lsn::SealedPosition,
 };
 
-pub use fuzzing::converse;
+pub use fuzzing::{admit, converse};
+pub(crate) use statement::shown;
 pub use statement::{Refusal, Rights};
 
 mod fuzzing;

@@ -9,11 +9,13 @@
 //! ```
 
 mod anchors;
+mod fuzzing;
 mod tls;
 
 use database_manifest::PartyName;
 
 pub use anchors::{Anchors, NotAParty, UnusableAnchor};
+pub use fuzzing::lets_in;
 pub use tls::server_config;
 
 /// Someone whose certificate a party's anchor verified. `Anchors::caller` is its only origin.

@@ -10,6 +10,7 @@ use tokio_postgres::{Client, GenericClient, Transaction};
 use crate::{
     Rules, algorithms,
     audit::{self, AuditError},
+    gateway::shown,
 };
 
 /// Functions of PostgreSQL that no party calls: large objects, waiting, messages between sessions, settings, sizes (which
@@ -76,6 +77,7 @@ pub async fn install(
 ) -> Result<(), InstallationError> {
     let transaction = client.transaction().await?;
     transaction.batch_execute(&system(manifest)).await?;
+    transaction.batch_execute(&catalog()).await?;
     algorithms::install(&transaction).await?;
     for statement in &manifest.statements {
         run(&transaction, &statement.sql).await?;
@@ -131,6 +133,32 @@ pub(crate) async fn apply(
 ) -> Result<(), InstallationError> {
     transaction.batch_execute(&rights(old, new)).await?;
     Ok(algorithms::check(transaction, new).await?)
+}
+
+/// What parties see in the place of catalogs that tell how many rows there are: the same columns, and in those that tell
+/// it nothing, as of a table that was never looked at.
+fn catalog() -> String {
+    let (schema, relations) = (shown::SCHEMA, shown::RELATIONS.join("', '"));
+    format!(
+        "CREATE SCHEMA {schema};
+        GRANT USAGE ON SCHEMA {schema} TO PUBLIC;
+        DO $view$ DECLARE it text; BEGIN
+            FOREACH it IN ARRAY ARRAY['{relations}'] LOOP
+                EXECUTE (
+                    SELECT format('CREATE VIEW {schema}.%I AS SELECT %s%s FROM pg_catalog.%I', it, string_agg(CASE
+                        WHEN it = 'pg_class' AND attname = 'reltuples' THEN '-1::real AS reltuples'
+                        WHEN it = 'pg_class' AND attname IN ('relpages', 'relallvisible', 'relallfrozen')
+                            THEN format('0 AS %I', attname)
+                        WHEN it = 'pg_class' OR attname IN ('relid', 'schemaname', 'relname') THEN quote_ident(attname)
+                        ELSE format('NULL::%s AS %I', format_type(atttypid, atttypmod), attname)
+                    END, ', ' ORDER BY attnum), CASE WHEN it = 'pg_class' THEN ', tableoid, xmin' ELSE '' END, it)
+                    FROM pg_catalog.pg_attribute
+                    WHERE attrelid = ('pg_catalog.' || it)::regclass AND attnum > 0 AND NOT attisdropped
+                );
+                EXECUTE format('GRANT SELECT ON {schema}.%I TO PUBLIC', it);
+            END LOOP;
+        END $view$;"
+    )
 }
 
 /// What is the same in every database.

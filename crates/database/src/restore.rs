@@ -2,6 +2,7 @@
 //! held against the anchor before PostgreSQL is started on it.
 
 mod archive;
+mod fuzzing;
 mod past;
 pub(crate) mod segments;
 
@@ -17,8 +18,9 @@ use crate::{
     lsn::Lsn,
     sealer::{Malformed, Seen},
 };
+pub use archive::ArchiveError;
 use archive::Extractor;
-pub use archive::{ArchiveError, parses_archive};
+pub use fuzzing::{rebuild, unpack};
 pub(crate) use past::free;
 pub use past::{History, Past, PastError};
 use segments::Segments;

@@ -2,16 +2,18 @@
 //! commit when the sealer has confirmed it, and that it does when the commit is sealed, on the host's disk, and anchored.
 //!
 //! ```text
-//!  PostgreSQL ── stream ──▶ [receives] ──▶ queue ──▶ [seals: all that waits, in one record] ──▶ disk ──▶ anchor
-//!       │                                    ▲                    │
-//!       └───── base backup ──▶ [backs up] ───┘                    └──▶ confirms to PostgreSQL, publishes the position
+//!  PostgreSQL ── stream ──────────────────────▶ [seals: all that came, in one record] ──▶ disk ──▶ anchor
+//!       │                                           ▲              │
+//!       └── base backup ──▶ [backs up] ──▶ queue ───┘              └──▶ confirms to PostgreSQL, publishes the position
 //! ```
 //!
-//! Its three threads use no runtime, so that nothing else can hold them up. It ends at the first failure of any of them,
+//! Its two threads use no runtime, so that nothing else can hold them up. It ends at the first failure of any of them,
 //! and then whoever started it must stop PostgreSQL at once: [`Sealer::start`] takes what does so.
 
 mod backup;
 mod error;
+mod fuzzing;
+mod inbox;
 mod item;
 mod queue;
 mod seal;
@@ -27,12 +29,14 @@ use std::{
 };
 
 pub use error::SealerError;
+pub use fuzzing::stream;
+use inbox::Inbox;
 pub use item::{Item, Malformed, Seen};
 use queue::Queue;
 use sealed_log::{Contents, Heads, Held, LogKey, Writer};
 use tokio::sync::watch;
 use volume::{Anchor, Head, Host};
-use wire::{Replication, Streamed};
+use wire::Replication;
 
 use crate::lsn::{Lsn, SealedPosition};
 
@@ -124,7 +128,7 @@ struct Shared {
     key: Mutex<Key>,
     queue: Queue,
     source: Source,
-    /// Is confirmed to on one of them, and all are closed at the end.
+    /// All are closed at the end.
     connections: Mutex<Vec<UnixStream>>,
     ended: Mutex<Option<OnEnd>>,
 }
@@ -201,29 +205,25 @@ impl Sealer {
         let writer = Writer::begin(log.host, &log.key, contents, log.anchor, from.0, options.log)?;
         stream.send(&format!("START_REPLICATION SLOT bailey PHYSICAL {from} TIMELINE {timeline}"))?;
 
-        let queue = Queue::default();
-        queue.set_sealed(from);
         let ended: OnEnd = Box::new(ended);
         let shared = Arc::new(Shared {
             key: Mutex::new(Key { now: log.key, next: None, is_alone: false }),
-            queue,
+            queue: Queue::new(from)?,
             source,
-            connections: Mutex::new(vec![stream.speaker()?]),
+            connections: Mutex::new(vec![stream.connection()?]),
             ended: Mutex::new(Some(ended)),
         });
         let (position_sender, position) = watch::channel(from);
         let (sealed_sender, sealed) = watch::channel(Sealed { position: from, head: writer.head() });
-        let speaker = Arc::new(Mutex::new(stream.speaker()?));
         let sealing = seal::Sealing::new(
             (writer, Arc::clone(&heads)),
             Arc::clone(&shared),
-            Arc::clone(&speaker),
+            Inbox::new(stream, timeline, from),
             options,
             (position_sender, sealed_sender),
         );
         let mut sealer = Self { shared, position, sealed, heads, threads: Vec::new() };
         sealer.thread("sealer: seals", move |_| sealing.run())?;
-        sealer.thread("sealer: receives", move |shared| receive(shared, stream, &speaker, timeline, from))?;
         sealer.thread("sealer: backs up", move |shared| backup::run(shared, timeline))?;
         Ok(sealer)
     }
@@ -349,42 +349,6 @@ fn logged(replication: &mut Replication) -> Result<(), SealerError> {
         Some(row) => {
             let [name] = wire::texts(row)?;
             Err(SealerError::Unlogged(name))
-        }
-    }
-}
-
-/// Takes in the write-ahead log until PostgreSQL ends it.
-fn receive(
-    shared: &Shared,
-    mut stream: Replication,
-    speaker: &Mutex<UnixStream>,
-    timeline: u32,
-    from: Lsn,
-) -> Result<(), SealerError> {
-    let mut next = from;
-    loop {
-        let message = match stream.event() {
-            Ok(wire::Event::Copy(message)) => message,
-            // PostgreSQL stopped, or was: what came until then is sealed, and then it is over.
-            Ok(_) | Err(SealerError::EngineGone(_)) => {
-                shared.queue.close();
-                return Ok(());
-            }
-            Err(error) => return Err(error),
-        };
-        match Streamed::parse(message)? {
-            Streamed::Wal { start, bytes } => {
-                if start != next {
-                    return Err(SealerError::Gap { expected: next, seen: start });
-                }
-                next.0 += bytes.len() as u64;
-                shared.queue.push(Item::Wal { timeline, start, bytes })?;
-            }
-            Streamed::Keepalive(true) => {
-                let mut speaker = speaker.lock().unwrap_or_else(PoisonError::into_inner);
-                wire::confirm(&mut speaker, shared.queue.sealed())?;
-            }
-            Streamed::Keepalive(false) => {}
         }
     }
 }

@@ -220,6 +220,14 @@ fn encode(before: &Value, head: Option<Head>, next: Option<Head>) -> Vec<u8> {
     out
 }
 
+/// Whether a host's file says where the chain stands, and would be written so: for fuzzing.
+pub fn names_a_place(bytes: &[u8]) -> bool {
+    let Some((before, head, next)) = parse(bytes) else { return false };
+    let written = encode(&before, head, next);
+    assert_eq!(parse(&written), Some((before, head, next)));
+    true
+}
+
 fn parse(bytes: &[u8]) -> Option<(Value, Option<Head>, Option<Head>)> {
     let (before, rest) = bytes.split_first_chunk()?;
     let (first, second) = rest.split_at_checked(41)?;

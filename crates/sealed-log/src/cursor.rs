@@ -75,24 +75,23 @@ impl Current {
 
     /// `length` bytes from `at` on; fewer where the file ends.
     fn bytes(&mut self, at: u64, length: usize) -> Result<&mut [u8], Error> {
-        let have = |current: &Self| {
-            let skip = usize::try_from(at.checked_sub(current.start)?).ok()?;
-            (skip + length <= current.buffer.len()).then_some(skip)
-        };
-        let skip = match have(self) {
-            Some(skip) => skip,
-            None => {
-                let there = self.file.length()?.saturating_sub(at);
-                let there = usize::try_from(there).unwrap_or(usize::MAX);
-                self.buffer.resize(length.max(READ_AHEAD).min(there), 0);
-                let read = self.file.read_at(at, &mut self.buffer)?;
-                self.buffer.truncate(read);
-                self.start = at;
-                0
-            }
-        };
-        let end = self.buffer.len().min(skip + length);
-        Ok(&mut self.buffer[skip..end])
+        let skip = at.checked_sub(self.start).and_then(|skip| usize::try_from(skip).ok());
+        let skip = skip.filter(|skip| *skip <= self.buffer.len()).unwrap_or(self.buffer.len());
+        if skip + length <= self.buffer.len() {
+            return Ok(&mut self.buffer[skip..skip + length]);
+        }
+        // What is there already moves to the front, and only what is behind it is read.
+        self.buffer.drain(..skip);
+        self.start = at;
+        let (kept, there) = (self.buffer.len(), self.file.length()?.saturating_sub(at));
+        let wanted = length.max(READ_AHEAD).min(usize::try_from(there).unwrap_or(usize::MAX));
+        if wanted > kept {
+            self.buffer.resize(wanted, 0);
+            let read = self.file.read_at(at + kept as u64, &mut self.buffer[kept..])?;
+            self.buffer.truncate(kept + read);
+        }
+        let end = self.buffer.len().min(length);
+        Ok(&mut self.buffer[..end])
     }
 }
 

@@ -14,11 +14,11 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::{get, post},
 };
-use database_manifest::AlgorithmName;
+use database_manifest::{Algorithm, AlgorithmName};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Algorithms, Answer, Denied, Given, Wishes};
+use super::{Algorithms, Answer, Denied, Given, Wishes, arguments};
 use crate::identity::Caller;
 
 /// Bytes of a request.
@@ -66,6 +66,17 @@ async fn call(
         Ok(answer) => Json(written(&answer)).into_response(),
         Err(denied) => refused(&denied),
     }
+}
+
+/// Whether a request's body and its arguments, for this algorithm, would be taken: for fuzzing. What is taken has one
+/// text.
+pub fn takes(algorithm: &Algorithm, body: &[u8]) -> bool {
+    let request: Option<Request> = serde_json::from_slice(body).ok();
+    let Some(named) = request.and_then(|it| texts(it.arguments)) else { return false };
+    let Ok(values) = arguments::check(&algorithm.arguments, Given::ByName(named)) else { return false };
+    let again = arguments::check(&algorithm.arguments, Given::InOrder(values.clone()));
+    assert_eq!(again.ok(), Some(values));
+    true
 }
 
 fn texts(arguments: BTreeMap<String, Value>) -> Option<BTreeMap<String, String>> {

@@ -47,15 +47,29 @@ impl Audit {
         interface: Interface,
         why: &NotAParty,
     ) -> Result<(), Arc<AuditError>> {
+        self.turned_away_for(chain.first(), interface, why.code(), &why.to_string()).await
+    }
+
+    /// Records whom something else than the anchors kept out: what it sent was no beginning of a session.
+    ///
+    /// # Errors
+    /// When it cannot be recorded.
+    pub async fn turned_away_for(
+        &self,
+        leaf: Option<&CertificateDer<'_>>,
+        interface: Interface,
+        code: &str,
+        why: &str,
+    ) -> Result<(), Arc<AuditError>> {
         let now = (self.clock)().0;
         let admitted = self.door.lock().unwrap_or_else(std::sync::PoisonError::into_inner).admit(now);
         let Some(unlisted) = admitted else { return Ok(()) };
         let reason = match unlisted {
-            0 => why.to_string(),
+            0 => why.to_owned(),
             more => format!("{why} ({more} others were turned away before and have no entry)"),
         };
-        let certificate = chain.first().map(|leaf| hex::encode(digest(&SHA256, leaf)));
-        let code = why.code().to_owned();
+        let certificate = leaf.map(|leaf| hex::encode(digest(&SHA256, leaf)));
+        let code = code.to_owned();
         self.record(Event::LoginDenied { certificate, interface, code, reason }).await.map(drop)
     }
 }

@@ -225,7 +225,7 @@ fn parameters(settings: &Settings) -> Vec<(String, String)> {
     fixed.chain(sizes).chain(settings.parameters.iter().cloned()).collect()
 }
 
-const FIXED: [(&str, &str); 30] = [
+const FIXED: [(&str, &str); 31] = [
     ("listen_addresses", ""),
     ("port", "5432"),
     ("unix_socket_permissions", "0700"),
@@ -237,6 +237,8 @@ const FIXED: [(&str, &str); 30] = [
     ("wal_compression", "off"),
     ("max_wal_senders", "8"),
     ("max_replication_slots", "8"),
+    // The sealer says nothing while it waits for disk and anchor; its end closes the socket.
+    ("wal_sender_timeout", "0"),
     // Log that a sealer which stalls would hold in memory.
     ("max_slot_wal_keep_size", "1GB"),
     // After a start the sealer reads again from the beginning of a file of log.

@@ -26,7 +26,7 @@ use database_manifest::Manifest;
 
 use super::{
     message::{self, Malformed},
-    statement::{Kind, Prepared, REFUSED, Refusal, Rights},
+    statement::{Kind, Prepared, REFUSED, Refusal, Rights, Spoken},
 };
 use calls::Hold;
 
@@ -102,10 +102,8 @@ struct Bound {
 /// A statement that was refused; for the audit log.
 #[derive(Debug, Clone)]
 pub(super) struct Denial {
-    /// Its first word.
-    pub(super) command: String,
-    /// SHA-256 of its text, which may hold rows.
-    pub(super) digest: [u8; 32],
+    /// Which.
+    pub(super) statement: Spoken,
     /// Why.
     pub(super) refusal: Refusal,
 }
@@ -183,6 +181,11 @@ impl Conversation {
     /// visible without being durable.
     pub(super) fn interruptible(&self) -> bool {
         self.busy() && !self.committing
+    }
+
+    /// Whether the client is within a message that goes through as it comes.
+    pub(super) fn within_message(&self) -> bool {
+        self.client_rest > 0
     }
 
     /// What the party may do.

@@ -5,7 +5,11 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use database_manifest::{Manifest, PartyName};
 
-use super::{conversation::Conversation, startup, statement::Rights};
+use super::{
+    conversation::Conversation,
+    startup,
+    statement::{self, Kind, Rights},
+};
 
 /// Lets a client and PostgreSQL send these bytes, in turns, and gives how many bytes either would get.
 pub fn converse(manifest: &Arc<Manifest>, party: &PartyName, turns: &[(bool, &[u8])]) -> (usize, usize) {
@@ -31,4 +35,10 @@ pub fn converse(manifest: &Arc<Manifest>, party: &PartyName, turns: &[(bool, &[u
         }
     }
     (sent, got)
+}
+
+/// What PostgreSQL would get of a statement; `None`: it is refused, or an algorithm answers it.
+pub fn admit(manifest: &Manifest, party: &PartyName, text: &str) -> Option<String> {
+    let prepared = statement::admit(text, &Rights::new(manifest, party), manifest).ok()?;
+    (!matches!(prepared.kind, Kind::Call(_))).then_some(prepared.text)
 }

@@ -112,6 +112,12 @@ impl Session {
         let limit = limits.statement;
         let mut deadline = Instant::now() + limit;
         loop {
+            // Before anything else that came: a client that always sends would never be looked at again.
+            if self.rules.has_changed().unwrap_or(false)
+                && let Err(goodbye) = self.reconsider().await
+            {
+                return goodbye;
+            }
             let ending = self.process(&mut client, &mut server).await;
             if let Err(goodbye) = ending {
                 let _ = to_client.write_all(&self.conversation.to_client.split()).await;
@@ -157,7 +163,12 @@ impl Session {
             match turn {
                 Turn::ToServer(written) => gone |= written.is_err(),
                 Turn::FromServer(read) => gone |= !matches!(read, Ok(1..)),
-                Turn::Client(Err(_)) | Turn::FromClient(Ok(0) | Err(_)) => return None,
+                Turn::Client(Err(_)) => return None,
+                // What could be taken has been: what is left is the beginning of a message.
+                Turn::FromClient(Ok(0) | Err(_)) => {
+                    let cut = !client.is_empty() || self.conversation.within_message();
+                    return if cut { self.violation("a message is cut off").await } else { None };
+                }
                 Turn::Client(Ok(())) => {}
                 Turn::FromClient(Ok(_)) => deadline = Instant::now() + limit,
                 Turn::Full => {
@@ -175,7 +186,7 @@ impl Session {
                     }
                 }
                 Turn::Rules(true) => {
-                    if let Err(goodbye) = self.reconsider() {
+                    if let Err(goodbye) = self.reconsider().await {
                         return goodbye;
                     }
                 }
@@ -205,16 +216,21 @@ impl Session {
                 Err(Some(("42501", "too many statements of this session were refused".to_owned())))
             }
             (Ok(()), Ok(())) => Ok(()),
-            (Err(End::Client(fault)), _) => {
-                let message = Refused::Message { name: "unknown".to_owned() };
-                self.record(message, "PROTOCOL_VIOLATION", fault.to_string()).await?;
-                Err(Some(("08P01", fault.to_string())))
-            }
+            (Err(End::Client(fault)), _) => Err(self.violation(&fault.to_string()).await),
             (_, Err(fault)) | (Err(fault @ End::Server(_)), _) => {
                 tracing::error!(%fault, "a session ends");
                 Err(Some(("XX000", "the database has an internal fault".to_owned())))
             }
             (Err(End::Done), _) => Err(None),
+        }
+    }
+
+    /// The client broke the protocol.
+    async fn violation(&self, how: &str) -> Goodbye {
+        let message = Refused::Message { name: "unknown".to_owned() };
+        match self.record(message, "PROTOCOL_VIOLATION", how.to_owned()).await {
+            Ok(()) => Some(("08P01", how.to_owned())),
+            Err(goodbye) => goodbye,
         }
     }
 
@@ -243,7 +259,7 @@ impl Session {
 
     /// The rules changed: whoever is no longer the same party with the same rights starts anew, and with that every
     /// statement that was prepared under other rights is gone.
-    fn reconsider(&mut self) -> Result<(), Goodbye> {
+    async fn reconsider(&mut self) -> Result<(), Goodbye> {
         let rules = Arc::clone(&self.rules.borrow_and_update());
         let caller = Anchors::new(&rules.manifest)
             .ok()
@@ -253,7 +269,10 @@ impl Session {
             self.conversation.adopt(Arc::clone(&rules.manifest));
             Ok(())
         } else {
-            Err(Some(("57P01", "the rules of this database have changed: connect again".to_owned())))
+            let sentence = "the rules of this database have changed: connect again".to_owned();
+            let session = Refused::Message { name: "session".to_owned() };
+            self.record(session, "RIGHTS_CHANGED", sentence.clone()).await?;
+            Err(Some(("57P01", sentence)))
         }
     }
 
@@ -302,5 +321,6 @@ fn unsealed(_: Unsealed) -> Goodbye {
 }
 
 fn statement(denial: &Denial) -> Refused {
-    Refused::Statement { command: denial.command.clone(), digest: hex::encode(denial.digest) }
+    let spoken = &denial.statement;
+    Refused::Statement { command: spoken.command.clone(), digest: hex::encode(spoken.digest) }
 }

@@ -65,6 +65,7 @@ pub(super) fn shown(name: &str) -> bool {
         "lc_ctype",
         "statement_timeout",
         "synchronous_commit",
+        "default_table_access_method",
     ];
     resettable(name) || more.contains(&name.to_ascii_lowercase().as_str())
 }

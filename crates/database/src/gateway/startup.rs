@@ -3,7 +3,8 @@
 use super::message::{Malformed, text};
 use super::settings;
 
-const VERSION_3: u32 = 3 << 16;
+/// Protocol 3.0.
+pub(super) const VERSION_3: u32 = 3 << 16;
 const CANCEL: u32 = 80_877_102;
 const SSL: u32 = 80_877_103;
 const GSS: u32 = 80_877_104;

@@ -9,23 +9,28 @@ mod insert;
 mod query;
 mod relations;
 mod session;
+pub(crate) mod shown;
+mod size;
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use aws_lc_rs::digest::{SHA256, digest as hash};
 use bytes::Bytes;
-use database_manifest::{AlgorithmName, Manifest, PartyName};
+use database_manifest::{AlgorithmName, Manifest, PartyName, sql::deep};
 use sqlparser::{
     ast::{Ident, ObjectName, ObjectNamePart, Statement},
     dialect::PostgreSqlDialect,
     parser::Parser,
+    tokenizer::TokenWithSpan,
 };
 
 pub(super) use call::Call;
+pub(super) use size::MAX_STATEMENT;
 
-/// Bytes of a statement. A table with many rows comes by COPY or in parameters.
-pub(super) const MAX_STATEMENT: usize = 256 << 10;
 /// Nesting of expressions and queries.
-const MAX_DEPTH: usize = 64;
+const MAX_NESTING: usize = 64;
+/// Letters of a statement's first word that the audit log gets.
+const MAX_COMMAND: usize = 32;
 /// A statement that PostgreSQL refuses in every state of a session, so that a refusal of ours ends a transaction as
 /// one of its own would.
 pub(super) const REFUSED: &str = "REFUSED BY THE GATEWAY";
@@ -60,15 +65,44 @@ impl Rights {
     }
 }
 
+/// A statement as the audit log names it: its text may hold rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Spoken {
+    /// Its first word.
+    pub(super) command: String,
+    /// SHA-256 of its text.
+    pub(super) digest: [u8; 32],
+}
+
+impl Spoken {
+    pub(super) fn of(text: &str) -> Self {
+        let command =
+            text.trim_start().split(|it: char| !it.is_ascii_alphabetic()).next().unwrap_or_default();
+        let command = command.chars().take(MAX_COMMAND).collect::<String>().to_ascii_uppercase();
+        let mut digest = [0; 32];
+        digest.copy_from_slice(hash(&SHA256, text.as_bytes()).as_ref());
+        Self { command, digest }
+    }
+}
+
 /// What PostgreSQL gets.
 #[derive(Debug)]
 pub(super) struct Prepared {
+    /// What the client said; `None`: it is a query of ours.
+    pub(super) spoken: Option<Spoken>,
     pub(super) text: String,
     pub(super) kind: Kind,
     /// Its errors may speak of rows that the party does not see.
     pub(super) blind: bool,
     /// Types of its parameters, as `Parse` has them.
     pub(super) types: Bytes,
+}
+
+impl Prepared {
+    /// A query of the gateway's own, within a session of a client.
+    pub(super) fn own() -> Self {
+        Self { spoken: None, text: String::new(), kind: Kind::Read, blind: false, types: Bytes::new() }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -111,44 +145,51 @@ impl Refusal {
 ///
 /// [`Refusal`]: it does not pass. Its SQLSTATE is 42501.
 pub(super) fn admit(text: &str, rights: &Rights, manifest: &Manifest) -> Result<Prepared, Refusal> {
-    if text.len() > MAX_STATEMENT {
-        return Err(Refusal::new("STATEMENT_TOO_LONG", "a statement has at most 256 KiB; send rows by COPY"));
-    }
-    let statement = match parsed(text)?.as_slice() {
-        [] => {
-            return Ok(Prepared { text: String::new(), kind: Kind::Read, blind: false, types: Bytes::new() });
-        }
-        [one] => one.clone(),
-        _ => {
-            return Err(Refusal::new(
-                "SEVERAL_STATEMENTS",
-                "several statements at once are refused: send them one by one",
-            ));
-        }
+    let measured = size::measured(text.trim_end_matches([';', ' ', '\n', '\r', '\t']))?;
+    let tokens = measured.tokens;
+    let memory = || Refusal::new("STATEMENT_TOO_DEEP", "there is no memory now for so deep a statement");
+    let prepared = match measured.deep {
+        false => read(tokens, rights, manifest),
+        true => deep(|| read(tokens, rights, manifest)).ok_or_else(memory)?,
     };
+    Ok(Prepared { spoken: Some(Spoken::of(text)), ..prepared? })
+}
+
+/// The tree does not outlive this: it may be too deep for any other stack.
+fn read(tokens: Vec<TokenWithSpan>, rights: &Rights, manifest: &Manifest) -> Result<Prepared, Refusal> {
+    let mut statements = parsed(tokens)?;
+    let Some(mut statement) = statements.pop() else { return Ok(Prepared::own()) };
+    if !statements.is_empty() {
+        let sentence = "several statements at once are refused: send them one by one";
+        return Err(Refusal::new("SEVERAL_STATEMENTS", sentence));
+    }
     let (kind, blind) = judge(&statement, rights, manifest)?;
     let text = match &kind {
         Kind::Call(call) => call.stand_in(),
-        _ => faithful(&statement)?,
+        _ => {
+            shown::replace(&mut statement);
+            faithful(&statement)?
+        }
     };
-    Ok(Prepared { text, kind, blind, types: Bytes::new() })
+    Ok(Prepared { text, kind, blind, ..Prepared::own() })
 }
 
-fn parsed(text: &str) -> Result<Vec<Statement>, Refusal> {
-    let text = text.trim_end_matches([';', ' ', '\n', '\r', '\t']);
+fn parsed(tokens: Vec<TokenWithSpan>) -> Result<Vec<Statement>, Refusal> {
     Parser::new(&PostgreSqlDialect {})
-        .with_recursion_limit(MAX_DEPTH)
-        .try_with_sql(text)
-        .and_then(|mut parser| parser.parse_statements())
-        .map_err(|error| {
-            Refusal::new("NOT_UNDERSTOOD", format!("the gateway does not understand this statement: {error}"))
-        })
+        .with_recursion_limit(MAX_NESTING)
+        .with_tokens_with_locations(tokens)
+        .parse_statements()
+        .map_err(|error| not_understood(&error.to_string()))
+}
+
+fn not_understood(error: &str) -> Refusal {
+    Refusal::new("NOT_UNDERSTOOD", format!("the gateway does not understand this statement: {error}"))
 }
 
 /// The statement written out, which must read as the same statement.
 fn faithful(statement: &Statement) -> Result<String, Refusal> {
     let text = statement.to_string();
-    match parsed(&text)?.as_slice() {
+    match parsed(size::measured(&text)?.tokens)?.as_slice() {
         [again] if again == statement => Ok(text),
         _ => Err(Refusal::new(
             "NOT_UNDERSTOOD",

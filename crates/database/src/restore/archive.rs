@@ -176,11 +176,6 @@ fn number(field: &[u8]) -> Option<u64> {
     digits.bytes().all(|digit| digit.is_ascii_digit()).then(|| u64::from_str_radix(digits, 8).ok())?
 }
 
-/// Whether bytes are an archive that would be unpacked: for fuzzing.
-pub fn parses_archive(bytes: &[u8]) -> bool {
-    bytes.first_chunk().is_some_and(|block| parse(block).is_ok())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

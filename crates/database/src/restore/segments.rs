@@ -53,7 +53,7 @@ impl Segments {
         match self.reach {
             None => {
                 // Nothing serves before the beginning of a file.
-                let skip = start.0.next_multiple_of(SEGMENT) - start.0;
+                let skip = start.0.wrapping_neg() % SEGMENT;
                 match usize::try_from(skip).ok().and_then(|skip| bytes.get(skip..)) {
                     None | Some([]) => return Ok(()),
                     Some(rest) => (start, bytes) = (Lsn(start.0 + skip), rest),

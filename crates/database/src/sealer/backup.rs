@@ -31,7 +31,7 @@ pub(super) fn run(shared: &Shared, timeline: u32) -> Result<(), SealerError> {
     }
 }
 
-fn position(row: Vec<Option<String>>) -> Result<(Lsn, u32), SealerError> {
+pub(super) fn position(row: Vec<Option<String>>) -> Result<(Lsn, u32), SealerError> {
     let unreadable = SealerError::Protocol("a position that cannot be understood");
     let [position, timeline] = texts(row)?;
     Ok((position.parse().map_err(|_| unreadable.clone())?, timeline.parse().map_err(|_| unreadable)?))
@@ -40,7 +40,7 @@ fn position(row: Vec<Option<String>>) -> Result<(Lsn, u32), SealerError> {
 fn take(shared: &Shared, expected: u32) -> Result<(), SealerError> {
     let source = &shared.source;
     let mut replication = Replication::connect(&source.socket, &source.user, &source.database, NAME)?;
-    shared.keep(replication.speaker()?);
+    shared.keep(replication.connection()?);
     logged(&mut replication)?;
     // Its write-ahead log is in ours, so it needs to bring none and to wait for none.
     replication.send(

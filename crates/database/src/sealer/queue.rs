@@ -1,20 +1,21 @@
-//! What waits to be sealed, between the threads that receive and the one that seals.
+//! What the sealing thread and the one that makes backups tell each other: parts of a backup that wait to be sealed, and
+//! how far everything is.
 
 use std::{
     collections::VecDeque,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+};
+
+use rustix::{
+    event::{EventfdFlags, eventfd},
+    fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
 use super::{error::SealerError, item::Item};
 use crate::lsn::Lsn;
 
-/// Bytes of write-ahead log that wait at most; then PostgreSQL waits too.
-const MAX_WAL: usize = 64 << 20;
 /// Bytes after which a backup waits: commits go before it.
-const MAX_WITH_BACKUP: usize = 4 << 20;
-/// Bytes of a record, so that one entry more still fits.
-const BATCH: usize = 8 << 20;
+const MAX_WAITING: usize = 4 << 20;
 
 #[derive(Default)]
 struct State {
@@ -32,96 +33,103 @@ struct State {
 }
 
 /// The queue and what the threads tell each other.
-#[derive(Default)]
 pub(super) struct Queue {
     state: Mutex<State>,
-    changed: Condvar,
-}
-
-/// What the sealing thread is to do.
-pub(super) enum Work {
-    Seal(Vec<Item>),
-    /// Nothing came until the deadline.
-    Idle,
-    /// Nothing will come any more.
-    Closed,
+    /// A backup is asked for. Apart from [`Self::progress`], which every commit makes: who waits for this sleeps long.
+    asked: Condvar,
+    progress: Condvar,
+    /// Readable when something waits: the sealing thread waits for it and for PostgreSQL at once.
+    waiting: OwnedFd,
 }
 
 impl Queue {
+    pub(super) fn new(sealed: Lsn) -> Result<Self, SealerError> {
+        let waiting = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+        Ok(Self {
+            state: Mutex::new(State { sealed, ..State::default() }),
+            asked: Condvar::new(),
+            progress: Condvar::new(),
+            waiting: waiting.map_err(std::io::Error::from)?,
+        })
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Adds an item when there is room.
-    pub(super) fn push(&self, item: Item) -> Result<(), SealerError> {
-        let limit = if matches!(item, Item::Wal { .. }) { MAX_WAL } else { MAX_WITH_BACKUP };
-        let mut state = self.state();
-        while state.failed.is_none() && state.bytes >= limit {
-            state = self.wait(state);
-        }
-        if let Some(error) = &state.failed {
-            return Err(error.clone());
-        }
-        state.bytes += item.len();
-        state.items.push_back(item);
-        drop(state);
-        self.changed.notify_all();
-        Ok(())
-    }
-
-    /// All that waits, as far as it fits into a record; waits for it until `deadline`.
-    pub(super) fn take(&self, deadline: Option<Instant>) -> Result<Work, SealerError> {
+    /// Waits for `done`, or a failure.
+    fn wait<T>(
+        &self,
+        condition: &Condvar,
+        mut done: impl FnMut(&mut State) -> Option<T>,
+    ) -> Result<T, SealerError> {
         let mut state = self.state();
         loop {
             if let Some(error) = &state.failed {
                 return Err(error.clone());
             }
-            if !state.items.is_empty() {
-                break;
+            if let Some(done) = done(&mut state) {
+                return Ok(done);
             }
-            if state.closed {
-                return Ok(Work::Closed);
+            state = condition.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Changes something that others wait for.
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let changed = change(&mut self.state());
+        self.progress.notify_all();
+        changed
+    }
+
+    /// Adds a part of a backup when there is room.
+    pub(super) fn push(&self, item: Item) -> Result<(), SealerError> {
+        let mut item = Some(item);
+        self.wait(&self.progress, |state| {
+            let room = state.bytes < MAX_WAITING;
+            if room && let Some(item) = item.take() {
+                state.bytes += item.len();
+                state.items.push_back(item);
             }
-            state = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
-                None => self.wait(state),
-                Some(left) if left.is_zero() => return Ok(Work::Idle),
-                Some(left) => {
-                    self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
-        }
-        let (mut items, mut bytes) = (Vec::new(), 0);
-        while bytes < BATCH
-            && let Some(item) = state.items.pop_front()
-        {
-            bytes += item.len();
-            items.push(item);
-        }
-        state.bytes -= bytes;
-        drop(state);
-        self.changed.notify_all();
-        Ok(Work::Seal(items))
+            room.then_some(())
+        })?;
+        // Full: then it is readable already.
+        let _ = rustix::io::write(&self.waiting, &1_u64.to_ne_bytes());
+        Ok(())
+    }
+
+    /// All that waits.
+    pub(super) fn take(&self) -> Vec<Item> {
+        let mut count = [0; 8];
+        // Nothing came since: it says so.
+        let _ = rustix::io::read(&self.waiting, &mut count);
+        self.change(|state| {
+            state.bytes = 0;
+            state.items.drain(..).collect()
+        })
+    }
+
+    /// Readable when something waits.
+    pub(super) fn waiting(&self) -> BorrowedFd<'_> {
+        self.waiting.as_fd()
     }
 
     /// The write-ahead log has ended.
     pub(super) fn close(&self) {
-        self.state().closed = true;
-        self.changed.notify_all();
+        self.change(|state| state.closed = true);
+        self.asked.notify_all();
     }
 
     /// Whether this is the first failure; nobody waits any more.
     pub(super) fn fail(&self, error: SealerError) -> bool {
-        let mut state = self.state();
-        let first = state.failed.is_none();
-        if first {
-            state.failed = Some(error);
-        }
-        drop(state);
-        self.changed.notify_all();
+        let first = self.change(|state| {
+            let first = state.failed.is_none();
+            if first {
+                state.failed = Some(error);
+            }
+            first
+        });
+        self.asked.notify_all();
         first
     }
 
@@ -134,29 +142,22 @@ impl Queue {
     }
 
     pub(super) fn set_sealed(&self, sealed: Lsn) {
-        self.state().sealed = sealed;
-        self.changed.notify_all();
+        self.change(|state| state.sealed = sealed);
     }
 
     /// Returns when everything before `position` is sealed.
     pub(super) fn wait_sealed(&self, position: Lsn) -> Result<(), SealerError> {
-        let mut state = self.state();
-        loop {
-            match &state.failed {
-                Some(error) => return Err(error.clone()),
-                None if state.sealed >= position => return Ok(()),
-                None => state = self.wait(state),
-            }
-        }
+        self.wait(&self.progress, |state| (state.sealed >= position).then_some(()))
     }
 
     /// Asks for a backup; its number.
     pub(super) fn request_backup(&self) -> u64 {
-        let mut state = self.state();
-        state.requested += 1;
-        let number = state.requested;
-        drop(state);
-        self.changed.notify_all();
+        let number = {
+            let mut state = self.state();
+            state.requested += 1;
+            state.requested
+        };
+        self.asked.notify_all();
         number
     }
 
@@ -168,52 +169,29 @@ impl Queue {
 
     /// Waits until a backup is asked for: the number of the last that was.
     pub(super) fn wait_requested(&self) -> Result<u64, SealerError> {
-        let mut state = self.state();
-        loop {
-            match &state.failed {
-                Some(error) => return Err(error.clone()),
-                None if state.closed => return Err(SealerError::Ended),
-                None if state.requested > state.completed => return Ok(state.requested),
-                None => state = self.wait(state),
-            }
-        }
+        self.wait(&self.asked, |state| {
+            let requested = (state.requested > state.completed).then_some(Ok(state.requested));
+            if state.closed { Some(Err(SealerError::Ended)) } else { requested }
+        })?
     }
 
     /// The backup is sealed, and the log cut before it.
     pub(super) fn backup_sealed(&self) {
-        self.state().backup_sealed = true;
-        self.changed.notify_all();
+        self.change(|state| state.backup_sealed = true);
     }
 
     /// Waits until it is.
     pub(super) fn wait_backup_sealed(&self) -> Result<(), SealerError> {
-        let mut state = self.state();
-        loop {
-            if let Some(error) = &state.failed {
-                return Err(error.clone());
-            }
-            if std::mem::take(&mut state.backup_sealed) {
-                return Ok(());
-            }
-            state = self.wait(state);
-        }
+        self.wait(&self.progress, |state| std::mem::take(&mut state.backup_sealed).then_some(()))
     }
 
     /// All that was asked for up to `number` is done.
     pub(super) fn backup_completed(&self, number: u64) {
-        self.state().completed = number;
-        self.changed.notify_all();
+        self.change(|state| state.completed = number);
     }
 
     /// Waits until the backup `number` is done.
     pub(super) fn wait_completed(&self, number: u64) -> Result<(), SealerError> {
-        let mut state = self.state();
-        loop {
-            match &state.failed {
-                Some(error) => return Err(error.clone()),
-                None if state.completed >= number => return Ok(()),
-                None => state = self.wait(state),
-            }
-        }
+        self.wait(&self.progress, |state| (state.completed >= number).then_some(()))
     }
 }

@@ -1,7 +1,6 @@
-//! The thread that seals.
+//! The thread that receives the write-ahead log and seals it.
 
 use std::{
-    os::unix::net::UnixStream,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -10,7 +9,12 @@ use std::{
 use sealed_log::{Entry, Error, Heads, Kind, Writer};
 use tokio::sync::watch;
 
-use super::{Options, SEGMENT, Sealed, Shared, error::SealerError, item::Item, queue::Work, wire};
+use super::{
+    Options, SEGMENT, Sealed, Shared,
+    error::SealerError,
+    inbox::{Inbox, Work},
+    item::Item,
+};
 use crate::lsn::Lsn;
 
 /// A backup that is being sealed.
@@ -27,7 +31,7 @@ pub(super) struct Sealing {
     /// Its history, for others to ask.
     heads: Arc<Mutex<Heads>>,
     shared: Arc<Shared>,
-    speaker: Arc<Mutex<UnixStream>>,
+    inbox: Inbox,
     options: Options,
     position: watch::Sender<Lsn>,
     sealed: watch::Sender<Sealed>,
@@ -47,7 +51,7 @@ impl Sealing {
     pub(super) fn new(
         (writer, heads): (Writer, Arc<Mutex<Heads>>),
         shared: Arc<Shared>,
-        speaker: Arc<Mutex<UnixStream>>,
+        inbox: Inbox,
         options: Options,
         (position, sealed): (watch::Sender<Lsn>, watch::Sender<Sealed>),
     ) -> Self {
@@ -56,7 +60,7 @@ impl Sealing {
             writer,
             heads,
             shared,
-            speaker,
+            inbox,
             options,
             position,
             sealed,
@@ -72,7 +76,7 @@ impl Sealing {
     pub(super) fn run(mut self) -> Result<(), SealerError> {
         loop {
             let deadline = self.lagging.map(|since| since + self.options.max_lag);
-            match self.shared.queue.take(deadline)? {
+            match self.inbox.take(&self.shared.queue, deadline)? {
                 Work::Seal(items) => {
                     self.turn()?;
                     self.seal(&items)?;
@@ -187,12 +191,7 @@ impl Sealing {
         self.shared.queue.set_sealed(position);
         self.position.send_replace(position);
         self.sealed.send_replace(Sealed { position, head });
-        let mut speaker = self.speaker.lock().unwrap_or_else(PoisonError::into_inner);
-        match wire::confirm(&mut speaker, position) {
-            // It is gone: what it still sent is sealed all the same.
-            Err(SealerError::EngineGone(_)) => Ok(()),
-            other => other,
-        }
+        self.inbox.confirm(position)
     }
 
     /// The backup is whole: what is before it is not needed any more.

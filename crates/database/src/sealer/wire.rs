@@ -5,7 +5,10 @@
 
 use std::{
     io::{self, Read, Write},
-    os::unix::net::UnixStream,
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::net::UnixStream,
+    },
     path::Path,
 };
 
@@ -38,7 +41,7 @@ pub(crate) enum Event {
 /// A connection in replication mode.
 pub(crate) struct Replication {
     stream: UnixStream,
-    buffer: BytesMut,
+    decoder: Decoder,
     scratch: Vec<u8>,
 }
 
@@ -50,7 +53,7 @@ impl Replication {
         name: &str,
     ) -> Result<Self, SealerError> {
         let stream = UnixStream::connect(socket.join(".s.PGSQL.5432"))?;
-        let mut replication = Self { stream, buffer: BytesMut::new(), scratch: vec![0; READ] };
+        let mut replication = Self { stream, decoder: Decoder::default(), scratch: vec![0; READ] };
         let parameters = [
             ("user", user),
             ("database", database),
@@ -67,9 +70,14 @@ impl Replication {
         }
     }
 
-    /// The other half, for status updates.
-    pub(crate) fn speaker(&self) -> Result<UnixStream, SealerError> {
+    /// The connection, for whoever ends it.
+    pub(crate) fn connection(&self) -> Result<UnixStream, SealerError> {
         Ok(self.stream.try_clone()?)
+    }
+
+    /// For whoever waits for it.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
     }
 
     pub(crate) fn send(&mut self, command: &str) -> Result<(), SealerError> {
@@ -103,56 +111,103 @@ impl Replication {
     /// What comes next.
     pub(crate) fn event(&mut self) -> Result<Event, SealerError> {
         loop {
-            match self.message()? {
+            match self.received()? {
+                Some(event) => return Ok(event),
+                None => self.receive()?,
+            }
+        }
+    }
+
+    /// The next of what has been received; `None`: there is nothing whole.
+    pub(crate) fn received(&mut self) -> Result<Option<Event>, SealerError> {
+        self.decoder.event()
+    }
+
+    /// Receives more, and waits for it.
+    pub(crate) fn receive(&mut self) -> Result<(), SealerError> {
+        let read = self.stream.read(&mut self.scratch)?;
+        if read == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        self.decoder.push(&self.scratch[..read]);
+        Ok(())
+    }
+
+    /// Tells the server up to where the log is safe.
+    pub(crate) fn confirm(&mut self, sealed: Lsn) -> Result<(), SealerError> {
+        let mut status = BytesMut::with_capacity(34);
+        status.put_u8(b'r');
+        // Written, flushed, applied.
+        (0..3).for_each(|_| status.put_u64(sealed.0));
+        // The time is only shown in `pg_stat_replication`.
+        status.put_u64(0);
+        status.put_u8(0);
+        let mut message = BytesMut::with_capacity(40);
+        frontend::CopyData::new(status)?.write(&mut message);
+        Ok(self.stream.write_all(&message)?)
+    }
+}
+
+/// Bytes of the server, as what they say.
+#[derive(Default)]
+pub(crate) struct Decoder(BytesMut);
+
+impl Decoder {
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// `None`: there is nothing whole.
+    pub(crate) fn event(&mut self) -> Result<Option<Event>, SealerError> {
+        while let Some(message) = self.message()? {
+            return Ok(Some(match message {
                 Message::AuthenticationOk
                 | Message::BackendKeyData(_)
                 | Message::ParameterStatus(_)
                 | Message::NoticeResponse(_)
                 | Message::RowDescription(_)
                 | Message::EmptyQueryResponse
-                | Message::CopyOutResponse(_) => {}
+                | Message::CopyOutResponse(_) => continue,
                 Message::DataRow(row) => {
                     let buffer = row.buffer();
                     let cell = |range: Option<std::ops::Range<usize>>| {
                         Ok(range.map(|range| String::from_utf8_lossy(&buffer[range]).into_owned()))
                     };
-                    return Ok(Event::Row(row.ranges().map(cell).collect()?));
+                    Event::Row(row.ranges().map(cell).collect().map_err(malformed)?)
                 }
-                Message::CopyData(data) => return Ok(Event::Copy(data.into_bytes())),
-                Message::CopyDone => return Ok(Event::CopyDone),
-                Message::CommandComplete(_) => return Ok(Event::Complete),
-                Message::ReadyForQuery(_) => return Ok(Event::Ready),
+                Message::CopyData(data) => Event::Copy(data.into_bytes()),
+                Message::CopyDone => Event::CopyDone,
+                Message::CommandComplete(_) => Event::Complete,
+                Message::ReadyForQuery(_) => Event::Ready,
                 Message::ErrorResponse(body) => return Err(refused(&body)),
                 _ => return Err(SealerError::Protocol("a message that does not belong here")),
-            }
+            }));
         }
+        Ok(None)
     }
 
-    fn message(&mut self) -> Result<Message, SealerError> {
+    fn message(&mut self) -> Result<Option<Message>, SealerError> {
         loop {
-            if let Some(head) = self.buffer.first_chunk::<5>() {
-                let [tag, length @ ..] = *head;
-                let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
-                if length > MAX_MESSAGE {
-                    return Err(SealerError::Protocol("a message that is too long"));
-                }
-                // CopyBothResponse is what `postgres-protocol` does not know.
-                if tag == b'W' {
-                    if self.buffer.len() > length {
-                        self.buffer.advance(1 + length);
-                        continue;
-                    }
-                } else if let Some(message) = Message::parse(&mut self.buffer)? {
-                    return Ok(message);
-                }
+            let Some(head) = self.0.first_chunk::<5>() else { return Ok(None) };
+            let [tag, length @ ..] = *head;
+            let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+            if length > MAX_MESSAGE {
+                return Err(SealerError::Protocol("a message that is too long"));
             }
-            let read = self.stream.read(&mut self.scratch)?;
-            if read == 0 {
-                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            // CopyBothResponse is what `postgres-protocol` does not know.
+            if tag != b'W' {
+                return Message::parse(&mut self.0).map_err(malformed);
             }
-            self.buffer.extend_from_slice(&self.scratch[..read]);
+            if self.0.len() <= length {
+                return Ok(None);
+            }
+            self.0.advance(1 + length);
         }
     }
+}
+
+fn malformed(_: io::Error) -> SealerError {
+    SealerError::Protocol("a message that cannot be understood")
 }
 
 /// A row whose cells are all there.
@@ -199,20 +254,6 @@ impl Streamed {
             _ => Err(malformed),
         }
     }
-}
-
-/// Tells the server up to where the log is safe.
-pub(crate) fn confirm(speaker: &mut UnixStream, sealed: Lsn) -> Result<(), SealerError> {
-    let mut status = BytesMut::with_capacity(34);
-    status.put_u8(b'r');
-    // Written, flushed, applied.
-    (0..3).for_each(|_| status.put_u64(sealed.0));
-    // The time is only shown in `pg_stat_replication`.
-    status.put_u64(0);
-    status.put_u8(0);
-    let mut message = BytesMut::with_capacity(40);
-    frontend::CopyData::new(status)?.write(&mut message);
-    Ok(speaker.write_all(&message)?)
 }
 
 #[cfg(test)]

@@ -19,6 +19,59 @@ public class Client {
         if (!right) throw new AssertionError(what);
     }
 
+    static int rows(ResultSet rows) throws SQLException {
+        int count = 0;
+        try (rows) {
+            while (rows.next()) count++;
+        }
+        return count;
+    }
+
+    /** What tools for analysis (Metabase, DBeaver, Tableau, Spark) ask of a driver when they look at a database. */
+    static void metadata(Connection reader, DatabaseMetaData meta) throws SQLException {
+        check(reader.isValid(5), "valid");
+        check(meta.getDatabaseMajorVersion() >= 15 && meta.getSQLKeywords().length() > 0, "version and words");
+        check(reader.getCatalog().equals("test") && reader.getSchema().equals("public"), "where it is");
+        check(rows(meta.getCatalogs()) == 1, "catalogs");
+        check(rows(meta.getSchemas()) > 0 && rows(meta.getSchemas(null, "public")) == 1, "schemas");
+        check(rows(meta.getTableTypes()) > 0 && rows(meta.getTypeInfo()) > 0, "types");
+        check(rows(meta.getTables(null, null, "%", new String[] {"TABLE", "VIEW", "MATERIALIZED VIEW"})) >= 3, "tables");
+        check(rows(meta.getColumns(null, null, "notes", null)) == 2, "columns");
+        check(rows(meta.getImportedKeys(null, "public", "notes")) == 0, "foreign keys");
+        check(rows(meta.getExportedKeys(null, "public", "notes")) == 0, "keys that point here");
+        check(rows(meta.getCrossReference(null, "public", "notes", null, "public", "payments")) == 0, "references");
+        check(rows(meta.getBestRowIdentifier(null, "public", "notes", DatabaseMetaData.bestRowSession, true)) == 1, "a row's name");
+        rows(meta.getVersionColumns(null, "public", "notes"));
+        rows(meta.getTablePrivileges(null, "public", "notes"));
+        rows(meta.getColumnPrivileges(null, "public", "notes", "%"));
+        rows(meta.getProcedures(null, "public", "%"));
+        rows(meta.getFunctions(null, "public", "%"));
+        rows(meta.getFunctionColumns(null, "public", "%", "%"));
+        rows(meta.getUDTs(null, "public", "%", null));
+        rows(meta.getClientInfoProperties());
+        meta.getMaxColumnNameLength();
+        meta.getDefaultTransactionIsolation();
+        int keys = 0;
+        try (ResultSet index = meta.getIndexInfo(null, "public", "notes", false, true)) {
+            while (index.next()) {
+                keys++;
+                check(index.getLong("CARDINALITY") <= 0 && index.getLong("PAGES") == 0, "a size is told");
+            }
+        }
+        check(keys == 1, keys + " indexes");
+        reader.setReadOnly(true);
+        reader.setTransactionIsolation(Connection.TRANSACTION_REPEATABLE_READ);
+        reader.setClientInfo("ApplicationName", "a tool");
+        try (Statement statement = reader.createStatement(); ResultSet row = statement.executeQuery("SELECT * FROM notes LIMIT 1")) {
+            ResultSetMetaData columns = row.getMetaData();
+            check(columns.getColumnTypeName(1).equals("int8"), "a type");
+            check(columns.isNullable(1) == ResultSetMetaData.columnNoNulls, "a rule of a column");
+            check(((org.postgresql.PGResultSetMetaData) columns).getBaseTableName(1).equals("notes"), "a column's table");
+        }
+        reader.setTransactionIsolation(Connection.TRANSACTION_READ_COMMITTED);
+        reader.setReadOnly(false);
+    }
+
     public static void main(String[] arguments) throws Exception {
         try (Connection writer = connect(arguments, "bank_b")) {
             writer.setAutoCommit(false);
@@ -58,8 +111,7 @@ public class Client {
             try (ResultSet rows = meta.getPrimaryKeys(null, "public", "notes")) {
                 check(rows.next() && rows.getString("COLUMN_NAME").equals("id"), "the key");
             }
-            try (ResultSet rows = meta.getSchemas()) { check(rows.next(), "schemas"); }
-            try (ResultSet rows = meta.getTypeInfo()) { check(rows.next(), "types"); }
+            metadata(reader, meta);
             try (PreparedStatement select = reader.prepareStatement("SELECT id, body FROM notes WHERE id >= ?")) {
                 for (int round = 0; round < 10; round++) { // from the fifth on they are named and binary
                     select.setLong(1, 50);

@@ -1,10 +1,16 @@
-"""What a party does with psycopg. Arguments: port, folder of certificates."""
+"""What a party does with psycopg. Arguments: port, folder of certificates; `direct` for TLS without a request."""
 
 import sys
+import threading
 
 import psycopg
 
-port, folder = sys.argv[1:]
+port, folder, *direct = sys.argv[1:]
+if direct:
+    # Of libpq 17 and later.
+    options = {"sslnegotiation": "direct", "max_protocol_version": "latest"}
+else:
+    options = {}
 
 
 def connect(party):
@@ -17,6 +23,7 @@ def connect(party):
         sslrootcert=f"{folder}/server.pem",
         sslcert=f"{folder}/{party}.pem",
         sslkey=f"{folder}/{party}.key",
+        **options,
     )
 
 
@@ -57,4 +64,17 @@ with connect("analyst") as analyst:
     with analyst.pipeline():
         cursors = [analyst.execute("SELECT * FROM algorithm.total()"), analyst.execute("SELECT 7")]
         assert [it.fetchone()[0] for it in cursors] == [42, 7]
+if direct:
+    assert psycopg.pq.version() >= 170000, psycopg.pq.version()
+    with connect("auditor") as reader:
+        # As the session itself, so a request to end what runs comes within TLS.
+        timer = threading.Timer(0.5, reader.cancel_safe)
+        timer.start()
+        try:
+            reader.execute("SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 100000000) b")
+        except psycopg.errors.QueryCanceled:
+            pass
+        else:
+            raise AssertionError("it was not cancelled")
+        timer.join()
 print("done")

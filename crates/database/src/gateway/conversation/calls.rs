@@ -9,7 +9,7 @@ use database_manifest::AlgorithmName;
 use super::{Conversation, FAILED, Refused, What};
 use crate::gateway::{
     message,
-    statement::{Call, Kind, Prepared},
+    statement::{Call, Prepared},
 };
 
 /// The statement and portal that conversions use; a client that uses the name too gets an error from PostgreSQL.
@@ -93,8 +93,7 @@ impl Conversation {
         execute: What,
         hidden: bool,
     ) {
-        let prepared =
-            Arc::new(Prepared { text: String::new(), kind: Kind::Read, blind: false, types: Bytes::new() });
+        let prepared = Arc::new(Prepared::own());
         message::put_parse(&mut self.to_server, OWN, text, &types);
         self.expect_hidden(What::Parse(OWN.to_owned(), prepared));
         message::put_bind(&mut self.to_server, OWN, OWN, &parameters, formats);
@@ -149,9 +148,7 @@ impl Conversation {
             (Ok(rows), None) => {
                 let text = job.call.answer(&rows);
                 message::put_query(&mut self.to_server, &text);
-                let prepared =
-                    Prepared { text: String::new(), kind: Kind::Read, blind: false, types: Bytes::new() };
-                self.expect(What::Query(Arc::new(prepared)));
+                self.expect(What::Query(Arc::new(Prepared::own())));
             }
             (Ok(rows), Some((_, _, formats))) => {
                 let text = job.call.answer(&rows);

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{SHA256, digest as hash};
 use bytes::{Bytes, BytesMut};
 
 use super::{
@@ -11,7 +10,7 @@ use super::{
 };
 use crate::gateway::{
     message::{self, HEADER, Malformed},
-    statement::{self, Kind, MAX_STATEMENT, Prepared, Refusal},
+    statement::{self, Kind, MAX_STATEMENT, Prepared, Refusal, Spoken},
 };
 
 /// Bytes of a message with rows or values; it goes through as it comes.
@@ -20,8 +19,6 @@ const MAX_VALUES: usize = 256 << 20;
 const MAX_ARGUMENTS: usize = 64 << 10;
 /// Bytes of the two names at the start of `Bind`.
 const NAMES: usize = 2 * 129;
-/// Letters of a statement's first word that the audit log gets.
-const MAX_COMMAND: usize = 32;
 
 impl Conversation {
     /// Takes what can be taken.
@@ -149,12 +146,7 @@ impl Conversation {
     }
 
     fn denied(&mut self, text: &str, refusal: Refusal) {
-        let command =
-            text.trim_start().split(|it: char| !it.is_ascii_alphabetic()).next().unwrap_or_default();
-        let command = command.chars().take(MAX_COMMAND).collect::<String>().to_ascii_uppercase();
-        let mut digest = [0; 32];
-        digest.copy_from_slice(hash(&SHA256, text.as_bytes()).as_ref());
-        self.denials.push(Denial { command, digest, refusal });
+        self.denials.push(Denial { statement: Spoken::of(text), refusal });
     }
 
     fn query(&mut self, text: &str) {

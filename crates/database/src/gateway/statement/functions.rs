@@ -3,7 +3,7 @@
 
 use sqlparser::ast::{Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectName, Value};
 
-use super::{Refusal, parts};
+use super::{Refusal, parts, shown};
 use crate::gateway::settings;
 
 /// Of arguments alone.
@@ -77,13 +77,20 @@ pub(super) fn callable(name: &ObjectName) -> Result<String, Refusal> {
     if reachable && listed { Ok(function.to_owned()) } else { Err(refused(&name.to_string())) }
 }
 
-/// Whether a call may be made: settings are read by the name of a harmless one, as a literal; `set_config` is refused.
+/// Whether a call may be made: settings are read by the name of a harmless one, as a literal; `set_config` is refused. Of
+/// a name in a parameter PostgreSQL decides: it shows parties what `pg_settings` shows them, and no path of the server's.
 pub(super) fn check(function: &Function) -> Result<(), Refusal> {
     // `ARRAY(SELECT …)` is syntax that is read as a function.
     if matches!(function.args, FunctionArguments::Subquery(_)) && is_array(&function.name) {
         return Ok(());
     }
+    if shown::is_untold(&function.name) {
+        return Ok(());
+    }
     let name = callable(&function.name)?;
+    if name == "current_setting" && first(&function.args).is_some_and(is_parameter) {
+        return Ok(());
+    }
     let allowed = match (name.as_str(), literals(&function.args).as_slice()) {
         ("current_setting", [Some(setting)] | [Some(setting), _]) => settings::shown(setting),
         ("current_setting", _) => false,
@@ -103,6 +110,25 @@ fn literals(arguments: &FunctionArguments) -> Vec<Option<String>> {
         _ => None,
     };
     list.args.iter().map(text).collect()
+}
+
+fn first(arguments: &FunctionArguments) -> Option<&Expr> {
+    match arguments {
+        FunctionArguments::List(list) => match list.args.first()? {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// `$1`, or that as a type.
+fn is_parameter(expr: &Expr) -> bool {
+    match expr {
+        Expr::Value(value) => matches!(value.value, Value::Placeholder(_)),
+        Expr::Cast { expr, .. } => is_parameter(expr),
+        _ => false,
+    }
 }
 
 /// Without quotes, in whatever case.

@@ -1,10 +1,13 @@
 //! Queries: everything within one is looked at, wherever it stands.
 
-use std::ops::ControlFlow;
+use std::{
+    collections::{BTreeSet, HashSet},
+    ops::ControlFlow,
+};
 
 use sqlparser::ast::{
-    BinaryOperator, Expr, Ident, ObjectName, Query, Select, SetExpr, Statement, TableFactor, TableObject,
-    Visit, Visitor,
+    BinaryOperator, Expr, ObjectName, Query, Select, SetExpr, Statement, TableFactor, TableObject, Visit,
+    Visitor,
 };
 
 use super::{Refusal, Rights, functions, no, parts, relations};
@@ -15,13 +18,12 @@ pub(super) fn check(
     rights: &Rights,
     target: Option<&TableObject>,
 ) -> Result<(), Refusal> {
-    let mut names = Names(Vec::new());
-    let _ = statement.visit(&mut names);
     let target = match target {
         Some(TableObject::TableName(name)) => Some(name),
         _ => None,
     };
-    let mut walk = Walk { rights, own: names.0, target, statements: 0, functions: vec![] };
+    let mut walk =
+        Walk { rights, own: own_names(statement), target, statements: 0, functions: HashSet::new() };
     match statement.visit(&mut walk) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(refusal) => Err(refusal),
@@ -46,7 +48,14 @@ pub(super) fn explain(statement: &Statement, rights: &Rights) -> Result<(), Refu
 }
 
 /// Names that a statement gives to queries of its own.
-struct Names(Vec<String>);
+pub(super) fn own_names(statement: &Statement) -> BTreeSet<String> {
+    let mut names = Names(BTreeSet::new());
+    // Nothing of it ends early.
+    let _ = statement.visit(&mut names);
+    names.0
+}
+
+struct Names(BTreeSet<String>);
 
 impl Visitor for Names {
     type Break = ();
@@ -60,11 +69,11 @@ impl Visitor for Names {
 
 struct Walk<'a> {
     rights: &'a Rights,
-    own: Vec<String>,
+    own: BTreeSet<String>,
     target: Option<&'a ObjectName>,
     statements: usize,
-    /// Functions that stand where tables do.
-    functions: Vec<ObjectName>,
+    /// Names of functions that stand where tables do: these very ones, since a table may be called the same.
+    functions: HashSet<*const ObjectName>,
 }
 
 fn flow(result: Result<(), Refusal>) -> ControlFlow<Refusal> {
@@ -107,7 +116,7 @@ impl Visitor for Walk<'_> {
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Refusal> {
         flow(match factor {
             TableFactor::Table { name, args: Some(_), .. } => {
-                self.functions.push(name.clone());
+                self.functions.insert(std::ptr::from_ref(name));
                 functions::callable(name).map(drop)
             }
             TableFactor::Function { name, .. } => functions::callable(name).map(drop),
@@ -120,7 +129,8 @@ impl Visitor for Walk<'_> {
     }
 
     fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<Refusal> {
-        if self.target.is_some_and(|it| std::ptr::eq(it, relation)) || self.functions.contains(relation) {
+        let is_function = self.functions.contains(&std::ptr::from_ref(relation));
+        if is_function || self.target.is_some_and(|it| std::ptr::eq(it, relation)) {
             return ControlFlow::Continue(());
         }
         let parts = parts(relation).unwrap_or_default();
@@ -136,9 +146,5 @@ impl Visitor for Walk<'_> {
             }
             _ => Ok(()),
         })
-    }
-
-    fn pre_visit_ident(&mut self, ident: &Ident) -> ControlFlow<Refusal> {
-        flow(relations::nameable(ident))
     }
 }

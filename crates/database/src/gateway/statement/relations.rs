@@ -1,10 +1,10 @@
 //! Which relations a statement may name: those that the manifest lets the party read, names that the statement itself
 //! gives, and those of the catalog from which clients learn what there is. Statistics, which tell how many rows others
-//! have, and everything about other sessions, files and memory are not among the latter.
+//! have, and everything about other sessions, files and memory are not among the latter, or come without what they tell.
 
-use sqlparser::ast::Ident;
+use std::collections::BTreeSet;
 
-use super::{Refusal, Rights, folded};
+use super::{Refusal, Rights, shown};
 
 #[rustfmt::skip]
 const CATALOG: &[&str] = &[
@@ -19,20 +19,19 @@ const CATALOG: &[&str] = &[
     "pg_views",
 ];
 
-/// Columns of the catalog that estimate how much there is.
-const ESTIMATES: &[&str] = &["reltuples", "relpages", "relallvisible", "relallfrozen"];
-
+/// Relations of the catalog that may be named; of some, what is read is a view, see [`shown`].
 pub(super) fn is_catalog(name: &str) -> bool {
-    CATALOG.contains(&name)
+    CATALOG.contains(&name) || shown::RELATIONS.contains(&name)
 }
 
 /// Whether a relation may be read. `own`: names that the statement gives to queries of its own.
-pub(super) fn readable(name: &[String], rights: &Rights, own: &[String]) -> Result<(), Refusal> {
+pub(super) fn readable(name: &[String], rights: &Rights, own: &BTreeSet<String>) -> Result<(), Refusal> {
     let may = match name {
         [table] => is_catalog(table) || rights.reads.contains(table) || own.contains(table),
         [schema, table] => match schema.as_str() {
             "pg_catalog" => is_catalog(table),
             "information_schema" => true,
+            shown::SCHEMA => shown::RELATIONS.contains(&table.as_str()),
             "public" => rights.reads.contains(table),
             _ => false,
         },
@@ -45,14 +44,4 @@ pub(super) fn readable(name: &[String], rights: &Rights, own: &[String]) -> Resu
         )
     };
     may.then_some(()).ok_or_else(refusal)
-}
-
-/// Whether an identifier may be named at all.
-pub(super) fn nameable(ident: &Ident) -> Result<(), Refusal> {
-    let name = folded(ident);
-    if ESTIMATES.contains(&name.as_str()) {
-        let sentence = format!("`{name}` tells how many rows there are and is refused");
-        return Err(Refusal::new("ESTIMATE_REFUSED", sentence));
-    }
-    Ok(())
 }

@@ -1,4 +1,5 @@
-//! Clients as they are: psql, psycopg, JDBC, node-postgres. Whichever is not here is not run.
+//! Clients as they are: psql, psycopg, libpq of its newest version, SQLAlchemy, JDBC, node-postgres. Whichever is not here is
+//! not run.
 
 use std::{
     fs,
@@ -129,17 +130,39 @@ async fn psql_runs_with_its_commands_that_show_the_catalog() {
     assert!(String::from_utf8_lossy(&refused.stderr).starts_with("ERROR:  `notes` is no table"));
 }
 
-#[tokio::test]
-async fn psycopg_runs_unchanged() {
-    if !there("python3", &tools("python/psycopg")) {
+/// A script with packages from `target/tools/sql`; what it needs of them is named.
+async fn python(script: &str, packages: &[&str], needed: &str, more: &[&str]) {
+    if !there("python3", &tools(needed)) {
         return;
     }
     let Some(served) = served().await else { return };
     let folder = certificates(&served);
     let mut command = Command::new("python3");
-    command.env("PYTHONPATH", tools("python")).arg(scripts().join("client.py"));
-    command.arg(served.address.port().to_string()).arg(folder.path());
+    let path = packages.iter().map(|it| tools(it).display().to_string()).collect::<Vec<_>>().join(":");
+    command.env("PYTHONPATH", path).arg(scripts().join(script));
+    command.arg(served.address.port().to_string()).arg(folder.path()).args(more);
     assert_eq!(runs(command).await.trim(), "done");
+}
+
+#[tokio::test]
+async fn psycopg_runs_unchanged() {
+    python("client.py", &["python"], "python/psycopg", &[]).await;
+}
+
+/// TLS without a request before it, the protocol's newest version, requests to end a statement within TLS: libpq 17.
+#[tokio::test]
+async fn libpq_17_runs_with_direct_tls() {
+    python("client.py", &["libpq", "python"], "libpq/psycopg_binary", &["direct"]).await;
+}
+
+#[tokio::test]
+async fn sqlalchemy_looks_at_the_database_and_runs_unchanged() {
+    python("reflection.py", &["python"], "python/sqlalchemy", &[]).await;
+}
+
+#[tokio::test]
+async fn what_tools_for_analysis_ask_at_their_start_is_answered() {
+    python("tools.py", &["python"], "python/psycopg", &[]).await;
 }
 
 #[tokio::test]

@@ -55,13 +55,30 @@ async fn session(served: &Served) -> Tls {
     stream
 }
 
+/// Refusals of whoever had no session yet, once there are so many: code and reason.
+async fn strangers(served: &Served, count: usize) -> Vec<(String, String)> {
+    loop {
+        let denied = served.audited().await.into_iter().filter_map(|it| match it {
+            Event::LoginDenied { code, reason, .. } => Some((code, reason)),
+            _ => None,
+        });
+        let denied: Vec<_> = denied.collect();
+        // TLS tells the client before the entry is written.
+        if denied.len() >= count {
+            return denied;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
 #[tokio::test]
 async fn without_tls_there_is_no_session() {
     let Some(served) = served().await else { return };
     let mut stream = TcpStream::connect(served.address).await.unwrap();
     stream.write_all(&start(&[("user", "x"), ("database", "test")])).await.unwrap();
-    assert_eq!(sqlstate(&until(&mut stream, b'Z').await), "28000");
+    assert_eq!(sqlstate(&until(&mut stream, b'Z').await), "08P01");
     assert_eq!(stream.read(&mut [0]).await.unwrap(), 0, "it is closed");
+    assert_eq!(strangers(&served, 1).await[0].0, "PROTOCOL_VIOLATION");
 }
 
 #[tokio::test]
@@ -81,8 +98,10 @@ async fn tls_1_2_is_refused() {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.unwrap();
     assert_eq!(answer.first(), Some(&0x15), "an alert");
+    assert_eq!(strangers(&served, 1).await[0].0, "TLS_REFUSED");
 }
 
+/// CVE-2021-23214: whoever sits in between puts bytes behind the client's request for TLS.
 #[tokio::test]
 async fn what_is_sent_in_the_clear_with_the_request_for_tls_counts_for_nothing() {
     let Some(served) = served().await else { return };
@@ -90,10 +109,42 @@ async fn what_is_sent_in_the_clear_with_the_request_for_tls_counts_for_nothing()
     let smuggled =
         [&SSL_REQUEST[..], &start(&[("user", "x"), ("database", "test")]), &message(b'Q', b"SELECT 1\0")];
     stream.write_all(&smuggled.concat()).await.unwrap();
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer).await;
-    assert_eq!(answer.first(), Some(&b'S'));
-    assert!(answer.get(1).is_none_or(|it| *it == 0x15), "an alert or nothing: {answer:?}");
+    assert_eq!(stream.read_u8().await.unwrap(), b'S');
+    let came = until(&mut stream, b'Z').await;
+    assert_eq!((kinds(&came).as_str(), sqlstate(&came).as_str()), ("E", "08P01"));
+    let (code, reason) = strangers(&served, 1).await.remove(0);
+    assert_eq!((code.as_str(), reason.contains("in the clear")), ("PROTOCOL_VIOLATION", true));
+}
+
+#[tokio::test]
+async fn first_messages_that_are_cut_off_or_make_no_sense_are_refused_with_08p01() {
+    let Some(served) = served().await else { return };
+    let whole = start(&[("user", "x"), ("database", "test")]);
+    let mut old = whole.clone();
+    old[5] = 2;
+    let faults: [&[u8]; 5] =
+        [&whole[..whole.len() - 3], &[255, 255, 255, 255], &old, &SSL_REQUEST, &[0, 0, 0, 4]];
+    for bytes in faults {
+        let mut stream = served.opened(Some(&served.parties.auditor.issue("x"))).await;
+        stream.write_all(bytes).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let came = until(&mut stream, b'Z').await;
+        assert_eq!((kinds(&came).as_str(), sqlstate(&came).as_str()), ("E", "08P01"), "{bytes:?}");
+    }
+    let recorded = strangers(&served, faults.len()).await;
+    assert!(recorded.iter().all(|it| it.0 == "PROTOCOL_VIOLATION"), "{recorded:?}");
+}
+
+/// Anyone who reaches the port can be refused without end, and every entry stays for good.
+#[tokio::test]
+async fn strangers_do_not_fill_the_audit_log() {
+    let Some(served) = served().await else { return };
+    for _ in 0..110 {
+        let mut stream = TcpStream::connect(served.address).await.unwrap();
+        stream.write_all(&start(&[("user", "x"), ("database", "test")])).await.unwrap();
+        assert_eq!(sqlstate(&until(&mut stream, b'Z').await), "08P01");
+    }
+    assert_eq!(strangers(&served, 100).await.len(), 100);
 }
 
 #[tokio::test]
@@ -110,7 +161,9 @@ async fn tls_without_a_request_is_taken_with_the_protocols_name_alone() {
         stream.write_all(&start(&[("user", "x"), ("database", "test")])).await.unwrap();
         let came = until(&mut stream, b'Z').await;
         assert_eq!(kinds(&came).ends_with('Z'), taken);
+        assert!(taken || sqlstate(&came) == "08P01");
     }
+    assert_eq!(strangers(&served, 1).await.len(), 1);
 }
 
 #[tokio::test]
@@ -164,13 +217,19 @@ async fn oversized_truncated_and_unknown_messages_end_the_session_with_08p01() {
 }
 
 #[tokio::test]
-async fn a_message_that_is_cut_off_does_nothing() {
+async fn a_message_that_is_cut_off_does_nothing_and_is_recorded() {
     let Some(served) = served().await else { return };
-    let mut stream = session(&served).await;
-    let whole = message(b'Q', b"SELECT 1\0");
-    stream.write_all(&whole[..whole.len() - 2]).await.unwrap();
-    stream.shutdown().await.unwrap();
-    assert!(until(&mut stream, b'Z').await.is_empty());
+    let mut values = message(b'B', &[0; 4000]);
+    values.truncate(2000);
+    for bytes in [&message(b'Q', b"INSERT INTO notes VALUES (1, 'x')\0")[..20], &[b'Q', 0], &values] {
+        let mut stream = session(&served).await;
+        stream.write_all(bytes).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let came = until(&mut stream, b'Z').await;
+        assert_eq!(sqlstate(&came), "08P01", "{bytes:?}");
+    }
+    let recorded = |it: &Event| matches!(it, Event::Denied { code, .. } if code == "PROTOCOL_VIOLATION");
+    assert_eq!(served.audited().await.iter().filter(|it| recorded(it)).count(), 3);
 }
 
 #[tokio::test]
@@ -251,6 +310,6 @@ async fn newer_minor_versions_and_options_of_the_protocol_are_answered_with_what
     bytes[7] = 2;
     stream.write_all(&bytes).await.unwrap();
     let came = until(&mut stream, b'Z').await;
-    assert_eq!(came[0], (b'v', b"\0\0\0\0\0\0\0\x01_pq_.command\0".to_vec()));
+    assert_eq!(came[0], (b'v', b"\0\x03\0\0\0\0\0\x01_pq_.command\0".to_vec()));
     assert!(kinds(&came).ends_with("KZ"));
 }

@@ -1,6 +1,6 @@
 //! Rows as they were, by joint approval: what comes back, what never does, and what a crash in the middle leaves.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use database::audit::{Event, Line};
 use serde_json::{Value, json};
@@ -11,8 +11,8 @@ use super::{Served, World};
 
 /// A session that only this machine's root has, as the service itself.
 async fn inside(world: &World) -> Client {
-    let place = std::fs::read_dir(world.memory.path()).unwrap().map(|it| it.unwrap().path());
-    let place: PathBuf = place.filter(|it| it.is_dir()).next().unwrap();
+    let mut places = std::fs::read_dir(world.memory.path()).unwrap().map(|it| it.unwrap().path());
+    let place = places.find(|it| it.is_dir()).unwrap();
     let mut config = Config::new();
     config.host_path(place.join("socket")).user("bailey").dbname("shared");
     let (client, connection) = config.connect(NoTls).await.unwrap();

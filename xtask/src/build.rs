@@ -78,6 +78,10 @@ const ETCD_PACKAGE: &str = "etcd-server";
 /// `cargo xtask soak`: the tests that take long, and say what they saw.
 pub fn soak() -> Result<()> {
     installed();
+    step("a database and its replicas are killed and cut off again and again, under load");
+    let test =
+        ["test", "--locked", "-p", "database", "--test", "it", "--", "soak_", "--ignored", "--nocapture"];
+    run(cargo().args(test))?;
     if !available("etcd") {
         bail!("there is no etcd here\n  mend: sudo apt-get install {ETCD_PACKAGE}");
     }

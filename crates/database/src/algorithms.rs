@@ -37,16 +37,19 @@ use crate::{
     identity::Caller,
     installation::READER,
     lsn::{Lsn, SealedPosition},
+    reads::Replicas,
     rules::Rules,
 };
 
 pub use answer::{Answer, Denied, Reason};
 pub use arguments::Given;
 pub use ledger::install;
+pub use query::TIME as LONGEST_QUERY;
 pub use wasm::{ModuleError, Row, read_rows};
 
 use ledger::{Account, Cost, Paid};
 use places::Places;
+use query::Found;
 
 /// Whether every algorithm of a manifest can run: modules are of their form, PostgreSQL takes the queries, which give what
 /// the manifest says. Nothing is read. `client` is in the transaction that made the tables.
@@ -92,6 +95,8 @@ pub struct Unusable {
 pub struct Parts {
     /// Where queries run.
     pub engine: Arc<Engine>,
+    /// Where they run instead, as long as these show as much.
+    pub replicas: Replicas,
     /// The manifest in force.
     pub rules: watch::Receiver<Arc<Rules>>,
     /// Up to where the log is sealed: nothing that is not in it leaves.
@@ -271,14 +276,51 @@ impl Shared {
 
     /// Runs the query. `client` is a superuser's session, which tells where the log is.
     async fn found(&self, call: &Call<'_>, client: &impl GenericClient) -> Result<Paid, Reason> {
-        let mut reader = self.session(READER).await?;
         let salt = call.wishes.receipt.then(salt).transpose()?;
-        let found = query::run(&mut reader, call.algorithm, &call.arguments, salt.as_ref()).await?;
+        let found = match self.elsewhere(call, salt.as_ref()).await {
+            Some(found) => found?,
+            None => {
+                let mut reader = self.session(READER).await?;
+                self.run(&mut reader, call, salt.as_ref()).await?
+            }
+        };
         // What the query saw was committed before: the position now is no earlier.
         let position = position(client).await?.to_string();
         let salt = salt.map(hex::encode);
         let (epsilon, delta) = ("0".into(), "0".into());
         Ok(Paid { rows: found.rows, data: found.data, salt, position, epsilon, delta })
+    }
+
+    /// The same on a replica that shows whatever a session here would: nobody sees a commit before it is sealed. `None`:
+    /// there is none, or it was lost, or it has other rules by now.
+    async fn elsewhere(&self, call: &Call<'_>, salt: Option<&[u8; 32]>) -> Option<Result<Found, Reason>> {
+        let sealed = *self.parts.sealed.borrow();
+        let (mut reader, chosen) = self.parts.replicas.session(sealed, self.parts.engine.database()).await?;
+        let ran = tokio::select! {
+            ran = self.run(&mut reader, call, salt) => ran,
+            () = chosen.lost() => {
+                chosen.give_up();
+                return None;
+            }
+        };
+        match ran {
+            // Its host decides when it ends a session, and how fast it is.
+            Err(Reason::Engine(error)) if error.as_db_error().is_none() => chosen.give_up(),
+            Err(Reason::Time(_)) => chosen.give_up(),
+            // What it replays can be in the way of a query. Where the query itself is at fault, it is so here too.
+            Err(Reason::Engine(_) | Reason::Changed) => {}
+            ran => return Some(ran),
+        }
+        None
+    }
+
+    async fn run(
+        &self,
+        reader: &mut Client,
+        call: &Call<'_>,
+        salt: Option<&[u8; 32]>,
+    ) -> Result<Found, Reason> {
+        query::run(reader, call.rules.epoch, call.algorithm, &call.arguments, salt).await
     }
 
     async fn session(&self, role: &str) -> Result<Client, Reason> {

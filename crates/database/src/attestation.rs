@@ -30,8 +30,9 @@ use rustls::pki_types::CertificateDer;
 use serde::Deserialize;
 use serde_bytes::{ByteArray, ByteBuf};
 use tokio::sync::{Semaphore, watch};
+use volume::Head;
 
-use crate::{Rules, refusal::refusal, sealer::Sealed};
+use crate::{Rules, refusal::refusal, replica::Followed, sealer::Sealed};
 
 /// So many at a time ask the platform for Evidence; others wait.
 const AT_A_TIME: usize = 4;
@@ -85,6 +86,15 @@ pub enum Standing {
         /// Where the log is.
         sealed: watch::Receiver<Sealed>,
     },
+    /// It follows.
+    Replica {
+        /// Of the moment.
+        root: CertificateDer<'static>,
+        /// The manifest that it shows.
+        rules: watch::Receiver<Arc<Rules>>,
+        /// Up to where it has the log.
+        followed: watch::Receiver<Followed>,
+    },
 }
 
 /// What makes Evidence.
@@ -128,7 +138,10 @@ impl Attestation {
         let (root, mode, state) = match &*standing {
             Standing::Recovering { root } => (root, DatabaseMode::Recovering, None),
             Standing::Running { root, rules, sealed } => {
-                (root, DatabaseMode::Running, Some(state(&rules.borrow(), *sealed.borrow())))
+                (root, DatabaseMode::Running, Some(state(&rules.borrow(), sealed.borrow().head)))
+            }
+            Standing::Replica { root, rules, followed } => {
+                (root, DatabaseMode::Replica, Some(state(&rules.borrow(), followed.borrow().head)))
             }
         };
         DatabaseClaims {
@@ -160,13 +173,13 @@ impl Attestation {
     }
 }
 
-fn state(rules: &Rules, sealed: Sealed) -> DatabaseState {
+fn state(rules: &Rules, head: Option<Head>) -> DatabaseState {
     DatabaseState {
         name: rules.manifest.name.clone(),
         manifest: ByteArray::new(rules.manifest.digest),
         epoch: rules.epoch,
-        log_sequence: sealed.head.map_or(0, |head| head.sequence),
-        log_head: ByteArray::new(sealed.head.map_or([0; 32], |head| head.hash)),
+        log_sequence: head.map_or(0, |head| head.sequence),
+        log_head: ByteArray::new(head.map_or([0; 32], |head| head.hash)),
     }
 }
 

@@ -192,6 +192,9 @@ fn system(manifest: &Manifest) -> String {
             text bytea NOT NULL,
             activated bigint NOT NULL
         );
+        -- Which rules the data that a query sees are of.
+        GRANT USAGE ON SCHEMA bailey TO {READER};
+        GRANT SELECT (epoch) ON bailey.manifests TO {READER};
         CREATE TABLE bailey.proposals (
             number bigint GENERATED ALWAYS AS IDENTITY,
             digest bytea PRIMARY KEY,

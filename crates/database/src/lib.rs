@@ -15,6 +15,7 @@ pub mod installation;
 pub mod keys;
 pub mod lsn;
 pub mod mesh;
+pub mod reads;
 pub mod recovery;
 mod refusal;
 pub mod replica;

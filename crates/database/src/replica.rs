@@ -42,13 +42,13 @@ const SIGNAL: &str = "standby.signal";
 pub struct Options {
     /// Between two looks at log and anchor.
     pub pause: Duration,
-    /// How many records may be ahead of the anchor where it takes over.
-    pub ahead: Ahead,
+    /// How long a file may be missing that the log's writer may have removed: hosts copy files in any order.
+    pub patience: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { pause: Duration::from_millis(50), ahead: Ahead::One }
+        Self { pause: Duration::from_millis(50), patience: Duration::from_secs(10) }
     }
 }
 
@@ -64,6 +64,12 @@ pub enum ReplicaError {
     /// The copy of the log that is here has no whole base backup, or the anchor knows of no log.
     #[error("there is no whole base backup in this copy of the log")]
     Nothing,
+    /// It was slower than the checkpoints, which remove what no restore needs.
+    #[error("the log goes on behind a checkpoint that this replica has not reached: start it again")]
+    LeftBehind,
+    /// Its copy of the log has not everything that the anchor knows of.
+    #[error("this copy of the log has not all that the anchor knows of, and does not get it")]
+    Behind,
     /// Its folder.
     #[error("the replica's folder cannot be written")]
     Folder(#[source] std::io::Error),
@@ -79,9 +85,21 @@ impl ReplicaError {
             Self::Log(error) => error.code(),
             Self::Restore(error) => error.code(),
             Self::Nothing => "REPLICA_NOTHING",
+            Self::LeftBehind => "REPLICA_LEFT_BEHIND",
+            Self::Behind => "REPLICA_BEHIND",
             Self::Folder(_) => "DATABASE_FOLDER",
             Self::Ended => "REPLICA_ENDED",
         }
+    }
+}
+
+impl ReplicaError {
+    /// Whether the host may yet bring what is missing: it copies one file after the other.
+    pub fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::Nothing | Self::Log(Error::Cut(_) | Error::Missing | Error::AnchorUnreachable(_))
+        )
     }
 }
 
@@ -105,11 +123,14 @@ pub struct Followed {
 /// A database's folder, and what follows the log from there.
 pub struct Follower {
     host: Box<dyn Host>,
+    key: LogKey,
     anchor: Box<dyn Anchor>,
     cursor: Cursor,
     segments: Segments,
     data: PathBuf,
     current_at: Option<Instant>,
+    /// Since when there was nothing new, though the anchor knows more.
+    missing_since: Option<Instant>,
 }
 
 fn seen(entry: sealed_log::Entry<'_>) -> Result<Seen<'_>, ReplicaError> {
@@ -158,8 +179,8 @@ impl Follower {
         }
         let (_, segments) = building.finish(Until::End)?.ok_or(ReplicaError::Nothing)?;
         fs::write(data.join(SIGNAL), []).map_err(ReplicaError::Folder)?;
-        let data = data.to_owned();
-        Ok(Self { host, anchor, cursor, segments, data, current_at: None })
+        let (key, data) = (key.clone(), data.to_owned());
+        Ok(Self { host, key, anchor, cursor, segments, data, current_at: None, missing_since: None })
     }
 
     /// Follows on a thread of its own, once PostgreSQL runs. When it ends by itself, `ended` is called at once, and
@@ -178,7 +199,7 @@ impl Follower {
         let run = move || {
             let (mut follower, mut ended) = (self, Some(ended));
             while !stop.load(Ordering::SeqCst) {
-                if let Err(error) = follower.step() {
+                if let Err(error) = follower.step(options.patience) {
                     if let Some(ended) = ended.take() {
                         ended(&error);
                     }
@@ -191,7 +212,7 @@ impl Follower {
         };
         let thread = thread::Builder::new().name("replica: follows".into()).spawn(run);
         let thread = Some(thread.map_err(ReplicaError::Folder)?);
-        Ok(Replica { stopping, followed, thread, ahead: options.ahead })
+        Ok(Replica { stopping, followed, thread })
     }
 
     fn followed(&self) -> Followed {
@@ -200,7 +221,7 @@ impl Follower {
     }
 
     /// What was anchored since the last look. An anchor or a host that does not answer makes it late, not wrong.
-    fn step(&mut self) -> Result<(), ReplicaError> {
+    fn step(&mut self, patience: Duration) -> Result<(), ReplicaError> {
         let asked = Instant::now();
         let anchored = match self.anchor.current() {
             Ok(Some(anchored)) => anchored,
@@ -210,15 +231,26 @@ impl Follower {
         if self.cursor.refresh(&*self.host).is_err() {
             return Ok(());
         }
+        let before = self.cursor.head();
         while let Some(plain) = next(&mut self.cursor, &*self.host, anchored)? {
             for entry in plain.entries() {
                 apply(&mut self.segments, seen(entry?)?)?;
             }
         }
         if self.cursor.head().is_some_and(|head| head.sequence >= anchored.sequence) {
-            self.current_at = Some(asked);
+            (self.current_at, self.missing_since) = (Some(asked), None);
+        } else if self.cursor.head() != before {
+            self.missing_since = None;
+        } else if self.missing_since.get_or_insert(asked).elapsed() >= patience && self.is_left_behind() {
+            return Err(ReplicaError::LeftBehind);
         }
         Ok(())
+    }
+
+    /// Whether the log can be read from a place behind ours alone: the files before that are not needed any more.
+    fn is_left_behind(&self) -> bool {
+        let begins = Cursor::open(&*self.host, &self.key).ok().and_then(|cursor| cursor.head());
+        begins.is_some_and(|begins| self.cursor.head().is_none_or(|head| head.sequence < begins.sequence))
     }
 }
 
@@ -235,7 +267,6 @@ pub struct Replica {
     stopping: Arc<AtomicBool>,
     followed: watch::Receiver<Followed>,
     thread: Option<JoinHandle<Result<Follower, ReplicaError>>>,
-    ahead: Ahead,
 }
 
 /// What goes on as the database: start PostgreSQL on the same folder, and a sealer on the log.
@@ -256,17 +287,36 @@ impl Replica {
         self.followed.clone()
     }
 
-    /// Takes the database over. Its PostgreSQL must have been killed; it is started again on the same folder, and goes on
-    /// in the same history. The instance that was the database until now is refused by the anchor at its next commit.
+    /// Waits until it has everything that the anchor knew of at a moment after this call.
+    ///
+    /// # Errors
+    /// [`ReplicaError::Behind`], after `patience`.
+    pub async fn catch_up(&self, patience: Duration) -> Result<(), ReplicaError> {
+        let (since, mut followed) = (Instant::now(), self.followed());
+        let current = followed.wait_for(|it| it.current_at.is_some_and(|at| at >= since));
+        match tokio::time::timeout(patience, current).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(ReplicaError::Behind),
+        }
+    }
+
+    /// Why it ended by itself.
+    pub fn failure(mut self) -> Option<ReplicaError> {
+        self.join().err()
+    }
+
+    /// Takes the database over, once its anchor refuses whoever had it before. PostgreSQL must have been killed; it is
+    /// started again on the same folder, and goes on in the same history. `ahead`: how many records may be ahead of the
+    /// anchor.
     ///
     /// # Errors
     /// `LOG_ROLLED_BACK`, `LOG_CUT`: this copy of the log has not everything that the anchor knows of; `LOG_FORKED`.
-    pub fn promote(mut self) -> Result<Promoted, ReplicaError> {
+    pub fn promote(mut self, ahead: Ahead) -> Result<Promoted, ReplicaError> {
         let follower = self.join()?;
         let anchored = Anchored::from(follower.anchor.current()?);
         let (host, mut segments) = (follower.host, follower.segments);
         let mut failure = None;
-        let contents = follower.cursor.close(&*host, anchored, self.ahead, &mut |_, entry| {
+        let contents = follower.cursor.close(&*host, anchored, ahead, &mut |_, entry| {
             let applied = seen(entry).and_then(|seen| Ok(apply(&mut segments, seen)?));
             applied.map_err(|error| {
                 failure = Some(error);

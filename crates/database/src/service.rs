@@ -62,6 +62,7 @@ use crate::{
     identity::{Anchors, NotAParty, server_config},
     installation,
     keys::{Found, Keys, KeysError, MasterKey},
+    reads::Replicas,
     restore::History,
     sealer::{Log, Options, Sealer, Source},
 };
@@ -337,6 +338,7 @@ impl Base {
         let authority = self.keys().authority(&master, (self.clock)())?;
         let algorithms = Algorithms::new(algorithms::Parts {
             engine: Arc::clone(&engine),
+            replicas: Replicas::default(),
             rules: changes.rules(),
             sealed: sealer.position(),
             audit: audit.clone(),

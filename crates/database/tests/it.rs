@@ -14,6 +14,8 @@ mod gateway;
 mod identity;
 #[path = "it/installation.rs"]
 mod installation;
+#[path = "it/instances.rs"]
+mod instances;
 #[path = "it/parties.rs"]
 mod parties;
 #[path = "it/postgres.rs"]

@@ -187,16 +187,20 @@ impl Cursor {
         if self.begin == Some(head) { Held::Contained } else { self.heads.holds(head) }
     }
 
-    /// Looks which files there are now.
+    /// Looks which files there are now. The one that is being read may have been replaced by a longer copy of it, or be
+    /// gone, and then it is read to its end.
     ///
     /// # Errors
     /// Of the host.
     pub fn refresh(&mut self, host: &dyn Host) -> Result<(), Error> {
-        if self.current.is_none() {
+        let Some(current) = &mut self.current else {
             *self = Self::open(host, &self.key.clone())?;
-        } else {
-            self.files = list(host)?;
+            return Ok(());
+        };
+        if let Ok(file) = host.open(&format::name(current.header.first), true) {
+            current.file = file;
         }
+        self.files = list(host)?;
         Ok(())
     }
 

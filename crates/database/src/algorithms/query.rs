@@ -37,23 +37,25 @@ pub struct Found {
     pub data: Vec<Commitment>,
 }
 
-/// Runs it. `reader` is a fresh session of the reading role.
+/// Runs it on data of the epoch that it is approved in. `reader` is a fresh session of the reading role.
 ///
 /// # Errors
-/// Of the engine, the module, the output rules; [`Reason::Time`].
+/// Of the engine, the module, the output rules; [`Reason::Time`]; [`Reason::Changed`].
 pub async fn run(
     reader: &mut Client,
+    epoch: u64,
     algorithm: &Algorithm,
     arguments: &[String],
     salt: Option<&[u8; 32]>,
 ) -> Result<Found, Reason> {
-    let running = in_transaction(reader, algorithm, arguments, salt);
+    let running = in_transaction(reader, epoch, algorithm, arguments, salt);
     let limit = algorithm.time + GRACE;
     tokio::time::timeout(limit, running).await.map_err(|_| Reason::Time(algorithm.time.as_secs()))?
 }
 
 async fn in_transaction(
     reader: &mut Client,
+    epoch: u64,
     algorithm: &Algorithm,
     arguments: &[String],
     salt: Option<&[u8; 32]>,
@@ -67,6 +69,12 @@ async fn in_transaction(
         algorithm.time.as_millis()
     );
     reader.batch_execute(&settings).await.map_err(Reason::Engine)?;
+    // Whoever changes the rules may change the data with them, and a replica may show the change before we know of it.
+    let in_force = "SELECT max(epoch) FROM bailey.manifests";
+    let row = reader.query_one(in_force, &[]).await.map_err(Reason::Engine)?;
+    if row.try_get::<_, Option<i64>>(0).map_err(Reason::Engine)?.map(i64::unsigned_abs) != Some(epoch) {
+        return Err(Reason::Changed);
+    }
     let rows = rows(reader, algorithm, arguments).await?;
     let data = match salt {
         None => Vec::new(),

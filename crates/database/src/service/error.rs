@@ -6,8 +6,8 @@ use marble::{MeshError, Refused};
 
 use crate::{
     audit::AuditError, authority::AuthorityError, engine::EngineError, identity::UnusableAnchor,
-    installation::InstallationError, keys::KeysError, recovery::RecoveryError, restore::RestoreError,
-    sealer::SealerError, tpm_anchor::TpmAnchorError,
+    installation::InstallationError, keys::KeysError, recovery::RecoveryError, replica::ReplicaError,
+    restore::RestoreError, sealer::SealerError, tpm_anchor::TpmAnchorError,
 };
 
 /// Why a database does not serve, or serves no more.
@@ -123,6 +123,15 @@ pub enum ServiceError {
     /// The log.
     #[error(transparent)]
     Restore(#[from] RestoreError),
+    /// As a replica, or with replicas, without a mesh.
+    #[error(
+        "replicas know each other, and who may write, by the coordinator of a mesh: launch the database as a Marble \
+         (`Marble`, `Coordinator`), or without --follow and --replica"
+    )]
+    ReplicaAlone,
+    /// It follows no more, or cannot go on as the database.
+    #[error(transparent)]
+    Replica(#[from] ReplicaError),
     /// The sealer.
     #[error(transparent)]
     Sealer(#[from] SealerError),
@@ -171,6 +180,8 @@ impl ServiceError {
             Self::Anchor(_) => "ANCHOR_UNUSABLE",
             Self::Audit(error) => error.code(),
             Self::Restore(error) => error.code(),
+            Self::ReplicaAlone => "REPLICA_ALONE",
+            Self::Replica(error) => error.code(),
             Self::Sealer(error) => error.code(),
             Self::Recovery(error) => error.code(),
             Self::Authority(_) | Self::Tls(_) | Self::Panicked => "INTERNAL",

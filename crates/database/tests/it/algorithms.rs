@@ -13,6 +13,7 @@ use database::{
     identity::{Anchors, Caller},
     installation,
     lsn::{Lsn, SealedPosition},
+    reads::Replicas,
 };
 use database_manifest::{AlgorithmName, Manifest};
 use database_receipt::CertificateDer;
@@ -34,6 +35,8 @@ mod modules;
 mod output;
 #[path = "algorithms/receipts.rs"]
 mod receipts;
+#[path = "algorithms/replicas.rs"]
+mod replicas;
 #[path = "algorithms/sealed.rs"]
 mod sealed;
 
@@ -84,10 +87,22 @@ async fn served(
     time: &watch::Sender<i64>,
     key: Current,
 ) -> Algorithms {
+    served_with(engine, Replicas::default(), rules, sealed, time, key).await
+}
+
+async fn served_with(
+    engine: &Arc<Engine>,
+    replicas: Replicas,
+    rules: &watch::Sender<Arc<Rules>>,
+    sealed: SealedPosition,
+    time: &watch::Sender<i64>,
+    key: Current,
+) -> Algorithms {
     let times = time.subscribe();
     let clock: Clock = Arc::new(move || UnixTime(*times.borrow()));
     Algorithms::new(Parts {
         engine: Arc::clone(engine),
+        replicas,
         rules: rules.subscribe(),
         sealed,
         audit: Audit::open(engine, clock::fixed(UnixTime(NOW))).await.unwrap(),

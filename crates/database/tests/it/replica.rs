@@ -7,23 +7,28 @@ use database::{
     replica::{Follower, Options, PARAMETERS, Replica, ReplicaError},
     sealer::{self, Log, Sealer},
 };
-use sealed_log::Error;
+use sealed_log::{Ahead, Error};
 use tempfile::TempDir;
 use volume::{Folder, MemoryAnchor};
 
 use crate::{
+    instances::Copying,
     postgres::prepared,
     sealer::{begin, count, key, source},
 };
 
-struct Standby {
-    replica: Replica,
-    engine: Arc<Engine>,
+pub struct Standby {
+    pub replica: Replica,
+    pub engine: Arc<Engine>,
     settings: Settings,
     _folder: TempDir,
 }
 
-async fn standby(log: &Path, anchor: &MemoryAnchor) -> Standby {
+pub async fn standby(log: &Path, anchor: &MemoryAnchor) -> Standby {
+    standby_with(log, anchor, Options::default()).await
+}
+
+async fn standby_with(log: &Path, anchor: &MemoryAnchor, options: Options) -> Standby {
     let (settings, folder) = prepared().unwrap();
     std::fs::remove_dir_all(&settings.data).unwrap();
     let host = Box::new(Folder::new(log));
@@ -32,7 +37,7 @@ async fn standby(log: &Path, anchor: &MemoryAnchor) -> Standby {
     let standby = Settings { parameters: own.to_vec(), ..settings.clone() };
     let engine = Arc::new(Engine::start(&standby).await.unwrap());
     let killer = engine.killer();
-    let replica = follower.follow(Options::default(), move |_| killer.kill()).unwrap();
+    let replica = follower.follow(options, move |_| killer.kill()).unwrap();
     Standby { replica, engine, settings, _folder: folder }
 }
 
@@ -85,7 +90,7 @@ async fn it_shows_what_is_anchored_writes_nothing_and_takes_over_with_everything
     engine.kill();
     engine.exited().await;
     drop(engine);
-    let promoted = replica.promote().unwrap();
+    let promoted = replica.promote(Ahead::One).unwrap();
     let engine = Engine::start(&Settings { synchronous: true, ..settings }).await.unwrap();
     let killer = engine.killer();
     let going_on = Log {
@@ -122,7 +127,7 @@ async fn s16_a_replica_that_is_behind_the_anchor_or_forked_does_not_take_over() 
     standby.shows(1).await;
     client.batch_execute("INSERT INTO t VALUES (2)").await.unwrap();
     standby.engine.kill();
-    let refused = standby.replica.promote().err();
+    let refused = standby.replica.promote(Ahead::One).err();
     assert!(matches!(refused, Some(ReplicaError::Log(Error::RolledBack { .. }))), "{refused:?}");
     primary.dies().await;
 
@@ -138,4 +143,29 @@ async fn s16_a_replica_that_is_behind_the_anchor_or_forked_does_not_take_over() 
     let data = here.path().join("data");
     let refused = Follower::unpack(host, &key(), Box::new(MemoryAnchor::new(forked)), &data).err();
     assert!(matches!(refused, Some(ReplicaError::Log(Error::Forked(_)))), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_goes_on_from_copies_and_says_when_a_checkpoint_has_left_it_behind() {
+    let (log, anchor) = (tempfile::tempdir().unwrap(), MemoryAnchor::default());
+    let Some(primary) = begin(log.path(), anchor.clone()).await else { return };
+    let client = primary.session().await;
+    client.batch_execute("CREATE TABLE t (a int); INSERT INTO t VALUES (1)").await.unwrap();
+    let copied = tempfile::tempdir().unwrap();
+    let copying = Copying::from(log.path(), copied.path());
+    let options = Options { patience: Duration::ZERO, ..Options::default() };
+    let standby = standby_with(copied.path(), &anchor, options).await;
+    standby.shows(1).await;
+    client.batch_execute("INSERT INTO t VALUES (2)").await.unwrap();
+    standby.shows(2).await;
+    drop(copying);
+    // The host goes on copying when what comes between is not there any more.
+    for _ in 0..2 {
+        client.batch_execute("INSERT INTO t SELECT generate_series(1, 300000)").await.unwrap();
+        primary.sealer.checkpoint().await.unwrap();
+    }
+    let _copying = Copying::from(log.path(), copied.path());
+    tokio::time::timeout(Duration::from_secs(60), standby.engine.exited()).await.expect("it ends");
+    let failure = standby.replica.failure();
+    assert!(matches!(failure, Some(ReplicaError::LeftBehind)), "{failure:?}");
 }

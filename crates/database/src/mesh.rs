@@ -10,7 +10,8 @@
 //!
 //! Which mesh it is, the database's own Evidence says ([`Mesh::anchor`]): the host chooses where the coordinator is, and
 //! whoever governs the mesh decides who else gets the key. The certificates of its servers are its own CA's, as ever: the
-//! mesh's certificate is how the coordinator knows it, and is shown to no client.
+//! mesh's certificate is how the coordinator knows it, and is shown to no client, but to other
+//! instances of the same Marble ([`Mesh::credentials`]).
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,6 +21,7 @@ use attested_tls::{
     clock::Clock,
     key::sha256,
     launch::KeepConfiguration,
+    marble::{Credential, Revoked},
 };
 use attester::Tee;
 use marble::{Member, MeshError, OpenedVolume, Refused, Use, Volume};
@@ -27,7 +29,9 @@ use mesh_api::DATABASE_VOLUME;
 use serde_bytes::ByteArray;
 use volume::Head;
 
-use crate::{attestation::Version, keys::MasterKey};
+use tokio::sync::watch;
+
+use crate::{attestation::Version, keys::MasterKey, reads::Credentials};
 
 /// How often it asks whether the log is still its own.
 const HOLD: Duration = Duration::from_secs(5);
@@ -38,6 +42,8 @@ const RETRY: Duration = Duration::from_secs(5);
 pub struct Mesh {
     member: Member,
     root: [u8; 32],
+    /// Renewed, and told who was evicted, as long as [`Mesh::dismissed`] is waited for.
+    credential: watch::Sender<Arc<Credential>>,
     not_after: i64,
 }
 
@@ -83,7 +89,13 @@ impl Mesh {
             root = hex::encode(root),
             "the mesh has this database as its Marble"
         );
-        Ok(Self { member, root, not_after: admitted.not_after })
+        let credential = watch::Sender::new(Arc::new(admitted.credential));
+        Ok(Self { member, root, credential, not_after: admitted.not_after })
+    }
+
+    /// By which instances of this Marble know each other.
+    pub fn credentials(&self) -> Credentials {
+        self.credential.subscribe()
     }
 
     /// What this database's Evidence says of its anchor.
@@ -114,9 +126,11 @@ impl Mesh {
         loop {
             let error = match self.member.watch_revocations().await {
                 Ok(mut lists) => loop {
-                    // Of which other Marbles, is not asked: none connect.
-                    if let Err(error) = lists.next().await {
-                        break error;
+                    match lists.next().await {
+                        Ok(revoked) => {
+                            self.credential.send_modify(|known| *known = Arc::new(with(known, revoked)))
+                        }
+                        Err(error) => break error,
                     }
                 },
                 Err(error) => error,
@@ -138,12 +152,27 @@ impl Mesh {
             let left = u64::try_from(not_after.saturating_sub((self.member.clock())().0)).unwrap_or(0);
             tokio::time::sleep(Duration::from_secs(left / 2).max(Duration::from_secs(60))).await;
             match self.member.renew().await {
-                Ok((_, until)) => not_after = until,
+                Ok((renewed, until)) => {
+                    not_after = until;
+                    self.credential
+                        .send_modify(|known| *known = Arc::new(with(&renewed, known.revoked.clone())));
+                }
                 Err(error) => {
                     tracing::warn!(code = "CERTIFICATE_NOT_RENEWED", reason = %error, "the mesh's certificate");
                 }
             }
         }
+    }
+}
+
+/// The same certificate, with another list of those that count no more.
+fn with(credential: &Credential, revoked: Revoked) -> Credential {
+    Credential {
+        chain: credential.chain.clone(),
+        key: credential.key.clone_key(),
+        root: credential.root.clone(),
+        identity: credential.identity.clone(),
+        revoked,
     }
 }
 

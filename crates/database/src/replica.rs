@@ -129,6 +129,8 @@ pub struct Follower {
     segments: Segments,
     data: PathBuf,
     current_at: Option<Instant>,
+    /// The record that it goes to first, and when that was the newest: a log that grows all the time is never had whole.
+    goal: Option<(Instant, u64)>,
     /// Since when there was nothing new, though the anchor knows more.
     missing_since: Option<Instant>,
 }
@@ -180,7 +182,17 @@ impl Follower {
         let (_, segments) = building.finish(Until::End)?.ok_or(ReplicaError::Nothing)?;
         fs::write(data.join(SIGNAL), []).map_err(ReplicaError::Folder)?;
         let (key, data) = (key.clone(), data.to_owned());
-        Ok(Self { host, key, anchor, cursor, segments, data, current_at: None, missing_since: None })
+        Ok(Self {
+            host,
+            key,
+            anchor,
+            cursor,
+            segments,
+            data,
+            current_at: None,
+            goal: None,
+            missing_since: None,
+        })
     }
 
     /// Follows on a thread of its own, once PostgreSQL runs. When it ends by itself, `ended` is called at once, and
@@ -237,8 +249,11 @@ impl Follower {
                 apply(&mut self.segments, seen(entry?)?)?;
             }
         }
-        if self.cursor.head().is_some_and(|head| head.sequence >= anchored.sequence) {
-            (self.current_at, self.missing_since) = (Some(asked), None);
+        let (since, goal) = *self.goal.get_or_insert((asked, anchored.sequence));
+        let at = self.cursor.head().map_or(0, |head| head.sequence);
+        if at >= goal {
+            self.current_at = Some(if at >= anchored.sequence { asked } else { since });
+            (self.goal, self.missing_since) = (None, None);
         } else if self.cursor.head() != before {
             self.missing_since = None;
         } else if self.missing_since.get_or_insert(asked).elapsed() >= patience && self.is_left_behind() {

@@ -4,6 +4,7 @@
 //!  key? ──no, and no log──▶ founded: initdb, first manifest, base backup sealed, key sealed ─┐
 //!    ├──sealed to this TEE──▶ log verified and unpacked, PostgreSQL recovers ────────────────┤
 //!    ├──the coordinator's, of a Marble──▶ founded, or as above ──────────────────────────────┤
+//!    ├──the coordinator's, of a replica──▶ follows another instance's log ──told to──▶ as above ┤
 //!    └──sealed to another───▶ Evidence and shares alone ──enough──▶ as above, new root ──────┤
 //!                                                                                            ▼
 //!                          sealer ▸ audit ▸ rules ▸ algorithms ▸ gateway (SQL) and API (HTTPS)
@@ -14,6 +15,7 @@
 
 mod capacity;
 mod error;
+mod following;
 mod membership;
 mod opening;
 mod recovering;
@@ -35,13 +37,14 @@ use attester::Tee;
 use axum::{Json, Router, middleware::from_fn_with_state, response::IntoResponse, routing::get};
 use database_manifest::Manifest;
 use rustls::pki_types::CertificateDer;
+use sealed_log::Anchored;
 use serde_bytes::ByteArray;
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 use tpm_anchor::{Address, KeyDigest};
 use volume::Folder;
 
-pub use self::{capacity::Full, error::ServiceError};
+pub use self::{capacity::Full, error::ServiceError, following::Promotion};
 use self::{
     membership::Membership,
     opening::{Anchoring, Opened, Opening, Origin, Place},
@@ -62,7 +65,7 @@ use crate::{
     identity::{Anchors, NotAParty, server_config},
     installation,
     keys::{Found, Keys, KeysError, MasterKey},
-    reads::Replicas,
+    reads::{Peers, Replicas},
     restore::History,
     sealer::{Log, Options, Sealer, Source},
 };
@@ -84,6 +87,10 @@ pub struct HostHints {
     pub tpm: Option<Address>,
     /// Where the coordinator's mesh API is, `host:port`, if the launch configuration makes this a Marble.
     pub coordinator: Option<String>,
+    /// Where replicas of this database run queries, `host:port`.
+    pub replicas: Vec<String>,
+    /// Its word that a replica is to take the database over.
+    pub promotion: Promotion,
 }
 
 /// Where it listens.
@@ -92,6 +99,8 @@ pub struct Listeners {
     pub sql: TcpListener,
     /// The HTTPS API.
     pub api: TcpListener,
+    /// Queries for other instances of the same Marble. With it, this one is a replica until it takes over.
+    pub reads: Option<TcpListener>,
 }
 
 /// What does not change while it runs.
@@ -122,6 +131,9 @@ pub async fn serve(
         let path = path.to_owned();
         move |source| ServiceError::File { path, source }
     };
+    if configuration.marble.is_none() && (listeners.reads.is_some() || !hints.replicas.is_empty()) {
+        return Err(ServiceError::ReplicaAlone);
+    }
     std::fs::create_dir_all(&hints.state).map_err(failed(&hints.state))?;
     let binaries = hints.binaries.clone().map_or_else(binaries, Ok)?;
     let place = Place::take(&hints.memory, &hints.state)?;
@@ -150,7 +162,11 @@ pub async fn serve(
     let base = Base { tee, configuration, hints, clock, attestation, current, membership, shutdown };
 
     let served = async {
-        let Some(state) = base.state(&opening, &listeners.api).await? else { return Ok(()) };
+        let state = match &listeners.reads {
+            Some(reads) => base.follow(&opening, &listeners, reads).await?,
+            None => base.state(&opening, &listeners.api).await?,
+        };
+        let Some(state) = state else { return Ok(()) };
         let running = base.start(&opening, state).await?;
         base.run(running, listeners, place).await
     };
@@ -217,7 +233,12 @@ impl Base {
         if let Some(membership) = &self.membership {
             let master = membership.master.clone();
             // Without a whole base backup nobody was let in: what the log has is of a founding that did not end.
-            let opened = open(opening, &master).await?;
+            let mut opened = open(opening, &master).await?;
+            // Nobody is fenced by one that could not go on. What was written until then counts.
+            if Anchored::from(membership.take().await?) != opened.restored.contents.anchored {
+                drop(opened);
+                opened = open(opening, &master).await?;
+            }
             return Ok(Some(State { master, opened, is_new_here: false, holders: None }));
         }
         let found = self.keys().master()?;
@@ -338,7 +359,7 @@ impl Base {
         let authority = self.keys().authority(&master, (self.clock)())?;
         let algorithms = Algorithms::new(algorithms::Parts {
             engine: Arc::clone(&engine),
-            replicas: Replicas::default(),
+            replicas: self.replicas(),
             rules: changes.rules(),
             sealed: sealer.position(),
             audit: audit.clone(),
@@ -363,6 +384,7 @@ impl Base {
     }
 
     async fn run(&self, running: Running, listeners: Listeners, place: Place) -> Result<(), ServiceError> {
+        self.hints.promotion.close().await;
         let rules = running.changes.rules();
         let mut master = running.master.clone();
         let manifest = Arc::clone(&rules.borrow().manifest);
@@ -447,6 +469,13 @@ impl Base {
             .merge(algorithms::api::routes(running.algorithms.clone()))
             .route("/v1/recovery", get(recovery))
             .layer(from_fn_with_state(running.audit.clone(), https::turned_away))
+    }
+
+    /// Where queries run beside here.
+    fn replicas(&self) -> Replicas {
+        let Some(membership) = &self.membership else { return Replicas::default() };
+        let peers = Peers { credentials: membership.credentials(), clock: Arc::clone(&self.clock) };
+        Replicas::new(self.hints.replicas.clone(), peers)
     }
 
     fn certify(&self, authority: &Authority) -> Result<(), ServiceError> {

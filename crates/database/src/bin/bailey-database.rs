@@ -6,7 +6,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 use anyhow::{Context, Result};
 use attested_tls::{clock, launch::DatabaseConfiguration};
 use clap::Parser;
-use database::service::{HostHints, Listeners, ServiceError, serve};
+use database::service::{HostHints, Listeners, Promotion, ServiceError, serve};
 use tokio::{net::TcpListener, signal::unix};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -38,6 +38,12 @@ struct Hints {
     /// Where the coordinator's mesh API is, if the launch configuration makes this database a Marble
     #[arg(long, value_name = "HOST:PORT")]
     coordinator: Option<String>,
+    /// Follow the log of the instance that writes it, and run queries for it, until SIGUSR1 has this one take over
+    #[arg(long, value_name = "IP:PORT")]
+    follow: Option<SocketAddr>,
+    /// Where an instance that follows runs queries for this one; may be given several times
+    #[arg(long = "replica", value_name = "HOST:PORT")]
+    replicas: Vec<String>,
 }
 
 fn main() -> ExitCode {
@@ -68,8 +74,12 @@ fn main() -> ExitCode {
 async fn run(hints: Hints) -> Result<()> {
     let tee: Arc<dyn attester::Tee> = Arc::from(attester::detect()?);
     let configuration = DatabaseConfiguration::from_json(tee.launch_configuration())?;
-    let listeners =
-        Listeners { sql: listen(hints.sql_address).await?, api: listen(hints.api_address).await? };
+    let reads = match hints.follow {
+        Some(address) => Some(listen(address).await?),
+        None => None,
+    };
+    let (sql, api) = (listen(hints.sql_address).await?, listen(hints.api_address).await?);
+    let listeners = Listeners { sql, api, reads };
     tracing::info!(sql = %listeners.sql.local_addr()?, api = %listeners.api.local_addr()?, "listening");
     let shutdown = CancellationToken::new();
     let trigger = shutdown.clone();
@@ -77,6 +87,8 @@ async fn run(hints: Hints) -> Result<()> {
         terminated().await;
         trigger.cancel();
     });
+    let promotion = Promotion::default();
+    tokio::spawn(told(promotion.clone()));
     let hints = HostHints {
         state: hints.state,
         manifest: hints.manifest,
@@ -84,12 +96,32 @@ async fn run(hints: Hints) -> Result<()> {
         binaries: hints.postgres,
         tpm: hints.tpm,
         coordinator: hints.coordinator,
+        replicas: hints.replicas,
+        promotion,
     };
     Ok(serve(tee, configuration, hints, listeners, clock::system(), shutdown).await?)
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+}
+
+/// Each SIGUSR1 has a replica take the database over; to another instance it means nothing.
+async fn told(promotion: Promotion) {
+    let Ok(mut signals) = unix::signal(unix::SignalKind::user_defined1()) else { return };
+    while signals.recv().await.is_some() {
+        match promotion.ask().await {
+            Some(Ok(())) => {
+                tracing::info!(code = "PROMOTED", "this instance alone has the database from now on")
+            }
+            Some(Err(error)) => {
+                let code = error.code().to_owned();
+                let reason = format!("{:#}", anyhow::Error::new(error));
+                tracing::error!(code, reason, "the database is not taken over");
+            }
+            None => tracing::warn!(code = "NO_REPLICA", "there is nothing to take over here"),
+        }
+    }
 }
 
 async fn terminated() {

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use attested_tls::{claims::DatabaseAnchor, clock::Clock, launch::DatabaseConfiguration};
 use attester::Tee;
 use marble::{Use, Volume};
+use volume::Head;
 
 use super::{HostHints, ServiceError};
 use crate::{
     attestation::Version,
     keys::MasterKey,
     mesh::{Mesh, Opened},
+    reads::Credentials,
 };
 
 /// What it has of its mesh.
@@ -23,7 +25,7 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// Joins the mesh and opens the log to write it; `None`: this database is no Marble.
+    /// Joins the mesh and opens the log to read it; `None`: this database is no Marble.
     ///
     /// # Errors
     /// Why the coordinator does not have it.
@@ -38,18 +40,33 @@ impl Membership {
         let coordinator = hints.coordinator.clone().ok_or(ServiceError::NoCoordinator)?;
         let (tee, first) = (Arc::clone(tee), configuration.manifest);
         let mesh = Mesh::join(tee, marble, first, version, coordinator, Arc::clone(clock)).await?;
-        let Opened { master, head, volume } = mesh.open(Use::Write).await?;
-        tracing::info!(
-            code = "LOG_OPENED",
-            record = head.map(|head| head.sequence),
-            "this instance alone writes the log from now on"
-        );
+        let Opened { master, head, volume } = mesh.open(Use::Read).await?;
+        let record = head.map(|head| head.sequence);
+        tracing::info!(code = "LOG_OPENED", record, "the coordinator has given the log's key");
         Ok(Some(Self { mesh, master, volume }))
+    }
+
+    /// Opens the log to write it: nobody else may from now on. Gives its newest record.
+    ///
+    /// # Errors
+    /// Why the coordinator does not let it.
+    pub async fn take(&self) -> Result<Option<Head>, ServiceError> {
+        let volume = self.volume.clone();
+        let taken = tokio::task::spawn_blocking(move || volume.take()).await;
+        let head = taken.map_err(|_| ServiceError::Panicked)??;
+        let record = head.map(|head| head.sequence);
+        tracing::info!(code = "LOG_TAKEN", record, "this instance alone writes the log from now on");
+        Ok(head)
     }
 
     /// What its Evidence says.
     pub fn anchor(&self) -> DatabaseAnchor {
         self.mesh.anchor()
+    }
+
+    /// By which instances of this Marble know each other.
+    pub fn credentials(&self) -> Credentials {
+        self.mesh.credentials()
     }
 
     /// Until the coordinator has sent it away, or another instance took the log.

@@ -12,6 +12,8 @@ mod leaving;
 mod mesh;
 #[path = "service/recovering.rs"]
 mod recovering;
+#[path = "service/replicas.rs"]
+mod replicas;
 #[path = "service/restoring.rs"]
 mod restoring;
 
@@ -33,7 +35,7 @@ use attested_tls::{
 };
 use database::{
     engine::binaries,
-    service::{HostHints, Listeners, ServiceError, serve},
+    service::{HostHints, Listeners, Promotion, ServiceError, serve},
 };
 use emulator::vendor;
 use evidence::Platform;
@@ -110,6 +112,8 @@ impl World {
             binaries: None,
             tpm: self.tpm.clone(),
             coordinator: self.marble.as_ref().map(|(_, address)| address.clone()),
+            replicas: Vec::new(),
+            promotion: Promotion::default(),
         }
     }
 
@@ -140,10 +144,22 @@ impl World {
         configuration: DatabaseConfiguration,
         hints: HostHints,
     ) -> Served {
+        self.launched_reading(tee, configuration, hints, None).await
+    }
+
+    /// A replica, where it has a listener for queries.
+    async fn launched_reading(
+        &self,
+        tee: Arc<EmulatedTee>,
+        configuration: DatabaseConfiguration,
+        hints: HostHints,
+        reads: Option<TcpListener>,
+    ) -> Served {
         let reference = tee.reference();
         let listeners = Listeners {
             sql: TcpListener::bind("127.0.0.1:0").await.unwrap(),
             api: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            reads,
         };
         let (sql, api) = (listeners.sql.local_addr().unwrap(), listeners.api.local_addr().unwrap());
         let stop = CancellationToken::new();
@@ -249,20 +265,27 @@ impl Way {
 
     /// Waits until clients are served.
     async fn serving(&self) -> DatabaseClaims {
+        self.stands(DatabaseMode::Running).await
+    }
+
+    /// Waits until it says this of itself.
+    async fn stands(&self, mode: DatabaseMode) -> DatabaseClaims {
         let waiting = async {
             loop {
                 let Ok(stream) = TcpStream::connect(self.api).await else { continue };
                 drop(stream);
                 let claims = tokio::time::timeout(Duration::from_secs(5), self.claims()).await;
                 if let Ok(claims) = claims
-                    && claims.mode == DatabaseMode::Running
+                    && claims.mode == mode
                 {
                     return claims;
                 }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(120), waiting).await.expect("it serves")
+        tokio::time::timeout(Duration::from_secs(120), waiting)
+            .await
+            .unwrap_or_else(|_| panic!("it is never {mode:?}"))
     }
 
     async fn session(&self, party: &Authority) -> Client {

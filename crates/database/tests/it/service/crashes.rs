@@ -78,7 +78,7 @@ fn holds_all(present: &BTreeSet<i64>, acknowledged: &BTreeSet<i64>) {
 }
 
 /// PostgreSQL's first process, of the one server below a folder.
-fn postmaster(memory: &Path) -> i32 {
+pub(super) fn postmaster(memory: &Path) -> i32 {
     let place =
         std::fs::read_dir(memory).unwrap().map(|it| it.unwrap().path()).find(|it| it.is_dir()).unwrap();
     let file = std::fs::read_to_string(place.join("data/postmaster.pid")).unwrap();
@@ -157,10 +157,13 @@ fn a_database() {
             binaries: None,
             tpm: None,
             coordinator: None,
+            replicas: Vec::new(),
+            promotion: database::service::Promotion::default(),
         };
         let listeners = Listeners {
             sql: TcpListener::bind("127.0.0.1:0").await.unwrap(),
             api: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            reads: None,
         };
         eprintln!(
             "listening {} {}",

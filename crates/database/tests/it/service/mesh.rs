@@ -63,7 +63,7 @@ impl Cable {
 }
 
 /// A coordinator in this process.
-struct Mesh {
+pub(super) struct Mesh {
     tee: Arc<EmulatedTee>,
     api: SocketAddr,
     cable: Cable,
@@ -173,7 +173,7 @@ fn manifest(world: &World) -> Value {
     })
 }
 
-async fn world(change: impl FnOnce(&mut Value)) -> Option<(World, Mesh)> {
+pub(super) async fn world(change: impl FnOnce(&mut Value)) -> Option<(World, Mesh)> {
     let mut world = World::with(|manifest| {
         manifest["Freshness"] = json!({ "AnchorRequired": true });
         change(manifest);
@@ -182,12 +182,12 @@ async fn world(change: impl FnOnce(&mut Value)) -> Option<(World, Mesh)> {
     Some((world, mesh))
 }
 
-async fn note(served: &Served, world: &World, id: i64) -> Result<(), tokio_postgres::Error> {
+pub(super) async fn note(served: &Served, world: &World, id: i64) -> Result<(), tokio_postgres::Error> {
     let bank = served.session(&world.parties.bank_b).await;
     bank.batch_execute(&format!("INSERT INTO notes VALUES ({id}, 'x')")).await
 }
 
-async fn notes(served: &Served, world: &World) -> Vec<i64> {
+pub(super) async fn notes(served: &Served, world: &World) -> Vec<i64> {
     let auditor = served.session(&world.parties.auditor).await;
     let rows = auditor.query("SELECT id FROM notes ORDER BY id", &[]).await.unwrap();
     rows.iter().map(|row| row.get(0)).collect()
@@ -203,7 +203,7 @@ fn put_back(copy_of: &Path, state: &Path) {
     copy(copy_of, state);
 }
 
-async fn ended(served: Served) -> ServiceError {
+pub(super) async fn ended(served: Served) -> ServiceError {
     let ended = tokio::time::timeout(Duration::from_secs(120), served.ended()).await;
     ended.expect("it ends").expect_err("and says why")
 }

@@ -136,17 +136,7 @@ const ABSENCES: &[(&str, &[&str])] = &[
     ),
     (
         "marble",
-        &[
-            "endorsements",
-            "manifest",
-            "coordinator",
-            "keep",
-            "database",
-            "host",
-            "emulator",
-            "wasmtime",
-            "axum",
-        ],
+        &["endorsements", "manifest", "coordinator", "keep", "database", "host", "emulator", "wasmtime"],
     ),
     ("database-manifest", &["appraisal", "attested-tls", "tokio", "rustls", "tokio-postgres", "database"]),
     (

@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn times_and_limits_are_said_as_people_say_them() {
-        let ago = |seconds| lasted(UnixTime(1_000_000 - seconds), UnixTime(1_000_000));
+        let ago = |seconds: i64| lasted(UnixTime(1_000_000 - seconds), UnixTime(1_000_000));
         assert_eq!(
             [0, 59, 61, 3600, 90_000, -5].map(ago),
             ["0 s", "59 s", "1 min 1 s", "1 h 0 min", "1 d 1 h", "0 s"]

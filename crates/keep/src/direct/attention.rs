@@ -18,7 +18,7 @@ use serde_bytes::ByteBuf;
 use tokio::{
     io::{AsyncWriteExt, DuplexStream},
     sync::{mpsc, oneshot, watch},
-    task::AbortHandle,
+    task::{AbortHandle, JoinHandle},
     time::timeout,
 };
 use zeroize::Zeroizing;
@@ -37,6 +37,7 @@ type Opened = oneshot::Sender<Option<Sensitive>>;
 pub(super) struct Attention {
     shared: Arc<Shared>,
     input: Option<mpsc::UnboundedReceiver<Option<ByteBuf>>>,
+    feeding: Option<JoinHandle<()>>,
     reading: AbortHandle,
 }
 
@@ -78,7 +79,7 @@ impl Attention {
         });
         let listening = Arc::clone(&shared).listen(messages, sender);
         let reading = tokio::spawn(listening).abort_handle();
-        Self { shared, input: Some(input), reading }
+        Self { shared, input: Some(input), feeding: None, reading }
     }
 
     /// Returns when the client has cancelled, or is gone.
@@ -103,14 +104,23 @@ impl Attention {
     /// From now on input comes, and goes into `workload` as it is read there.
     pub(super) fn feed(&mut self, mut workload: DuplexStream) {
         let (Some(mut input), shared) = (self.input.take(), Arc::clone(&self.shared)) else { return };
-        tokio::spawn(async move {
+        self.feeding = Some(tokio::spawn(async move {
             let mut room = shared.want(INPUT_AHEAD).await;
             while room && let Some(Some(bytes)) = input.recv().await {
                 // A workload that reads no more is no fault of its client.
                 let _ = workload.write_all(&bytes).await;
                 room = shared.want(u32::try_from(bytes.len()).unwrap_or(0)).await;
             }
-        });
+        }));
+    }
+
+    /// No more input is wanted: the workload has ended, and nothing is said after that.
+    pub(super) async fn fed(&mut self) {
+        if let Some(feeding) = self.feeding.take() {
+            feeding.abort();
+            // It has ended, or is cancelled.
+            let _ = feeding.await;
+        }
     }
 }
 

@@ -66,6 +66,7 @@ impl Prepared {
             client.feed(input);
         }
         let ended = command::run(workload, world, stdio, client.over()).await;
+        client.fed().await;
         for stream in output {
             // It ends with the workload's end of it, which is gone.
             let _ = stream.await;

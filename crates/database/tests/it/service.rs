@@ -236,6 +236,17 @@ impl Way {
         answered(stream, request, body).await
     }
 
+    /// Waits until a state that shares have opened serves. Whoever asks while one listener follows the other may get no
+    /// answer at all.
+    async fn opened(&self) {
+        let waiting = async {
+            while !attempted(self.api(None).await, "GET /v1/audit", "").await.starts_with(b"HTTP/1.1 401") {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("it serves");
+    }
+
     /// An answer's status and JSON.
     async fn json(&self, holder: Option<&Holder>, request: &str, body: &str) -> (u16, Value) {
         let (status, body) = self.asked(holder, request, body).await;

@@ -39,16 +39,6 @@ async fn agreed(served: &Served, world: &World, manifest: &Value) {
     assert_eq!(word(&world.parties.approver_d, &path, "").await["State"], json!("active"));
 }
 
-/// Waits until a state that was brought elsewhere serves.
-async fn opened(served: &Served) {
-    let waiting = async {
-        while served.asked(None, "GET /v1/audit", "").await.0 != 401 {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(60), waiting).await.expect("it serves");
-}
-
 async fn exchanged(served: &Served, world: &World) -> usize {
     let person = world.parties.auditor.issue("person");
     let (_, export) = served.json(Some(&person), "GET /v1/audit", "").await;
@@ -110,7 +100,7 @@ async fn s46_shares_of_who_left_open_nothing_that_is_sealed_since() {
     for index in [0, 1] {
         assert_eq!(give(&served, &holders.share(&now, index)).await.0, 200);
     }
-    opened(&served).await;
+    served.opened().await;
     assert_eq!(note(&served, &world).await, "since");
 }
 
@@ -146,7 +136,7 @@ async fn an_exchange_that_was_cut_off_is_ended_at_the_next_start_here_and_elsewh
     for index in [1, 2] {
         assert_eq!(give(&served, &holders.share(&waiting, index)).await.0, 200);
     }
-    opened(&served).await;
+    served.opened().await;
     assert_eq!(note(&served, &world).await, "kept");
     assert!(exchanged(&served, &world).await > 1, "the one that was cut off was ended");
 }

@@ -85,16 +85,7 @@ async fn s46_shares_open_the_state_elsewhere_with_another_root_and_wrong_ones_ch
     let (status, _) = served.asked(None, "GET /v1/audit", "").await;
     assert_eq!(status, 404, "nothing else is served");
     assert_eq!(give(&served, &holders.share(&described, 2)).await.1["Remaining"], json!(0));
-    let waiting = async {
-        while served.serving.as_ref().is_some_and(|it| !it.is_finished()) {
-            let (status, _) = served.asked(None, "GET /v1/audit", "").await;
-            if status == 401 {
-                return;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(60), waiting).await.expect("it serves");
+    served.opened().await;
     let (_, described) = served.json(None, "GET /v1/recovery", "").await;
     assert_eq!(described["Recovering"], json!(false));
     let auditor = served.session(&world.parties.auditor).await;

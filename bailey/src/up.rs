@@ -6,6 +6,7 @@
 
 mod database;
 mod deployment;
+mod ledger;
 mod lone;
 mod machine;
 mod mesh;

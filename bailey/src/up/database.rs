@@ -17,7 +17,10 @@ use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use serde::Deserialize;
 use time::Duration;
 
-use super::{Facts, Log, Machine, Observer, Programs, free_address};
+use super::{
+    Facts, Log, Machine, Observer, Programs, free_address,
+    ledger::{Ledger, MeshPlan},
+};
 use crate::{
     authority::Authority,
     client::Endpoint,
@@ -33,6 +36,7 @@ pub const FILE: &str = "database.toml";
 const LIFETIME: Duration = Duration::days(365);
 const PROCESS: &str = "database";
 const PROGRAMS: &[&str] = &["bailey", "bailey-emulator", "bailey-database"];
+const WITH_MESH: &[&str] = &["bailey", "bailey-emulator", "bailey-database", "bailey-coordinator"];
 
 /// What a folder says, with paths resolved. Nobody trusts it: the manifest decides.
 #[derive(Debug, Clone, Deserialize)]
@@ -54,6 +58,8 @@ pub struct DatabasePlan {
     /// Holders of recovery shares, whose keys are made here.
     #[serde(default)]
     holders: Vec<String>,
+    /// The mesh that it is a Marble of; of none if missing.
+    mesh: Option<MeshPlan>,
 }
 
 impl DatabasePlan {
@@ -69,6 +75,9 @@ impl DatabasePlan {
             return Err(Failure::malformed(format!("{}: {name:?} is no name of a file", path.display())));
         }
         plan.manifest = folder.join(&plan.manifest);
+        if let Some(mesh) = &mut plan.mesh {
+            mesh.manifest = folder.join(&mesh.manifest);
+        }
         Ok(plan)
     }
 }
@@ -116,13 +125,28 @@ impl RunningDatabase {
         );
 
         observer.begins("platform");
-        let machine = Machine::start_with(folder, programs, PROGRAMS)?;
+        let machine =
+            Machine::start_with(folder, programs, plan.mesh.as_ref().map_or(PROGRAMS, |_| WITH_MESH))?;
         observer.done("platform", "an emulated TEE platform with its own roots, and an untrusted host agent");
 
+        let ledger = match &plan.mesh {
+            None => None,
+            Some(mesh) => {
+                observer.begins("coordinator");
+                let ledger = Ledger::start(mesh, &machine, folder, first).await?;
+                let told = format!(
+                    "verified, with a manifest that has the database as Marble {}: it gives it its key",
+                    mesh.marble
+                );
+                observer.done("coordinator", &told);
+                Some(ledger)
+            }
+        };
+
         observer.begins("database");
+        let marble = ledger.as_ref().map(|ledger| ledger.configuration.clone());
         let configuration =
-            DatabaseConfiguration { manifest: first, names: plan.names.clone(), tpm: None, marble: None }
-                .to_json();
+            DatabaseConfiguration { manifest: first, names: plan.names.clone(), tpm: None, marble }.to_json();
         let program = machine.programs().path("bailey-database")?;
         let sql = plan.sql.map_or_else(free_address, Ok).context("no port could be had")?;
         let api = plan.api.map_or_else(free_address, Ok).context("no port could be had")?;
@@ -135,13 +159,14 @@ impl RunningDatabase {
             ["--sql-address".to_owned(), sql.to_string()],
             ["--api-address".to_owned(), api.to_string()],
         ];
+        let coordinator = ledger.iter().map(|ledger| ["--coordinator".to_owned(), ledger.address.clone()]);
         let log = Log::of(&machine, PROCESS);
         machine.launch(
             PROCESS,
             plan.platform,
             &program,
             configuration.clone(),
-            arguments.into_iter().flatten().collect(),
+            arguments.into_iter().chain(coordinator).flatten().collect(),
             Restart::Never,
         )?;
         let line = log
@@ -161,7 +186,7 @@ impl RunningDatabase {
             measurements: machine.programs().measure("bailey-database", Some(&configuration))?,
             first: Some(first),
             manifest: None,
-            mesh: None,
+            mesh: ledger.as_ref().map(|ledger| ledger.root),
         };
         let verified = verify(&endpoint, &required, &clock::system())
             .await
@@ -265,6 +290,7 @@ mod tests {
             api: None,
             parties: [("bank_a".to_owned(), vec!["teller".to_owned()])].into(),
             holders: vec!["alice".into()],
+            mesh: None,
         };
         let template = "${anchor.bank_a} ${holder.alice}";
         let first = people(&plan, folder.path()).unwrap().fill(template).unwrap();

@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::Context;
+use attested_tls::claims::DatabaseAnchor;
 use clap::Args;
 use serde_json::json;
 
@@ -96,13 +97,16 @@ impl Up {
             }));
         }
         let file = |name: &str| folder.join(name).display().to_string();
-        let required = format!(
+        let mut required = format!(
             "{} --reference {} --emulated-root {} --manifest {}",
             database.api,
             file("reference.json"),
             file("emulated-root.pem"),
             file("manifest.yaml")
         );
+        if let DatabaseAnchor::Coordinator { .. } = database.verified.claims.anchor {
+            required.push_str(&format!(" --mesh-root {}", file("mesh-root.pem")));
+        }
         crate::say!("\nAPI   {}", database.api);
         let Some(name) = name else {
             crate::say!(

@@ -20,10 +20,10 @@ use crate::{
     failure::{Failure, Outcome},
 };
 
-/// What a Keep logs when its workload is served, and before it ends.
-const SERVED: &str = "SERVING";
+/// What a Keep logs when its workload is served, or begins where it is a command, and before it ends.
+const BEGUN: [&str; 2] = ["SERVING", "RUNNING"];
 const ENDED: &str = "the Keep ends";
-/// How many seconds it may take until a Keep serves.
+/// How many seconds it may take until a Keep runs its workload.
 const WAIT: u64 = 120;
 const LOOK: Duration = Duration::from_millis(200);
 /// No log of a start is longer, in bytes.
@@ -37,7 +37,7 @@ pub struct Deploy {
     name: String,
     /// Which package: REGISTRY/REPOSITORY@sha256:…, as `bailey package push` printed it
     package: Pinned,
-    /// How many seconds it may take until it serves
+    /// How many seconds it may take until it runs
     #[arg(long, value_name = "SECONDS", default_value_t = WAIT)]
     wait: u64,
     /// For a program
@@ -77,12 +77,12 @@ impl Deploy {
         }
     }
 
-    /// Until it serves, or is known not to.
+    /// Until it runs, or is known not to.
     async fn watched(&self, directory: &Path, name: &ProcessName, log: Option<Log>) -> Outcome {
         let waiting = async {
             loop {
                 let said = log.as_ref().map(Log::since).unwrap_or_default();
-                if said.contains(SERVED) {
+                if BEGUN.iter().any(|code| said.contains(code)) {
                     return Ok(());
                 }
                 let status = inspect(directory, name)?.status;
@@ -99,7 +99,7 @@ impl Deploy {
             // Nobody keeps what it prints: that it still runs is all that can be known.
             (Err(_), None) => Ok(()),
             (Err(_), Some(_)) => {
-                Err(Failure::refused(format!("{} does not serve after {} s", self.package, self.wait)))
+                Err(Failure::refused(format!("{} does not run after {} s", self.package, self.wait)))
             }
         }
     }

@@ -107,7 +107,7 @@ pub async fn run(hints: Hints, tee: Arc<dyn Tee>, configuration: &KeepConfigurat
     };
     let marble = activated.admission.marble.clone();
     let code = if workload.kind().is_command() {
-        tracing::info!(marble, "running");
+        tracing::info!(code = "RUNNING", marble, "running");
         told(&marble, &command::run_admitted(&workload, activated.admission, net, ended).await?)
     } else {
         let listen = required(hints.listen, "listen")?;

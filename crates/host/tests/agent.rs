@@ -139,6 +139,12 @@ fn launches_restarts_what_is_killed_and_leaves_nothing_behind() {
     assert_eq!(second.restarts, 1);
     assert_eq!(second.last_exit.clone().unwrap().ending, Ending::Exited(Exit::Signal(9)));
     assert_eq!(await_state(&agent, "frontend", is_running), frontend);
+    // It runs before it has said anything.
+    let began = Instant::now();
+    while site.log("tally.log").matches("ready").count() < 2 {
+        assert!(began.elapsed() < LONG, "{}", site.log("tally.log"));
+        std::thread::sleep(Duration::from_millis(5));
+    }
 
     agent.stop();
     assert!([second.pid(), frontend.pid()].into_iter().flatten().all(|pid| !exists(pid)));

@@ -133,6 +133,42 @@ fn s55_what_a_tenant_stores_is_there_for_its_next_keep_and_for_nobody_elses() {
     acme.lease().unwrap();
 }
 
+/// `processes[].volumes`: the folder is made, told by `--volumes`, within the walls, and the same at the next launch, which
+/// may have another user.
+#[test]
+fn s55_what_a_process_of_the_configuration_stores_is_there_at_its_next_launch() {
+    const STORES_ONCE: &str = r#"umask 0; echo kept >> "$1/data"
+        for at in "${1%/*}"/*; do echo "${at##*/}"; done > "$1/around"; echo "$0" > "$1/told""#;
+    let site = Site::start(|config| {
+        let shell = std::fs::canonicalize("/bin/sh").unwrap();
+        config["keeps"]["warm"] = json!(0);
+        config["processes"] = json!([
+            { "name": "job", "platform": "snp", "executable": shell, "arguments": ["-c", STORES_ONCE], "volumes": "of/job" },
+            { "name": "other", "platform": "snp", "executable": shell, "arguments": ["-c", STORES_ONCE], "volumes": "of/other" },
+        ]);
+    });
+    let folder = site.directory.path().join("of");
+    let stored = |path: &str, is_there: &dyn Fn(&str) -> bool| {
+        let began = Instant::now();
+        while !is_there(&std::fs::read_to_string(folder.join(path)).unwrap_or_default()) {
+            assert!(began.elapsed() < LONG, "{path}: {:?}", site.processes());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    for process in ["job", "other"] {
+        stored(&format!("{process}/data"), &|text| text.starts_with("kept\nkept\n"));
+        stored(&format!("{process}/told"), &|text| text == "--volumes\n");
+        if rustix::process::geteuid().is_root() {
+            stored(&format!("{process}/around"), &|text| text == format!("{process}\n"));
+        } else {
+            println!("NOT RUN: only root can build the wall around a process's storage");
+        }
+    }
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::metadata(&folder).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o700, "each launch may have another user: the folder above keeps the others out");
+}
+
 #[test]
 fn running_keeps_survive_the_death_of_their_agent_and_are_adopted() {
     let mut site = Site::start(|_| {});

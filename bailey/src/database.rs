@@ -185,43 +185,53 @@ impl Held {
     }
 
     /// What the database says of this one.
-    fn within(&self, said: &str) -> Result<(), String> {
+    fn within(&self, said: &str) -> Result<(), Discontinued> {
+        let seen = self.sequence;
         match said {
             "contained" => Ok(()),
-            "contradicted" => Err(format!(
-                "record {} that was seen is not in the history of this database [DATABASE_FORKED]",
-                self.sequence
-            )),
-            _ => Err(format!(
-                "the database cannot tell whether record {} that was seen is in its history: its host has lost the file \
-                 that would show it [DATABASE_HEAD_UNKNOWN]",
-                self.sequence
-            )),
+            "contradicted" => Err(Discontinued::NotContained { seen }),
+            _ => Err(Discontinued::Unknown { seen }),
         }
     }
 
-    fn continues(&self, held: &Self) -> Result<(), String> {
+    fn continues(&self, held: &Self) -> Result<(), Discontinued> {
         if self.first != held.first {
-            return Err(format!(
-                "another database: it began with the manifest {}, the one that is held with {} [DATABASE_ANOTHER]",
-                self.first, held.first
-            ));
+            return Err(Discontinued::Another { first: self.first.clone(), held: held.first.clone() });
         }
         if self.sequence < held.sequence || self.epoch < held.epoch {
-            return Err(format!(
-                "the database was rolled back: record {} of epoch {} is its newest, and record {} of epoch {} was seen \
-                 [DATABASE_ROLLED_BACK]",
-                self.sequence, self.epoch, held.sequence, held.epoch
-            ));
+            let (newest, seen) = ((self.sequence, self.epoch), (held.sequence, held.epoch));
+            return Err(Discontinued::RolledBack { newest, seen });
         }
         if self.sequence == held.sequence && self.head != held.head {
-            return Err(format!(
-                "the database has another record {} than the one that was seen [DATABASE_FORKED]",
-                self.sequence
-            ));
+            return Err(Discontinued::Forked { seen: held.sequence });
         }
         Ok(())
     }
+}
+
+/// Why what a database shows does not go on from the state that was seen.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum Discontinued {
+    #[error(
+        "another database: it began with the manifest {first}, the one that is held with {held} [DATABASE_ANOTHER]"
+    )]
+    Another { first: String, held: String },
+    /// Records and epochs.
+    #[error(
+        "the database was rolled back: record {} of epoch {} is its newest, and record {} of epoch {} was seen \
+         [DATABASE_ROLLED_BACK]",
+        newest.0, newest.1, seen.0, seen.1
+    )]
+    RolledBack { newest: (u64, u64), seen: (u64, u64) },
+    #[error("the database has another record {seen} than the one that was seen [DATABASE_FORKED]")]
+    Forked { seen: u64 },
+    #[error("record {seen} that was seen is not in the history of this database [DATABASE_FORKED]")]
+    NotContained { seen: u64 },
+    #[error(
+        "the database cannot tell whether record {seen} that was seen is in its history: its host has lost the file that \
+         would show it [DATABASE_HEAD_UNKNOWN]"
+    )]
+    Unknown { seen: u64 },
 }
 
 const MEND: &str = "trust nothing that it answers; its operator must bring back the newest state";
@@ -261,7 +271,7 @@ mod tests {
             (held(10, "bb", 2), "DATABASE_FORKED"),
             (Held { first: "bb".into(), ..held(11, "aa", 2) }, "DATABASE_ANOTHER"),
         ] {
-            assert!(bad.continues(&seen).is_err_and(|why| why.contains(code)), "{bad:?}");
+            assert!(bad.continues(&seen).is_err_and(|why| why.to_string().contains(code)), "{bad:?}");
         }
         assert_eq!(seen.within("contained"), Ok(()));
         for (said, code) in [
@@ -269,7 +279,7 @@ mod tests {
             ("forgotten", "DATABASE_HEAD_UNKNOWN"),
             ("", "DATABASE_HEAD_UNKNOWN"),
         ] {
-            assert!(seen.within(said).is_err_and(|why| why.contains(code)), "{said}");
+            assert!(seen.within(said).is_err_and(|why| why.to_string().contains(code)), "{said}");
         }
     }
 }

@@ -27,15 +27,13 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use rustls::{ServerConfig, pki_types::CertificateDer};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use crate::{
+    accepting,
     audit::{Audit, Interface},
     identity::{Caller, NotAParty},
     refusal::refusal,
@@ -43,7 +41,6 @@ use crate::{
 
 /// So many at a time; more are closed at once.
 const MAX_CONNECTIONS: usize = 512;
-const AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(50);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const PING: Duration = Duration::from_secs(20);
@@ -89,33 +86,11 @@ pub async fn serve(
     identify: Identify,
     shutdown: CancellationToken,
 ) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        let accepted = tokio::select! {
-            () = shutdown.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        let stream = match accepted.and_then(|(stream, _)| stream.set_nodelay(true).map(|()| stream)) {
-            Ok(stream) => stream,
-            Err(error) => {
-                tracing::warn!(code = "ACCEPT_FAILED", reason = %error, "a connection was not accepted");
-                tokio::time::sleep(AFTER_ACCEPT_ERROR).await;
-                continue;
-            }
-        };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-        let served = connection(
-            stream,
-            TlsAcceptor::from(Arc::clone(&tls)),
-            router.clone(),
-            Arc::clone(&identify),
-            shutdown.clone(),
-        );
-        tokio::spawn(async move {
-            let _place = place;
-            served.await;
-        });
-    }
+    let accepted = |stream| {
+        let acceptor = TlsAcceptor::from(Arc::clone(&tls));
+        connection(stream, acceptor, router.clone(), Arc::clone(&identify), shutdown.clone())
+    };
+    accepting::connections(listener, MAX_CONNECTIONS, &shutdown, accepted).await;
 }
 
 async fn connection(

@@ -1,6 +1,7 @@
 //! The confidential SQL service: PostgreSQL inside the TEE that nobody reaches but through a gateway of ours, its
 //! write-ahead log sealed before a commit is acknowledged, its rules set by several parties together.
 
+mod accepting;
 pub mod algorithms;
 pub mod attestation;
 pub mod audit;

@@ -105,7 +105,8 @@ impl Filesystem<'_> {
 
     fn reader(&mut self, descriptor: &Resource<Descriptor>) -> FsResult<Handle> {
         let handle = self.handle(descriptor)?;
-        if handle.access().read { Ok(handle) } else { Err(vfs::Error::BadDescriptor.into()) }
+        handle.readable()?;
+        Ok(handle)
     }
 
     fn writer(
@@ -114,12 +115,7 @@ impl Filesystem<'_> {
         position: Position,
     ) -> FsResult<Resource<DynOutputStream>> {
         let handle = self.handle(descriptor)?;
-        if handle.is_read_only() {
-            return Err(vfs::Error::ReadOnly.into());
-        }
-        if !handle.access().write {
-            return Err(vfs::Error::BadDescriptor.into());
-        }
+        handle.writable()?;
         let stream: DynOutputStream = Box::new(Writer::new(handle, position));
         Ok(self.table.push(stream)?)
     }

@@ -11,7 +11,6 @@ use postgres_protocol::message::frontend;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
     net::{TcpListener, TcpStream, UnixStream},
-    sync::Semaphore,
 };
 use tokio_postgres::Client;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -19,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Credentials, PROTOCOL, Reply, Request};
 use crate::{
+    accepting,
     algorithms::LONGEST_QUERY,
     engine::{Engine, EngineError, SUPERUSER},
     installation::READER,
@@ -27,7 +27,6 @@ use crate::{
 
 /// So many at a time; more are closed at once, and the primary goes on without.
 const MAX_CONNECTIONS: usize = 64;
-const AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(50);
 /// TLS and the request.
 const START: Duration = Duration::from_secs(10);
 /// However long a primary would wait.
@@ -65,32 +64,19 @@ enum Fault {
 impl Reads {
     /// Serves until `shutdown`.
     pub async fn serve(self, listener: &TcpListener, shutdown: CancellationToken) {
-        let (this, places) = (Arc::new(self), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
-        loop {
-            let accepted = tokio::select! {
-                () = shutdown.cancelled() => return,
-                accepted = listener.accept() => accepted,
-            };
-            let stream = match accepted.and_then(|(stream, _)| stream.set_nodelay(true).map(|()| stream)) {
-                Ok(stream) => stream,
-                Err(error) => {
-                    tracing::warn!(code = "ACCEPT_FAILED", reason = %error, "a connection was not accepted");
-                    tokio::time::sleep(AFTER_ACCEPT_ERROR).await;
-                    continue;
-                }
-            };
-            let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+        let this = Arc::new(self);
+        let accepted = |stream| {
             let (this, ending) = (Arc::clone(&this), shutdown.clone());
-            tokio::spawn(async move {
-                let _place = place;
+            async move {
                 tokio::select! {
                     () = ending.cancelled() => {}
                     served = this.connection(stream) => if let Err(fault) = served {
                         tracing::debug!(%fault, "a query of another instance ended");
                     },
                 }
-            });
-        }
+            }
+        };
+        accepting::connections(listener, MAX_CONNECTIONS, &shutdown, accepted).await;
     }
 
     async fn connection(&self, stream: TcpStream) -> Result<(), Fault> {

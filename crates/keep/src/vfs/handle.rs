@@ -104,9 +104,14 @@ impl Handle {
         self.0.kind
     }
 
-    /// Whether its part of the tree can only be read.
-    pub(crate) fn is_read_only(&self) -> bool {
-        self.0.mount.is_read_only()
+    /// Whether it was opened to be read.
+    pub(crate) fn readable(&self) -> Result<(), Error> {
+        if self.0.access.read { Ok(()) } else { Err(Error::BadDescriptor) }
+    }
+
+    /// Whether it was opened to be written, where anything may be.
+    pub(crate) fn writable(&self) -> Result<(), Error> {
+        self.to_write().map(drop)
     }
 
     /// Whether both are the same file or directory.
@@ -161,9 +166,7 @@ impl Handle {
 
     /// Reads at `offset`: how many bytes, fewer than asked for only at the end.
     pub(crate) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, Error> {
-        if !self.0.access.read {
-            return Err(Error::BadDescriptor);
-        }
+        self.readable()?;
         self.0.mount.read_at(self.0.place.node, offset, buffer)
     }
 
@@ -205,9 +208,7 @@ impl Handle {
 
     /// The names in this directory, in order, as they are now.
     pub(crate) fn entries(&self) -> Result<Vec<Entry>, Error> {
-        if !self.0.access.read {
-            return Err(Error::BadDescriptor);
-        }
+        self.readable()?;
         self.0.mount.entries(self.0.place.node)
     }
 

@@ -72,8 +72,7 @@ async fn run<T, R: Send + 'static>(
 fn to_read(handle: &Handle) -> Result<(), vfs::Error> {
     match handle.kind() {
         Kind::Directory => Err(TreeError::IsDirectory.into()),
-        Kind::File if handle.access().read => Ok(()),
-        Kind::File => Err(vfs::Error::BadDescriptor),
+        Kind::File => handle.readable(),
     }
 }
 
@@ -81,9 +80,7 @@ fn to_read(handle: &Handle) -> Result<(), vfs::Error> {
 fn to_write(handle: &Handle) -> Result<(), vfs::Error> {
     match handle.kind() {
         Kind::Directory => Err(TreeError::IsDirectory.into()),
-        Kind::File if handle.is_read_only() => Err(vfs::Error::ReadOnly),
-        Kind::File if handle.access().write => Ok(()),
-        Kind::File => Err(vfs::Error::BadDescriptor),
+        Kind::File => handle.writable(),
     }
 }
 

@@ -16,6 +16,7 @@
 mod activation;
 mod error;
 mod proposal;
+mod refused;
 mod restoration;
 mod routes;
 mod schema;
@@ -90,8 +91,13 @@ impl Changes {
     /// Takes a proposal, after it was rehearsed.
     ///
     /// # Errors
-    /// That the caller may not, or that it could never be activated.
+    /// That the caller may not, or that it could never be activated; then the audit log says so.
     pub async fn propose(&self, caller: &Caller, proposal: &Proposal) -> Result<Status, ChangeError> {
+        let proposed = self.proposed(caller, proposal).await;
+        self.recorded(caller, || "POST /v1/proposals".to_owned(), proposed).await
+    }
+
+    async fn proposed(&self, caller: &Caller, proposal: &Proposal) -> Result<Status, ChangeError> {
         self.approver(caller)?;
         let rules = self.current();
         let digest = proposal.digest();
@@ -136,8 +142,19 @@ impl Changes {
     /// Takes an approver's word; with the last that is needed, the proposal is activated.
     ///
     /// # Errors
-    /// That the caller may not, that the proposal is no longer pending and why, or that PostgreSQL does not take it.
+    /// That the caller may not, that the proposal is no longer pending and why, or that PostgreSQL does not take it; then
+    /// the audit log says so.
     pub async fn decide(
+        &self,
+        caller: &Caller,
+        digest: &Digest,
+        decision: Decision,
+    ) -> Result<Status, ChangeError> {
+        let decided = self.decided(caller, digest, decision).await;
+        self.recorded(caller, || format!("POST /v1/proposals/{digest}/{}", decision.word()), decided).await
+    }
+
+    async fn decided(
         &self,
         caller: &Caller,
         digest: &Digest,

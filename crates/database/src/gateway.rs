@@ -147,6 +147,15 @@ pub struct Gateway {
     pub limits: Limits,
 }
 
+/// Returns when the database ends, and why.
+async fn ended(ending: &mut watch::Receiver<Option<String>>) -> String {
+    match ending.wait_for(Option::is_some).await.map(|why| why.clone()) {
+        Ok(Some(why)) => why,
+        // Nobody will say.
+        Ok(None) | Err(_) => std::future::pending().await,
+    }
+}
+
 struct Shared {
     gateway: Gateway,
     tls: TlsAcceptor,
@@ -154,6 +163,7 @@ struct Shared {
     keys: cancel::Keys,
     seats: cancel::Seats,
     barrier: barrier::Barrier,
+    ending: watch::Receiver<Option<String>>,
 }
 
 impl Gateway {
@@ -163,6 +173,20 @@ impl Gateway {
     ///
     /// TLS cannot be set up.
     pub async fn serve(self, listener: TcpListener) -> Result<(), rustls::Error> {
+        let (_never, ending) = watch::channel(None);
+        self.serve_until(listener, ending).await
+    }
+
+    /// Serves clients until `ending` has a sentence for them why the database ends, and all were told.
+    ///
+    /// # Errors
+    ///
+    /// TLS cannot be set up.
+    pub async fn serve_until(
+        self,
+        listener: TcpListener,
+        mut ending: watch::Receiver<Option<String>>,
+    ) -> Result<(), rustls::Error> {
         let config = server_config(Arc::clone(&self.certificate), self.clock.clone(), &[PROTOCOL])?;
         let places = Arc::new(Semaphore::new(self.limits.connections));
         let shared = Arc::new(Shared {
@@ -172,12 +196,17 @@ impl Gateway {
             seats: cancel::Seats::new(self.limits.sessions_per_party),
             barrier: barrier::Barrier::new(self.sealed.clone(), self.socket.clone()),
             gateway: self,
+            ending: ending.clone(),
         });
         let mut connections = JoinSet::new();
         loop {
             while connections.try_join_next().is_some() {}
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = ended(&mut ending) => break,
+            };
             // One too many is closed at once: who waits here would hold up cancel requests.
-            match listener.accept().await {
+            match accepted {
                 Ok((stream, _)) => {
                     if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
                         let shared = Arc::clone(&shared);
@@ -194,5 +223,8 @@ impl Gateway {
                 }
             }
         }
+        drop(listener);
+        while connections.join_next().await.is_some() {}
+        Ok(())
     }
 }

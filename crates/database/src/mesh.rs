@@ -35,8 +35,10 @@ use crate::{attestation::Version, keys::MasterKey, reads::Credentials};
 
 /// How often it asks whether the log is still its own.
 const HOLD: Duration = Duration::from_secs(5);
-/// How long it waits before it asks again to hear of evictions, or for a certificate.
+/// How long it waits before it asks again to hear of evictions.
 const RETRY: Duration = Duration::from_secs(5);
+/// The same, for a certificate.
+const RENEWAL_RETRY: Duration = Duration::from_secs(60);
 
 /// A mesh that this instance was admitted to.
 pub struct Mesh {
@@ -145,20 +147,29 @@ impl Mesh {
         }
     }
 
-    /// Renews the certificate at half of its remaining life, so that the coordinator goes on counting this instance.
+    /// Renews the certificate at half of its remaining life, and as soon as the mesh has another epoch: the coordinator
+    /// goes on counting this instance, and instances of this Marble go on knowing each other.
     async fn renewed(&self) {
         let mut not_after = self.not_after;
         loop {
             let left = u64::try_from(not_after.saturating_sub((self.member.clock())().0)).unwrap_or(0);
-            tokio::time::sleep(Duration::from_secs(left / 2).max(Duration::from_secs(60))).await;
-            match self.member.renew().await {
+            let epoch = self.credential.borrow().identity.epoch;
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_secs(left / 2).max(RENEWAL_RETRY)) => {}
+                () = self.member.epoch_ended(epoch) => {}
+            }
+            match self.member.stay(self.root).await {
                 Ok((renewed, until)) => {
                     not_after = until;
+                    let epoch = renewed.identity.epoch;
+                    tracing::info!(code = "CERTIFICATE_RENEWED", epoch, not_after, "the mesh's certificate");
                     self.credential
                         .send_modify(|known| *known = Arc::new(with(&renewed, known.revoked.clone())));
                 }
                 Err(error) => {
-                    tracing::warn!(code = "CERTIFICATE_NOT_RENEWED", reason = %error, "the mesh's certificate");
+                    let codes = error.codes().join(",");
+                    tracing::warn!(code = "CERTIFICATE_NOT_RENEWED", codes, reason = %error, "it is asked for again");
+                    tokio::time::sleep(RENEWAL_RETRY).await;
                 }
             }
         }

@@ -67,6 +67,12 @@ pub enum ReplicaError {
     /// It was slower than the checkpoints, which remove what no restore needs.
     #[error("the log goes on behind a checkpoint that this replica has not reached: start it again")]
     LeftBehind,
+    /// A file that it comes to is of another key.
+    #[error(
+        "the log goes on under a key that this replica does not have: its key was exchanged, or the host put files of \
+         another log there; start the replica again, and it follows with the key of now"
+    )]
+    OtherKey,
     /// Its copy of the log has not everything that the anchor knows of.
     #[error("this copy of the log has not all that the anchor knows of, and does not get it")]
     Behind,
@@ -86,6 +92,7 @@ impl ReplicaError {
             Self::Restore(error) => error.code(),
             Self::Nothing => "REPLICA_NOTHING",
             Self::LeftBehind => "REPLICA_LEFT_BEHIND",
+            Self::OtherKey => Error::Swapped.code(),
             Self::Behind => "REPLICA_BEHIND",
             Self::Folder(_) => "DATABASE_FOLDER",
             Self::Ended => "REPLICA_ENDED",
@@ -156,6 +163,7 @@ fn next<'a>(
         Ok(Step::Record(_, plain)) => Ok(Some(plain)),
         // Hosts copy one file after the other, and not always to its end at once.
         Ok(Step::End(_)) | Err(Error::Cut(_)) => Ok(None),
+        Err(Error::Swapped) if at.is_some() => Err(ReplicaError::OtherKey),
         Err(error) => Err(error.into()),
     }
 }
@@ -256,16 +264,22 @@ impl Follower {
             (self.goal, self.missing_since) = (None, None);
         } else if self.cursor.head() != before {
             self.missing_since = None;
-        } else if self.missing_since.get_or_insert(asked).elapsed() >= patience && self.is_left_behind() {
-            return Err(ReplicaError::LeftBehind);
+        } else if self.missing_since.get_or_insert(asked).elapsed() >= patience {
+            return self.left_behind();
         }
         Ok(())
     }
 
-    /// Whether the log can be read from a place behind ours alone: the files before that are not needed any more.
-    fn is_left_behind(&self) -> bool {
-        let begins = Cursor::open(&*self.host, &self.key).ok().and_then(|cursor| cursor.head());
-        begins.is_some_and(|begins| self.cursor.head().is_none_or(|head| head.sequence < begins.sequence))
+    /// Whether the log can be read from a place behind ours alone, or with another key: the files before that are not
+    /// needed any more.
+    fn left_behind(&self) -> Result<(), ReplicaError> {
+        let begins = match Cursor::open(&*self.host, &self.key) {
+            Ok(cursor) => cursor.head(),
+            Err(Error::Swapped) => return Err(ReplicaError::OtherKey),
+            Err(_) => None,
+        };
+        let at = self.cursor.head().map_or(0, |head| head.sequence);
+        if begins.is_some_and(|begins| at < begins.sequence) { Err(ReplicaError::LeftBehind) } else { Ok(()) }
     }
 }
 

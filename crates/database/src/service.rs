@@ -70,6 +70,8 @@ use crate::{
     sealer::{Log, Options, Sealer, Source},
 };
 
+/// How long clients may take to hear that it ends.
+const FAREWELL: Duration = Duration::from_secs(2);
 const ANCHOR_CONTEXT: &str = "database/anchor/1";
 
 /// What the host chooses; none of it decides anything.
@@ -170,10 +172,18 @@ pub async fn serve(
         let running = base.start(&opening, state).await?;
         base.run(running, listeners, place).await
     };
-    served.await.map_err(|error| match &base.membership {
-        Some(membership) => membership.name(error),
-        None => error,
-    })
+    served.await.map_err(|error| base.named(error))
+}
+
+/// Why all sessions end, for clients.
+fn goodbye(ended: &Result<(), ServiceError>) -> String {
+    match ended {
+        Ok(()) => "the database is shutting down".to_owned(),
+        Err(error @ ServiceError::Dismissed(_)) => {
+            format!("this instance is the database no more ({}): connect to the one that is", error.code())
+        }
+        Err(error) => format!("the database ended ({})", error.code()),
+    }
 }
 
 /// What the measured launch configuration wants.
@@ -224,6 +234,14 @@ async fn open(opening: &Arc<Opening>, master: &MasterKey) -> Result<Opened, Serv
 }
 
 impl Base {
+    /// An error, or the coordinator's word that is behind it.
+    fn named(&self, error: ServiceError) -> ServiceError {
+        match &self.membership {
+            Some(membership) => membership.name(error),
+            None => error,
+        }
+    }
+
     fn keys(&self) -> Keys<'_> {
         Keys::new(self.tee.as_ref(), &self.hints.state)
     }
@@ -409,6 +427,7 @@ impl Base {
             identify,
             self.shutdown.clone(),
         );
+        let (ending, told) = watch::channel(None);
         let sql = Gateway {
             rules: rules.clone(),
             socket: running.engine.socket().to_owned(),
@@ -418,7 +437,9 @@ impl Base {
             certificate: Arc::new(self.current.clone()),
             clock: Arc::clone(&self.clock),
             limits: Limits { full: Some(running.full.clone()), ..Limits::default() },
+            ending: told,
         };
+        let (mut sql, mut is_over) = (std::pin::pin!(sql.serve(listeners.sql)), false);
         tracing::info!(
             code = "SERVING",
             database = running.engine.database(),
@@ -427,7 +448,10 @@ impl Base {
         );
         let ended = tokio::select! {
             () = api => Ok(()),
-            ended = sql.serve(listeners.sql) => ended.map_err(ServiceError::from),
+            ended = &mut sql => {
+                is_over = true;
+                ended.map_err(ServiceError::from)
+            }
             () = self.shutdown.cancelled() => Ok(()),
             () = running.engine.exited() => Err(ServiceError::EngineEnded),
             renewed = self.keep_fresh(&running.authority) => renewed,
@@ -438,8 +462,14 @@ impl Base {
             (Err(_), Some(failure)) => Err(failure.into()),
             (ended, _) => ended,
         };
+        let ended = ended.map_err(|error| self.named(error));
         // What is acknowledged is sealed; what is not never was.
         running.engine.kill();
+        ending.send_replace(Some(goodbye(&ended)));
+        if !is_over {
+            // Who does not take it in this time is not told.
+            let _ = tokio::time::timeout(FAREWELL, sql).await;
+        }
         running.engine.exited().await;
         drop(running);
         drop(place);

@@ -30,6 +30,19 @@ pub enum MeshError {
     /// A certificate that is not ours.
     #[error("the coordinator's certificate cannot be used: {0}")]
     Certificate(String),
+    /// The coordinator is another mesh's than the one that this instance is in.
+    #[error(
+        "the coordinator has another root than the mesh that this Marble is in: expected {}, seen {}; lead it back, or \
+         start it again if that mesh was recovered",
+        hex::encode(expected),
+        hex::encode(seen)
+    )]
+    OtherMesh {
+        /// SHA-256 of the root of its mesh.
+        expected: [u8; 32],
+        /// Of this coordinator's.
+        seen: [u8; 32],
+    },
     /// A certificate without identity.
     #[error("the coordinator's certificate cannot be used")]
     Identity(#[from] PeerRefusal),
@@ -50,6 +63,7 @@ impl MeshError {
             Self::Unreachable { .. } => vec!["COORDINATOR_UNREACHABLE".into()],
             Self::Channel(error) => error.codes(),
             Self::Refused { code, .. } => vec![code.clone()],
+            Self::OtherMesh { .. } => vec!["MESH_DIFFERS".into()],
             Self::Incomplete(_) | Self::Certificate(_) | Self::Identity(_) => vec!["ANSWER_UNUSABLE".into()],
             Self::Internal(_) => vec!["INTERNAL".into()],
         }

@@ -7,7 +7,7 @@ use attested_tls::{
     channel::{self, AttestedPeer, ClaimsRefused, Expectations, Party, PeerPolicy},
     claims::{Claims, CoordinatorClaims},
     clock::Clock,
-    key::{SpkiDigest, TeeKey},
+    key::{SpkiDigest, TeeKey, sha256},
     launch::{CoordinatorRequirements, KeepConfiguration},
     marble::{Credential, MarbleIdentity, Revoked},
 };
@@ -19,7 +19,7 @@ use mesh_api::{
     mesh_client::MeshClient,
 };
 use rustls::pki_types::CertificateDer;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, sync::watch};
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
@@ -41,6 +41,8 @@ pub struct Member {
     marble: String,
     claims: Vec<u8>,
     coordinator: String,
+    /// The epoch that the coordinator's Evidence named when it was last connected to; of all copies.
+    epoch: Arc<watch::Sender<u64>>,
 }
 
 /// What an admitted instance has.
@@ -74,6 +76,7 @@ impl Member {
             marble: configuration.marble.clone(),
             claims: Vec::new(),
             coordinator,
+            epoch: Arc::new(watch::Sender::new(0)),
         })
     }
 
@@ -117,6 +120,42 @@ impl Member {
         Ok((self.credential(certificate, &peer)?, not_after))
     }
 
+    /// Attests again for a new certificate, and is admitted again where the coordinator does not know this instance any
+    /// more: its manifest was updated since, or the certificate has ended. That counts as an activation. For Marbles that
+    /// are given nothing else when they are admitted.
+    ///
+    /// `root` is SHA-256 of the root of the mesh that it is in: where the host leads to another coordinator, this instance
+    /// does not become a Marble of that one's mesh.
+    ///
+    /// # Errors
+    /// See [`MeshError`].
+    pub async fn stay(&self, root: [u8; 32]) -> Result<(Credential, i64), MeshError> {
+        let (mut client, peer) = self.connect().await?;
+        let seen = sha256(&coordinator_claims(&peer)?.root);
+        if seen != root {
+            return Err(MeshError::OtherMesh { expected: root, seen });
+        }
+        let renewed = client.renew(RenewRequest {}).await.map_err(refused);
+        let certificate = match renewed {
+            Err(MeshError::Refused { code, .. }) if code == "NOT_ACTIVATED" => {
+                client.activate(ActivateRequest {}).await.map_err(refused)?.into_inner().certificate
+            }
+            renewed => renewed?.into_inner().certificate,
+        };
+        let certificate = certificate.ok_or(MeshError::Incomplete("certificate"))?;
+        let not_after = certificate.not_after;
+        Ok((self.credential(certificate, &peer)?, not_after))
+    }
+
+    /// Returns when the coordinator was connected to, by whatever asked it, and names another epoch than this one: its
+    /// manifest was updated.
+    pub async fn epoch_ended(&self, epoch: u64) {
+        let mut seen = self.epoch.subscribe();
+        if seen.wait_for(|seen| *seen != epoch).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
     /// Attests for the list of certificates that count no more, and hears it again whenever it changes.
     ///
     /// # Errors
@@ -141,6 +180,8 @@ impl Member {
         let attested =
             channel::connect(stream, &self.party, self.claims.clone(), &*self.requirements).await?;
         let peer = attested.peer().clone();
+        let epoch = coordinator_claims(&peer)?.epoch;
+        self.epoch.send_if_modified(|seen| std::mem::replace(seen, epoch) != epoch);
         // One connection, one use: if it breaks, the peer of a new one would have to attest first (S-08).
         let mut once = Some(TokioIo::new(attested));
         let connector = service_fn(move |_| {
@@ -159,8 +200,7 @@ impl Member {
     /// The certificate must be for our key and name our Marble, and its root must be the one that the
     /// coordinator's Evidence covers.
     fn credential(&self, certificate: Certificate, peer: &AttestedPeer) -> Result<Credential, MeshError> {
-        let claims = CoordinatorClaims::from_bytes(&peer.claims)
-            .map_err(|error| MeshError::Certificate(error.to_string()))?;
+        let claims = coordinator_claims(peer)?;
         if certificate.root != claims.root.as_slice() {
             return Err(MeshError::Certificate("its root is not the coordinator's attested root".into()));
         }
@@ -182,6 +222,10 @@ impl Member {
             revoked: Revoked::default(),
         })
     }
+}
+
+fn coordinator_claims(peer: &AttestedPeer) -> Result<CoordinatorClaims, MeshError> {
+    CoordinatorClaims::from_bytes(&peer.claims).map_err(|error| MeshError::Certificate(error.to_string()))
 }
 
 struct Requirements(CoordinatorRequirements);

@@ -21,6 +21,14 @@ pub enum Decision {
 }
 
 impl Decision {
+    /// As it is asked for.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Approve => "approve",
+            Self::Reject => "reject",
+        }
+    }
+
     pub(super) fn event(self, caller: &Caller, digest: &Digest) -> Event {
         let (caller, proposal) = (Who::of(caller), digest.to_string());
         match self {

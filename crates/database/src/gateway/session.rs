@@ -1,6 +1,6 @@
 //! A session as it runs: bytes between the client, the conversation and PostgreSQL, and everything that ends it.
 
-use std::{future::Future, io, pin::Pin, sync::Arc};
+use std::{future::Future, io, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use database_manifest::Manifest;
@@ -12,7 +12,7 @@ use tokio::{
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
     sync::watch,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_rustls::server::TlsStream;
 
@@ -21,7 +21,7 @@ use super::{
     barrier::Unsealed,
     cancel::{Registered, Seat},
     conversation::{Conversation, Denial, End},
-    message,
+    ended, message,
     statement::Rights,
     upstream::{self, Upstream},
 };
@@ -35,6 +35,8 @@ use crate::{
 const PART: usize = 16 << 10;
 /// Refused statements after which a session ends: each is an entry of the audit log.
 const MAX_DENIALS: usize = 1000;
+/// How long a session whose PostgreSQL has gone waits to hear why.
+const WHY: Duration = Duration::from_secs(1);
 
 type Rows = Result<Vec<Vec<Option<String>>>, (&'static str, String)>;
 type Calling = Pin<Box<dyn Future<Output = Rows> + Send>>;
@@ -110,6 +112,7 @@ impl Session {
         let shared = Arc::clone(&self.shared);
         let limits = &shared.gateway.limits;
         let limit = limits.statement;
+        let mut closing = shared.ending.clone();
         let mut deadline = Instant::now() + limit;
         loop {
             // Before anything else that came: a client that always sends would never be looked at again.
@@ -128,7 +131,8 @@ impl Session {
             let (tells_client, tells_server) =
                 (!talk.to_client.is_empty(), !talk.to_server.is_empty() && !gone);
             if gone && !tells_client && !unflushed {
-                return Some(("57P01", "the database ended the session".to_owned()));
+                let why = timeout(WHY, ended(&mut closing)).await;
+                return Some(("57P01", why.unwrap_or_else(|_| "the database ended the session".to_owned())));
             }
             let (hears_client, hears_server) = (talk.hears_client() && !gone, talk.hears_server() && !gone);
             let working = talk.busy() && call.is_none();
@@ -159,6 +163,7 @@ impl Session {
                 changed = self.rules.changed() => Turn::Rules(changed.is_ok()),
                 () = limits.filled(), if writes => Turn::Full,
                 () = sleep_until(deadline), if working => Turn::Late,
+                why = ended(&mut closing) => Turn::Ending(why),
             };
             match turn {
                 Turn::ToServer(written) => gone |= written.is_err(),
@@ -189,6 +194,10 @@ impl Session {
                     if let Err(goodbye) = self.reconsider().await {
                         return goodbye;
                     }
+                }
+                Turn::Ending(why) => {
+                    let _ = to_client.write_all(&self.conversation.to_client.split()).await;
+                    return Some(("57P01", why));
                 }
                 Turn::Rules(false) => return Some(("57P01", "the database is shutting down".to_owned())),
             }
@@ -293,6 +302,7 @@ enum Turn {
     Rules(bool),
     Full,
     Late,
+    Ending(String),
 }
 
 /// Writes a part of what is there, or sees to it that nothing is left within TLS.

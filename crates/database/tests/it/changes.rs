@@ -26,8 +26,18 @@ fn with_topic(document: &mut Value) {
     document["Schema"] = json!(schema);
 }
 
+/// What happened.
 fn kinds(events: &[Value]) -> Vec<&str> {
-    events.iter().filter_map(|event| event["event"].as_str()).collect()
+    events.iter().filter_map(|event| event["event"].as_str()).filter(|kind| *kind != "denied").collect()
+}
+
+/// What was refused, and why.
+fn refusals(events: &[Value]) -> Vec<(&str, &str, &str)> {
+    fn text(value: &Value) -> &str {
+        value.as_str().unwrap()
+    }
+    let denied = events.iter().filter(|event| event["event"] == "denied");
+    denied.map(|it| (text(&it["code"]), text(&it["caller"]["party"]), text(&it["what"]["path"]))).collect()
 }
 
 #[tokio::test]
@@ -83,6 +93,11 @@ async fn whoever_does_not_decide_neither_proposes_nor_approves() {
             .expect_err("no approver");
         assert_eq!(error.code(), "NOT_AN_APPROVER");
     }
+    let approve = format!("POST /v1/proposals/{}/approve", proposal.digest());
+    let both =
+        |party| [("NOT_AN_APPROVER", party, "POST /v1/proposals"), ("NOT_AN_APPROVER", party, &*approve)];
+    let expected: Vec<_> = ["bank_a", "analyst", "auditor"].into_iter().flat_map(both).collect();
+    assert_eq!(refusals(&scene.audited().await), expected);
 }
 
 #[tokio::test]

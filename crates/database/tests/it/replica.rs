@@ -7,7 +7,7 @@ use database::{
     replica::{Follower, Options, PARAMETERS, Replica, ReplicaError},
     sealer::{self, Log, Sealer},
 };
-use sealed_log::{Ahead, Error};
+use sealed_log::{Ahead, Error, LogKey};
 use tempfile::TempDir;
 use volume::{Folder, MemoryAnchor};
 
@@ -29,10 +29,14 @@ pub async fn standby(log: &Path, anchor: &MemoryAnchor) -> Standby {
 }
 
 async fn standby_with(log: &Path, anchor: &MemoryAnchor, options: Options) -> Standby {
+    standby_of(log, &key(), anchor, options).await
+}
+
+async fn standby_of(log: &Path, key: &LogKey, anchor: &MemoryAnchor, options: Options) -> Standby {
     let (settings, folder) = prepared().unwrap();
     std::fs::remove_dir_all(&settings.data).unwrap();
     let host = Box::new(Folder::new(log));
-    let follower = Follower::unpack(host, &key(), Box::new(anchor.clone()), &settings.data).unwrap();
+    let follower = Follower::unpack(host, key, Box::new(anchor.clone()), &settings.data).unwrap();
     let own = PARAMETERS.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let standby = Settings { parameters: own.to_vec(), ..settings.clone() };
     let engine = Arc::new(Engine::start(&standby).await.unwrap());
@@ -168,4 +172,38 @@ async fn a_replica_goes_on_from_copies_and_says_when_a_checkpoint_has_left_it_be
     tokio::time::timeout(Duration::from_secs(60), standby.engine.exited()).await.expect("it ends");
     let failure = standby.replica.failure();
     assert!(matches!(failure, Some(ReplicaError::LeftBehind)), "{failure:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s46_a_replica_that_has_the_key_of_before_an_exchange_ends_and_says_why() {
+    let (log, anchor) = (tempfile::tempdir().unwrap(), MemoryAnchor::default());
+    let Some(primary) = begin(log.path(), anchor.clone()).await else { return };
+    let client = primary.session().await;
+    client.batch_execute("CREATE TABLE t (a int); INSERT INTO t VALUES (1)").await.unwrap();
+    let follows = standby(log.path(), &anchor).await;
+    follows.shows(1).await;
+    // One whose host stops copying, and begins again when all that its key opens was cut off.
+    let copied = tempfile::tempdir().unwrap();
+    let copying = Copying::from(log.path(), copied.path());
+    let options = Options { patience: Duration::ZERO, ..Options::default() };
+    let late = standby_with(copied.path(), &anchor, options).await;
+    late.shows(1).await;
+    drop(copying);
+
+    let next = LogKey::new([6; 32]);
+    assert!(
+        primary.sealer.rekey(next.clone().after(key())).await.unwrap(),
+        "nothing is left of the key before"
+    );
+    client.batch_execute("INSERT INTO t VALUES (2)").await.unwrap();
+    let _copying = Copying::from(log.path(), copied.path());
+    for standby in [follows, late] {
+        tokio::time::timeout(Duration::from_secs(60), standby.engine.exited()).await.expect("it ends");
+        let failure = standby.replica.failure().unwrap();
+        assert!(matches!(failure, ReplicaError::OtherKey), "{failure:?}");
+        assert_eq!(failure.code(), "LOG_SWAPPED");
+        assert!(failure.to_string().contains("start the replica again"), "{failure}");
+    }
+    // Started again it has the key of now.
+    standby_of(log.path(), &next, &anchor, Options::default()).await.shows(2).await;
 }

@@ -10,7 +10,7 @@ use std::{
 
 use appraisal::binding::Role;
 use attested_tls::{
-    claims::{Claims, CoordinatorClaims, DatabaseAnchor},
+    claims::{Claims, CoordinatorClaims, DatabaseAnchor, DatabaseMarbleClaims},
     clock,
     key::{SpkiDigest, TeeKey, sha256},
     launch::{CoordinatorConfiguration, CoordinatorRequirements, KeepConfiguration},
@@ -21,6 +21,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use coordinator::service::{Coordinator, HostHints, Listeners, TelemetryHints};
 use database::service::ServiceError;
 use evidence::{CertificateDer, Platform};
+use marble::Member;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use testkit::tee::{EmulatedTee, NOW, machine, policy};
@@ -38,6 +39,7 @@ struct Cable {
     address: SocketAddr,
     /// The coordinator's end.
     target: SocketAddr,
+    leads: watch::Sender<SocketAddr>,
     cut: watch::Sender<bool>,
 }
 
@@ -46,9 +48,10 @@ impl Cable {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (cut, is_cut) = watch::channel(false);
+        let (leads, leading) = watch::channel(target);
         tokio::spawn(async move {
             while let Ok((mut near, _)) = listener.accept().await {
-                let mut is_cut = is_cut.clone();
+                let (mut is_cut, target) = (is_cut.clone(), *leading.borrow());
                 tokio::spawn(async move {
                     let Ok(mut far) = TcpStream::connect(target).await else { return };
                     tokio::select! {
@@ -58,7 +61,12 @@ impl Cable {
                 });
             }
         });
-        Self { address, target, cut }
+        Self { address, target, leads, cut }
+    }
+
+    /// The next connection goes there.
+    fn leads_to(&self, target: SocketAddr) {
+        self.leads.send_replace(target);
     }
 }
 
@@ -67,7 +75,7 @@ pub(super) struct Mesh {
     tee: Arc<EmulatedTee>,
     api: SocketAddr,
     cable: Cable,
-    owner: TeeKey,
+    owner: Arc<TeeKey>,
     stop: CancellationToken,
     _directory: TempDir,
 }
@@ -82,14 +90,16 @@ impl Mesh {
     /// With a manifest that has the world's database as its Marble `ledger`; the world's is launched as that from now on.
     async fn of(world: &mut World) -> Self {
         let mesh = Self::start().await;
-        let (status, answer) = mesh.set_manifest(&manifest(world)).await;
-        assert_eq!(status, 200, "{}", String::from_utf8_lossy(&answer));
+        mesh.set_manifest(&mesh.manifest(world)).await;
         world.marble = Some((mesh.launch("ledger"), mesh.cable.address.to_string()));
         mesh
     }
 
     async fn start() -> Self {
-        let owner = TeeKey::generate().unwrap();
+        Self::start_for(Arc::new(TeeKey::generate().unwrap())).await
+    }
+
+    async fn start_for(owner: Arc<TeeKey>) -> Self {
         let configuration =
             CoordinatorConfiguration { owner: *owner.digest(), names: vec!["localhost".into()], tpm: None };
         let tee = EmulatedTee::launch(Platform::Tdx, b"bailey-coordinator", &configuration.to_json());
@@ -127,9 +137,49 @@ impl Mesh {
         TlsConnector::from(config).connect("localhost".try_into().unwrap(), stream).await.unwrap()
     }
 
-    async fn set_manifest(&self, manifest: &Value) -> (u16, Vec<u8>) {
-        let body = json!({ "manifest": STANDARD.encode(manifest.to_string()) }).to_string();
-        answered(self.connected().await, "POST /api/v2/manifest", &body).await
+    /// What its API answers the owner, who is its user as well.
+    async fn asked(&self, request: &str, body: &Value) -> Value {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let (status, answer) = answered(self.connected().await, request, &body).await;
+        assert_eq!(status, 200, "{}", String::from_utf8_lossy(&answer));
+        serde_json::from_slice::<Value>(&answer).unwrap()["data"].take()
+    }
+
+    async fn set_manifest(&self, manifest: &Value) {
+        let body = json!({ "manifest": STANDARD.encode(manifest.to_string()) });
+        self.asked("POST /api/v2/manifest", &body).await;
+    }
+
+    /// Another manifest comes into force, and with it a new epoch.
+    pub(super) async fn update(&self, world: &World) {
+        let mut manifest = self.manifest(world);
+        manifest["Marbles"]["third"] = manifest["Marbles"]["other"].clone();
+        let body = json!({ "manifest": STANDARD.encode(manifest.to_string()) });
+        self.asked("POST /api/v2/update", &body).await;
+    }
+
+    /// The instances that it counts, oldest first.
+    pub(super) async fn instances(&self) -> Vec<Value> {
+        self.asked("GET /api/v3/instances", &Value::Null).await["instances"].as_array().unwrap().clone()
+    }
+
+    /// Waits until it counts so many in an epoch.
+    pub(super) async fn counts(&self, count: usize, epoch: u64) -> Vec<Value> {
+        let counted = async {
+            loop {
+                let known = self.instances().await;
+                if known.len() == count && known.iter().all(|one| one["epoch"] == epoch) {
+                    return known;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), counted).await.expect("it counts them")
+    }
+
+    pub(super) async fn evict(&self, instance: &Value) {
+        let body = json!({ "instance": instance["instance"] });
+        assert_eq!(self.asked("POST /api/v3/evictions", &body).await["evicted"], true);
     }
 
     /// SHA-256 of the root, of Evidence that was appraised.
@@ -152,25 +202,34 @@ impl Mesh {
         sha256(&CoordinatorClaims::from_bytes(&statement.claims).unwrap().root)
     }
 
-    fn cut(&self) {
+    /// A manifest: the world's database, another one, and a user who may do everything.
+    fn manifest(&self, world: &World) -> Value {
+        let code = EmulatedTee::launch(Platform::Tdx, CODE, b"");
+        let root = evidence::pem::encode(&CertificateDer(machine().roots().intel.0.clone()));
+        let user = evidence::pem::encode(&CertificateDer(self.owner.certificate().to_vec()));
+        let database = |first: [u8; 32]| json!({ "Package": "database", "Database": { "Manifest": format!("sha256:{}", hex::encode(first)) } });
+        json!({
+            "Packages": { "database": { "Measurements": { "Tdx": code.measurement().to_string() } } },
+            "Platforms": { "Tdx": { "EmulatedRoots": [root] } },
+            "Marbles": { "ledger": database(sha256(&world.manifest)), "other": database([1; 32]) },
+            "Users": { "ann": { "Certificate": user, "Roles": ["admin", "operate"] } },
+            "Roles": {
+                "admin": { "ResourceType": "Manifest", "Actions": ["UpdateManifest"] },
+                "operate": {
+                    "ResourceType": "Marbles", "ResourceNames": ["ledger"],
+                    "Actions": ["ReadInstances", "EvictInstance"],
+                },
+            },
+        })
+    }
+
+    pub(super) fn cut(&self) {
         self.cable.cut.send_replace(true);
     }
 
-    fn mend(&self) {
+    pub(super) fn mend(&self) {
         self.cable.cut.send_replace(false);
     }
-}
-
-/// A manifest of a mesh: this world's database, and another one.
-fn manifest(world: &World) -> Value {
-    let code = EmulatedTee::launch(Platform::Tdx, CODE, b"");
-    let root = evidence::pem::encode(&CertificateDer(machine().roots().intel.0.clone()));
-    let database = |first: [u8; 32]| json!({ "Package": "database", "Database": { "Manifest": format!("sha256:{}", hex::encode(first)) } });
-    json!({
-        "Packages": { "database": { "Measurements": { "Tdx": code.measurement().to_string() } } },
-        "Platforms": { "Tdx": { "EmulatedRoots": [root] } },
-        "Marbles": { "ledger": database(sha256(&world.manifest)), "other": database([1; 32]) },
-    })
 }
 
 pub(super) async fn world(change: impl FnOnce(&mut Value)) -> Option<(World, Mesh)> {
@@ -399,7 +458,7 @@ async fn who_the_manifest_does_not_admit_gets_no_key() {
     assert_eq!(refused(CODE, "other", &world, &mesh).await, "DATABASE_MISMATCH");
     // Nor does it take one from a coordinator that is not the one that it was launched for.
     let elsewhere = Mesh::start().await;
-    elsewhere.set_manifest(&manifest(&world)).await;
+    elsewhere.set_manifest(&elsewhere.manifest(&world)).await;
     assert_eq!(refused(CODE, "ledger", &world, &elsewhere).await, "LAUNCH_CONFIGURATION_MISMATCH");
 }
 
@@ -446,4 +505,78 @@ async fn a_founding_that_did_not_end_is_begun_again() {
     let served = world.start().await;
     served.serving().await;
     assert_eq!(notes(&served, &world).await, [1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_is_admitted_again_when_the_manifest_of_its_mesh_was_updated() {
+    let Some((world, mesh)) = world(|_| {}).await else { return };
+    let served = world.start().await;
+    served.serving().await;
+    note(&served, &world, 1).await.unwrap();
+    let before = mesh.counts(1, 1).await;
+    mesh.update(&world).await;
+    let after = mesh.counts(1, 2).await;
+    assert_eq!(after[0]["instance"], before[0]["instance"], "it is the same instance");
+    note(&served, &world, 2).await.unwrap();
+    assert_eq!(notes(&served, &world).await, [1, 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s15_a_marble_that_renews_its_certificate_is_not_led_into_another_mesh() {
+    let Some((world, mesh)) = world(|_| {}).await else { return };
+    // The same program with the same owner: by its Evidence alone it is the one that is asked for.
+    let other = Mesh::start_for(Arc::clone(&mesh.owner)).await;
+    other.set_manifest(&other.manifest(&world)).await;
+    let configuration = world.configuration();
+    let tee = EmulatedTee::launch(Platform::Tdx, CODE, &configuration.to_json());
+    let claims = DatabaseMarbleClaims {
+        marble: "ledger".into(),
+        first: configuration.manifest.into(),
+        engine: "PostgreSQL".into(),
+        engine_digest: [0; 32].into(),
+        configuration: sha256(&configuration.to_json()).into(),
+    };
+    let launched = configuration.marble.unwrap();
+    let cable = Cable::to(mesh.cable.target).await;
+    let (address, clock) = (cable.address.to_string(), clock::fixed(NOW));
+    let member = Member::new(Role::Database, tee, &launched, address, clock).unwrap();
+    let member = member.claiming(claims.to_bytes());
+    member.activate().await.unwrap();
+    let root = mesh.root().await;
+    cable.leads_to(other.cable.target);
+    let refused = member.stay(root).await.err().unwrap();
+    assert_eq!(refused.codes(), ["MESH_DIFFERS"]);
+    assert_eq!(other.instances().await, Vec::<Value>::new());
+    cable.leads_to(mesh.cable.target);
+    mesh.update(&world).await;
+    let (credential, _) = member.stay(root).await.expect("where it is at home");
+    assert_eq!(credential.identity.epoch, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s16_a_database_that_was_evicted_acknowledges_nothing_more_and_says_why() {
+    let Some((world, mesh)) = world(|_| {}).await else { return };
+    let served = world.start().await;
+    served.serving().await;
+    let bank = served.session(&world.parties.bank_b).await;
+    bank.batch_execute("INSERT INTO notes VALUES (1, 'x')").await.unwrap();
+    // It cannot hear of it before a client writes.
+    mesh.cut();
+    mesh.evict(&mesh.counts(1, 1).await[0]).await;
+    let late = bank.batch_execute("INSERT INTO notes VALUES (2, 'late')");
+    tokio::pin!(late);
+    assert!(tokio::time::timeout(Duration::from_secs(1), &mut late).await.is_err(), "it waits");
+    mesh.mend();
+    let refused = late.await.unwrap_err();
+    assert_eq!(refused.code().map(|it| it.code()), Some("57P01"), "{refused:?}");
+    assert!(refused.as_db_error().unwrap().message().contains("(EVICTED)"), "{refused:?}");
+    assert_eq!(ended(served).await.code(), "EVICTED");
+    // What was sent away is this instance: its operator may start another one.
+    let served = world.start().await;
+    served.serving().await;
+    assert_eq!(notes(&served, &world).await[0], 1);
+
+    // One to which nobody writes hears it from the coordinator.
+    mesh.evict(&mesh.counts(1, 1).await[0]).await;
+    assert_eq!(ended(served).await.code(), "EVICTED");
 }

@@ -98,9 +98,25 @@ async fn called(way: &Way, world: &World, name: &str) -> (u16, serde_json::Value
     way.json(Some(&analyst), &request, &body).await
 }
 
+/// How often the payments were read in a replica's PostgreSQL.
+async fn ran(there: &Client) -> i64 {
+    let ran = "SELECT sum(seq_scan + idx_scan)::bigint FROM pg_stat_user_tables WHERE relname = 'payments'";
+    there.query_one(ran, &[]).await.unwrap().get(0)
+}
+
+/// Asks until it was the replica that answered.
+async fn runs_there(there: &Client, so_far: i64, ask: impl AsyncFn()) {
+    let running = async {
+        while ran(there).await == so_far {
+            ask().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), running).await.expect("it ran there");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_attests_that_it_is_one_runs_queries_and_turns_sql_clients_away() {
-    let Some((world, _mesh)) = world(|_| {}).await else { return };
+    let Some((world, mesh)) = world(|_| {}).await else { return };
     let reads = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let network = Network::to(reads.local_addr().unwrap()).await;
     let primary = instance(&world, "primary", None, &[&network]).await;
@@ -122,20 +138,37 @@ async fn a_replica_attests_that_it_is_one_runs_queries_and_turns_sql_clients_awa
     assert_eq!(status, 404, "nor algorithms over HTTPS");
 
     let there = replica.postgres().await;
-    let ran = "SELECT sum(seq_scan + idx_scan)::bigint FROM pg_stat_user_tables WHERE relname = 'payments'";
-    let running = async {
-        while there.query_one(ran, &[]).await.unwrap().get::<_, i64>(0) == 0 {
-            let (status, answer) = called(&primary, &world, "volume").await;
-            assert_eq!((status, &answer["Rows"]), (200, &json!([["ten", "10"]])), "wherever it ran");
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(120), running).await.expect("it ran there");
+    runs_there(&there, 0, async || {
+        let (status, answer) = called(&primary, &world, "volume").await;
+        assert_eq!((status, &answer["Rows"]), (200, &json!([["ten", "10"]])), "wherever it ran");
+    })
+    .await;
+    // They know each other in the next epoch of their mesh too.
+    mesh.update(&world).await;
+    mesh.counts(2, 2).await;
+    let so_far = ran(&there).await;
+    runs_there(&there, so_far, async || assert_eq!(called(&primary, &world, "volume").await.0, 200)).await;
     network.turns(Weather::Cut);
     bank.batch_execute("INSERT INTO payments (account, city, amount) VALUES ('account 1', 'ten', 1)")
         .await
         .unwrap();
     let (status, answer) = called(&primary, &world, "volume").await;
     assert_eq!((status, &answer["Rows"]), (200, &json!([["ten", "11"]])), "without it as well");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s16_a_replica_that_was_evicted_ends_and_reads_nothing_more() {
+    let Some((world, mesh)) = world(|_| {}).await else { return };
+    let primary = instance(&world, "primary", None, &[]).await;
+    primary.serving().await;
+    let first = mesh.counts(1, 1).await[0]["instance"].clone();
+    let replica = follower(&world, "replica").await;
+    let _copying = Copying::from(&primary.log(), &replica.log());
+    replica.stands(DatabaseMode::Replica).await;
+    let both = mesh.counts(2, 1).await;
+    mesh.evict(both.iter().find(|one| one["instance"] != first).unwrap()).await;
+    assert_eq!(ended(replica.served).await.code(), "EVICTED");
+    note(&primary, &world, 1).await.expect("who writes was not meant");
 }
 
 #[tokio::test(flavor = "multi_thread")]

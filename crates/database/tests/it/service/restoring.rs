@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use database::audit::{Event, Line};
+use database::audit::{Event, Line, Refused};
 use serde_json::{Value, json};
 use testkit::parties::Authority;
 use tokio_postgres::{Client, Config, NoTls};
@@ -40,6 +40,15 @@ async fn shown(served: &Served, party: &Authority, proposal: &Value) -> Value {
 async fn notes(client: &Client) -> Vec<i64> {
     let rows = client.query("SELECT id::bigint FROM notes ORDER BY id", &[]).await.unwrap();
     rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// Codes of what was refused on this path.
+async fn refused(served: &Served, world: &World, path: &str) -> Vec<String> {
+    let code = |event| match event {
+        Event::Denied { what: Refused::Request { path: asked }, code, .. } if asked == path => Some(code),
+        _ => None,
+    };
+    audited(served, world).await.into_iter().filter_map(code).collect()
 }
 
 async fn audited(served: &Served, world: &World) -> Vec<Event> {
@@ -154,6 +163,12 @@ async fn rows_of_a_time_come_back_and_times_out_of_reach_are_refused() {
         let (status, refusal) = proposed(&served, &parties.approver_d, wrong.clone()).await;
         assert_eq!((status, &refusal["Code"]), (422, &json!(code)), "{wrong}: {refusal}");
     }
+    let (reach, invalid) = ("RESTORE_OUT_OF_REACH", "RESTORATION_INVALID");
+    assert_eq!(
+        refused(&served, &world, "POST /v1/proposals").await,
+        [reach, reach, invalid, invalid, reach, reach, "CHANGE_REFUSED"],
+        "each is in the audit log"
+    );
     let (status, proposal) = proposed(&served, &parties.approver_d, at(&time)).await;
     assert_eq!(status, 200, "{proposal}");
     assert_eq!(proposal["Rows"], json!({ "notes": { "Now": 3, "Then": 2 } }));
@@ -239,6 +254,11 @@ async fn references_hold_and_rows_that_were_deleted_for_good_stay_away() {
     };
     let (status, refusal) = restored(json!(["notes"]), first).await;
     assert_eq!((status, &refusal["Code"]), (422, &json!("RESTORE_REFERENCES")), "{refusal}");
+    let denied = audited(&served, &world).await.into_iter().filter_map(|event| match event {
+        Event::Denied { caller, code, .. } => Some((caller.party, code)),
+        _ => None,
+    });
+    assert_eq!(denied.collect::<Vec<_>>(), [("approver_d".to_owned(), "RESTORE_REFERENCES".to_owned())]);
     let auditor = served.session(&parties.auditor).await;
     assert_eq!(notes(&auditor).await, [1, 2, 3], "all of it or nothing");
     let (status, active) = restored(json!(["notes"]), second).await;
@@ -270,4 +290,77 @@ async fn references_hold_and_rows_that_were_deleted_for_good_stay_away() {
     assert!(notes(&auditor).await.is_empty());
     let (status, refusal) = restored(json!(["lines", "notes"]), second).await;
     assert_eq!((status, &refusal["Code"]), (422, &json!("RESTORE_ERASED_ROWS")), "{refusal}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_a_table_with_other_columns_than_then_do_not_come_back() {
+    let Some(world) = World::new() else { return };
+    let (served, record) = begun(&world).await;
+    let parties = &world.parties;
+    // It could be done when it was proposed.
+    let restore = json!({ "Tables": ["notes"], "To": { "Record": record } });
+    let (status, early) = proposed(&served, &parties.approver_c, restore.clone()).await;
+    assert_eq!(status, 200, "{early}");
+    let mut manifest: Value = serde_json::from_slice(&world.manifest).unwrap();
+    let schema = manifest["Schema"].as_str().unwrap();
+    manifest["Schema"] = json!(schema.replace("body text NOT NULL", "body text NOT NULL, topic text"));
+    let (_, now) = served.json(None, "GET /v1/manifest", "").await;
+    let body = json!({
+        "Base": now["Digest"], "Manifest": manifest.to_string(),
+        "Migration": "ALTER TABLE notes ADD COLUMN topic text",
+    });
+    let person = parties.approver_c.issue("person");
+    let (status, migration) = served.json(Some(&person), "POST /v1/proposals", &body.to_string()).await;
+    assert_eq!(status, 200, "{migration}");
+    for party in [&parties.approver_c, &parties.approver_d] {
+        decided(&served, party, &migration["Proposal"], "approve").await;
+    }
+    assert_eq!(shown(&served, &parties.approver_d, &early["Proposal"]).await["State"], json!("superseded"));
+    let (status, refusal) = proposed(&served, &parties.approver_c, restore).await;
+    assert_eq!((status, &refusal["Code"]), (422, &json!("RESTORE_COLUMNS_DIFFER")), "{refusal}");
+    assert_eq!(refused(&served, &world, "POST /v1/proposals").await, ["RESTORE_COLUMNS_DIFFER"]);
+    assert_eq!(notes(&served.session(&parties.auditor).await).await, [1, 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_for_which_there_is_no_room_do_not_come_back() {
+    let small = |manifest: &mut Value| manifest["MaxSize"] = json!("64MiB");
+    let Some(world) = World::with(small) else { return };
+    let (served, before) = begun(&world).await;
+    let parties = &world.parties;
+    let restore = |record: u64| json!({ "Tables": ["notes"], "To": { "Record": record } });
+    // The rows of then and those of now together would be more than the manifest allows.
+    let database = inside(&world).await;
+    let fill = |first: u32, bytes: u32| {
+        let last = first + bytes / 1000;
+        format!(
+            "INSERT INTO notes SELECT i, repeat(md5(i::text), 30) FROM generate_series({first}, {last}) i"
+        )
+    };
+    database.batch_execute("ALTER TABLE notes ALTER body SET STORAGE PLAIN").await.unwrap();
+    database.batch_execute(&fill(10, 32 << 20)).await.unwrap();
+    let record = served.claims().await.state.unwrap().log_sequence;
+    database.batch_execute("TRUNCATE notes").await.unwrap();
+    let other =
+        "CREATE TABLE public.filling AS SELECT repeat(md5(i::text), 30) FROM generate_series(1, 33000) i";
+    database.batch_execute(other).await.unwrap();
+    let (status, refusal) = proposed(&served, &parties.approver_d, restore(record)).await;
+    assert_eq!((status, &refusal["Code"]), (507, &json!("RESTORE_NO_ROOM")), "{refusal}");
+    let (status, proposal) = proposed(&served, &parties.approver_d, restore(before)).await;
+    assert_eq!(status, 200, "of those of before there were few: {proposal}");
+
+    // A log of which a second copy would not fit into memory; here it is the host that says so.
+    let vast = std::fs::File::create(world.log().join("vast")).unwrap();
+    vast.set_len(1 << 42).unwrap();
+    let (status, refusal) = decided(&served, &parties.approver_d, &proposal["Proposal"], "approve").await;
+    assert_eq!(status, 200, "one word: {refusal}");
+    let (status, refusal) = decided(&served, &parties.approver_c, &proposal["Proposal"], "approve").await;
+    assert_eq!((status, &refusal["Code"]), (507, &json!("RESTORE_NO_ROOM")), "{refusal}");
+    let path = format!("POST /v1/proposals/{}/approve", proposal["Proposal"].as_str().unwrap());
+    for path in [&*path, "POST /v1/proposals"] {
+        assert_eq!(refused(&served, &world, path).await, ["RESTORE_NO_ROOM"], "{path}");
+    }
+    std::fs::remove_file(world.log().join("vast")).unwrap();
+    let (status, active) = decided(&served, &parties.approver_c, &proposal["Proposal"], "approve").await;
+    assert_eq!((status, &active["State"]), (200, &json!("active")), "it can be decided again: {active}");
 }

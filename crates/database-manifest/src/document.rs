@@ -18,6 +18,7 @@ manifest::wire! {
         audit: Audit = "Audit",
         freshness: Freshness = "Freshness",
         max_size: Option<String> = "MaxSize",
+        history: Option<String> = "History",
     }
 
     struct Party {

@@ -38,6 +38,9 @@ pub struct Manifest {
     pub freshness: Freshness,
     /// No table may grow when the data takes more than this, in bytes.
     pub max_size: u64,
+    /// Bytes of the sealed log before its last base backup that stay on the host's disk, so that rows of then can be
+    /// brought back.
+    pub history: u64,
 }
 
 /// A statement of the schema.

@@ -208,6 +208,7 @@ fn rules(old: Option<&Manifest>, new: &Manifest, found: &mut Found) {
         audit,
         freshness,
         max_size,
+        history,
     } = new;
     approval(old.map(|old| &old.updates), updates, found);
     recovered(old.and_then(|old| old.recovery.as_ref()), recovery.as_ref(), found);
@@ -221,6 +222,15 @@ fn rules(old: Option<&Manifest>, new: &Manifest, found: &mut Found) {
     if let Some(old) = old.filter(|old| old.max_size != *max_size) {
         let words = format!("the data may take {} MiB; it was {} MiB", max_size >> 20, old.max_size >> 20);
         found.add(Effect::Changes, "size", words);
+    }
+    let before = old.map_or(0, |old| old.history);
+    if before != *history {
+        let mib = history >> 20;
+        let words = format!(
+            "{mib} MiB of the log before the last base backup stay, encrypted, with rows that were deleted since; it was {} MiB",
+            before >> 20
+        );
+        found.add(Effect::Changes, "history", words);
     }
 }
 

@@ -77,6 +77,7 @@ fn resolve(document: &Document, bytes: &[u8], faults: &mut Collector<'_>) -> Opt
     let audit = Audit { readers: names.set(&document.audit.readers, &audit_at.field("Readers"), faults) };
     let freshness = rules::freshness(&document.freshness, &at.field("Freshness"), faults);
     let max_size = max_size(document.max_size.as_deref(), &at.field("MaxSize"), faults);
+    let history = history(document.history.as_deref(), &at.field("History"), faults);
     Some(Manifest {
         digest: sha256(bytes),
         text: Arc::from(bytes),
@@ -91,6 +92,7 @@ fn resolve(document: &Document, bytes: &[u8], faults: &mut Collector<'_>) -> Opt
         audit,
         freshness,
         max_size: max_size?,
+        history: history?,
     })
 }
 
@@ -117,6 +119,15 @@ fn name(text: &str, at: &Path<'_>, faults: &mut Collector<'_>) -> Option<String>
 
 pub(crate) const NAME_RULE: &str =
     "a name is a lower-case letter, then lower-case letters, digits and `_`, at most 40 characters";
+
+fn history(text: Option<&str>, at: &Path<'_>, faults: &mut Collector<'_>) -> Option<u64> {
+    let Some(text) = text else { return Some(0) };
+    let size = size(text);
+    if size.is_none() {
+        faults.hint(at, Code::InvalidValue, "expected a whole number with KiB, MiB or GiB", "as `4GiB`");
+    }
+    size
+}
 
 fn max_size(text: Option<&str>, at: &Path<'_>, faults: &mut Collector<'_>) -> Option<u64> {
     let least = 64 << 20;

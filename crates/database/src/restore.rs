@@ -221,6 +221,11 @@ impl Building {
         }
     }
 
+    /// Whether a base backup is unpacked.
+    pub(crate) fn has_base(&self) -> bool {
+        self.base.is_some()
+    }
+
     /// The folder is whole; what comes after it goes to the segments.
     pub(crate) fn finish(mut self, until: Until) -> Result<Option<(Database, Segments)>, RestoreError> {
         let Some(base) = self.base.take() else { return Ok(None) };

@@ -348,7 +348,9 @@ impl Base {
             user: SUPERUSER.into(),
             database: engine.database().to_owned(),
         };
-        let options = Options { max_lag: freshness.max_lag, ..Options::default() };
+        let log_options =
+            sealed_log::Options { keep: rules.manifest.history, ..sealed_log::Options::default() };
+        let options = Options { max_lag: freshness.max_lag, log: log_options, ..Options::default() };
         let (killer, stopping) = (engine.killer(), self.shutdown.clone());
         let ended = move |error: &crate::sealer::SealerError| {
             killer.kill();
@@ -437,9 +439,8 @@ impl Base {
             certificate: Arc::new(self.current.clone()),
             clock: Arc::clone(&self.clock),
             limits: Limits { full: Some(running.full.clone()), ..Limits::default() },
-            ending: told,
         };
-        let (mut sql, mut is_over) = (std::pin::pin!(sql.serve(listeners.sql)), false);
+        let (mut sql, mut is_over) = (std::pin::pin!(sql.serve_until(listeners.sql, told)), false);
         tracing::info!(
             code = "SERVING",
             database = running.engine.database(),

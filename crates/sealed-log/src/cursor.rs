@@ -1,6 +1,8 @@
 //! Reads records in order, each only after the one that it is bound to. What it gives is authentic; whether it is the
 //! newest, only an anchor can say.
 
+use std::collections::BTreeSet;
+
 use volume::{Head, Host, HostFile};
 
 use crate::{
@@ -119,6 +121,27 @@ fn list(host: &dyn Host) -> Result<Vec<u64>, Error> {
     Ok(files)
 }
 
+/// From where a log can be read, oldest first: from its base, and from bases of before whose files its writer kept. By
+/// the word of the host, as far as it shows files of this key.
+///
+/// # Errors
+/// Of the host.
+pub fn bases(host: &dyn Host, key: &LogKey) -> Result<Vec<u64>, Error> {
+    let (mut files, mut bases) = (BTreeSet::new(), BTreeSet::new());
+    for first in list(host)?.into_iter().rev() {
+        match Current::open(host, &key.alone(), first) {
+            Ok(current) => {
+                files.insert(first);
+                bases.insert(current.header.base);
+            }
+            // Perhaps one that is being begun.
+            Err(_) if files.is_empty() => {}
+            Err(_) => break,
+        }
+    }
+    Ok(bases.intersection(&files).copied().collect())
+}
+
 impl Cursor {
     /// Begins at the base that the last file names. A last file whose header was not wholly written is none.
     ///
@@ -150,6 +173,19 @@ impl Cursor {
                 heads: Heads::default(),
             });
         };
+        Self::begin(host, key, files, base)
+    }
+
+    /// Begins at an earlier base, one of [`bases`]. Whether it is one of the same log shows when it is read on to a head
+    /// of that.
+    ///
+    /// # Errors
+    /// As [`Cursor::open`].
+    pub fn open_at(host: &dyn Host, key: &LogKey, base: u64) -> Result<Self, Error> {
+        Self::begin(host, key, list(host)?, base)
+    }
+
+    fn begin(host: &dyn Host, key: &LogKey, mut files: Vec<u64>, base: u64) -> Result<Self, Error> {
         files.retain(|first| *first >= base);
         if files.first() != Some(&base) {
             return Err(Error::Cut(base));

@@ -46,8 +46,8 @@ pub(crate) fn name(first: u64) -> String {
     format!("{PREFIX}{first:016x}")
 }
 
-/// The number in a file's name; `None` where it is not a log's file.
-pub(crate) fn number(name: &str) -> Option<u64> {
+/// The number of the first record, in a file's name; `None` where it is not a log's file.
+pub fn number(name: &str) -> Option<u64> {
     let digits = name.strip_prefix(PREFIX)?;
     (digits.len() == 16).then(|| u64::from_str_radix(digits, 16).ok()).flatten()
 }

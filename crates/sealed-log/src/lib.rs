@@ -46,9 +46,9 @@ mod writer;
 
 pub use crate::{
     cipher::LogKey,
-    cursor::{Cursor, Plaintext, Step, Tail},
+    cursor::{Cursor, Plaintext, Step, Tail, bases},
     error::Error,
-    format::{Entry, FileMark, Kind, MAX_RECORD, Parsed, parse},
+    format::{Entry, FileMark, Kind, MAX_RECORD, Parsed, number, parse},
     history::{Batch, Heads, Held},
     read::{Ahead, Anchored, Contents, read},
     writer::{Options, Writer},

@@ -19,11 +19,14 @@ pub struct Options {
     /// Zeros that are written behind a record where the file ends, so that the disk need not record a new length with
     /// each of the next: that is half of what syncing a small record costs.
     pub reserve: usize,
+    /// Bytes before the base that stay, with what is needed to read them from an earlier base
+    /// ([`Cursor::open_at`](crate::Cursor::open_at)). Nothing that goes on needs them. Files of a key before go all the same.
+    pub keep: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { file_size: 64 << 20, reserve: 1 << 20 }
+        Self { file_size: 64 << 20, reserve: 1 << 20, keep: 0 }
     }
 }
 
@@ -117,16 +120,46 @@ impl Writer {
         self.files.push(FileMark { first, mark });
     }
 
+    /// Removes what stands behind the file that is written, and what is before the base and not to be kept.
     fn remove_old(&self) -> Result<(), Error> {
-        let (base, last) = (self.base, self.current.first);
-        let old = |first: u64| first < base || first > last;
-        for name in self.host.list()? {
-            if format::number(&name).is_some_and(old) {
-                self.host.remove(&name)?;
-            }
+        let mut files: Vec<u64> = self.host.list()?.iter().filter_map(|name| format::number(name)).collect();
+        files.sort_unstable_by(|one, other| other.cmp(one));
+        let floor = self.floor(files.iter().copied().filter(|first| *first < self.base));
+        for first in files.into_iter().filter(|first| *first < floor || *first > self.current.first) {
+            self.host.remove(&format::name(first))?;
         }
         self.host.sync_names()?;
         Ok(())
+    }
+
+    /// From where files stay: so many bytes before the base as are to be kept, and before them what is needed to read
+    /// them. `files`: those before the base, newest first.
+    fn floor(&self, files: impl Iterator<Item = u64>) -> u64 {
+        let (mut floor, mut room) = (self.base, self.options.keep);
+        for first in files {
+            if room == 0 && first < floor {
+                break;
+            }
+            let Some((length, base)) = self.own(first) else {
+                floor = floor.max(first + 1);
+                break;
+            };
+            if room > 0 {
+                floor = base;
+            }
+            room = room.saturating_sub(length);
+        }
+        floor
+    }
+
+    /// The length of a file of this key, and from where it was read when it was begun; `None`: it is another key's, or
+    /// cannot be read.
+    fn own(&self, first: u64) -> Option<(u64, u64)> {
+        let file = self.host.open(&format::name(first), true).ok()?;
+        let mut bytes = [0; HEADER];
+        file.read_at(0, &mut bytes).ok().filter(|read| *read == HEADER)?;
+        let (header, _) = Header::open(&bytes, &self.key.alone(), first).ok()?;
+        Some((file.length().ok()?, header.base))
     }
 
     /// The last record that is on disk; `None` before the first.
@@ -286,7 +319,7 @@ impl Writer {
     }
 
     /// Anchors what there is, makes the newest file whose mark is at most `needed`, and which begins not after the
-    /// record `holding`, the base, begins a file with `mark`, and removes what is before the base. Returns whether
+    /// record `holding`, the base, begins a file with `mark`, and removes what is before the base and not to be kept. Returns whether
     /// anything was cut.
     ///
     /// # Errors

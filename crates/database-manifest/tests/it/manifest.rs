@@ -91,6 +91,7 @@ fn every_rule_has_its_fault() {
         ("/Colour", json!(1), "Colour", Code::UnknownField),
         ("/MaxSize", json!(null), "MaxSize", Code::Missing),
         ("/MaxSize", json!("1MiB"), "MaxSize", Code::InvalidValue),
+        ("/History", json!("7 days"), "History", Code::InvalidValue),
         ("/Parties/bank_a/Anchors", json!([]), "Parties.bank_a.Anchors", Code::Missing),
         ("/Parties/bank_a/Anchors/0", json!(v1), "Parties.bank_a.Anchors[0]", Code::InvalidCertificate),
         ("/Parties/bank_a/Anchors/0", json!(leaf), "Parties.bank_a.Anchors[0]", Code::InvalidCertificate),

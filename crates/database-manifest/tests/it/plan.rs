@@ -55,7 +55,7 @@ fn the_same_manifest_changes_nothing() {
 #[test]
 fn each_change_is_told_and_needs_whom_it_concerns() {
     type Case = (fn(&mut Value), &'static str, &'static [&'static str]);
-    let cases: [Case; 15] = [
+    let cases: [Case; 16] = [
         (
             |it| it["Tables"]["payments"]["Readers"] = json!(["auditor"]),
             "! auditor may now read every row of payments",
@@ -116,6 +116,11 @@ fn each_change_is_told_and_needs_whom_it_concerns() {
         (
             |it| it["Freshness"]["MaxLag"] = json!("2s"),
             "! the last 2 s of commits may be taken back unnoticed",
+            &[],
+        ),
+        (
+            |it| it["History"] = json!("1GiB"),
+            "~ 1024 MiB of the log before the last base backup stay, encrypted, with rows that were deleted since; it was 0 MiB",
             &[],
         ),
         (|it| it["MaxSize"] = json!("2GiB"), "~ the data may take 2048 MiB; it was 1024 MiB", &[]),

@@ -135,7 +135,6 @@ impl Stand {
             certificate: Arc::new(One(Arc::new(CertifiedKey::new(vec![holder.der.into()], key)))),
             clock: clock::fixed(now),
             limits: Limits { sessions_per_party: sessions, connections: sessions, ..Limits::default() },
-            ending: watch::channel(None).1,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let gateway = listener.local_addr().expect("an address");

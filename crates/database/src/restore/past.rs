@@ -2,7 +2,8 @@
 //! nobody reaches but this program, to read rows from. The log is verified as at every restore, and must hold the
 //! newest record of the instance that reads it: a host that shows another log is found out.
 //!
-//! It reaches back to the last base backup; what is before that was cut from the log.
+//! It reaches back to the oldest base backup that is kept: the last one, and older ones as far as the manifest's `History`
+//! lets the host keep their files.
 
 use std::{
     fs, io,
@@ -38,7 +39,7 @@ pub enum PastError {
     /// The log.
     #[error(transparent)]
     Restore(#[from] RestoreError),
-    /// It is before the last base backup, or has not come yet.
+    /// It is before the oldest base backup that is kept, or has not come yet.
     #[error("the log reaches back to {from}, and {asked} is not between that and now")]
     OutOfReach {
         /// What was asked for.
@@ -103,7 +104,7 @@ pub struct Past {
 /// The folder of one, while it is there.
 struct Place {
     path: PathBuf,
-    _one: OwnedMutexGuard<()>,
+    _one: Arc<OwnedMutexGuard<()>>,
 }
 
 impl Drop for Place {
@@ -140,9 +141,7 @@ impl History {
     /// # Errors
     /// See [`PastError`].
     pub async fn at(&self, restoration: &Restoration) -> Result<Past, PastError> {
-        let one = Arc::clone(&self.place).lock_owned().await;
-        let parent = self.engine.data().parent().map(Path::to_owned).unwrap_or_default();
-        let place = Place { path: parent.join("past"), _one: one };
+        let one = Arc::new(Arc::clone(&self.place).lock_owned().await);
         let (point, time) = (restoration.to.clone(), restoration.time()?);
         if let Some(time) = time {
             self.passed(&point, time).await?;
@@ -152,8 +151,30 @@ impl History {
             let newest = sealer.sealed().borrow().head;
             (newest.ok_or(RestoreError::Content("nothing was sealed yet"))?, sealer.key())
         };
-        self.room(&parent)?;
+        let (log, of) = (self.log.clone(), key.clone());
+        let looking = tokio::task::spawn_blocking(move || sealed_log::bases(&Folder::new(&log), &of));
+        let mut bases = looking.await.map_err(|_| PastError::Panicked)?.map_err(RestoreError::Log)?;
+        // The newest backup that is old enough has the least behind it.
+        loop {
+            let base = bases.pop().ok_or_else(|| out_of_reach(&point, "the last base backup"))?;
+            match self.since(base, (newest, key.clone()), (point.clone(), time), Arc::clone(&one)).await {
+                Err(PastError::OutOfReach { .. }) if !bases.is_empty() => {}
+                found => return found,
+            }
+        }
+    }
 
+    /// The same by the backup behind this base of the log.
+    async fn since(
+        &self,
+        base: u64,
+        (newest, key): (Head, LogKey),
+        (point, time): (Point, Option<OffsetDateTime>),
+        one: Arc<OwnedMutexGuard<()>>,
+    ) -> Result<Past, PastError> {
+        let parent = self.engine.data().parent().map(Path::to_owned).unwrap_or_default();
+        let place = Place { path: parent.join("past"), _one: one };
+        self.room(&parent, base)?;
         let settings = Settings {
             shared_buffers: 16 << 20,
             connections: 8,
@@ -164,8 +185,9 @@ impl History {
         let (log, data) = (self.log.clone(), settings.data.clone());
         let unpacking = move || {
             // With the folder: it must not go while this works in it.
-            let made = unpack(&Folder::new(&log), &key, newest, &point, &place.path, &data);
-            made.and_then(|()| begun(&data, &point, time)).map(|()| (place, point))
+            let from = (&Folder::new(&log) as &dyn Host, &key, base);
+            let made = unpack(from, newest, (&point, time), &place.path, &data);
+            made.map(|()| (place, point))
         };
         let (place, point) =
             tokio::task::spawn_blocking(unpacking).await.map_err(|_| PastError::Panicked)??;
@@ -191,11 +213,15 @@ impl History {
         Ok(())
     }
 
-    /// What the log holds is more than what is unpacked of it.
-    fn room(&self, memory: &Path) -> Result<(), PastError> {
+    /// What the log holds from its base on is more than what is unpacked of it.
+    fn room(&self, memory: &Path, base: u64) -> Result<(), PastError> {
         let files = fs::read_dir(&self.log).map_err(RestoreError::Folder)?;
-        let length =
-            |file: io::Result<fs::DirEntry>| file.and_then(|it| it.metadata()).map_or(0, |it| it.len());
+        let length = |file: io::Result<fs::DirEntry>| {
+            let file = file.ok().filter(|file| {
+                file.file_name().to_str().and_then(sealed_log::number).is_some_and(|first| first >= base)
+            });
+            file.and_then(|file| file.metadata().ok()).map_or(0, |it| it.len())
+        };
         let (needed, free) = (files.map(length).sum::<u64>() + RESERVE, free(memory));
         if needed > free { Err(PastError::NoRoom { needed, free }) } else { Ok(()) }
     }
@@ -250,10 +276,9 @@ fn parameters(time: Option<OffsetDateTime>) -> Vec<(String, String)> {
 
 /// Makes the folder `data` below `folder` of the log, up to the point if that is a record.
 fn unpack(
-    host: &dyn Host,
-    key: &LogKey,
+    from: (&dyn Host, &LogKey, u64),
     newest: Head,
-    point: &Point,
+    (point, time): (&Point, Option<OffsetDateTime>),
     folder: &Path,
     data: &Path,
 ) -> Result<(), PastError> {
@@ -263,7 +288,7 @@ fn unpack(
         Point::Record(_) => return Err(out_of_reach(point, "the last base backup")),
         Point::Time(_) => newest.sequence,
     };
-    match read(host, key, newest, last, data)? {
+    match read(from, newest, last, data, || begun(data, point, time))? {
         Some(_) => Ok(()),
         None => Err(out_of_reach(point, "the last base backup")),
     }
@@ -273,33 +298,38 @@ fn out_of_reach(asked: &Point, from: &str) -> PastError {
     PastError::OutOfReach { asked: asked.clone(), from: from.to_owned() }
 }
 
-/// Reads the whole log, which goes on being written, up to `newest`, and applies it up to the record `last`.
+/// Reads the whole log from a base on, which goes on being written, up to `newest`, and applies it up to the record
+/// `last`; asks, once there is a base backup, whether it serves.
 fn read(
-    host: &dyn Host,
-    key: &LogKey,
+    (host, key, base): (&dyn Host, &LogKey, u64),
     newest: Head,
     last: u64,
     data: &Path,
-) -> Result<Option<Database>, RestoreError> {
-    let mut cursor = Cursor::open(host, key)?;
-    let mut building = Building::new(data);
+    serves: impl Fn() -> Result<(), PastError>,
+) -> Result<Option<Database>, PastError> {
+    let mut cursor = Cursor::open_at(host, key, base).map_err(RestoreError::Log)?;
+    let (mut building, mut asked) = (Building::new(data), false);
     while cursor.head().is_none_or(|head| head.sequence < newest.sequence) {
         let next = cursor.head().map_or(1, |head| head.sequence + 1);
-        match cursor.next(host)? {
+        match cursor.next(host).map_err(RestoreError::Log)? {
+            Step::Record(head, _) if head.sequence > last && !building.has_base() => return Ok(None),
             Step::Record(head, _) if head.sequence > last => {}
             Step::Record(_, plain) => {
                 for entry in plain.entries() {
-                    let seen = Seen::parse(entry?);
+                    let seen = Seen::parse(entry.map_err(RestoreError::Log)?);
                     building.apply(
                         seen.map_err(|Malformed| RestoreError::Content("an entry cannot be understood"))?,
                     )?;
                 }
+                if building.has_base() && !std::mem::replace(&mut asked, true) {
+                    serves()?;
+                }
             }
-            Step::End(_) => return Err(LogError::Cut(next).into()),
+            Step::End(_) => return Err(RestoreError::Log(LogError::Cut(next)).into()),
         }
     }
     if cursor.holds(newest) != Held::Contained {
-        return Err(LogError::Forked(newest.sequence).into());
+        return Err(RestoreError::Log(LogError::Forked(newest.sequence)).into());
     }
     Ok(building.finish(Until::End)?.map(|found| found.0))
 }

@@ -28,7 +28,7 @@ pub fn open(disk: &Disk, anchor: &MemoryAnchor) -> Result<(Vec<Vec<u8>>, Writer)
     let (entries, contents) = read_all(disk, anchor.head().into(), Ahead::One)?;
     let entries = if anchor.head().is_none() { Vec::new() } else { entries };
     let mark = entries.len() as u64;
-    let options = Options { file_size: 300, reserve: 100 };
+    let options = Options { file_size: 300, reserve: 100, keep: 0 };
     let disk = Box::new(disk.clone());
     Ok((entries, Writer::begin(disk, &key(), contents, Box::new(anchor.clone()), mark, options)?))
 }

@@ -1,6 +1,8 @@
 //! Beyond a checkpoint: heads that were kept before it, and a key that takes the place of another.
 
-use sealed_log::{Ahead, Anchored, Contents, Entry, Error, Held, LogKey, Options, Writer, read};
+use sealed_log::{
+    Ahead, Anchored, Contents, Cursor, Entry, Error, Held, LogKey, Options, Step, Writer, bases, number, read,
+};
 use volume::{Head, Host, MemoryAnchor};
 
 use crate::{
@@ -22,9 +24,13 @@ fn found(disk: &Disk, key: &LogKey, anchor: &MemoryAnchor) -> Result<(Vec<Vec<u8
 }
 
 fn resumed(disk: &Disk, key: &LogKey, anchor: &MemoryAnchor) -> (Writer, sealed_log::Heads) {
+    keeping(disk, key, anchor, 0)
+}
+
+fn keeping(disk: &Disk, key: &LogKey, anchor: &MemoryAnchor, keep: u64) -> (Writer, sealed_log::Heads) {
     let (entries, contents) = found(disk, key, anchor).unwrap();
     let heads = contents.heads.clone();
-    let options = Options { file_size: 300, reserve: 100 };
+    let options = Options { file_size: 300, reserve: 100, keep };
     let (disk, anchor) = (Box::new(disk.clone()), Box::new(anchor.clone()));
     (Writer::begin(disk, key, contents, anchor, entries.len() as u64, options).unwrap(), heads)
 }
@@ -122,4 +128,59 @@ fn what_whoever_has_the_key_before_writes_behind_the_new_one_is_refused() {
     writer.append(&[Entry { kind: KIND, bytes: b"forged" }]).unwrap();
     drop(writer);
     assert_eq!(found(&disk, &both, &anchor).map(|found| found.0), Err(Error::Swapped));
+}
+
+/// Numbers of the log's files.
+fn numbers(disk: &Disk) -> Vec<u64> {
+    disk.image().keys().filter_map(|name| number(name)).collect()
+}
+
+#[test]
+fn files_before_a_base_stay_as_far_as_they_are_to_be_kept_and_the_log_is_read_from_there() {
+    let (disk, anchor) = written(9);
+    let mut known = vec![1];
+    for round in 0..3_u64 {
+        let (mut writer, mut heads) = keeping(&disk, &key(), &anchor, 1 << 20);
+        heads.push(commit(&mut writer, b"base").unwrap());
+        writer.rotate(20 + round).unwrap();
+        let more = commit(&mut writer, b"more").unwrap();
+        heads.push(more);
+        writer.remember(20 + round, more.sequence, &mut heads).unwrap();
+        writer.anchor().unwrap();
+        assert!(writer.checkpoint(20 + round, more.sequence, 30).unwrap());
+        known.push(writer.base());
+    }
+    assert_eq!(found(&disk, &key(), &anchor).unwrap().0, [&b"more"[..]], "who goes on begins at the base");
+    assert_eq!(bases(&disk, &key()), Ok(known.clone()));
+    for base in &known {
+        let mut cursor = Cursor::open_at(&disk, &key(), *base).unwrap();
+        let mut records = base - 1;
+        while let Step::Record(..) = cursor.next(&disk).unwrap() {
+            records += 1;
+        }
+        let head = anchor.head().unwrap();
+        assert_eq!((records, cursor.holds(head)), (head.sequence, Held::Contained), "all from {base} on");
+    }
+    // However little is to be kept, it can be read: from the base that it was written behind.
+    drop(keeping(&disk, &key(), &anchor, 1));
+    assert_eq!(bases(&disk, &key()), Ok(known[2..].to_vec()));
+    assert_eq!(numbers(&disk).first(), Some(&known[2]));
+    drop(keeping(&disk, &key(), &anchor, 0));
+    assert_eq!(bases(&disk, &key()), Ok(known[3..].to_vec()));
+    assert_eq!(found(&disk, &key(), &anchor).unwrap().0, [&b"more"[..]]);
+}
+
+#[test]
+fn s46_nothing_of_a_key_before_is_kept() {
+    let (disk, anchor) = written(9);
+    let both = next().after(key());
+    let (mut writer, mut heads) = keeping(&disk, &key(), &anchor, 1 << 20);
+    let first = writer.rekey(&both, 20).unwrap();
+    let base = commit(&mut writer, b"base").unwrap();
+    heads.push(base);
+    writer.remember(20, base.sequence, &mut heads).unwrap();
+    writer.anchor().unwrap();
+    assert!(writer.checkpoint(20, base.sequence, 30).unwrap());
+    assert_eq!(numbers(&disk).first(), Some(&first));
+    assert_eq!(bases(&disk, &next()), Ok(vec![first]));
 }

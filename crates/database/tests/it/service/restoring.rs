@@ -350,8 +350,8 @@ async fn rows_for_which_there_is_no_room_do_not_come_back() {
     assert_eq!(status, 200, "of those of before there were few: {proposal}");
 
     // A log of which a second copy would not fit into memory; here it is the host that says so.
-    let vast = std::fs::File::create(world.log().join("vast")).unwrap();
-    vast.set_len(1 << 42).unwrap();
+    let vast = world.log().join("log-ffffffffffffffff");
+    std::fs::File::create(&vast).unwrap().set_len(1 << 42).unwrap();
     let (status, refusal) = decided(&served, &parties.approver_d, &proposal["Proposal"], "approve").await;
     assert_eq!(status, 200, "one word: {refusal}");
     let (status, refusal) = decided(&served, &parties.approver_c, &proposal["Proposal"], "approve").await;
@@ -360,7 +360,67 @@ async fn rows_for_which_there_is_no_room_do_not_come_back() {
     for path in [&*path, "POST /v1/proposals"] {
         assert_eq!(refused(&served, &world, path).await, ["RESTORE_NO_ROOM"], "{path}");
     }
-    std::fs::remove_file(world.log().join("vast")).unwrap();
+    std::fs::remove_file(vast).unwrap();
     let (status, active) = decided(&served, &parties.approver_c, &proposal["Proposal"], "approve").await;
     assert_eq!((status, &active["State"]), (200, &json!("active")), "it can be decided again: {active}");
+}
+
+/// Until a base backup was made and the log cut before it.
+async fn checkpointed(world: &World) {
+    let database = inside(world).await;
+    let cut = |log: &std::path::Path| {
+        let mut names = std::fs::read_dir(log).unwrap().map(|it| it.unwrap().file_name());
+        names.any(|name| name.to_string_lossy().starts_with("heads-"))
+    };
+    let growing = async {
+        while !cut(&world.log()) {
+            let grow = "UPDATE bailey.audit_head SET sequence = sequence";
+            database.batch_execute(grow).await.unwrap();
+            database.batch_execute("SELECT pg_switch_wal()").await.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(240), growing).await.expect("a checkpoint");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_before_the_last_base_backup_come_back_as_far_as_the_manifest_keeps_the_log() {
+    for history in [None, Some("1GiB")] {
+        let keeps = |manifest: &mut Value| {
+            if let Some(history) = history {
+                manifest["History"] = json!(history);
+            }
+        };
+        let Some(world) = World::with(keeps) else { return };
+        let (served, record) = begun(&world).await;
+        let parties = &world.parties;
+        let iso = "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
+        let database = inside(&world).await;
+        database.batch_execute("SELECT pg_sleep(2)").await.unwrap();
+        let time: String = database.query_one(iso, &[]).await.unwrap().get(0);
+        let bank = served.session(&parties.bank_b).await;
+        bank.batch_execute("INSERT INTO notes VALUES (3, 'later')").await.unwrap();
+        checkpointed(&world).await;
+        // With or without: what starts again goes on from the last base backup.
+        served.stopped().await;
+        let served = world.start().await;
+        served.serving().await;
+        let of = |to: Value| json!({ "Tables": ["notes"], "To": to });
+        let (by_record, by_time) = (of(json!({ "Record": record })), of(json!({ "Time": time })));
+        if history.is_none() {
+            for restore in [by_record, by_time] {
+                let (status, refusal) = proposed(&served, &parties.approver_c, restore).await;
+                assert_eq!((status, &refusal["Code"]), (422, &json!("RESTORE_OUT_OF_REACH")), "{refusal}");
+            }
+            continue;
+        }
+        for (restore, there) in [(by_time, vec![1, 2]), (by_record, vec![1])] {
+            let (status, proposal) = proposed(&served, &parties.approver_c, restore).await;
+            assert_eq!(status, 200, "{proposal}");
+            for party in [&parties.approver_c, &parties.approver_d] {
+                let (status, answer) = decided(&served, party, &proposal["Proposal"], "approve").await;
+                assert_eq!(status, 200, "{answer}");
+            }
+            assert_eq!(notes(&served.session(&parties.auditor).await).await, there);
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Read},
+    os::fd::OwnedFd,
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex, PoisonError, mpsc},
@@ -10,7 +11,11 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::retry_on_intr,
+    process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open},
+};
 use tokio::sync::watch;
 
 use super::{EngineError, Settings, files::User};
@@ -21,6 +26,8 @@ const SETPRIV: &str = "/usr/bin/setpriv";
 const KEPT: usize = 4096;
 /// After its end, for its last words.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+/// Of a process that was killed, unless the kernel holds it.
+const LONGEST_END: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
 /// How it ended is nobody's concern.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +43,8 @@ struct Shared {
     /// Disconnected when nothing more can be said.
     silent: Mutex<mpsc::Receiver<()>>,
     exited: watch::Receiver<Option<Ended>>,
+    /// Its children, once they were killed.
+    killed: Mutex<Vec<OwnedFd>>,
 }
 
 /// A program of PostgreSQL, as its user, without our environment, privileges and descriptors; it dies when the thread
@@ -71,7 +80,8 @@ impl Postmaster {
             };
             let Some(pid) = Pid::from_raw(child.id().cast_signed()) else { return };
             let (speaks, silent) = mpsc::channel();
-            let shared = Arc::new(Shared { pid, said: Mutex::default(), silent: Mutex::new(silent), exited });
+            let (said, silent, killed) = (Mutex::default(), Mutex::new(silent), Mutex::default());
+            let shared = Arc::new(Shared { pid, said, silent, exited, killed });
             let _ = started.send(Ok(Self(Arc::clone(&shared))));
             wait(child, &shared, speaks, &ending);
         });
@@ -111,14 +121,24 @@ impl Postmaster {
             return;
         }
         let _ = kill_process(self.0.pid, Signal::STOP);
-        for child in children(self.0.pid) {
+        let children = children(self.0.pid);
+        let handles = children.iter().filter_map(|child| pidfd_open(*child, PidfdFlags::empty()).ok());
+        self.0.killed.lock().unwrap_or_else(PoisonError::into_inner).extend(handles);
+        for child in children {
             let _ = kill_process(child, Signal::KILL);
         }
         let _ = kill_process(self.0.pid, Signal::KILL);
     }
 }
 
-/// Tells when it has ended, which does not wait for children that hold its standard error.
+/// Returns when a process that was killed is gone. Until then it holds memory, and PostgreSQL would not start on the same
+/// folder.
+fn gone(killed: &OwnedFd) {
+    let _ = retry_on_intr(|| poll(&mut [PollFd::new(killed, PollFlags::IN)], Some(&LONGEST_END)));
+}
+
+/// Tells when it has ended, with the children that were killed before it; which does not wait for others that hold its
+/// standard error.
 fn wait(
     mut child: Child,
     shared: &Arc<Shared>,
@@ -133,6 +153,7 @@ fn wait(
         });
     }
     let _ = child.wait();
+    std::mem::take(&mut *shared.killed.lock().unwrap_or_else(PoisonError::into_inner)).iter().for_each(gone);
     let _ = ending.send(Some(Ended));
 }
 

@@ -438,6 +438,8 @@ async fn unlogged_relations_and_settings_that_do_not_wait_are_refused() {
         assert!(matches!(&seen, Some(SealerError::Setting { name, .. }) if *name == expected), "{seen:?}");
     };
     setting(attempt(), "synchronous_standby_names");
+    engine.kill();
+    engine.exited().await;
     drop(engine);
     let unsafe_settings = Settings {
         synchronous: true,

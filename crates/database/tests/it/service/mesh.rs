@@ -386,7 +386,8 @@ async fn s16_a_commit_to_an_instance_that_was_fenced_is_not_acknowledged() {
     tokio::pin!(late);
     assert!(tokio::time::timeout(Duration::from_secs(1), &mut late).await.is_err(), "it waits");
     mesh.mend();
-    assert!(late.await.is_err(), "and is refused");
+    let refused = late.await.expect_err("and is refused");
+    assert!(refused.as_db_error().unwrap().message().contains("(VOLUME_TAKEN)"), "{refused:?}");
     assert_eq!(ended(older).await.code(), "VOLUME_TAKEN");
     note(&newer, &world, 2).await.unwrap();
     assert_eq!(notes(&newer, &world).await, [1, 2]);

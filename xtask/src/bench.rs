@@ -53,10 +53,11 @@ pub fn keep() -> Result<()> {
     Ok(())
 }
 
-/// `cargo xtask bench database`: the sealed log beside PostgreSQL's own `fsync`, the gateway beside PostgreSQL's own TLS.
+/// `cargo xtask bench database`: the sealed log beside PostgreSQL's own `fsync`, the gateway beside PostgreSQL's own TLS,
+/// and both at once.
 pub fn database() -> Result<()> {
     step("building for release and measuring the confidential database");
-    for bench in ["sealer", "gateway"] {
+    for bench in ["sealer", "gateway", "durable"] {
         run(cargo().current_dir(root()).args(["bench", "--locked", "-p", "database", "--bench", bench]))?;
     }
     Ok(())

@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::SinkExt;
-use stand::{Stand, Way};
+use stand::{Commits, Stand, Way};
 
 const TIME: Duration = Duration::from_secs(5);
 const ROUNDS: usize = 3;
@@ -87,7 +87,7 @@ fn resident() -> u64 {
 
 #[tokio::main]
 async fn main() {
-    let Some(stand) = Stand::new(SESSIONS + 20).await else { return };
+    let Some(stand) = Stand::new(SESSIONS + 20, Commits::InMemory).await else { return };
     stand.fill(ROWS).await;
     println!("| what, in a second | direct TLS | gateway | ratio |\n|---|---|---|---|");
     compare("point SELECTs, 4 clients, prepared", |way| {

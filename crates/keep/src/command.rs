@@ -140,15 +140,14 @@ pub async fn run(
 ) -> Ended {
     let alarm = Alarm::default();
     let files = Arc::clone(&world.files);
-    let (streams, drivers) = stdio.start(&world.limits, &alarm);
-    let ended = {
-        let limits = world.limits.clone();
-        tokio::spawn(Vfs::commit_regularly(Arc::downgrade(&files)));
-        let running = instance(workload, Arc::new(world), &alarm, &streams);
+    let (streams, drivers) = stdio.split(&world.limits, &alarm);
+    let limits = world.limits.clone();
+    Vfs::keep_committing(&files);
+    let running = async {
         let _ticking = workload.ticker.run();
-        until(running, &limits, &alarm, cancel).await
+        until(instance(workload, Arc::new(world), &alarm, &streams), &limits, &alarm, cancel).await
     };
-    drivers.finish(&streams).await;
+    let ended = drivers.during(&streams, running).await;
     match (files.commit().await, &ended) {
         // What it left behind was to stay, and does not.
         (Err(error), Ended::Exit(_)) => Ended::Failed(Failure::Storage(error.to_string())),

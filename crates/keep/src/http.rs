@@ -115,7 +115,7 @@ pub(crate) async fn serve_in(
     let peers = Arc::clone(&world.peers);
     let mut renewed = world.net.as_ref().ok_or(ServeError::NoNetwork)?.identity();
     let files = Arc::clone(&world.files);
-    tokio::spawn(Vfs::commit_regularly(Arc::downgrade(&files)));
+    Vfs::keep_committing(&files);
     let answerer = Answerer::new(workload, marble, world, output, limits).ok_or(ServeError::NotHttp)?;
     let (ending, end) = watch::channel(());
     let mut connections = JoinSet::new();

@@ -1,7 +1,8 @@
 //! The standard streams of a command: the caller's, with as much output as the limits allow.
 
 use std::{
-    pin::Pin,
+    future::Future,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
     time::Duration,
@@ -10,7 +11,6 @@ use std::{
 use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    task::JoinSet,
     time::timeout,
 };
 use wasmtime_wasi::{
@@ -48,34 +48,49 @@ impl Stdio {
         }
     }
 
-    /// Starts the tasks that move bytes between caller and workload.
-    pub(crate) fn start(self, limits: &keep_config::Limits, alarm: &Alarm) -> (Streams, Drivers) {
+    /// The workload's ends, and what moves bytes between them and the caller.
+    pub(crate) fn split(self, limits: &keep_config::Limits, alarm: &Alarm) -> (Streams, Drivers) {
         let budget = Arc::new(Budget { left: Mutex::new(limits.output), alarm: alarm.clone() });
         let printer = || Printer { pipe: Pipe::default(), budget: Arc::clone(&budget) };
         let streams = Streams { stdin: Pipe::default(), stdout: printer(), stderr: printer() };
-        let (mut input, mut output) = (JoinSet::new(), JoinSet::new());
-        input.spawn(streams.stdin.clone().fill(self.stdin));
-        output.spawn(streams.stdout.pipe.clone().drain(self.stdout));
-        output.spawn(streams.stderr.pipe.clone().drain(self.stderr));
-        (streams, Drivers { _input: input, output })
+        let input = Box::pin(streams.stdin.clone().fill(self.stdin));
+        let stdout = streams.stdout.pipe.clone().drain(self.stdout);
+        let stderr = streams.stderr.pipe.clone().drain(self.stderr);
+        let output = Box::pin(async {
+            tokio::join!(stdout, stderr);
+        });
+        (streams, Drivers { input, output })
     }
 }
 
-/// The tasks behind a command's streams; they end with this.
+type Moving = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What is behind a command's streams. It runs in the task of its instance, which yields every few milliseconds: tasks of its
+/// own would have to be woken on other threads, and that takes longer than a small workload.
 pub(crate) struct Drivers {
-    _input: JoinSet<()>,
-    output: JoinSet<()>,
+    input: Moving,
+    output: Moving,
 }
 
 impl Drivers {
-    /// The workload has ended: what it printed is delivered.
-    pub(crate) async fn finish(mut self, streams: &Streams) {
+    /// Moves bytes while `running`, and then what it printed last.
+    pub(crate) async fn during<T>(mut self, streams: &Streams, running: impl Future<Output = T>) -> T {
+        let mut running = pin!(running);
+        let (mut reads, mut prints) = (true, true);
+        let ended = loop {
+            tokio::select! {
+                biased;
+                ended = &mut running => break ended,
+                () = &mut self.output, if prints => prints = false,
+                () = &mut self.input, if reads => reads = false,
+            }
+        };
         streams.stdout.pipe.end();
         streams.stderr.pipe.end();
-        let delivered = async { while self.output.join_next().await.is_some() {} };
-        if timeout(LAST_OUTPUT, delivered).await.is_err() {
+        if prints && timeout(LAST_OUTPUT, self.output).await.is_err() {
             tracing::warn!(code = "OUTPUT_NOT_TAKEN", "the caller did not take the workload's last output");
         }
+        ended
     }
 }
 

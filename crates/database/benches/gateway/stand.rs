@@ -1,6 +1,7 @@
-//! One PostgreSQL that is reached through the gateway and, for comparison, over TLS of its own.
+//! One PostgreSQL that is reached through the gateway and, for comparison, over TLS of its own; what it writes is kept in
+//! memory, on the disk, or in a sealed log on the disk.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use appraisal::UnixTime;
 use async_trait::async_trait;
@@ -14,6 +15,8 @@ use database::{
     identity::Caller,
     installation,
     lsn::Lsn,
+    restore::{Until, restore},
+    sealer::{Log, Options, Sealer, Source},
 };
 use database_manifest::{AlgorithmName, Manifest};
 use rustls::{
@@ -22,6 +25,7 @@ use rustls::{
     server::ResolvesServerCert,
     sign::CertifiedKey,
 };
+use sealed_log::{Ahead, Anchored, LogKey};
 use testkit::parties::{Authority, Parties};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -30,9 +34,10 @@ use tokio::{
 };
 use tokio_postgres::{Client, Config, NoTls};
 use tokio_rustls::TlsConnector;
+use volume::{Folder, MemoryAnchor};
 
-/// PostgreSQL's own address: the gateway's is another one.
-const OWN: &str = "127.0.0.77";
+/// PostgreSQL's own port: the gateway's is another one.
+const PORT: u16 = 5432;
 
 /// Which way a client comes.
 #[derive(Clone, Copy)]
@@ -43,14 +48,39 @@ pub enum Way {
     Gateway,
 }
 
+/// Where a commit is when it is acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code, reason = "each bench has its own")]
+pub enum Commits {
+    /// Nowhere else.
+    InMemory,
+    /// By PostgreSQL's own `fsync`.
+    OnDisk,
+    /// Sealed, and the log synced.
+    Sealed,
+}
+
+impl Commits {
+    /// PostgreSQL's own address.
+    fn own(self) -> &'static str {
+        match self {
+            Self::InMemory => "127.0.0.77",
+            Self::OnDisk => "127.0.0.78",
+            Self::Sealed => "127.0.0.79",
+        }
+    }
+}
+
 /// Both.
 pub struct Stand {
     engine: Engine,
+    _sealer: Option<Sealer>,
+    own: SocketAddr,
     gateway: SocketAddr,
     tls: TlsConnector,
     _rules: watch::Sender<Arc<Rules>>,
     _sealed: watch::Sender<Lsn>,
-    _folder: tempfile::TempDir,
+    _folders: [tempfile::TempDir; 2],
 }
 
 struct Nobody;
@@ -73,12 +103,13 @@ impl ResolvesServerCert for One {
 
 impl Stand {
     /// With room for so many sessions. `None` where there is no PostgreSQL.
-    pub async fn new(sessions: usize) -> Option<Self> {
+    pub async fn new(sessions: usize, commits: Commits) -> Option<Self> {
         let Ok(binaries) = binaries() else {
             println!("NOT RUN: there is no PostgreSQL of version 15 or later; mend: cargo xtask tools");
             return None;
         };
-        let folder =
+        let disk = tempfile::tempdir().expect("a folder");
+        let memory =
             tempfile::Builder::new().prefix("bailey-bench-").tempdir_in("/dev/shm").expect("a folder");
         let (parties, server) = (Parties::new(), Authority::new("Server"));
         let mut tree = parties.manifest();
@@ -94,17 +125,23 @@ impl Stand {
         let manifest = Manifest::parse(tree.to_string().as_bytes()).expect("a manifest");
 
         let holder = server.serve("localhost");
+        let folder = if commits == Commits::OnDisk { &disk } else { &memory };
         let mut settings = Settings::within(binaries, folder.path(), "bench");
+        settings.synchronous = commits == Commits::Sealed;
         Engine::initialise(&settings).expect("initdb");
         let file = |name: &str| settings.data.join(name).display().to_string();
         settings.parameters = [
-            ("listen_addresses", OWN.to_owned()),
+            ("listen_addresses", commits.own().to_owned()),
             ("ssl", "on".to_owned()),
             ("ssl_cert_file", file("server.crt")),
             ("ssl_key_file", file("server.key")),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .to_vec();
+        if commits == Commits::OnDisk {
+            let durable = [("fsync", "on"), ("full_page_writes", "on"), ("max_wal_size", "2GB")];
+            settings.parameters.extend(durable.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        }
         settings.connections = u32::try_from(sessions + 40).expect("few");
         for (name, text) in [("server.crt", &holder.pem), ("server.key", &holder.key)] {
             std::fs::write(settings.data.join(name), text).expect("it is written");
@@ -114,6 +151,10 @@ impl Stand {
         let own = format!("chown --reference={data} {data}/server.* && chmod 600 {data}/server.*");
         assert!(std::process::Command::new("sh").args(["-c", &own]).status().is_ok_and(|it| it.success()));
         let engine = Engine::start(&settings).await.expect("PostgreSQL");
+        let sealer = match commits {
+            Commits::Sealed => Some(sealed(&engine, disk.path()).await),
+            Commits::InMemory | Commits::OnDisk => None,
+        };
         let access = "local all all trust\nhostssl all all 127.0.0.1/8 trust\n";
         std::fs::write(settings.data.join("pg_hba.conf"), access).expect("it is written");
 
@@ -123,7 +164,8 @@ impl Stand {
         installation::install(&mut client, &manifest, now).await.expect("it is installed");
         audit::install(&client).await.expect("an audit log");
         let (rules, watched) = watch::channel(Arc::new(Rules::first(manifest)));
-        let (sealed, position) = watch::channel(Lsn(0));
+        let (sealed, unsealed) = watch::channel(Lsn(0));
+        let position = sealer.as_ref().map_or(unsealed, Sealer::position);
         let key = PrivateKeyDer::from_pem_slice(holder.key.as_bytes()).expect("a key");
         let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).expect("a key");
         let serving = Gateway {
@@ -152,10 +194,13 @@ impl Stand {
                 .with_client_auth_cert(vec![own.der.into()], key)
                 .expect("a certificate");
         let tls = TlsConnector::from(Arc::new(config));
-        Some(Self { engine, gateway, tls, _rules: rules, _sealed: sealed, _folder: folder })
+        let own = SocketAddr::new(commits.own().parse().expect("an address"), PORT);
+        let _folders = [disk, memory];
+        Some(Self { engine, _sealer: sealer, own, gateway, tls, _rules: rules, _sealed: sealed, _folders })
     }
 
     /// So many rows in `many`.
+    #[allow(dead_code, reason = "each bench has its own")]
     pub async fn fill(&self, rows: i64) {
         let client = self.engine.session(SUPERUSER).await.expect("a session");
         let fill = format!("INSERT INTO many SELECT n, 'row ' || n FROM generate_series(1, {rows}) n");
@@ -167,7 +212,7 @@ impl Stand {
     pub async fn client(&self, way: Way) -> Client {
         let address = match way {
             Way::Gateway => self.gateway,
-            Way::Direct => format!("{OWN}:5432").parse().expect("an address"),
+            Way::Direct => self.own,
         };
         let mut stream = TcpStream::connect(address).await.expect("a connection");
         stream.set_nodelay(true).expect("an option");
@@ -180,4 +225,23 @@ impl Stand {
         tokio::spawn(connection);
         client
     }
+}
+
+/// Seals into a log on the disk.
+async fn sealed(engine: &Engine, disk: &Path) -> Sealer {
+    let (host, key) = (|| Box::new(Folder::new(disk)), LogKey::new([1; 32]));
+    let unpacked = disk.join("none");
+    let found = restore(&*host(), &key, Anchored::Never, Ahead::One, &unpacked, Until::End).expect("nothing");
+    let source = Source {
+        socket: engine.socket().to_owned(),
+        user: SUPERUSER.into(),
+        database: engine.database().into(),
+    };
+    let anchor = Box::new(MemoryAnchor::default());
+    let log = Log { host: host(), key, contents: found.contents, anchor, restored: None };
+    let options = Options { checkpoint_after: u64::MAX, ..Options::default() };
+    let killer = engine.killer();
+    let sealer = Sealer::start(source, log, options, move |_| killer.kill()).expect("a sealer");
+    sealer.checkpoint().await.expect("a base backup");
+    sealer
 }

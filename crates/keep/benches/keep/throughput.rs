@@ -73,24 +73,26 @@ where
     let moved = if inwards {
         let sender = tokio::spawn(send(client));
         let moved = receive(server).await;
-        sender.await.expect("a sender");
+        drop(sender.await.expect("a sender"));
         moved
     } else {
         let sender = tokio::spawn(send(server));
         let moved = receive(client).await;
-        sender.await.expect("a sender");
+        drop(sender.await.expect("a sender"));
         moved
     };
     assert_eq!(moved, BYTES);
     begun.elapsed()
 }
 
-async fn send(mut stream: impl AsyncWrite + Unpin) {
+/// Returns the stream: closed before it is read to the end, it would be reset, for tickets of TLS that nobody read.
+async fn send<S: AsyncWrite + Unpin>(mut stream: S) -> S {
     let chunk = vec![0x5a; CHUNK];
     for _ in 0..BYTES / CHUNK {
         stream.write_all(&chunk).await.expect("room");
     }
     stream.shutdown().await.expect("an end");
+    stream
 }
 
 async fn receive(mut stream: impl AsyncRead + Unpin) -> usize {

@@ -1,41 +1,57 @@
-//! The same modules in wasmtime alone, with its defaults, and with the least that they import.
+//! The same workloads in wasmtime alone, with its defaults and its own WASI, or the least that they import.
 
-use wasmtime::{Caller, Config, Engine, InstancePre, Linker, Module, Store};
+use wasmtime::{
+    Config, Engine, InstancePre, Linker, Module, Store,
+    component::{Component, ResourceTable},
+};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView, p2::bindings::CommandPre};
 
-pub struct Plain {
-    engine: Engine,
-    pre: InstancePre<Vec<u8>>,
-}
+const NEVER: u64 = u64::MAX / 2;
+
+/// A module that imports nothing.
+pub struct Plain(InstancePre<()>);
 
 impl Plain {
-    pub fn new(text: &str) -> Self {
-        let engine = Engine::new(&Config::new()).expect("an engine");
+    pub fn new(text: &str, interruptible: bool) -> Self {
+        let engine = Engine::new(Config::new().epoch_interruption(interruptible)).expect("an engine");
         let module = Module::new(&engine, wat::parse_str(text).expect("a module")).expect("code");
-        let mut linker = Linker::new(&engine);
-        linker.func_wrap("wasi_snapshot_preview1", "fd_write", write).expect("a name");
-        let pre = linker.instantiate_pre(&module).expect("its imports");
-        Self { engine, pre }
+        Self(Linker::new(&engine).instantiate_pre(&module).expect("its imports"))
     }
 
     pub async fn run(&self) {
-        let mut store = Store::new(&self.engine, Vec::new());
-        let instance = self.pre.instantiate_async(&mut store).await.expect("an instance");
+        let mut store = Store::new(self.0.module().engine(), ());
+        store.set_epoch_deadline(NEVER);
+        let instance = self.0.instantiate_async(&mut store).await.expect("an instance");
         let start = instance.get_typed_func::<(), ()>(&mut store, "_start").expect("an entry");
         start.call_async(&mut store, ()).await.expect("its end");
     }
 }
 
-/// One piece.
-fn write(mut caller: Caller<'_, Vec<u8>>, _fd: i32, pieces: i32, _count: i32, written: i32) -> i32 {
-    let memory = caller.get_export("memory").and_then(|export| export.into_memory()).expect("a memory");
-    let (bytes, printed) = memory.data_and_store_mut(&mut caller);
-    let word = |at: i32| {
-        let at = at as usize;
-        u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]) as usize
-    };
-    let (start, length) = (word(pieces), word(pieces + 4));
-    printed.extend_from_slice(&bytes[start..start + length]);
-    let at = written as usize;
-    bytes[at..at + 4].copy_from_slice(&(length as u32).to_le_bytes());
-    0
+pub struct State(WasiCtx, ResourceTable);
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.0, table: &mut self.1 }
+    }
+}
+
+/// A component of WASI 0.2.
+pub struct PlainCommand(CommandPre<State>);
+
+impl PlainCommand {
+    pub fn new(bytes: &[u8], interruptible: bool) -> Self {
+        let engine = Engine::new(Config::new().epoch_interruption(interruptible)).expect("an engine");
+        let mut linker = wasmtime::component::Linker::new(&engine);
+        wasmtime_wasi::p2::add_to_linker_async(&mut linker).expect("WASI");
+        let component = Component::new(&engine, bytes).expect("a component");
+        Self(CommandPre::new(linker.instantiate_pre(&component).expect("linked")).expect("a command"))
+    }
+
+    pub async fn run(&self) {
+        let wasi = WasiCtx::builder().arg("main.wasm").build();
+        let mut store = Store::new(self.0.engine(), State(wasi, ResourceTable::new()));
+        store.set_epoch_deadline(NEVER);
+        let instance = self.0.instantiate_async(&mut store).await.expect("an instance");
+        instance.wasi_cli_run().call_run(&mut store).await.expect("a run").expect("success");
+    }
 }

@@ -17,7 +17,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{
-        Arc, Weak,
+        Arc,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
@@ -107,15 +107,22 @@ impl Vfs {
         tokio::task::spawn_blocking(commit).await.unwrap_or(Err(Error::Storage("OPERATION_LOST")))
     }
 
-    /// Commits now and then, until the file system is gone. Errors are in the Keep's log.
-    pub(crate) async fn commit_regularly(this: Weak<Self>) {
-        loop {
-            tokio::time::sleep(COMMIT_EVERY).await;
-            match this.upgrade() {
-                Some(vfs) if vfs.waits => drop(vfs.commit().await),
-                _ => return,
-            }
+    /// Commits now and then, until the file system is gone, where there is anything to commit. Errors are in the Keep's
+    /// log.
+    pub(crate) fn keep_committing(this: &Arc<Self>) {
+        if !this.waits {
+            return;
         }
+        let this = Arc::downgrade(this);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(COMMIT_EVERY).await;
+                match this.upgrade() {
+                    Some(vfs) => drop(vfs.commit().await),
+                    None => return,
+                }
+            }
+        });
     }
 
     /// Whether anything can be written anywhere.

@@ -60,7 +60,10 @@ impl Failure {
         }
         let mut text = format!("error: {}\n", self.error);
         for cause in self.error.chain().skip(1) {
-            text.push_str(&format!("  cause: {}\n", cause.to_string().replace('\n', "\n         ")));
+            text.push_str(&format!(
+                "  cause: {}\n",
+                cause.to_string().trim_end().replace('\n', "\n         ")
+            ));
         }
         if let Some(hint) = &self.hint {
             text.push_str(&format!("  hint:  {hint}\n"));

@@ -19,6 +19,8 @@ mod ear;
 mod endorsements;
 #[path = "it/guest.rs"]
 mod guest;
+#[path = "it/host.rs"]
+mod host;
 #[path = "it/marbles.rs"]
 mod marbles;
 #[path = "it/package.rs"]

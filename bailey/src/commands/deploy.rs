@@ -11,9 +11,12 @@ pub use workload::WorkloadArgs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ::deploy::{Access, DeployError, Deployment, Endpoint, Host, Streams, Wanted};
+use ::deploy::{Access, DeployError, Deployment, Endpoint, Host, HostFailure, Streams, Wanted};
 use clap::Args;
-use keep_protocol::keep::{Outcome as Fate, RefusedCode};
+use keep_protocol::{
+    host::HostErrorCode,
+    keep::{Outcome as Fate, RefusedCode},
+};
 use rustls::{RootCertStore, pki_types::CertificateDer};
 use zeroize::Zeroizing;
 
@@ -36,16 +39,23 @@ pub struct Deploy {
     /// The folder of that agent
     #[arg(long, value_name = "DIR", requires = "process")]
     directory: Option<PathBuf>,
-    /// Require the host's certificate to be below these roots (PEM). Nothing that matters depends on it
+    #[command(flatten)]
+    access: AccessArgs,
+    #[command(flatten)]
+    wanted: WantedArgs,
+    #[command(flatten)]
+    workload: WorkloadArgs,
+}
+
+/// How the host is known, and how it knows us.
+#[derive(Args)]
+pub struct AccessArgs {
+    /// Require the host's certificate to be below these roots, or to be this one (PEM). Nothing that matters depends on it
     #[arg(long, value_name = "FILE")]
     host_ca: Option<PathBuf>,
     /// The file with the token by which the host lets this client in; it goes to no host without --host-ca
     #[arg(long, value_name = "FILE", requires = "host_ca")]
     token: Option<PathBuf>,
-    #[command(flatten)]
-    wanted: WantedArgs,
-    #[command(flatten)]
-    workload: WorkloadArgs,
 }
 
 impl Deploy {
@@ -59,7 +69,7 @@ impl Deploy {
         }
         let host = self.host.as_deref().unwrap_or_default();
         let endpoint: Endpoint = host.parse().malformed("the host's URL is none")?;
-        let host = Host::new(endpoint, self.access()?, ::deploy::clock());
+        let host = Host::new(endpoint, self.access.load()?, ::deploy::clock());
         let wanted = self.wanted.load()?;
         if wanted.tees().is_empty() {
             return Err(Failure::malformed(
@@ -72,8 +82,11 @@ impl Deploy {
         let deployment = self.workload.load().await?;
         deploy(&host, &wanted, &self.workload, deployment).await
     }
+}
 
-    fn access(&self) -> Outcome<Access> {
+impl AccessArgs {
+    /// Reads them.
+    pub fn load(&self) -> Outcome<Access> {
         let Some(path) = &self.host_ca else { return Ok(Access::Anyone) };
         let roots = Arc::new(roots(path)?);
         let Some(path) = &self.token else { return Ok(Access::Roots(roots)) };
@@ -110,7 +123,13 @@ pub async fn deploy(
     let held = workload.volumes.open()?;
     deployment.volumes = held.keys();
     let opener = workload.opener()?;
-    let mut teller = Teller::new(host.endpoint(), workload.verbose, workload.json, held, opener);
+    let mut teller = Teller::new(
+        host.endpoint(),
+        (workload.verbose, workload.json),
+        held,
+        opener,
+        deployment.config.as_deref(),
+    );
     let (mut stdout, mut stderr) = teller.streams();
     let streams = Streams { stdin, stdout: &mut stdout, stderr: &mut stderr };
     let mut asked_to_end = false;
@@ -160,7 +179,7 @@ fn fate(outcome: &Fate) -> Outcome {
         Fate::Trap { code, message } => {
             workload(TRAPPED, format!("the workload trapped: {message} [{code}]"))
         }
-        Fate::Limit { which, message } => workload(LIMITED, format!("{message} [{}]", which.as_str())),
+        Fate::Limit { which, message } => workload(LIMITED, format!("{message} [{}]", which.code())),
         Fate::Cancelled {} => workload(CANCELLED, String::new()),
         Fate::Failed { code, message } => {
             Err(Failure::refused(format!("the workload did not start: {message} [{code}]")))
@@ -179,18 +198,59 @@ fn failure(error: DeployError) -> Failure {
         DeployError::Refused(refused) if refused.code == RefusedCode::PackageRefused => {
             refused.detail.as_deref().and_then(package_hint).map(str::to_owned)
         }
-        DeployError::Refused(refused) if refused.faults.len() > 1 => {
-            Some(refused.faults.iter().map(|fault| printable(fault)).collect::<Vec<_>>().join("\n         "))
-        }
         DeployError::Refused(refused) => refused.detail.as_deref().and_then(volume_hint).map(str::to_owned),
         DeployError::Lost(_) => Some("what the workload had done until then, it had done".to_owned()),
+        DeployError::Host(failure) => host_hint(failure),
+        DeployError::NoSuchTee { .. } => Some(
+            "--policy says which platforms you accept; --emulated-root FILE accepts an emulated one, which protects nothing"
+                .to_owned(),
+        ),
         _ => None,
     };
     let kind = match &error {
         DeployError::Deployment(_) | DeployError::Endpoint(_) => Kind::Malformed,
         _ => Kind::Refused,
     };
-    Failure { kind, error: Coded(error).into(), hint }
+    Failure { kind, error: told(error), hint }
+}
+
+/// With what the Keep found wrong as causes.
+fn told(error: DeployError) -> anyhow::Error {
+    let DeployError::Refused(refused) = &error else { return Coded(error).into() };
+    let faults = refused.faults.iter().filter(|fault| **fault != refused.message);
+    let causes = faults.rev().fold(None, |below: Option<anyhow::Error>, fault| {
+        let fault = printable(fault);
+        Some(below.map_or_else(|| anyhow::anyhow!("{fault}"), |below| below.context(fault.clone())))
+    });
+    let coded = Coded(error);
+    causes.map_or_else(|| anyhow::anyhow!("{coded}"), |causes| causes.context(coded.to_string()))
+}
+
+/// What would help where a host gives nothing.
+pub fn host_hint(failure: &HostFailure) -> Option<String> {
+    let HostFailure::Refused(refused) = failure else {
+        return match failure {
+            HostFailure::Untrusted { .. } => Some(
+                "--host-ca is the CA of the host's certificate, or the certificate itself: `api.crt` in the agent's folder"
+                    .to_owned(),
+            ),
+            HostFailure::Malformed { .. } => Some("is the URL that of a host agent's API?".to_owned()),
+            _ => None,
+        };
+    };
+    let words = match refused.code {
+        HostErrorCode::Unauthorised => {
+            "--token FILE shows what the host's operator gave you; --host-ca FILE says to which host it may go"
+        }
+        HostErrorCode::Draining => "its operator is taking it out of service: try another host",
+        HostErrorCode::NoStorage => "this host gives Keeps no storage: ask its operator, or try another",
+        HostErrorCode::LaunchFailed => "`bailey host list` on that machine says why",
+        _ if refused.retry_after_ms > 0 => {
+            return Some(format!("it may succeed in {} s", refused.retry_after_ms.div_ceil(1000)));
+        }
+        _ => return None,
+    };
+    Some(words.to_owned())
 }
 
 /// What would help where a Keep does not take a package.
@@ -249,4 +309,66 @@ impl std::error::Error for Coded {
 /// The words of others, without what drives a terminal.
 pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use keep_protocol::{
+        host::{HostError, Platform, Tee},
+        keep::{Limit, Refused},
+    };
+
+    use super::*;
+
+    fn rendered(error: DeployError) -> String {
+        failure(error).render()
+    }
+
+    #[test]
+    fn what_the_keep_found_wrong_are_causes() {
+        let refused = Refused {
+            code: RefusedCode::WorkloadInvalid,
+            detail: None,
+            faults: vec!["failed to parse".to_owned(), "unexpected end\u{7}".to_owned()],
+            message: "the workload is invalid WebAssembly".to_owned(),
+            versions: Vec::new(),
+        };
+        assert_eq!(
+            rendered(DeployError::Refused(Box::new(refused.clone()))),
+            "error: the Keep refused the deployment: the workload is invalid WebAssembly [WORKLOAD_INVALID]\n  \
+             cause: failed to parse\n  cause: unexpected end\u{fffd}\n"
+        );
+        let once = Refused { faults: vec![refused.message.clone()], ..refused };
+        let text = rendered(DeployError::Refused(Box::new(once)));
+        assert_eq!(text.matches("invalid WebAssembly").count(), 1, "{text}");
+    }
+
+    #[test]
+    fn a_host_that_gives_nothing_is_told_with_what_would_help() {
+        let says = |code, retry_after_ms| {
+            let error = HostError { retry_after_ms, ..HostError::new(code, "the host's words") };
+            rendered(DeployError::Host(HostFailure::Refused(error)))
+        };
+        let text = says(HostErrorCode::Unauthorised, 0);
+        assert!(text.starts_with(
+            "error: the host gave no Keep [UNAUTHORISED]\n  cause: the host says: the host's words\n"
+        ));
+        assert!(text.contains("hint:  --token FILE"), "{text}");
+        assert!(says(HostErrorCode::NoRoom, 4_001).contains("hint:  it may succeed in 5 s"));
+        assert!(!says(HostErrorCode::QuotaExceeded, 0).contains("hint"));
+        let tee = |emulated| Tee { emulated, platform: Platform::Snp };
+        let text = rendered(DeployError::NoSuchTee { offered: vec![tee(true)], wanted: vec![tee(false)] });
+        assert!(text.contains("it says that it has snp (emulated); you accept snp [NO_SUCH_TEE]"), "{text}");
+        let endpoint: Endpoint = "https://localhost:7443".parse().unwrap();
+        let source = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+        let text = rendered(DeployError::Host(HostFailure::Untrusted { endpoint, source }));
+        assert!(text.contains("[HOST_UNTRUSTED]") && text.contains("api.crt"), "{text}");
+    }
+
+    #[test]
+    fn how_a_workload_ended_has_the_code_of_the_documentation() {
+        let limit = Fate::Limit { which: Limit::Wall, message: "too long".to_owned() };
+        let failure = fate(&limit).unwrap_err();
+        assert_eq!((failure.exit_code(), failure.render().as_str()), (137, "error: too long [TIME_LIMIT]\n"));
+    }
 }

@@ -1,10 +1,11 @@
 //! `bailey host`: the untrusted agent that launches Keeps on a machine.
 
 mod deploy;
+mod list;
+mod log;
 mod show;
 
 use std::{
-    collections::BTreeMap,
     io::Read,
     path::{Path, PathBuf},
     time::Duration,
@@ -31,15 +32,8 @@ const LOOK: Duration = Duration::from_millis(200);
 pub enum Command {
     /// Run the agent until it is told to stop
     Start(Start),
-    /// What the agent's processes and Keeps do
-    List {
-        /// Which agent
-        #[command(flatten)]
-        agent: Agent,
-        /// For a program
-        #[arg(long)]
-        json: bool,
-    },
+    /// What a host offers, and what its Keeps and processes do
+    List(list::List),
     /// All that the agent knows of a process or Keep
     Inspect {
         /// Which: a name of `bailey host list`
@@ -141,17 +135,17 @@ impl Command {
     pub async fn run(self) -> Outcome {
         match self {
             Self::Start(start) => start.run().await,
-            Self::List { agent, json } => list(&agent.directory, json),
+            Self::List(list) => list.run().await,
             Self::Inspect { name, agent, json } => inspect(&agent.directory, &name, json),
             Self::Logs { name, agent, lines, follow, json } => {
-                show::log(&agent.directory, &parse(&name)?, lines, (follow, json)).await
+                log::log(&agent.directory, &parse(&name)?, lines, (follow, json)).await
             }
             Self::Drain { agent, now, no_wait, json } => drain(&agent.directory, now, !no_wait, json).await,
             Self::Stop { name: Some(name), agent, .. } => {
                 act(&agent.directory, &Action::Stop { name: parse(&name)? })
             }
             Self::Stop { name: None, agent, leave } => {
-                act(&agent.directory, &if leave { Action::Leave {} } else { Action::Shutdown {} })
+                end(&agent.directory, if leave { Action::Leave {} } else { Action::Shutdown {} }).await
             }
             Self::Restart { name, agent } => act(&agent.directory, &Action::Restart { name: parse(&name)? }),
             Self::Deploy(deploy) => deploy.run().await,
@@ -212,21 +206,12 @@ fn parse(name: &str) -> Outcome<host::ProcessName> {
     name.parse().malformed("the name of a process is malformed")
 }
 
-fn list(directory: &Path, json: bool) -> Outcome {
-    let Reply::Processes { processes } = ask(directory, &Action::Status {})? else { return unexpected() };
-    if json {
-        return print_json(&processes);
+/// Ends the agent, and waits until another could be started in its folder.
+async fn end(directory: &Path, action: Action) -> Outcome {
+    act(directory, &action)?;
+    while host::is_there(directory) {
+        tokio::time::sleep(LOOK).await;
     }
-    let mut tenants = BTreeMap::new();
-    for process in processes.iter().filter(|process| process.reach.is_some()) {
-        // One that has ended meanwhile is nobody's any more.
-        if let Ok(Reply::Process { process }) =
-            ask(directory, &Action::Inspect { name: process.name.clone() })
-        {
-            tenants.insert(process.status.name, process.tenant);
-        }
-    }
-    crate::say!("{}", show::table(&processes, &tenants, clock::system()()));
     Ok(())
 }
 
@@ -237,7 +222,7 @@ fn inspect(directory: &Path, name: &str, json: bool) -> Outcome {
     if json {
         return print_json(&process);
     }
-    crate::say!("{}", show::inspection(&process, clock::system()()));
+    crate::output::write(format_args!("{}", show::inspection(&process, now_ms())));
     Ok(())
 }
 
@@ -262,6 +247,11 @@ async fn drain(directory: &Path, now: bool, wait: bool, json: bool) -> Outcome {
         }
         tokio::time::sleep(LOOK).await;
     }
+}
+
+/// Milliseconds since 1970, as the agent tells times.
+fn now_ms() -> u64 {
+    u64::try_from(clock::system()().0).unwrap_or(0).saturating_mul(1000)
 }
 
 fn left_over(keeps: u64) -> String {

@@ -154,7 +154,7 @@ fn refused(error: RegistryError, reference: &Reference) -> Failure {
         _ => None,
     };
     let code = error.code();
-    let error = anyhow::Error::from(error).context(format!("{reference}: {code}"));
+    let error = anyhow::Error::from(error).context(format!("{reference} [{code}]"));
     Failure { kind: Kind::Refused, error, hint: hint.map(str::to_owned) }
 }
 
@@ -171,6 +171,6 @@ fn not_accepted(error: PackageError, reference: &Reference) -> Failure {
             },
         ),
     };
-    let error = anyhow::Error::from(error).context(format!("{reference}: {code}"));
+    let error = anyhow::Error::from(error).context(format!("{reference} [{code}]"));
     Failure { kind: Kind::Refused, error, hint: hint.map(str::to_owned) }
 }

@@ -41,6 +41,9 @@ impl Lone {
             programs.pinned_of(&folder.join("programs"), &["bailey", "bailey-emulator", "bailey-keep"])?;
         let platform_folder = folder.join("platform");
         let had = kept.is_some_and(|kept| restore(kept, &platform_folder).is_ok());
+        if !had {
+            eprintln!("making the keys of an emulated platform; the next start is faster");
+        }
         let log = |name: &str| File::create(folder.join(name)).context("a log cannot be written");
         let platform = Daemon::start(
             &programs.path("bailey-emulator")?,

@@ -17,7 +17,7 @@ use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use serde_json::json;
 use testkit::registry::Registry;
 
-use crate::text;
+use crate::{bailey, text};
 
 /// Appends `x` to `/data/journal`, and prints all of it.
 const JOURNAL: &str = r#"(module
@@ -193,8 +193,25 @@ async fn a_marble_takes_its_package_and_finds_its_volume() {
     assert_eq!(world.launch(&first).await, Ok("xx".to_owned()), "what it stored is there");
     let refused = world.launch(&unsigned).await.unwrap_err();
     assert_eq!(refused, ["WORKLOAD_UNSIGNED"]);
+
+    // Another version, by the command: what the manifest allows runs, and an older one does not any more.
+    let newer = shelf.push("1.2.0");
+    shelf.package("sign", &[&newer, "--key", &key.display().to_string()]);
+    let agent = home.join("host").display().to_string();
+    let deploy = |package: &str| bailey(&["deploy", package, "--process", "job", "--directory", &agent]);
+    let deployed = deploy(&newer);
+    assert!(deployed.status.success(), "{}", text(&deployed.stderr));
+    assert_eq!(text(&deployed.stdout), format!("job runs {newer}\n"));
+    for (package, code) in [(&first, "WORKLOAD_VERSION_ROLLED_BACK"), (&unsigned, "WORKLOAD_UNSIGNED")] {
+        let refused = deploy(package);
+        let said = text(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(1), "{said}");
+        assert!(said.contains(code) && said.contains("what ran before is launched again"), "{said}");
+    }
+    world.machine.stop("job").unwrap();
+
     std::fs::remove_dir_all(&volumes).unwrap();
     copy(&folder.path().join("old"), &volumes);
-    let refused = world.launch(&first).await.unwrap_err();
+    let refused = world.launch(&newer).await.unwrap_err();
     assert_eq!(refused, ["VOLUME_ROLLED_BACK"], "the coordinator knows a newer one");
 }

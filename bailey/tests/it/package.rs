@@ -122,3 +122,18 @@ fn what_is_no_package_is_malformed_input() {
     assert_eq!(unreachable.status.code(), Some(1));
     assert!(text(&unreachable.stderr).contains("REGISTRY_UNREACHABLE"));
 }
+
+/// The image of a guest: what is missing is said with what would make it.
+#[test]
+fn folders_that_hold_no_image_and_no_parts_are_malformed_input() {
+    let folder = Folder(tempfile::tempdir().expect("a folder"));
+    let (nowhere, out) = (folder.path("nowhere"), folder.path("out"));
+    for (words, hint) in [
+        (&["build", &nowhere, "--out", &out][..], "cargo xtask tools"),
+        (&["measure", &nowhere], "bailey image build"),
+    ] {
+        let output = bailey(&[&["image"], words].concat());
+        let said = text(&output.stderr);
+        assert!(output.status.code() == Some(2) && said.contains("hint:") && said.contains(hint), "{said}");
+    }
+}

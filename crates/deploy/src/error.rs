@@ -1,7 +1,11 @@
 //! Why a deployment did not come to its end.
 
 use attested_tls::channel::ChannelError;
-use keep_protocol::{ProtocolError, keep::Refused};
+use keep_protocol::{
+    ProtocolError,
+    host::{HostErrorCode, Tee},
+    keep::Refused,
+};
 
 use crate::{deployment::DeploymentError, endpoint::EndpointError, host::HostFailure};
 
@@ -17,6 +21,14 @@ pub enum DeployError {
     /// The host gave no Keep, or no way to it.
     #[error("the host gave no Keep")]
     Host(#[from] HostFailure),
+    /// The host has none of the TEEs that would do.
+    #[error("the host has no TEE that you accept: it says that it has {}; you accept {}", names(.offered), names(.wanted))]
+    NoSuchTee {
+        /// What it has, it says.
+        offered: Vec<Tee>,
+        /// What policy and reference values leave.
+        wanted: Vec<Tee>,
+    },
     /// What is at the other end is not what was wanted, or serves somebody else.
     #[error("the Keep is not used")]
     Keep(#[from] ChannelError),
@@ -54,6 +66,7 @@ impl DeployError {
             Self::Endpoint(_) => one("HOST_URL_INVALID"),
             Self::Deployment(_) => one("DEPLOYMENT_INVALID"),
             Self::Host(failure) => one(failure.code()),
+            Self::NoSuchTee { .. } => one(HostErrorCode::NoSuchTee.as_str()),
             Self::Keep(error) => error.codes(),
             Self::Refused(refused) => {
                 let code = refused.code.as_str();
@@ -68,4 +81,10 @@ impl DeployError {
             Self::Output(_) => one("OUTPUT_FAILED"),
         }
     }
+}
+
+/// TEEs by name.
+pub(crate) fn names(tees: &[Tee]) -> String {
+    let name = |tee: &Tee| format!("{}{}", tee.platform, if tee.emulated { " (emulated)" } else { "" });
+    if tees.is_empty() { "none".to_owned() } else { tees.iter().map(name).collect::<Vec<_>>().join(", ") }
 }

@@ -64,8 +64,16 @@ pub enum HostFailure {
     #[error("{0} does not answer")]
     Silent(Endpoint),
     /// It says why not.
-    #[error("the host says: {0}")]
+    #[error("the host says: {}", .0.message)]
     Refused(HostError),
+    /// Its certificate, or that of whoever answers in its place, is not one that was asked for.
+    #[error("{endpoint} shows a certificate that is not below the given roots")]
+    Untrusted {
+        /// Where.
+        endpoint: Endpoint,
+        /// What is wrong with it.
+        source: rustls::Error,
+    },
     /// It says what is no message of its API.
     #[error("this is no host agent, or one that speaks otherwise (status {status})")]
     Malformed {
@@ -82,6 +90,7 @@ impl HostFailure {
         match self {
             Self::Unreachable { .. } => "HOST_UNREACHABLE",
             Self::Silent(_) => "HOST_SILENT",
+            Self::Untrusted { .. } => "HOST_UNTRUSTED",
             Self::Refused(error) => error.code.as_str(),
             Self::Malformed { .. } => "HOST_MALFORMED",
         }
@@ -230,7 +239,7 @@ impl Host {
         let stream = TcpStream::connect((host, port)).await.map_err(|error| self.unreachable(error))?;
         stream.set_nodelay(true).map_err(|error| self.unreachable(error))?;
         let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
-        let stream = TokioIo::new(stream.map_err(|error| self.unreachable(error))?);
+        let stream = TokioIo::new(stream.map_err(|error| self.not_secured(error))?);
         let (sender, connection) = http1::handshake(stream).await.map_err(|error| self.unreachable(error))?;
         tokio::spawn(connection.with_upgrades());
         Ok(sender)
@@ -245,6 +254,16 @@ impl Host {
         };
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(config)
+    }
+
+    fn not_secured(&self, error: std::io::Error) -> HostFailure {
+        let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        match tls {
+            Some(tls @ rustls::Error::InvalidCertificate(_)) => {
+                HostFailure::Untrusted { endpoint: self.endpoint.clone(), source: tls.clone() }
+            }
+            _ => self.unreachable(error),
+        }
     }
 
     fn unreachable(&self, source: impl std::error::Error + Send + Sync + 'static) -> HostFailure {

@@ -38,7 +38,7 @@ use attested_tls::{
     clock::Clock,
     direct::{self, Client},
 };
-use keep_protocol::host::{Lease, NewKeep};
+use keep_protocol::host::{HostErrorCode, Lease, NewKeep};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use crate::{
@@ -95,8 +95,15 @@ async fn lease(
     let info = host.info().await?;
     watcher.step(Step::Asked, &info.agent);
     let tees = wanted.tees();
-    watcher.step(Step::Chosen, &format!("{} kinds of TEE would do", tees.len()));
-    let lease = host.lease(&NewKeep { tees, label: String::new(), memory: 0, volumes }).await?;
+    watcher.step(Step::Chosen, &error::names(&tees));
+    let new = NewKeep { tees, label: String::new(), memory: 0, volumes };
+    let lease = host.lease(&new).await.map_err(|error| match error {
+        HostFailure::Refused(refused) if refused.code == HostErrorCode::NoSuchTee => {
+            let offered = info.backends.iter().map(|backend| backend.tee).collect();
+            DeployError::NoSuchTee { offered, wanted: new.tees.clone() }
+        }
+        other => other.into(),
+    })?;
     let state = if lease.warm { "warm" } else { "launched" };
     watcher.step(Step::Leased, &format!("{} on {}, {state}", lease.kind, lease.tee.platform));
     Ok(lease)

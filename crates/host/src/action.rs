@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::names::{ProcessName, TenantName};
+use crate::names::ProcessName;
+use crate::overview::{KeepView, Overview};
 use crate::process::{Limits, ProcessSpec, Restart};
 use crate::status::Status;
 
@@ -15,6 +16,8 @@ use crate::status::Status;
 pub enum Action {
     /// What does each process do?
     Status {},
+    /// What is the host, what does it offer, and whose are its Keeps?
+    Host {},
     /// Launch another process, or one again that is stopped, perhaps with another description.
     Launch {
         /// Its description; paths are absolute.
@@ -60,6 +63,11 @@ pub enum Reply {
         /// Each.
         processes: Vec<Status>,
     },
+    /// To [`Action::Host`].
+    Host {
+        /// It.
+        host: Overview,
+    },
     /// To [`Action::Inspect`].
     Process {
         /// It.
@@ -94,8 +102,8 @@ pub enum Reply {
 pub struct Inspection {
     /// What it does.
     pub status: Status,
-    /// Whose it is, if it is a client's Keep.
-    pub tenant: Option<TenantName>,
+    /// Whose it is and what it does, if it is a client's Keep.
+    pub keep: Option<KeepView>,
     /// What it was launched from.
     pub executable: PathBuf,
     /// SHA-256 of its measured launch configuration, in hexadecimal.

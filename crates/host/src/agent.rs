@@ -138,7 +138,8 @@ pub fn run(config: Config, arrival: Arrival, shutdown: &Shutdown) -> Result<(), 
 /// A running agent. Dropping it ends it as [`run`] does.
 pub struct Agent {
     office: Arc<Office>,
-    listening: Option<JoinHandle<()>>,
+    /// The thread gives the socket back, by which nobody else has the directory.
+    listening: Option<JoinHandle<PrivateListener>>,
     working: Option<JoinHandle<()>>,
     api: Option<api::Server>,
 }
@@ -209,7 +210,10 @@ impl Agent {
         if let (Some(api), Some(sockets)) = (&config.api, sockets) {
             agent.api = Some(api::Server::start(api, &directory, sockets, Arc::clone(&office))?);
         }
-        let serve = move || surface::serve(&listener, &office);
+        let serve = move || {
+            surface::serve(&listener, &office);
+            listener
+        };
         agent.listening = Some(std::thread::Builder::new().name("host-socket".into()).spawn(serve)?);
         Ok(agent)
     }
@@ -263,13 +267,23 @@ impl Agent {
     fn end(&mut self) {
         let way = self.office.go(Way::ByLife);
         self.office.close(way);
+        if way == Way::HandOver {
+            // The next agent waits for the directory; this one has connections that may last.
+            self.leave_directory();
+        }
         if let Some(api) = self.api.take() {
             api.stop(way == Way::HandOver);
         }
-        for thread in [self.listening.take(), self.working.take()].into_iter().flatten() {
-            if thread.join().is_err() {
-                tracing::error!("a thread of the agent panicked");
-            }
+        if self.working.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("a thread of the agent panicked");
+        }
+        // Last: who sees the socket gone finds everything else gone, too.
+        self.leave_directory();
+    }
+
+    fn leave_directory(&mut self) {
+        if self.listening.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("a thread of the agent panicked");
         }
     }
 }

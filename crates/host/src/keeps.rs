@@ -16,7 +16,7 @@ use keep_protocol::host as protocol;
 use keep_protocol::host::{HostError, HostErrorCode as Code, HostInfo, KeepSummary, Lease, NewKeep, Tee};
 
 pub(crate) use self::id::KeepId;
-use self::ledger::{Grant, Ledger, Offer, Order};
+use self::ledger::{Grant, Keep, Ledger, Offer, Order};
 use self::record::{Now, Record, Records};
 use crate::agent::Office;
 use crate::backoff::{Backoff, BackoffPolicy};
@@ -24,9 +24,13 @@ use crate::clock::Clock;
 use crate::config::{Config, KeepProgram, Keeps as Settings, Quota};
 use crate::launcher::{About, BackendKind, Reach};
 use crate::names::{BackendName, TenantName};
+use crate::overview::{KeepView, LaunchFailure, Places};
 use crate::process::{Channel, Limits, Process, Restart};
-use crate::status::State;
+use crate::status::{LastExit, State};
 use crate::supervisor::Beginning;
+
+/// The program and its version, as it is told.
+pub(crate) const AGENT: &str = concat!("bailey-host/", env!("CARGO_PKG_VERSION"));
 
 /// The directory of the records, in the agent's.
 pub(crate) const RECORDS: &str = "keeps";
@@ -49,6 +53,8 @@ pub(crate) struct Keeps {
     ledger: Mutex<Ledger>,
     /// Back ends whose idle Keeps end by themselves, and from when on more are launched there.
     pauses: Mutex<BTreeMap<BackendName, (Backoff, Duration)>>,
+    /// Why a back end launched no Keep the last time, for the operator.
+    failures: Mutex<BTreeMap<BackendName, String>>,
     backoff: BackoffPolicy,
     bell: SyncSender<()>,
 }
@@ -81,8 +87,8 @@ impl Keeps {
         let ledger = Mutex::new(Ledger::new(offers, settings));
         let records = Records::new(config.directory.join(RECORDS));
         let storage = config.volumes.clone();
-        let (pauses, backoff) = (Mutex::default(), config.backoff);
-        Self { office, clock, settings, programs, records, storage, ledger, pauses, backoff, bell }
+        let (pauses, failures, backoff) = (Mutex::default(), Mutex::default(), config.backoff);
+        Self { office, clock, settings, programs, records, storage, ledger, pauses, failures, backoff, bell }
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
@@ -144,9 +150,20 @@ impl Keeps {
             ledger.keeps().filter(|(_, keep)| !keep.running).map(|(id, _)| id).collect();
         for id in starting {
             if office.status_of(&id.process()).is_some_and(|status| status.pid().is_some()) {
-                ledger.launched(id);
+                self.launched(&mut ledger, id);
             }
         }
+    }
+
+    fn launched(&self, ledger: &mut Ledger, id: KeepId) {
+        if let Some(keep) = ledger.keep(id).filter(|keep| !keep.running) {
+            self.failures().remove(&keep.order.backend);
+            ledger.launched(id);
+        }
+    }
+
+    fn failures(&self) -> MutexGuard<'_, BTreeMap<BackendName, String>> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What has become of each.
@@ -154,11 +171,12 @@ impl Keeps {
         let Some(office) = self.office.upgrade() else { return };
         let known: Vec<KeepId> = self.ledger().keeps().map(|(id, _)| id).collect();
         for id in known {
-            match office.status_of(&id.process()).map(|status| status.state) {
+            let status = office.status_of(&id.process());
+            match status.as_ref().map(|status| &status.state) {
                 Some(State::Starting) => {}
-                Some(State::Running { .. }) => self.ledger().launched(id),
+                Some(State::Running { .. }) => self.launched(&mut self.ledger(), id),
                 Some(State::Stopped | State::BackOff { .. }) => {
-                    self.note_failure(id);
+                    self.note_failure(id, status.and_then(|status| status.last_exit));
                     office.dismiss(&id.process());
                     self.forget(id);
                 }
@@ -173,7 +191,7 @@ impl Keeps {
 
     /// A Keep that nobody wanted to end has ended before it was anybody's: its like are launched again after a pause,
     /// which grows.
-    fn note_failure(&self, id: KeepId) {
+    fn note_failure(&self, id: KeepId, last: Option<LastExit>) {
         let now = self.now();
         let (backend, ran_for) = match self.ledger().keep(id) {
             Some(keep) if keep.lease.is_none() && !keep.ending => {
@@ -181,6 +199,9 @@ impl Keeps {
             }
             _ => return,
         };
+        if let Some(last) = last {
+            self.failures().insert(backend.clone(), last.ending.to_string());
+        }
         let mut pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
         let (backoff, until) = pauses.entry(backend).or_insert_with(|| (Backoff::new(self.backoff), now));
         // Several that end at once are one failure.
@@ -348,14 +369,18 @@ impl Keeps {
         let office = self.office.upgrade();
         let status = office.as_ref().and_then(|office| office.settled(&id.process(), LAUNCH_WITHIN));
         if let Some(State::Running { .. }) = status.as_ref().map(|status| &status.state) {
-            let now = self.now();
-            self.ledger().begins(id, now);
+            let (now, mut ledger) = (self.now(), self.ledger());
+            self.launched(&mut ledger, id);
+            ledger.begins(id, now);
             return Ok(());
         }
         if let Some(office) = office {
             office.dismiss(&id.process());
         }
-        // Why is the operator's affair, and in the agent's log: it may name files of this machine.
+        // Why is the operator's affair: it may name files of this machine.
+        if let Some(last) = status.as_ref().and_then(|status| status.last_exit.as_ref()) {
+            self.failures().insert(order.backend.clone(), last.ending.to_string());
+        }
         tracing::warn!(keep = %id, ?status, "a Keep could not be launched for a client");
         Err(HostError::new(
             Code::LaunchFailed,
@@ -402,9 +427,34 @@ impl Keeps {
         self.ledger().list(tenant, self.now())
     }
 
-    /// The tenant of a Keep.
-    pub(crate) fn tenant(&self, id: KeepId) -> Option<TenantName> {
-        Some(self.ledger().keep(id)?.lease.as_ref()?.tenant.clone())
+    /// All Keeps, for the operator; oldest first.
+    pub(crate) fn views(&self) -> Vec<KeepView> {
+        self.see_launched();
+        let (ledger, now) = (self.ledger(), self.now());
+        let mut views: Vec<_> = ledger.keeps().map(|(id, keep)| view(id, keep, now)).collect();
+        views.sort_by_key(|view| std::cmp::Reverse(view.age_ms));
+        views
+    }
+
+    /// One of them.
+    pub(crate) fn view(&self, id: KeepId) -> Option<KeepView> {
+        self.see_launched();
+        let (ledger, now) = (self.ledger(), self.now());
+        ledger.keep(id).map(|keep| view(id, keep, now))
+    }
+
+    /// The places of a back end, if it launches Keeps.
+    pub(crate) fn places(&self, backend: &BackendName) -> Option<Places> {
+        self.see_launched();
+        self.ledger().places(backend)
+    }
+
+    /// Why a back end launched no Keep the last time, if none runs since.
+    pub(crate) fn failure(&self, backend: &BackendName) -> Option<LaunchFailure> {
+        let reason = self.failures().get(backend).cloned()?;
+        let pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = pauses.get(backend).map_or(Duration::ZERO, |(_, until)| *until);
+        Some(LaunchFailure { reason, again_in_ms: ledger::millis(until.saturating_sub(self.now())) })
     }
 
     pub(crate) fn info(&self) -> HostInfo {
@@ -442,6 +492,20 @@ impl Keeps {
             }
         }
         (backends, tenants)
+    }
+}
+
+fn view(id: KeepId, keep: &Keep, now: Duration) -> KeepView {
+    let (lease, since) = (keep.lease.as_ref(), keep.lease.as_ref().map_or(keep.born, |lease| lease.since));
+    KeepView {
+        name: id.process(),
+        platform: evidence_platform(keep.order.tee.platform),
+        backend: keep.order.backend.clone(),
+        tenant: lease.map(|lease| lease.tenant.clone()),
+        label: lease.map_or_else(String::new, |lease| lease.label.clone()),
+        state: keep.state(),
+        age_ms: ledger::millis(since.elapsed(now)),
+        left_ms: lease.map(|lease| ledger::millis(lease.lifetime.saturating_sub(lease.since.elapsed(now)))),
     }
 }
 

@@ -32,6 +32,7 @@ mod keeps;
 mod launcher;
 mod logs;
 mod names;
+mod overview;
 mod process;
 mod status;
 mod supervisor;
@@ -54,6 +55,7 @@ pub use launcher::{
 };
 pub use logs::LogLine;
 pub use names::{BackendName, InvalidName, ProcessName, TenantName};
+pub use overview::{BackendView, KeepView, LaunchFailure, Overview, Places};
 pub use process::{Channel, Configuration, Limits, LogDestination, Process, ProcessSpec, Restart};
 pub use status::{Ending, LastExit, State, Status};
-pub use surface::{AskError, SOCKET_NAME, ask};
+pub use surface::{AskError, SOCKET_NAME, ask, is_there};

@@ -70,6 +70,12 @@ pub fn ask(directory: &Path, action: &Action) -> Result<Reply, AskError> {
     serde_json::from_str(&answer).map_err(|error| AskError::Malformed(error.to_string()))
 }
 
+/// Whether an agent holds `directory`, also one that is ending and answers nothing any more.
+#[must_use]
+pub fn is_there(directory: &Path) -> bool {
+    UnixStream::connect(directory.join(SOCKET_NAME)).is_ok()
+}
+
 /// The most sockets that come with an answer.
 const MAX_SOCKETS: usize = 4;
 

@@ -326,6 +326,18 @@ impl Limit {
             Self::Output => "output",
         }
     }
+
+    /// Stable code.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Memory => "MEMORY_LIMIT",
+            Self::Cpu => "CPU_LIMIT",
+            Self::Wall => "TIME_LIMIT",
+            Self::OpenFiles => "OPEN_FILES_LIMIT",
+            Self::Connections => "CONNECTIONS_LIMIT",
+            Self::Output => "OUTPUT_LIMIT",
+        }
+    }
 }
 
 /// The deployment is not accepted. The Keep ends.

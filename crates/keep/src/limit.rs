@@ -7,6 +7,7 @@ use std::{
     task::{Poll, Waker},
 };
 
+use keep_protocol::keep::Limit;
 use wasmtime::ResourceLimiter;
 
 /// A limit of [`keep_config::Limits`].
@@ -29,13 +30,19 @@ pub enum Which {
 impl Which {
     /// Stable code.
     pub fn code(self) -> &'static str {
-        match self {
-            Self::Memory => "MEMORY_LIMIT",
-            Self::Cpu => "CPU_LIMIT",
-            Self::Wall => "TIME_LIMIT",
-            Self::OpenFiles => "OPEN_FILES_LIMIT",
-            Self::Connections => "CONNECTIONS_LIMIT",
-            Self::Output => "OUTPUT_LIMIT",
+        Limit::from(self).code()
+    }
+}
+
+impl From<Which> for Limit {
+    fn from(which: Which) -> Self {
+        match which {
+            Which::Memory => Self::Memory,
+            Which::Cpu => Self::Cpu,
+            Which::Wall => Self::Wall,
+            Which::OpenFiles => Self::OpenFiles,
+            Which::Connections => Self::Connections,
+            Which::Output => Self::Output,
         }
     }
 }

@@ -11,8 +11,10 @@ use ::deploy::{DeployError, Endpoint, Ran, Step, Watcher};
 use attested_tls::channel::AttestedPeer;
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, engine::general_purpose::STANDARD};
+use indicatif::{ProgressBar, ProgressStyle};
+use keep_config::{File, KeepConfig};
 use keep_protocol::{
-    keep::{Accepted, Exposed, Outcome, Protection, VolumeHead},
+    keep::{Accepted, Exposed, Outcome, Protection, VolumeHead, WorkloadKind},
     package::{FetchedPackage, FetchedRelease},
 };
 use serde_json::{Value, json};
@@ -34,23 +36,36 @@ pub struct Teller {
     last: Instant,
     volumes: Held,
     opener: Option<AtHand>,
+    /// The configuration names neither standard output nor error.
+    mute: bool,
+    /// What is waited for, on a terminal, until the workload runs.
+    waiting: ProgressBar,
 }
 
 impl Teller {
-    /// The time runs from here. `opener` is what opens an encrypted package that the Keep fetches.
+    /// The time runs from here. `opener` is what opens an encrypted package that the Keep fetches; `config` is the
+    /// configuration that goes with the workload.
     pub fn new(
         endpoint: &Endpoint,
-        verbose: bool,
-        json: bool,
+        (verbose, json): (bool, bool),
         volumes: Held,
         opener: Option<AtHand>,
+        config: Option<&str>,
     ) -> Self {
         let now = Instant::now();
         let host = match endpoint.host() {
             address if address.contains(':') => format!("[{address}]"),
             name => name.to_owned(),
         };
-        Self { host, verbose, json, begun: now, last: now, volumes, opener }
+        let waiting = if verbose || json { ProgressBar::hidden() } else { spinner() };
+        waiting.set_message("asking the host");
+        let mute = config.is_some_and(is_mute);
+        Self { host, verbose, json, begun: now, last: now, volumes, opener, mute, waiting }
+    }
+
+    /// Says a line, beside what is waited for.
+    fn tell(&self, line: &str) {
+        self.waiting.suspend(|| eprintln!("{line}"));
     }
 
     /// Where the workload's streams go.
@@ -74,7 +89,7 @@ impl Teller {
             let FetchedRelease { name, version, signer } = release;
             printable(&format!("{name}, version {version}, signed by {signer}"))
         });
-        eprintln!("sha256:{digest}: {signed}; fetched and verified by the Keep");
+        self.tell(&format!("sha256:{digest}: {signed}; fetched and verified by the Keep"));
     }
 
     /// The end.
@@ -89,6 +104,7 @@ impl Teller {
 
     /// Why nothing ran, or not to its end.
     pub fn refused(&self, error: &DeployError) {
+        self.waiting.finish_and_clear();
         let verdict = match error {
             DeployError::Keep(channel) => channel.refused().map(appraisal::Refused::verdict),
             _ => None,
@@ -113,6 +129,10 @@ impl Watcher for Teller {
         let (now, detail) = (Instant::now(), printable(detail));
         let took = now.duration_since(self.last);
         self.last = now;
+        match awaited_after(step) {
+            Some(what) => self.waiting.set_message(what),
+            None => self.waiting.finish_and_clear(),
+        }
         if self.json {
             event(json!({
                 "event": "step", "number": step.number(), "step": step.words(), "detail": detail,
@@ -137,14 +157,18 @@ impl Watcher for Teller {
             eprint!("{}", appraised.verdict().render(colour() && std::io::stderr().is_terminal()));
         }
         if appraised.emulated() {
-            eprintln!("EMULATED: this Keep is on no TEE hardware. Its host can read all of it.");
+            self.tell("EMULATED: this Keep is on no TEE hardware. Its host can read all of it.");
         }
     }
 
     fn open(&mut self, packet: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         // What the Keep asks is in the registry's package: why it does not open is for whoever has the key.
         let opened = self.opener.as_ref()?.unwrap(packet);
-        opened.inspect_err(|reason| eprintln!("the package's key is not opened: {}", printable(reason))).ok()
+        opened
+            .inspect_err(|reason| {
+                self.tell(&format!("the package's key is not opened: {}", printable(reason)))
+            })
+            .ok()
     }
 
     fn accepted(&mut self, accepted: &Accepted) {
@@ -157,6 +181,8 @@ impl Watcher for Teller {
                 "workload": hex::encode(*accepted.workload),
                 "configuration": hex::encode(*accepted.configuration),
             }));
+        } else if self.mute && accepted.kind == WorkloadKind::Command {
+            self.tell("note: the configuration has no [[files]] of kind stdout or stderr: nothing that is printed comes back");
         }
     }
 
@@ -188,15 +214,44 @@ impl Watcher for Teller {
     }
 }
 
+/// What is waited for once a step is done; nothing when the workload runs.
+fn awaited_after(step: Step) -> Option<&'static str> {
+    match step {
+        Step::Asked | Step::Chosen => Some("waiting for a Keep; the host launches one where none is warm"),
+        Step::Leased => Some("connecting to the Keep"),
+        Step::Connected | Step::Secured => Some("waiting for the Keep's Evidence"),
+        Step::Presented | Step::Appraised => Some("verifying the Keep"),
+        Step::Taken => Some("the Keep takes the workload, and compiles it"),
+        Step::Loaded | Step::Ended => None,
+    }
+}
+
+/// Only to be seen on a terminal.
+fn spinner() -> ProgressBar {
+    let spinner = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} … {elapsed}") {
+        spinner.set_style(style);
+    }
+    spinner.enable_steady_tick(Duration::from_millis(120));
+    spinner
+}
+
+/// Whether what a command prints with this configuration goes nowhere. One that is none is refused elsewhere.
+fn is_mute(config: &str) -> bool {
+    let prints = |file: &File| matches!(file, File::Stdout { .. } | File::Stderr { .. });
+    KeepConfig::parse(config).is_ok_and(|config| !config.files.iter().any(prints))
+}
+
 fn millis(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
+    // Whole microseconds: more would be said than was measured.
+    (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
 fn outcome(outcome: &Outcome) -> Value {
     match outcome {
         Outcome::Exit { code } => json!({ "exit": code }),
         Outcome::Trap { code, message } => json!({ "trap": code, "reason": message }),
-        Outcome::Limit { which, message } => json!({ "limit": which, "reason": message }),
+        Outcome::Limit { which, message } => json!({ "limit": which.code(), "reason": message }),
         Outcome::Cancelled {} => json!({ "cancelled": true }),
         Outcome::Failed { code, message } => json!({ "failed": code, "reason": message }),
     }
@@ -236,5 +291,24 @@ impl AsyncWrite for Sink {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         self.poll_flush(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_that_loses_what_is_printed_is_known() {
+        assert!(is_mute("[limits]\nwall = \"2s\"\n"));
+        assert!(is_mute("[[files]]\nkind = \"stdin\"\n"));
+        assert!(!is_mute("[[files]]\nkind = \"stderr\"\n"));
+        assert!(!is_mute(keep_config::WITHOUT_A_FILE));
+        assert!(!is_mute("none"));
+    }
+
+    #[test]
+    fn times_have_no_more_digits_than_were_measured() {
+        assert_eq!(json!(millis(Duration::from_nanos(158_257_952))).to_string(), "158.258");
     }
 }

@@ -1,77 +1,137 @@
-//! What the agent tells, for people.
+//! What the agent tells, for people: lines of at most 80 columns as far as names allow, whose last column is the one that
+//! grows; what is long has a line of its own.
 
-use std::{
-    collections::BTreeMap,
-    fmt::Write,
-    fs::File,
-    io::{Read, Seek, SeekFrom},
-    os::unix::fs::MetadataExt,
-    path::Path,
-    time::Duration,
-};
+use std::fmt::Write;
 
-use anyhow::Context;
-use appraisal::UnixTime;
-use comfy_table::{Table, presets};
-use host::{Action, Inspection, ProcessName, Reply, State, Status, TenantName};
+use host::{BackendView, Inspection, KeepView, Overview, State, Status};
+use keep_protocol::host::KeepState;
 
-use super::{ask, unexpected};
-use crate::failure::{Failure, Outcome};
+use crate::commands::deploy::printable;
 
-const LOOK: Duration = Duration::from_millis(200);
+/// A host, its Keeps, its processes. `now` is milliseconds since 1970.
+pub(super) fn listing(host: &Overview, processes: &[Status], now: u64) -> String {
+    let mut out = host.agent.clone();
+    out.push_str(match (host.api, host.draining) {
+        (_, true) => ", draining: it takes no new Keeps",
+        (false, false) => ", for its own processes alone: it has no API",
+        (true, false) => "",
+    });
+    out.push('\n');
+    let backends = host.backends.iter().map(backend).collect();
+    out.push_str(&section("back ends", backends));
+    if host.api {
+        // Where there is one back end, it need not be told of each.
+        let several = host.backends.len() > 1;
+        out.push_str(&section("Keeps", host.keeps.iter().map(|view| keep(view, several)).collect()));
+    }
+    let own = |status: &&Status| host.keeps.iter().all(|keep| keep.name != status.name);
+    out.push_str(&section("processes", processes.iter().filter(own).map(|it| process(it, now)).collect()));
+    out
+}
 
-/// One row per process. `tenants` says whose the Keeps are that clients lease.
-pub(super) fn table(
-    processes: &[Status],
-    tenants: &BTreeMap<ProcessName, Option<TenantName>>,
-    now: UnixTime,
-) -> Table {
-    let mut table = Table::new();
-    let header = ["process", "tenant", "back end", "TEE", "state", "for", "pid", "restarts", "last end"];
-    table.load_preset(presets::UTF8_BORDERS_ONLY).set_header(header);
-    for process in processes {
-        let tenant = match tenants.get(&process.name) {
-            // What the operator has launched is nobody's to lease.
-            None => "",
-            Some(None) => "none yet",
-            Some(Some(tenant)) => tenant.as_str(),
+/// A row, and what is told below it.
+pub(super) type Row = (Vec<String>, Option<String>);
+
+/// A title, and rows below each other's columns.
+pub(super) fn section(title: &str, rows: Vec<Row>) -> String {
+    if rows.is_empty() {
+        return format!("{title}: none\n");
+    }
+    let columns = rows.iter().map(|(row, _)| row.len()).max().unwrap_or(0);
+    let wide =
+        |column: usize| rows.iter().filter_map(|(row, _)| Some(row.get(column)?.chars().count())).max();
+    let widths: Vec<usize> = (0..columns.saturating_sub(1)).filter_map(wide).collect();
+    let mut out = format!("{title}\n");
+    for (row, below) in rows {
+        let (last, others) =
+            row.split_last().map_or((String::new(), [].as_slice()), |(last, all)| (last.clone(), all));
+        let mut line = String::new();
+        for (cell, width) in others.iter().zip(widths.iter().copied()) {
+            // Writing to a string cannot fail.
+            let _ = write!(line, "  {cell:<width$}");
+        }
+        let _ = writeln!(out, "{line}  {last}");
+        if let Some(below) = below {
+            let _ = writeln!(out, "      {below}");
+        }
+    }
+    out
+}
+
+fn backend(view: &BackendView) -> Row {
+    let tees = view.tees.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let tees = if view.emulated { format!("{tees} (emulated)") } else { tees };
+    let places = view.places.map_or_else(
+        || "no Keeps for clients".to_owned(),
+        |places| format!("{} of {} places free, {} warm", places.free, places.all, places.warm),
+    );
+    let failure = view.failure.as_ref().map(|failure| {
+        let again = match failure.again_in_ms {
+            0 => "the last launch failed".to_owned(),
+            ms => format!("launches fail, the next is {}", soon(ms)),
         };
-        table.add_row([
-            process.name.as_str().to_owned(),
-            tenant.to_owned(),
-            process.backend.as_ref().map_or_else(String::new, ToString::to_string),
-            process.platform.to_string(),
-            state(&process.state),
-            since(&process.state).map_or_else(String::new, |since| lasted(since, now)),
-            process.pid().map_or_else(String::new, |pid| pid.to_string()),
-            process.restarts.to_string(),
-            process.last_exit.as_ref().map_or_else(String::new, |exit| exit.ending.to_string()),
-        ]);
-    }
-    table
+        format!("{again}: {}", printable(&failure.reason))
+    });
+    (vec![view.name.to_string(), view.kind.to_string(), tees, places], failure)
 }
 
-fn state(state: &State) -> String {
+fn keep(view: &KeepView, several: bool) -> Row {
+    let tenant = view.tenant.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
+    let place =
+        if several { format!("{} {}", view.backend, view.platform) } else { view.platform.to_string() };
+    (vec![view.name.to_string(), tenant, place, keep_state(view.state, view.age_ms)], None)
+}
+
+/// What a client's Keep does, and for how long it has been there or leased.
+pub(super) fn keep_state(state: KeepState, age_ms: u64) -> String {
+    let age = lasted(age_ms);
     match state {
-        State::Starting => "starting".to_owned(),
-        State::Running { .. } => "running".to_owned(),
-        State::BackOff { reason, .. } => format!("waiting to restart: {reason}"),
-        State::Stopped => "stopped".to_owned(),
+        KeepState::Starting => "starting".to_owned(),
+        KeepState::Warm => format!("warm {age}"),
+        KeepState::Leased => format!("leased {age}, no client yet"),
+        KeepState::Connected => format!("connected {age}"),
+        KeepState::Marble => format!("a Marble {age}"),
+        KeepState::Ended => "ending".to_owned(),
     }
 }
 
-fn since(state: &State) -> Option<UnixTime> {
-    let State::Running { since_ms, .. } = state else { return None };
-    Some(seconds(*since_ms))
+fn process(status: &Status, now: u64) -> Row {
+    let (state, why) = state(status, now);
+    (vec![status.name.to_string(), status.platform.to_string(), state], why)
 }
 
-fn seconds(ms: u64) -> UnixTime {
-    UnixTime(i64::try_from(ms / 1000).unwrap_or(i64::MAX))
+/// What a process does, and why it does not run or did not before.
+fn state(status: &Status, now: u64) -> (String, Option<String>) {
+    let again = match status.restarts {
+        0 => String::new(),
+        1 => ", launched again once".to_owned(),
+        times => format!(", launched again {times} times"),
+    };
+    let last = status.last_exit.as_ref();
+    let ended = || last.map(|last| printable(&last.ending.to_string()));
+    match &status.state {
+        State::Starting => (format!("starting{again}"), None),
+        State::Running { since_ms, .. } => {
+            let before = ended().map(|ending| format!("before that: {ending}"));
+            (format!("running {}{again}", lasted(now.saturating_sub(*since_ms))), before)
+        }
+        State::BackOff { until_ms, reason } => {
+            (format!("to be launched {}{again}", soon(until_ms.saturating_sub(now))), Some(printable(reason)))
+        }
+        State::Stopped => {
+            let ago = last.map(|last| format!(" {} ago", lasted(now.saturating_sub(last.at_ms))));
+            (format!("stopped{}", ago.unwrap_or_default()), ended())
+        }
+    }
 }
 
-/// How long ago it was, in the two largest units that there are.
-fn lasted(since: UnixTime, now: UnixTime) -> String {
-    let seconds = u64::try_from(now.0.saturating_sub(since.0)).unwrap_or(0);
+fn soon(ms: u64) -> String {
+    if ms == 0 { "at once".to_owned() } else { format!("in {}", lasted(ms.saturating_add(999))) }
+}
+
+/// A time, in the two largest units that there are.
+pub(super) fn lasted(ms: u64) -> String {
+    let seconds = ms / 1000;
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     match () {
         () if days > 0 => format!("{days} d {} h", hours % 24),
@@ -94,118 +154,53 @@ fn processors(milli: u32) -> String {
 }
 
 /// All of one process.
-pub(super) fn inspection(inspection: &Inspection, now: UnixTime) -> String {
-    let Inspection { status, tenant, executable, configuration_sha256, limits, log, spec, .. } = inspection;
+pub(super) fn inspection(inspection: &Inspection, now: u64) -> String {
+    let Inspection { status, keep, executable, configuration_sha256, limits, log, spec, .. } = inspection;
     let mut out = String::new();
-    let mut line = |name: &str, value: String| {
+    let mut line = |name: &str, value: &str| {
         // Writing to a string cannot fail.
         let _ = writeln!(out, "{name:<15}{value}");
     };
-    line("process", status.name.to_string());
-    line("state", state(&status.state));
-    if let (Some(since), Some(pid)) = (since(&status.state), status.pid()) {
-        line("since", format!("{since}, {} ago, pid {pid}", lasted(since, now)));
+    line("process", status.name.as_str());
+    let (doing, why) = state(status, now);
+    line("state", &status.pid().map_or(doing.clone(), |pid| format!("{doing}, process {pid}")));
+    if let Some(why) = why {
+        line("", &why);
     }
-    if let Some(tenant) = tenant {
-        line("tenant", tenant.to_string());
+    if let Some(keep) = keep {
+        line("tenant", keep.tenant.as_ref().map_or("nobody yet", |tenant| tenant.as_str()));
+        if !keep.label.is_empty() {
+            line("label", &format!("{}, as its tenant calls it", printable(&keep.label)));
+        }
+        let left = keep.left_ms.map(|left| format!("; its lease ends {}", soon(left)));
+        line("Keep", &(keep_state(keep.state, keep.age_ms) + &left.unwrap_or_default()));
     }
-    line("TEE", status.platform.to_string());
+    line("TEE", &status.platform.to_string());
     if let Some(backend) = &status.backend {
-        line("back end", backend.to_string());
+        line("back end", backend.as_str());
     }
-    line("program", executable.display().to_string());
-    line("configuration", format!("sha256:{configuration_sha256}"));
+    line("program", &executable.display().to_string());
+    if !spec.arguments.is_empty() {
+        line("arguments", &printable(&spec.arguments.join(" ")));
+    }
+    let is_empty = spec.configuration == host::Configuration::Hex(String::new());
+    let configuration = format!("sha256:{configuration_sha256}");
+    line("configuration", if is_empty { "none" } else { &configuration });
     if let Some(measurement) = &status.measurement {
-        line("measurement", format!("{measurement} (a hint: only Evidence proves it)"));
+        line("measurement", &measurement.to_string());
+        line("", "(a hint: only Evidence proves it)");
     }
-    let walls = if status.walls.is_empty() { "none".to_owned() } else { status.walls.join(", ") };
-    line("walls", walls);
-    let memory = limits.memory_mib.map_or_else(|| "any".to_owned(), |memory| format!("{memory} MiB"));
-    let cpu = limits.cpu_milli.map_or_else(|| "any processor".to_owned(), processors);
-    line("limits", format!("{memory} of memory, {cpu}"));
+    line("walls", &if status.walls.is_empty() { "none".to_owned() } else { status.walls.join(", ") });
+    let memory = limits.memory_mib.map(|memory| format!("{memory} MiB of memory"));
+    let bounds: Vec<String> = memory.into_iter().chain(limits.cpu_milli.map(processors)).collect();
+    line("limits", &if bounds.is_empty() { "none".to_owned() } else { bounds.join(", ") });
     if let Some(volumes) = &spec.volumes {
-        line("volumes", volumes.display().to_string());
+        line("volumes", &volumes.display().to_string());
     }
-    line("restarts", status.restarts.to_string());
-    if let Some(last) = &status.last_exit {
-        line("last end", format!("{}, at {}", last.ending, seconds(last.at_ms)));
-    }
-    line("log", log.as_ref().map_or_else(|| "not kept".to_owned(), |path| path.display().to_string()));
-    out.trim_end().to_owned()
-}
-
-/// The last lines of a log, and what comes.
-pub(super) async fn log(
-    directory: &Path,
-    name: &ProcessName,
-    lines: usize,
-    (follow, json): (bool, bool),
-) -> Outcome {
-    // The agent says whether there is one: the output of clients' Keeps is not kept.
-    let Reply::Process { process } = ask(directory, &Action::Inspect { name: name.clone() })? else {
-        return unexpected();
-    };
-    let Some(path) = process.log else {
-        return Err(Failure::refused(format!("the output of {name} is not kept"))
-            .hint("what a tenant's workload prints goes to the tenant; \"keeps\": {\"log\": \"file\"} keeps what Keeps say"));
-    };
-    let mut file = open(&path)?;
-    let (mut text, mut unfinished) = (String::new(), String::new());
-    file.read_to_string(&mut text).with_context(|| format!("{} cannot be read", path.display()))?;
-    let all: Vec<&str> = text.lines().collect();
-    for line in &all[all.len().saturating_sub(lines)..] {
-        told(line, json);
-    }
-    if !follow {
-        return Ok(());
-    }
-    loop {
-        tokio::time::sleep(LOOK).await;
-        let mut more = String::new();
-        // What cannot be read now is read the next time: a log that is set aside is another file then.
-        let _ = file.read_to_string(&mut more);
-        unfinished.push_str(&more);
-        while let Some(end) = unfinished.find('\n') {
-            told(&unfinished[..end], json);
-            unfinished.drain(..=end);
-        }
-        let new = open(&path)?;
-        let is_same =
-            |one: &File, other: &File| Some(one.metadata().ok()?.ino() == other.metadata().ok()?.ino());
-        if is_same(&file, &new) == Some(false) {
-            file = new;
-            file.seek(SeekFrom::Start(0)).context("the log cannot be read")?;
-        }
-    }
-}
-
-/// A line of a log, for people or for a program.
-fn told(line: &str, json: bool) {
-    if json {
-        crate::say!("{}", serde_json::json!({ "line": line }));
-    } else {
-        crate::say!("{line}");
-    }
-}
-
-fn open(path: &Path) -> Outcome<File> {
-    Ok(File::open(path).with_context(|| format!("{} cannot be opened", path.display()))?)
+    line("log", &log.as_ref().map_or_else(|| "not kept".to_owned(), |path| path.display().to_string()));
+    out
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_and_limits_are_said_as_people_say_them() {
-        let ago = |seconds: i64| lasted(UnixTime(1_000_000 - seconds), UnixTime(1_000_000));
-        assert_eq!(
-            [0, 59, 61, 3600, 90_000, -5].map(ago),
-            ["0 s", "59 s", "1 min 1 s", "1 h 0 min", "1 d 1 h", "0 s"]
-        );
-        assert_eq!(
-            [1000, 4000, 500, 1250].map(processors),
-            ["1 processor", "4 processors", "0.5 processors", "1.25 processors"]
-        );
-    }
-}
+#[path = "show_tests.rs"]
+mod tests;

@@ -39,6 +39,10 @@ pub struct Build {
 impl Build {
     pub(super) fn run(self) -> Outcome {
         let at = |name: &str| self.parts.join(name);
+        if !at("kernel").is_file() {
+            return Err(Failure::malformed(format!("{} has no parts of an image", self.parts.display()))
+                .hint("`cargo xtask tools` makes such a folder: target/tools/vm"));
+        }
         let parts = Parts {
             kernel: guest::read(&at("kernel"))?,
             modules: modules(&at("modules"))?,

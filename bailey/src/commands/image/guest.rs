@@ -54,6 +54,10 @@ impl Artefacts {
 
     /// Reads them back. The disk must hold the unified image, and that the other files.
     pub(super) fn open(folder: &Path) -> Outcome<Self> {
+        if !folder.join("disk.img").is_file() {
+            return Err(Failure::malformed(format!("{} holds no image of a guest", folder.display()))
+                .hint("`bailey image build PARTS --out FOLDER` makes one"));
+        }
         let file = |name: &str| read(&folder.join(name));
         let command_line = String::from_utf8(file("cmdline")?).malformed("the command line is not UTF-8")?;
         let image = Image {

@@ -1,15 +1,19 @@
 //! `bailey package inspect`.
 
+use std::fmt::Write;
+
 use attested_tls::clock;
 use clap::Args;
-use comfy_table::{Table, presets};
 use image_keys::Packet;
 use package::{Artefact, Digest, Reference};
 use registry::{Seen, signatures};
 use serde_json::{Value, json};
 
 use super::{Access, not_accepted, refused, signers::Known};
-use crate::{commands::print_json, failure::Outcome};
+use crate::{
+    commands::{deploy::printable, print_json},
+    failure::Outcome,
+};
 
 /// What the package says of itself anybody may have written; a signature counts where it is by one of --signer or
 /// --identity.
@@ -40,7 +44,8 @@ impl Inspect {
         if self.json {
             return print_json(&described(digest, &artefact, &seen));
         }
-        crate::say!("{}", table(&described(digest, &artefact, &seen)));
+        let told = lines(&described(digest, &artefact, &seen), self.known.asked());
+        crate::output::write(format_args!("{told}"));
         Ok(())
     }
 }
@@ -81,35 +86,84 @@ fn described(digest: Digest, artefact: &Artefact, seen: &[Seen]) -> Value {
     })
 }
 
-fn table(described: &Value) -> Table {
+/// A line for each thing that is known. `asked` is whether anybody's signature was asked for.
+fn lines(described: &Value, asked: bool) -> String {
     let text = |value: &Value| match value {
-        Value::String(text) => text.clone(),
+        Value::String(text) => printable(text),
         Value::Null => "not said".to_owned(),
         other => other.to_string(),
     };
-    let mut table = Table::new();
-    table.load_preset(presets::UTF8_BORDERS_ONLY).set_header(["package", &text(&described["digest"])]);
-    table.add_row(["name", &text(&described["name"])]);
-    table.add_row(["version", &text(&described["version"])]);
+    let mut out = String::new();
+    let mut line = |name: &str, value: &str| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(out, "{name:<11}{value}");
+    };
+    line("package", &text(&described["digest"]));
+    line("name", &text(&described["name"]));
+    line("version", &text(&described["version"]));
     let layer = &described["layer"];
-    table.add_row(["workload", &format!("{} bytes, {}", layer["bytes"], text(&layer["mediaType"]))]);
+    line("workload", &format!("{} bytes, {}", layer["bytes"], text(&layer["mediaType"])));
     let encrypted = described["encryptedBy"].as_array();
     let keys = encrypted.map(|keys| keys.iter().map(text).collect::<Vec<_>>().join(", "));
-    table.add_row(["encrypted", &keys.map_or_else(|| "no".to_owned(), |keys| format!("by {keys}"))]);
-    table.add_row(["Keep.toml", if described["config"].is_string() { "in the package" } else { "none" }]);
+    line("encrypted", &keys.map_or_else(|| "no".to_owned(), |keys| format!("by {keys}")));
+    line("Keep.toml", if described["config"].is_string() { "in the package" } else { "none" });
     let signatures = described["signatures"].as_array().map(Vec::as_slice).unwrap_or_default();
     if signatures.is_empty() {
-        table.add_row(["signatures", "none"]);
+        line("signatures", "none");
     }
     for signature in signatures {
-        let said = match signature["counts"] == true {
-            true => {
-                let version = text(&signature["version"]);
-                format!("by {}: {} {version}", text(&signature["signer"]), text(&signature["name"]))
-            }
-            false => format!("{}: {}", text(&signature["code"]), text(&signature["reason"])),
-        };
-        table.add_row(["signature", &said]);
+        if signature["counts"] == true {
+            let version = text(&signature["version"]);
+            line(
+                "signature",
+                &format!("by {}, as {} {version}", text(&signature["signer"]), text(&signature["name"])),
+            );
+        } else if asked {
+            line(
+                "signature",
+                &format!("does not count: {} [{}]", text(&signature["reason"]), text(&signature["code"])),
+            );
+        } else {
+            line("signature", "somebody's: --signer or --identity says whose counts");
+        }
     }
-    table
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_is_told_in_lines_that_fit_a_terminal() {
+        let signature = |counts: bool| {
+            json!({ "counts": counts, "signer": "release.pub", "name": "registry.example/team/app", "version": "1.2.0",
+                    "code": "STATEMENT_SIGNER_UNKNOWN", "reason": "none of those named" })
+        };
+        let mut described = json!({
+            "digest": format!("sha256:{}", "0".repeat(64)), "name": "registry.example/team/app", "version": null,
+            "layer": { "bytes": 725_886, "mediaType": "application/wasm\u{1b}[2J" },
+            "encryptedBy": null, "config": null, "signatures": [signature(true), signature(false)],
+        });
+        let told = lines(&described, true);
+        assert_eq!(
+            told,
+            format!(
+                "package    sha256:{}\nname       registry.example/team/app\nversion    not said\n\
+                 workload   725886 bytes, application/wasm\u{fffd}[2J\nencrypted  no\nKeep.toml  none\n\
+                 signature  by release.pub, as registry.example/team/app 1.2.0\n\
+                 signature  does not count: none of those named [STATEMENT_SIGNER_UNKNOWN]\n",
+                "0".repeat(64)
+            )
+        );
+        described["signatures"] = json!([signature(false)]);
+        let unasked = lines(&described, false);
+        assert!(
+            unasked.ends_with("signature  somebody's: --signer or --identity says whose counts\n"),
+            "{unasked}"
+        );
+        for line in told.lines().chain(unasked.lines()) {
+            assert!(line.chars().count() <= 82, "{line}");
+        }
+    }
 }

@@ -28,6 +28,11 @@ pub struct Known {
 }
 
 impl Known {
+    /// Whether anybody's signature is asked for.
+    pub(super) fn asked(&self) -> bool {
+        !self.keys.is_empty() || self.identity.is_some()
+    }
+
     /// By names that say where they are from.
     pub(super) fn signers(&self) -> Outcome<Signers> {
         let mut signers: Vec<(String, Signer)> =

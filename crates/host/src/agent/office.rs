@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::keeps::{KeepId, Keeps};
 use crate::launcher::{About, LaunchError, Life, Site, write_whole};
 use crate::names::ProcessName;
+use crate::overview::{BackendView, Overview};
 use crate::process::{Channel, LogDestination, Process, ProcessSpec, read_regular};
 use crate::status::{State, Status};
 use crate::supervisor::{Beginning, Supervisor};
@@ -108,6 +109,7 @@ impl Office {
     pub(crate) fn act(&self, action: Action) -> Result<Reply, ActionError> {
         match action {
             Action::Status {} => return Ok(Reply::Processes { processes: self.status() }),
+            Action::Host {} => return Ok(Reply::Host { host: self.overview() }),
             Action::Inspect { name } => {
                 return Ok(Reply::Process { process: Box::new(self.inspect(&name)?) });
             }
@@ -212,6 +214,24 @@ impl Office {
         }
     }
 
+    fn overview(&self) -> Overview {
+        let backend = |about: About| {
+            let (places, failure) = match &self.keeps {
+                Some(keeps) => (keeps.places(&about.name), keeps.failure(&about.name)),
+                None => (None, None),
+            };
+            let About { name, kind, platforms: tees, emulated, .. } = about;
+            BackendView { name, kind, tees, emulated, places, failure }
+        };
+        Overview {
+            agent: crate::keeps::AGENT.to_owned(),
+            api: self.keeps.is_some(),
+            draining: self.keeps.as_ref().is_some_and(|keeps| keeps.is_draining()),
+            backends: self.around.backends.about().into_iter().map(backend).collect(),
+            keeps: self.keeps.as_ref().map(|keeps| keeps.views()).unwrap_or_default(),
+        }
+    }
+
     pub(crate) fn status(&self) -> Vec<Status> {
         self.processes().iter().flat_map(BTreeMap::values).map(|entry| entry.supervisor.status()).collect()
     }
@@ -255,16 +275,17 @@ impl Office {
     }
 
     fn inspect(&self, name: &ProcessName) -> Result<Inspection, ActionError> {
+        // Before the processes are locked: the ledger of the Keeps comes first.
+        let keep = self.keeps.as_ref().zip(KeepId::of(name)).and_then(|(keeps, id)| keeps.view(id));
         let guard = self.processes();
         let processes = guard.as_ref().ok_or(ActionError::ShuttingDown)?;
         let entry = processes.get(name).ok_or_else(|| ActionError::NoSuchProcess(name.clone()))?;
         let spec = entry.process.spec();
         let Process { executable, configuration, limits, restart, log, .. } = entry.process.clone();
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &configuration);
-        let tenant = self.keeps.as_ref().zip(KeepId::of(name)).and_then(|(keeps, id)| keeps.tenant(id));
         Ok(Inspection {
             status: entry.supervisor.status(),
-            tenant,
+            keep,
             executable,
             configuration_sha256: hex::encode(digest),
             limits,

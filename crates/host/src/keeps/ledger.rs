@@ -13,6 +13,7 @@ use super::id::KeepId;
 use crate::config::{Keeps as Settings, Quota};
 use crate::launcher::Storage;
 use crate::names::{BackendName, TenantName};
+use crate::overview::Places;
 
 /// How long a Keep whose client has gone may take to end by itself.
 const FAREWELL: Duration = Duration::from_secs(10);
@@ -366,6 +367,14 @@ impl Ledger {
         list
     }
 
+    /// The places of a back end, if it launches Keeps.
+    pub(super) fn places(&self, backend: &BackendName) -> Option<Places> {
+        let offer = self.offers.iter().find(|offer| offer.backend == *backend)?;
+        let taken = self.used(offer, |keep| keep.lease.is_some() || keep.ending);
+        let (all, free) = (offer.capacity, offer.capacity.saturating_sub(taken));
+        Some(Places { all, free, warm: self.used(offer, Keep::is_warm) })
+    }
+
     pub(super) fn info(&self) -> HostInfo {
         let backends = self.offers.iter().flat_map(|offer| {
             let free =
@@ -376,7 +385,7 @@ impl Ledger {
             })
         });
         HostInfo {
-            agent: format!("bailey-host/{}", env!("CARGO_PKG_VERSION")),
+            agent: super::AGENT.to_owned(),
             backends: backends.take(16).collect(),
             draining: self.draining,
             versions: vec![keep_protocol::VERSION],

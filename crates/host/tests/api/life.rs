@@ -324,8 +324,8 @@ fn an_inspection_tells_whose_and_what_but_no_secret() {
     let lease = site.client(Some(TOKENS[0])).lease().unwrap();
     let name = format!("k-{}", lease.id).parse().unwrap();
     let Reply::Process { process } = site.ask(&Action::Inspect { name }) else { panic!("no inspection") };
-    let Inspection { status, tenant, limits, log, .. } = *process;
-    assert_eq!(tenant.unwrap().as_str(), "acme");
+    let Inspection { status, keep, limits, log, .. } = *process;
+    assert_eq!(keep.unwrap().tenant.unwrap().as_str(), "acme");
     assert_eq!((limits.memory_mib, log), (Some(256), None));
     if rustix::process::geteuid().is_root() {
         assert!(status.walls.iter().any(|wall| wall == "seccomp"), "{:?}", status.walls);
@@ -389,4 +389,64 @@ fn keeps_that_cannot_be_launched_are_tried_again_with_pauses() {
     // 250 ms, 500 ms, 1 s, 2 s: without pauses there would be hundreds.
     assert!((1..=8).contains(&tried()), "{} launches", tried());
     assert_eq!(site.client(Some(TOKENS[0])).lease().unwrap_err().code, Code::LaunchFailed);
+}
+
+/// What the operator sees: places, whose Keeps, and why there are none.
+#[test]
+fn an_overview_tells_whose_keeps_there_are_and_why_launches_fail() {
+    let site = Site::start(|config| {
+        config["keeps"]["warm"] = json!(0);
+        let (mut broken, works) = (config["backends"][0].clone(), config["backends"][0].clone());
+        broken["process"]["name"] = json!("broken");
+        broken["process"]["tees"] = json!(["tdx"]);
+        broken["process"]["keep"]["executable"] = json!("/no/such/program");
+        config["backends"] = json!([works, broken]);
+        config["backends"][0]["process"]["tees"] = json!(["snp"]);
+    });
+    let overview = || match site.ask(&Action::Host {}) {
+        Reply::Host { host } => host,
+        reply => panic!("{reply:?}"),
+    };
+    let client = site.client(Some(TOKENS[0]));
+    let lease = client.lease().unwrap();
+    let tdx = keep_protocol::host::Tee { platform: keep_protocol::host::Platform::Tdx, ..SNP };
+    assert_eq!(client.lease_of(&[tdx]).unwrap_err().code, Code::LaunchFailed);
+    let seen = overview();
+    assert!(seen.api && !seen.draining);
+    let places =
+        |index: usize| seen.backends[index].places.map(|places| (places.all, places.free, places.warm));
+    assert_eq!((places(0), places(1)), (Some((6, 5, 0)), Some((6, 6, 0))));
+    assert_eq!(seen.backends[0].failure, None);
+    let reason = &seen.backends[1].failure.as_ref().unwrap().reason;
+    assert!(reason.contains("EXECUTABLE_UNREADABLE") && reason.contains("/no/such/program"), "{reason}");
+    let [keep] = &seen.keeps[..] else { panic!("{seen:?}") };
+    assert_eq!((keep.name.as_str(), keep.state), (format!("k-{}", lease.id).as_str(), KeepState::Leased));
+    assert_eq!((keep.tenant.as_ref().unwrap().as_str(), keep.label.as_str()), ("acme", "a label"));
+    assert!(keep.left_ms.is_some_and(|left| left > 0));
+    let mut channel = client.channel(&lease.id).unwrap();
+    ping(&mut channel, b"x");
+    assert_eq!(overview().keeps[0].state, KeepState::Connected);
+}
+
+/// As of a disk that is full: nothing can be written down, so nothing new is launched, and what runs goes on.
+#[test]
+fn a_disk_that_takes_nothing_refuses_new_keeps_and_harms_none_that_run() {
+    let site = Site::start(|config| config["keeps"]["warm"] = json!(0));
+    let client = site.client(Some(TOKENS[0]));
+    let lease = client.lease().unwrap();
+    let mut channel = client.channel(&lease.id).unwrap();
+    let (records, aside) = (site.host().join("keeps"), site.host().join("aside"));
+    std::fs::rename(&records, &aside).unwrap();
+    std::fs::write(&records, "not a folder").unwrap();
+    for _ in 0..3 {
+        assert_eq!(client.lease().unwrap_err().code, Code::LaunchFailed);
+    }
+    ping(&mut channel, b"still there");
+    assert_eq!(site.processes().len(), 1, "nothing was left of what could not be written down");
+
+    std::fs::remove_file(&records).unwrap();
+    std::fs::rename(&aside, &records).unwrap();
+    let next = client.lease().unwrap();
+    ping(&mut client.channel(&next.id).unwrap(), b"again");
+    ping(&mut channel, b"still there");
 }

@@ -1,7 +1,7 @@
 //! A workload that runs once: its standard streams are the client's.
 
 use keep_config::File;
-use keep_protocol::keep::{Exposed, FromKeep, Limit, Outcome, Refused, RefusedCode};
+use keep_protocol::keep::{Exposed, FromKeep, Outcome, Refused, RefusedCode};
 use tokio::{io::DuplexStream, task::JoinHandle};
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     admission::Limits,
-    command::{self, Ended, Stdio, Which},
+    command::{self, Ended, Stdio},
     runtime::Workload,
     world::{Given, World, WorldError},
 };
@@ -91,21 +91,10 @@ fn outcome(ended: Ended) -> Outcome {
     match ended {
         Ended::Exit(code) => Outcome::Exit { code },
         Ended::Trap { code, message } => Outcome::Trap { code: code.into(), message: cut(&message) },
-        Ended::Limit(which) => Outcome::Limit { which: limit(which), message: which.to_string() },
+        Ended::Limit(which) => Outcome::Limit { which: which.into(), message: which.to_string() },
         Ended::Cancelled => Outcome::Cancelled {},
         Ended::Failed(failure) => {
             Outcome::Failed { code: failure.code().into(), message: cut(&failure.to_string()) }
         }
-    }
-}
-
-fn limit(which: Which) -> Limit {
-    match which {
-        Which::Memory => Limit::Memory,
-        Which::Cpu => Limit::Cpu,
-        Which::Wall => Limit::Wall,
-        Which::OpenFiles => Limit::OpenFiles,
-        Which::Connections => Limit::Connections,
-        Which::Output => Limit::Output,
     }
 }

@@ -83,6 +83,7 @@ fn show(line: &owner_log::Line, json: bool) {
     let stream = match line.stream {
         Stream::Stdout => "stdout",
         Stream::Stderr => "stderr",
+        Stream::Metrics => "metrics",
     };
     let text = String::from_utf8_lossy(&line.text);
     if json {

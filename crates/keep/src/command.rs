@@ -248,7 +248,11 @@ fn classify(error: &wasmtime::Error) -> Ended {
         return Ended::Failed(Failure::Busy);
     }
     match error.downcast_ref::<Trap>() {
-        Some(trap) => Ended::Trap { code: trap_code(trap), message: trap.to_string() },
+        Some(trap) => {
+            let words = trap.to_string();
+            let message = words.strip_prefix("wasm trap: ").unwrap_or(&words).to_owned();
+            Ended::Trap { code: trap_code(trap), message }
+        }
         // Only our own words: an error of a call may quote what the workload passed, which can be its secret.
         None => Ended::Trap { code: "TRAP_HOST_CALL", message: "a call to the Keep was refused".into() },
     }

@@ -97,12 +97,18 @@ pub(crate) struct CpuExceeded;
 /// A future that may run for `limit` of processor time in all.
 pub(crate) struct Metered<F> {
     future: Pin<Box<F>>,
-    left: Duration,
+    limit: Duration,
+    used: Duration,
 }
 
 impl<F> Metered<F> {
     pub(crate) fn new(future: F, limit: Duration) -> Self {
-        Self { future: Box::pin(future), left: limit }
+        Self { future: Box::pin(future), limit, used: Duration::ZERO }
+    }
+
+    /// The processor time so far.
+    pub(crate) fn used(&self) -> Duration {
+        self.used
     }
 }
 
@@ -113,14 +119,11 @@ impl<F: Future> Future for Metered<F> {
         // One poll runs on one thread from beginning to end, so that thread's clock measures it.
         let before = thread_time();
         let polled = self.future.as_mut().poll(cx);
-        let used = thread_time().saturating_sub(before);
-        match (polled, self.left.checked_sub(used)) {
-            (Poll::Ready(output), _) => Poll::Ready(Ok(output)),
-            (Poll::Pending, Some(left)) => {
-                self.left = left;
-                Poll::Pending
-            }
-            (Poll::Pending, None) => Poll::Ready(Err(CpuExceeded)),
+        self.used += thread_time().saturating_sub(before);
+        match polled {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending if self.used > self.limit => Poll::Ready(Err(CpuExceeded)),
+            Poll::Pending => Poll::Pending,
         }
     }
 }
@@ -149,6 +152,8 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         };
-        assert!(matches!(Metered::new(runs, limit).await, Err::<(), _>(CpuExceeded)));
+        let mut metered = Metered::new(runs, limit);
+        assert!(matches!((&mut metered).await, Err::<(), _>(CpuExceeded)));
+        assert!(metered.used() > limit);
     }
 }

@@ -72,18 +72,9 @@ pub async fn serve(
     let world = World::admitted(admission, net)?;
     let digest = hex::encode(workload.digest());
     tracing::info!(code = "SERVING", marble = %marble, workload = %digest, "the workload is served");
-    let surroundings = Surroundings { world, marble: marble.clone(), output: Arc::clone(&output), limits };
+    let surroundings = Surroundings { world, marble: marble.clone(), output, limits };
     let Served { drained, kept } = serve_in(workload, surroundings, listener, shutdown).await?;
-    let printed = output.printed();
-    tracing::info!(
-        code = "SERVED",
-        marble = %marble,
-        drained,
-        kept,
-        output_bytes = printed.bytes,
-        output_lines_dropped = printed.dropped_lines,
-        "the workload is served no more"
-    );
+    tracing::info!(code = "SERVED", marble = %marble, drained, kept, "the workload is served no more");
     Ok(())
 }
 
@@ -116,7 +107,9 @@ pub(crate) async fn serve_in(
     let mut renewed = world.net.as_ref().ok_or(ServeError::NoNetwork)?.identity();
     let files = Arc::clone(&world.files);
     Vfs::keep_committing(&files);
-    let answerer = Answerer::new(workload, marble, world, output, limits).ok_or(ServeError::NotHttp)?;
+    tokio::spawn(Output::tell_metrics_regularly(Arc::downgrade(&output)));
+    let answerer = Answerer::new(workload, marble, world, Arc::clone(&output), limits);
+    let answerer = answerer.ok_or(ServeError::NotHttp)?;
     let (ending, end) = watch::channel(());
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
@@ -140,6 +133,7 @@ pub(crate) async fn serve_in(
     connections.shutdown().await;
     // What fails is in the Keep's log, by its code.
     let kept = files.commit().await.is_ok();
+    output.tell_metrics();
     Ok(Served { drained: drained.is_ok(), kept })
 }
 

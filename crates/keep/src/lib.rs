@@ -50,6 +50,7 @@ mod cpu;
 mod filesystem;
 mod guest;
 mod limit;
+mod metrics;
 mod nesting;
 mod output;
 mod pipe;

@@ -4,7 +4,7 @@
 use std::{
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -19,7 +19,10 @@ use wasmtime_wasi::{
     p2::{OutputStream, Pollable, StreamResult},
 };
 
-use crate::admission::LogPolicy;
+use crate::{
+    admission::LogPolicy,
+    metrics::{self, Counted, Metrics},
+};
 
 /// Longest line written to the log; the rest of it is cut off.
 const MAX_LINE: usize = 4096;
@@ -42,6 +45,7 @@ pub(crate) struct Output {
     caller: Option<mpsc::Sender<Line>>,
     /// Lines that the caller did not take, and has not been told of.
     untold: AtomicU64,
+    metrics: Metrics,
 }
 
 /// A line for the caller, with its end.
@@ -53,13 +57,6 @@ pub(crate) struct Line {
 struct Rate {
     tokens: f64,
     at: Instant,
-}
-
-/// How much a workload printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Printed {
-    pub(crate) bytes: u64,
-    pub(crate) dropped_lines: u64,
 }
 
 impl Output {
@@ -86,13 +83,45 @@ impl Output {
             },
             caller,
             untold: AtomicU64::new(0),
+            metrics: Metrics::default(),
         }
     }
 
-    pub(crate) fn printed(&self) -> Printed {
-        Printed {
-            bytes: self.bytes.load(Ordering::Relaxed),
-            dropped_lines: self.dropped.load(Ordering::Relaxed),
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    fn counted(&self) -> Counted {
+        let load = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        self.metrics.counted(load(&self.bytes), load(&self.dropped))
+    }
+
+    /// Tells what was counted to whom the log is for: to nobody, to the host in the clear, or to its owner alone.
+    pub(crate) fn tell_metrics(&self) {
+        let counted = self.counted();
+        match self.policy {
+            LogPolicy::Discard => {}
+            LogPolicy::Host => {
+                let Counted { requests, failed, cpu_ms, output_bytes, lines_dropped } = counted;
+                tracing::info!(
+                    target: "workload",
+                    code = "WORKLOAD_METRICS",
+                    marble = %self.marble,
+                    requests, failed, cpu_ms, output_bytes, lines_dropped,
+                );
+            }
+            LogPolicy::Owner(_) => {
+                self.seal(Stream::Metrics, counted.to_string().as_bytes(), true);
+            }
+        }
+    }
+
+    /// Each minute, as long as anybody could print.
+    pub(crate) async fn tell_metrics_regularly(output: Weak<Self>) {
+        loop {
+            tokio::time::sleep(metrics::EVERY).await;
+            let Some(output) = output.upgrade() else { return };
+            output.tell_metrics();
         }
     }
 
@@ -111,10 +140,9 @@ impl Output {
 
     /// The host sees that a line was printed, when, and about how long it is. What cannot be sealed is dropped: nothing
     /// goes to the host instead.
-    fn seal(&self, stream: &'static str, line: &[u8]) {
-        let stream = if stream == "stderr" { Stream::Stderr } else { Stream::Stdout };
+    fn seal(&self, stream: Stream, line: &[u8], wanted: bool) {
         // The line's number is taken before it may be dropped, so that its owner sees that one is missing.
-        let sealed = self.sealer.as_ref().and_then(|sealer| sealer.seal(stream, line, self.admit()));
+        let sealed = self.sealer.as_ref().and_then(|sealer| sealer.seal(stream, line, wanted));
         match sealed {
             Some(sealed) => {
                 tracing::info!(target: "workload", code = "WORKLOAD_OUTPUT_SEALED", marble = %self.marble, sealed);
@@ -150,7 +178,8 @@ impl Output {
             return;
         }
         if let LogPolicy::Owner(_) = self.policy {
-            self.seal(stream, line);
+            let stream = if stream == "stderr" { Stream::Stderr } else { Stream::Stdout };
+            self.seal(stream, line, self.admit());
         } else if self.admit() {
             // Escaped, so that a workload can neither forge log lines nor drive a terminal.
             let line = String::from_utf8_lossy(line).escape_debug().to_string();
@@ -267,6 +296,8 @@ impl AsyncWrite for Lines {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -277,7 +308,7 @@ mod tests {
             lines.take(&[b'x'; 1000]);
         }
         assert_eq!(lines.partial.len(), MAX_LINE);
-        assert_eq!(output.printed().bytes, 100_000);
+        assert_eq!(output.counted().output_bytes, 100_000);
     }
 
     #[test]
@@ -285,7 +316,7 @@ mod tests {
         let output = Output::new("m", LogPolicy::Host);
         let mut lines = Lines { output: Arc::clone(&output), stream: "stderr", partial: Vec::new() };
         lines.take(&b"\n".repeat(10_000));
-        assert!(output.printed().dropped_lines > 9_000);
+        assert!(output.counted().lines_dropped > 9_000);
     }
 
     #[test]
@@ -294,7 +325,7 @@ mod tests {
         let mut lines = Lines { output: Arc::clone(&output), stream: "stdout", partial: Vec::new() };
         lines.take(b"secret");
         assert!(lines.partial.is_empty());
-        assert_eq!(output.printed(), Printed { bytes: 6, dropped_lines: 0 });
+        assert_eq!((output.counted().output_bytes, output.counted().lines_dropped), (6, 0));
     }
 
     #[test]
@@ -330,18 +361,44 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_is_printed_for_the_owner_is_nowhere_in_the_clear() {
-        let (private, public) = owner_log::generate().unwrap();
+    /// The Keep's log of what is done with an output of this policy.
+    fn logged(policy: LogPolicy, with: impl FnOnce(&Arc<Output>)) -> String {
         let captured = Captured::default();
         let writer = captured.clone();
         let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
-        tracing::subscriber::with_default(subscriber, || {
-            let output = Output::new("m", LogPolicy::Owner(public));
-            let mut lines = Lines { output: Arc::clone(&output), stream: "stdout", partial: Vec::new() };
+        tracing::subscriber::with_default(subscriber, || with(&Output::new("m", policy)));
+        let log = captured.0.lock().unwrap().clone();
+        String::from_utf8(log).unwrap()
+    }
+
+    #[test]
+    fn metrics_go_where_the_log_goes_and_to_nobody_by_default() {
+        let serve = |output: &Arc<Output>| {
+            output.metrics().answered(true);
+            output.metrics().answered(false);
+            output.metrics().ran(Duration::from_millis(1234));
+            output.tell_metrics();
+        };
+        assert_eq!(logged(LogPolicy::Discard, serve), "");
+        let told = logged(LogPolicy::Host, serve);
+        for part in ["WORKLOAD_METRICS", "\"requests\":2", "\"failed\":1", "\"cpu_ms\":1234"] {
+            assert!(told.contains(part), "{told}");
+        }
+        let (private, public) = owner_log::generate().unwrap();
+        let sealed = logged(LogPolicy::Owner(public), serve);
+        assert!(!sealed.contains("requests") && !sealed.contains("1234"), "{sealed}");
+        let line = owner_log::Reader::new(private, "m").open(&sealed).unwrap();
+        let text = r#"{"requests":2,"failed":1,"cpu_ms":1234,"output_bytes":0,"lines_dropped":0}"#;
+        assert_eq!((line.stream, line.text.as_slice()), (Stream::Metrics, text.as_bytes()));
+    }
+
+    #[test]
+    fn what_is_printed_for_the_owner_is_nowhere_in_the_clear() {
+        let (private, public) = owner_log::generate().unwrap();
+        let log = logged(LogPolicy::Owner(public), |output| {
+            let mut lines = Lines { output: Arc::clone(output), stream: "stdout", partial: Vec::new() };
             lines.take(b"canary one\ncanary two\n");
         });
-        let log = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
         assert!(!log.contains("canary"), "{log}");
         let mut reader = owner_log::Reader::new(private, "m");
         let read: Vec<_> = log.lines().map(|line| reader.open(line).unwrap().text).collect();

@@ -51,6 +51,8 @@ pub enum Stream {
     Stdout,
     /// Standard error.
     Stderr,
+    /// None of its own: what its Keep counted, as JSON.
+    Metrics,
 }
 
 /// Why a text is no line of this log.
@@ -114,7 +116,11 @@ impl Sealer {
         let mut plaintext = Zeroizing::new(Vec::with_capacity(FIXED + line.len() + BLOCK));
         plaintext.extend(self.run);
         plaintext.extend(number.to_be_bytes());
-        plaintext.push(u8::from(stream == Stream::Stderr));
+        plaintext.push(match stream {
+            Stream::Stdout => 0,
+            Stream::Stderr => 1,
+            Stream::Metrics => 2,
+        });
         plaintext.extend(u16::try_from(line.len()).ok()?.to_be_bytes());
         plaintext.extend(line);
         let padded = plaintext.len().next_multiple_of(BLOCK);
@@ -180,6 +186,7 @@ impl Reader {
         let stream = match stream {
             0 => Stream::Stdout,
             1 => Stream::Stderr,
+            2 => Stream::Metrics,
             _ => return Err(LineError::Malformed),
         };
         let place = self.place(*run, u64::from_be_bytes(*number));
@@ -237,6 +244,16 @@ mod tests {
         let line = sealer.seal(Stream::Stderr, b"next", true).unwrap();
         let line = Reader::new(private, "m").open(&line).unwrap();
         assert_eq!((line.place, line.stream), (Place::After(1), Stream::Stderr));
+    }
+
+    #[test]
+    fn each_stream_is_told_from_the_others() {
+        let (private, public) = generate().unwrap();
+        let (sealer, mut reader) = (Sealer::new(public, "m").unwrap(), Reader::new(private, "m"));
+        for stream in [Stream::Stdout, Stream::Stderr, Stream::Metrics] {
+            let line = sealer.seal(stream, b"line", true).unwrap();
+            assert_eq!(reader.open(&line).unwrap().stream, stream);
+        }
     }
 
     #[test]

@@ -91,7 +91,9 @@ impl Answerer {
         request: Request<Incoming>,
         scheme: Scheme,
     ) -> Result<Outgoing, Infallible> {
-        Ok(Arc::clone(&self).try_answer(request, scheme).await.unwrap_or_else(|refusal| {
+        let answered = Arc::clone(&self).try_answer(request, scheme).await;
+        self.output.metrics().answered(answered.is_ok());
+        Ok(answered.unwrap_or_else(|refusal| {
             tracing::warn!(code = refusal.code(), marble = %self.marble, "a request was ended");
             refusal.response()
         }))
@@ -144,8 +146,8 @@ impl Answerer {
             let printed = |stream| Stdio { output: Arc::clone(&self.output), stream };
             wasi.stdout(printed("stdout")).stderr(printed("stderr"));
         });
-        let handled = Metered::new(self.handle(&mut store, request, scheme, sender), self.limits.cpu());
-        let result = match timeout(self.limits.wall(), handled).await {
+        let mut handled = Metered::new(self.handle(&mut store, request, scheme, sender), self.limits.cpu());
+        let result = match timeout(self.limits.wall(), &mut handled).await {
             Ok(Ok(Ok(()))) => Ok(()),
             Ok(Ok(Err(error))) => Err(self.classify(&error)),
             Ok(Err(CpuExceeded)) => Err(Refusal::CpuLimit),
@@ -155,6 +157,8 @@ impl Answerer {
             failed.raise();
             tracing::debug!(code = refusal.code(), marble = %self.marble, "an instance was ended");
         }
+        self.output.metrics().ran(handled.used());
+        drop(handled);
         // In this order: the body's end is read after the flag, and the slot is free before the permit.
         drop(store);
         drop(running);

@@ -75,7 +75,7 @@ fn a_trap_has_a_code_and_tells_nothing_of_the_memory() {
         match ended(body) {
             Ended::Trap { code, message } => {
                 assert_eq!(code, expected, "{body}");
-                assert!(message.starts_with("wasm trap: "), "{message}");
+                assert!(!message.is_empty() && !message.contains("wasm trap"), "said once: {message}");
                 assert!(!message.contains("canary"), "{message}");
             }
             other => panic!("{body}: {other:?}"),

@@ -74,6 +74,7 @@ async fn nothing_of_the_workload_goes_to_the_host_by_default() {
     for code in ["SERVING", "WORKLOAD_TRAPPED", "DESTINATION_NOT_ALLOWED", "SERVED"] {
         assert!(log.contains(&format!("\"code\":\"{code}\"")), "{code} is not in {log}");
     }
+    assert!(!log.contains("WORKLOAD_METRICS") && !log.contains("output_bytes"), "{log}");
     let all = LINES.lock().unwrap_or_else(PoisonError::into_inner);
     assert!(!String::from_utf8_lossy(&all).contains("canary"), "the host can read the workload's data");
 }
@@ -88,6 +89,9 @@ async fn the_workloads_lines_go_to_the_host_where_the_manifest_says_so() {
     assert!(log.contains("\"line\":\"first\"") && log.contains("forged"), "{log}");
     assert!(!log.contains('\u{1b}') && !log.contains("\\u001b"), "a terminal can be driven: {log}");
     assert!(log.contains("elsewhere.example"), "{log}");
+    // And what was counted, at the end.
+    let metrics = log.lines().find(|line| line.contains("\"code\":\"WORKLOAD_METRICS\"")).expect("metrics");
+    assert!(metrics.contains("\"requests\":2") && metrics.contains("\"failed\":0"), "{metrics}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

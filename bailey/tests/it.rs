@@ -7,6 +7,8 @@ use std::{
 
 use serde_json::Value;
 
+#[path = "it/database_commands.rs"]
+mod database_commands;
 #[path = "it/database_marble.rs"]
 mod database_marble;
 #[path = "it/database_rules.rs"]

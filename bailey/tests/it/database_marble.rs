@@ -10,14 +10,14 @@ use bailey::{
     up::{DatabasePlan, Observer, Programs, RunningDatabase},
 };
 
-struct Silent;
+pub struct Silent;
 
 impl Observer for Silent {
     fn begins(&mut self, _title: &str) {}
     fn done(&mut self, _title: &str, _proven: &str) {}
 }
 
-fn programs() -> Option<Programs> {
+pub fn programs() -> Option<Programs> {
     let folder = Path::new(env!("CARGO_BIN_EXE_bailey")).parent().unwrap().to_owned();
     let names = ["bailey-database", "bailey-emulator", "bailey-coordinator"];
     if !names.iter().all(|name| folder.join(name).is_file()) {

@@ -72,9 +72,11 @@ async fn between(
 ) {
     let (from_client, to_client) = tokio::io::split(client);
     let upward = async {
-        if pump(from_client, to_keep, &carried.to_keep).await.is_ok() {
-            // The client has said all; the Keep may still answer.
-            std::future::pending::<()>().await;
+        match pump(from_client, to_keep, &carried.to_keep).await {
+            // The client has said all, and the Keep may still answer; or the Keep listens no more, because it has ended, and
+            // what it said last is still to be carried.
+            Ok(()) | Err(Lost::Reader) => std::future::pending().await,
+            Err(Lost::Writer) => {}
         }
     };
     tokio::select! {
@@ -84,18 +86,26 @@ async fn between(
     }
 }
 
+/// Which end of a direction is gone.
+enum Lost {
+    /// Whoever says something.
+    Writer,
+    /// Whoever is to hear it.
+    Reader,
+}
+
 async fn pump(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     count: &AtomicU64,
-) -> io::Result<()> {
+) -> Result<(), Lost> {
     let mut buffer = vec![0; BUFFER];
     loop {
-        match from.read(&mut buffer).await? {
-            0 => return to.shutdown().await,
+        match from.read(&mut buffer).await.map_err(|_| Lost::Writer)? {
+            0 => return to.shutdown().await.map_err(|_| Lost::Reader),
             length => {
-                to.write_all(&buffer[..length]).await?;
-                to.flush().await?;
+                to.write_all(&buffer[..length]).await.map_err(|_| Lost::Reader)?;
+                to.flush().await.map_err(|_| Lost::Reader)?;
                 count.fetch_add(length as u64, Ordering::Relaxed);
             }
         }
@@ -113,5 +123,36 @@ async fn silent(limit: Duration, carried: &Carried) {
             return;
         }
         before = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use tokio::io::duplex;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_keep_said_last_arrives_though_it_listens_no_more() {
+        let (mut near, client) = duplex(64);
+        let (mut keep, from_keep) = duplex(64);
+        let (gone, to_keep) = duplex(64);
+        drop(gone);
+        near.write_all(b"too late").await.unwrap();
+        let carried = Carried::default();
+        let mut relaying = pin!(between(client, from_keep, to_keep, CONNECT_WITHIN, &carried));
+        tokio::select! {
+            biased;
+            () = &mut relaying => panic!("the relay ended before the Keep had said all"),
+            () = tokio::task::yield_now() => {}
+        }
+        keep.write_all(b"the end").await.unwrap();
+        drop(keep);
+        relaying.await;
+        let mut heard = Vec::new();
+        near.read_to_end(&mut heard).await.unwrap();
+        assert_eq!(heard, b"the end");
     }
 }

@@ -54,7 +54,7 @@ pub async fn refused(host: &Result<Lone>) -> Result<String> {
     // The host has nothing else, and says so; a host that lies about it is found out by its Evidence.
     let (ran, printed) = deployed(host, &wanted).await?;
     let error = match ran {
-        Err(error @ (DeployError::Host(_) | DeployError::Keep(_))) => error,
+        Err(error @ (DeployError::NoSuchTee { .. } | DeployError::Keep(_))) => error,
         Err(error) => bail!("refused for another reason: {error}"),
         Ok(_) => bail!("an emulated Keep was taken under the policy for production"),
     };

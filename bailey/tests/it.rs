@@ -23,6 +23,8 @@ mod endorsements;
 mod guest;
 #[path = "it/host.rs"]
 mod host;
+#[path = "it/machine.rs"]
+mod machine;
 #[path = "it/marbles.rs"]
 mod marbles;
 #[path = "it/package.rs"]

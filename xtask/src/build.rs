@@ -82,6 +82,9 @@ pub fn soak() -> Result<()> {
     let test =
         ["test", "--locked", "-p", "database", "--test", "it", "--", "soak_", "--ignored", "--nocapture"];
     run(cargo().args(test))?;
+    step("a Keep in a virtual machine outlives its host agent");
+    programs()?;
+    run(cargo().args(["test", "--locked", "-p", "bailey", "--test", "it", "--", "soak_", "--ignored"]))?;
     if !available("etcd") {
         bail!("there is no etcd here\n  mend: sudo apt-get install {ETCD_PACKAGE}");
     }

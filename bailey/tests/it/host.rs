@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use crate::{bailey, text};
 
 /// An agent that ends with the test.
-struct Agent(Child);
+pub struct Agent(Child);
 
 impl Agent {
     /// Starts one, and says where its API listens.
-    fn start(folder: &Path, config: &Value) -> (Self, String) {
+    pub fn start(folder: &Path, config: &Value) -> (Self, String) {
         let file = folder.join("host.json");
         std::fs::write(&file, config.to_string()).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_bailey"))

@@ -149,7 +149,7 @@ impl Keeps {
         let starting: Vec<KeepId> =
             ledger.keeps().filter(|(_, keep)| !keep.running).map(|(id, _)| id).collect();
         for id in starting {
-            if office.status_of(&id.process()).is_some_and(|status| status.pid().is_some()) {
+            if office.status_of(&id.process()).is_some_and(|status| status.reach.is_some()) {
                 self.launched(&mut ledger, id);
             }
         }
@@ -174,7 +174,11 @@ impl Keeps {
             let status = office.status_of(&id.process());
             match status.as_ref().map(|status| &status.state) {
                 Some(State::Starting) => {}
-                Some(State::Running { .. }) => self.launched(&mut self.ledger(), id),
+                // A machine runs long before its Keep takes clients.
+                Some(State::Running { .. }) if status.as_ref().is_some_and(|it| it.reach.is_some()) => {
+                    self.launched(&mut self.ledger(), id);
+                }
+                Some(State::Running { .. }) => {}
                 Some(State::Stopped | State::BackOff { .. }) => {
                     self.note_failure(id, status.and_then(|status| status.last_exit));
                     office.dismiss(&id.process());
@@ -368,7 +372,7 @@ impl Keeps {
         self.launch(id, order)?;
         let office = self.office.upgrade();
         let status = office.as_ref().and_then(|office| office.settled(&id.process(), LAUNCH_WITHIN));
-        if let Some(State::Running { .. }) = status.as_ref().map(|status| &status.state) {
+        if status.as_ref().is_some_and(|status| status.reach.is_some()) {
             let (now, mut ledger) = (self.now(), self.ledger());
             self.launched(&mut ledger, id);
             ledger.begins(id, now);

@@ -71,7 +71,8 @@ pub trait Running: Send {
     /// What the back end measured, or expects to have been measured. A hint: only Evidence proves it.
     fn measurement(&self) -> Measurement;
 
-    /// Where it takes the connections that the agent relays to it, if it was launched with a channel.
+    /// Where it takes the connections that the agent relays to it, if it was launched with a channel, and as soon as it
+    /// takes any: later than now, [`Event::Reachable`] says so.
     fn reach(&self) -> Option<Reach>;
 
     /// Which walls stand around it, for people to read: `user`, `pid`, `seccomp`, ….
@@ -176,6 +177,8 @@ pub enum Event {
         /// What: cut anywhere.
         bytes: Vec<u8>,
     },
+    /// It takes connections from now on.
+    Reachable,
     /// It ended.
     Exited(Exit),
 }

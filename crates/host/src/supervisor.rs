@@ -162,13 +162,17 @@ impl StopWait {
     }
 }
 
-/// Waits until a process runs or does not, without holding its supervisor.
+/// Waits until a process with a channel can be reached or does not run, without holding its supervisor.
 pub(crate) struct Settling(Arc<Desk>);
 
 impl Settling {
     pub(crate) fn wait(self, within: Duration) -> Status {
         let papers = self.0.papers();
-        let starting = |papers: &mut Papers| papers.status.state == State::Starting;
+        let starting = |papers: &mut Papers| match papers.status.state {
+            State::Starting => true,
+            State::Running { .. } => papers.status.reach.is_none(),
+            _ => false,
+        };
         let waited = self.0.changed.wait_timeout_while(papers, within, starting);
         waited.unwrap_or_else(PoisonError::into_inner).0.status.clone()
     }
@@ -323,6 +327,10 @@ impl Worker {
                     for line in lines.push(&bytes) {
                         self.line(stream, line);
                     }
+                }
+                Ok(Event::Reachable) => {
+                    let reach = running.reach();
+                    self.update(|status| status.reach = reach);
                 }
                 Ok(Event::Exited(exit)) => break Ending::Exited(exit),
                 Err(error) => break Ending::Lost { reason: chain(&error) },

@@ -3,7 +3,7 @@
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use emulator::control::{Exit, Stream};
 use evidence::{Measurement, Platform};
@@ -102,7 +102,7 @@ impl Launcher for VmLauncher {
         fs::create_dir_all(site.directory())?;
         let machine = Machine::launch(&launch, site.directory(), &authority, now).map_err(refused)?;
         process.volumes.iter().try_for_each(|folder| self.attach(folder, site))?;
-        Ok(Box::new(Virtual { machine, measurement: expected(process) }))
+        Ok(Box::new(Virtual::new(machine, process, site)))
     }
 
     fn adopt(&self, process: &Process, site: &Site) -> Result<Box<dyn Running>, LaunchError> {
@@ -110,7 +110,7 @@ impl Launcher for VmLauncher {
         match Machine::adopt(site.directory(), port) {
             Ok(machine) => {
                 process.volumes.iter().try_for_each(|folder| self.attach(folder, site))?;
-                Ok(Box::new(Virtual { machine, measurement: expected(process) }))
+                Ok(Box::new(Virtual::new(machine, process, site)))
             }
             Err(VmError::Gone) => Err(LaunchError::NothingToAdopt),
             Err(error) => Err(refused(error)),
@@ -142,10 +142,44 @@ fn expected(process: &Process) -> Measurement {
     Measurement::from(<[u8; 32]>::from(Sha256::digest(disk)))
 }
 
+/// What the Keep says on the console when a client can have it. A guest that says so too early harms its own client.
+const WAITING: &[u8] = b"\"code\":\"WAITING\"";
+/// Is in a machine's folder once it has said so, for the next agent.
+const READY: &str = "ready";
+
 /// A virtual machine.
 struct Virtual {
     machine: Machine,
     measurement: Measurement,
+    ready: PathBuf,
+    is_ready: bool,
+    /// The end of the console as far as it was read.
+    tail: Vec<u8>,
+    next: Option<Event>,
+}
+
+impl Virtual {
+    fn new(machine: Machine, process: &Process, site: &Site) -> Self {
+        let ready = site.directory().join(READY);
+        let is_ready = ready.exists();
+        Self { machine, measurement: expected(process), ready, is_ready, tail: Vec::new(), next: None }
+    }
+
+    fn hear(&mut self, bytes: &[u8]) {
+        if self.is_ready {
+            return;
+        }
+        self.tail.extend_from_slice(bytes);
+        if self.tail.windows(WAITING.len()).any(|words| words == WAITING) {
+            (self.is_ready, self.tail) = (true, Vec::new());
+            self.next = Some(Event::Reachable);
+            if let Err(error) = fs::write(&self.ready, []) {
+                tracing::warn!(reason = %error, "another agent will not know that this machine is ready");
+            }
+        } else {
+            self.tail.drain(..self.tail.len().saturating_sub(WAITING.len()));
+        }
+    }
 }
 
 impl Running for Virtual {
@@ -158,7 +192,7 @@ impl Running for Virtual {
     }
 
     fn reach(&self) -> Option<Reach> {
-        self.machine.address().map(Reach::Tcp)
+        self.machine.address().filter(|_| self.is_ready).map(Reach::Tcp)
     }
 
     fn walls(&self) -> Vec<String> {
@@ -166,8 +200,14 @@ impl Running for Virtual {
     }
 
     fn next_event(&mut self) -> Result<Event, LaunchError> {
+        if let Some(event) = self.next.take() {
+            return Ok(event);
+        }
         match self.machine.next_event().map_err(refused)? {
-            Happened::Console(bytes) => Ok(Event::Output { stream: Stream::Stderr, bytes }),
+            Happened::Console(bytes) => {
+                self.hear(&bytes);
+                Ok(Event::Output { stream: Stream::Stderr, bytes })
+            }
             Happened::Ended(Some(code)) => Ok(Event::Exited(Exit::Code(code.into()))),
             // Without a word of its own it was ended.
             Happened::Ended(None) => Ok(Event::Exited(Exit::Signal(9))),

@@ -27,8 +27,9 @@ use super::{incoming::Messages, reply::Reply};
 
 /// Input that is under way or waits for the workload.
 const INPUT_AHEAD: u32 = 64 << 10;
-/// How long the client has to hold a volume's new state, or to open a packet.
-const HOLD: Duration = Duration::from_secs(20);
+/// How long the client has to hold a volume's new state, or to open a packet. Longer than an emulated machine stands still on
+/// a host that is busy; that a client is gone is known before, by pings.
+const HOLD: Duration = Duration::from_secs(60);
 
 /// What the client says to a packet that it was asked to open.
 type Opened = oneshot::Sender<Option<Sensitive>>;

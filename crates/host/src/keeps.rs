@@ -16,7 +16,7 @@ use keep_protocol::host as protocol;
 use keep_protocol::host::{HostError, HostErrorCode as Code, HostInfo, KeepSummary, Lease, NewKeep, Tee};
 
 pub(crate) use self::id::KeepId;
-use self::ledger::{Grant, Keep, Ledger, Offer, Order};
+use self::ledger::{Grant, Keep, Ledger, NOT_STARTED, Offer, Order};
 use self::record::{Now, Record, Records};
 use crate::agent::Office;
 use crate::backoff::{Backoff, BackoffPolicy};
@@ -26,7 +26,7 @@ use crate::launcher::{About, BackendKind, Reach};
 use crate::names::{BackendName, TenantName};
 use crate::overview::{KeepView, LaunchFailure, Places};
 use crate::process::{Channel, Limits, Process, Restart};
-use crate::status::{LastExit, State};
+use crate::status::State;
 use crate::supervisor::Beginning;
 
 /// The program and its version, as it is told.
@@ -180,7 +180,8 @@ impl Keeps {
                 }
                 Some(State::Running { .. }) => {}
                 Some(State::Stopped | State::BackOff { .. }) => {
-                    self.note_failure(id, status.and_then(|status| status.last_exit));
+                    let last = status.and_then(|status| status.last_exit);
+                    self.note_failure(id, last.map(|last| last.ending.to_string()));
                     office.dismiss(&id.process());
                     self.forget(id);
                 }
@@ -193,9 +194,9 @@ impl Keeps {
         }
     }
 
-    /// A Keep that nobody wanted to end has ended before it was anybody's: its like are launched again after a pause,
-    /// which grows.
-    fn note_failure(&self, id: KeepId, last: Option<LastExit>) {
+    /// A Keep that nobody wanted to end has ended before it was anybody's, or never was any client's to have: its like are
+    /// launched again after a pause, which grows.
+    fn note_failure(&self, id: KeepId, reason: Option<String>) {
         let now = self.now();
         let (backend, ran_for) = match self.ledger().keep(id) {
             Some(keep) if keep.lease.is_none() && !keep.ending => {
@@ -203,8 +204,8 @@ impl Keeps {
             }
             _ => return,
         };
-        if let Some(last) = last {
-            self.failures().insert(backend.clone(), last.ending.to_string());
+        if let Some(reason) = reason {
+            self.failures().insert(backend.clone(), reason);
         }
         let mut pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
         let (backoff, until) = pauses.entry(backend).or_insert_with(|| (Backoff::new(self.backoff), now));
@@ -233,6 +234,9 @@ impl Keeps {
     fn end_the_due(&self) {
         let due = self.ledger().due(self.now());
         for (id, why) in due {
+            if why == NOT_STARTED {
+                self.note_failure(id, Some(why.to_owned()));
+            }
             self.end(id, why);
         }
     }

@@ -17,6 +17,11 @@ use crate::overview::Places;
 
 /// How long a Keep whose client has gone may take to end by itself.
 const FAREWELL: Duration = Duration::from_secs(10);
+/// How long a Keep that is nobody's may take until clients can have it, as seen by one agent: an emulated machine takes
+/// minutes on a busy host.
+const START_WITHIN: Duration = Duration::from_secs(600);
+/// Why one is ended that took longer.
+pub(super) const NOT_STARTED: &str = "it took no client within ten minutes of its launch";
 /// The bounds of the advice when to try again.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
@@ -334,6 +339,7 @@ impl Ledger {
         let reason = |keep: &Keep| match &keep.lease {
             _ if keep.ending => None,
             None if self.draining => Some("the host is drained"),
+            None if !keep.running && now.saturating_sub(keep.born.at) >= START_WITHIN => Some(NOT_STARTED),
             None => None,
             Some(lease) if lease.since.elapsed(now) >= lease.lifetime => Some("its lease is over"),
             Some(lease) => match lease.contact {

@@ -204,6 +204,22 @@ fn keeps_end_in_time() {
 }
 
 #[test]
+fn a_keep_that_never_starts_does_not_hold_its_place_for_ever() {
+    let mut ledger = ledger(2, 8);
+    let warm = fill(&mut ledger, 100);
+    ledger.launched(warm[0]);
+    assert_eq!(ledger.due(SECOND * 600), []);
+    assert_eq!(ledger.due(SECOND * 601), [(warm[1], NOT_STARTED)]);
+    // One that was launched before this agent has the same time to be found running.
+    let mut next = Ledger::new(vec![offer("emulated", &[SNP, TDX], 8)], settings(2));
+    let order = ledger.keep(warm[1]).unwrap().order.clone();
+    let born = Since { before: SECOND * 5000, at: SECOND };
+    assert!(next.adopted(warm[1], order, born, None));
+    assert_eq!(next.due(SECOND * 600), []);
+    assert_eq!(next.due(SECOND * 601), [(warm[1], NOT_STARTED)]);
+}
+
+#[test]
 fn what_is_idle_gives_way_to_what_is_wanted() {
     let mut ledger = ledger(2, 2);
     let warm = fill(&mut ledger, 100);

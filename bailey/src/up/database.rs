@@ -98,6 +98,10 @@ pub struct RunningDatabase {
     pub api: Endpoint,
     /// Where SQL clients connect.
     pub sql: SocketAddr,
+    /// Its measured launch configuration. Other instances of the same database have the same.
+    pub configuration: Vec<u8>,
+    /// Where the coordinator of its mesh is, if it is a Marble.
+    pub coordinator: Option<String>,
 }
 
 impl RunningDatabase {
@@ -196,7 +200,8 @@ impl RunningDatabase {
             "database",
             &format!("verified: this program, this manifest, on an emulated {}", plan.platform),
         );
-        Ok(Self { machine, verified, api: endpoint, sql })
+        let coordinator = ledger.map(|ledger| ledger.address);
+        Ok(Self { machine, verified, api: endpoint, sql, configuration, coordinator })
     }
 }
 

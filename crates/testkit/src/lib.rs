@@ -1,5 +1,6 @@
 //! What tests share: a fixed clock, recorded vectors, servers that play the vendors and Vault, the binaries under test.
 
+pub mod copying;
 pub mod oci;
 pub mod parties;
 mod programs;

@@ -9,10 +9,10 @@ use database::{
 };
 use sealed_log::{Ahead, Error, LogKey};
 use tempfile::TempDir;
+use testkit::copying::Copying;
 use volume::{Folder, MemoryAnchor};
 
 use crate::{
-    instances::Copying,
     postgres::prepared,
     sealer::{begin, count, key, source},
 };

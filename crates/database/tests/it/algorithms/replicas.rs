@@ -11,6 +11,7 @@ use database::{
     reads::{PROTOCOL, Peers, Reads, Replicas, Reply, Request},
 };
 use tempfile::TempDir;
+use testkit::copying::Copying;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -22,7 +23,7 @@ use volume::MemoryAnchor;
 
 use super::*;
 use crate::{
-    instances::{Copying, Mesh, Network, Weather},
+    instances::{Mesh, Network, Weather},
     replica::{Standby, standby},
     sealer::{self, begin},
 };

@@ -15,7 +15,7 @@ use database::service::{HostHints, Promotion, ServiceError};
 use evidence::Platform;
 use serde_json::json;
 use tempfile::TempDir;
-use testkit::tee::EmulatedTee;
+use testkit::{copying::Copying, tee::EmulatedTee};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_postgres::{Client, Config, NoTls};
 
@@ -26,7 +26,7 @@ use super::{
     open,
 };
 use crate::{
-    instances::{Copying, Network, Weather},
+    instances::{Network, Weather},
     postgres::memory,
 };
 

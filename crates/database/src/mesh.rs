@@ -92,7 +92,7 @@ impl Mesh {
             "the mesh has this database as its Marble"
         );
         let credential = watch::Sender::new(Arc::new(admitted.credential));
-        Ok(Self { member, root, credential, not_after: admitted.not_after })
+        Ok(Self { member: member.within(root), root, credential, not_after: admitted.not_after })
     }
 
     /// By which instances of this Marble know each other.
@@ -140,7 +140,8 @@ impl Mesh {
             match error {
                 MeshError::Refused { code, reason } if code == "EVICTED" => return Refused { code, reason },
                 error => {
-                    tracing::warn!(code = "COORDINATOR_UNREACHABLE", reason = %error, "it is asked again")
+                    let codes = error.codes().join(",");
+                    tracing::warn!(code = "COORDINATOR_UNREACHABLE", codes, reason = %error, "it is asked again");
                 }
             }
             tokio::time::sleep(RETRY).await;
@@ -158,7 +159,7 @@ impl Mesh {
                 () = tokio::time::sleep(Duration::from_secs(left / 2).max(RENEWAL_RETRY)) => {}
                 () = self.member.epoch_ended(epoch) => {}
             }
-            match self.member.stay(self.root).await {
+            match self.member.stay().await {
                 Ok((renewed, until)) => {
                     not_after = until;
                     let epoch = renewed.identity.epoch;

@@ -32,8 +32,8 @@ pub enum MeshError {
     Certificate(String),
     /// The coordinator is another mesh's than the one that this instance is in.
     #[error(
-        "the coordinator has another root than the mesh that this Marble is in: expected {}, seen {}; lead it back, or \
-         start it again if that mesh was recovered",
+        "the coordinator has another root than the mesh that this Marble is in: expected {}, seen {}; its host leads it \
+         to another mesh: lead it back; or that mesh was recovered: start this Marble again, and verify it anew",
         hex::encode(expected),
         hex::encode(seen)
     )]

@@ -41,6 +41,8 @@ pub struct Member {
     marble: String,
     claims: Vec<u8>,
     coordinator: String,
+    /// SHA-256 of the root of the one mesh that it goes into, where that is fixed.
+    mesh: Option<[u8; 32]>,
     /// The epoch that the coordinator's Evidence named when it was last connected to; of all copies.
     epoch: Arc<watch::Sender<u64>>,
 }
@@ -76,6 +78,7 @@ impl Member {
             marble: configuration.marble.clone(),
             claims: Vec::new(),
             coordinator,
+            mesh: None,
             epoch: Arc::new(watch::Sender::new(0)),
         })
     }
@@ -84,6 +87,13 @@ impl Member {
     #[must_use]
     pub fn claiming(self, claims: Vec<u8>) -> Self {
         Self { claims, ..self }
+    }
+
+    /// The same, in the mesh whose root has this SHA-256 and in no other: whatever it asks a coordinator, it asks one of that
+    /// mesh, wherever the host leads it.
+    #[must_use]
+    pub fn within(self, root: [u8; 32]) -> Self {
+        Self { mesh: Some(root), ..self }
     }
 
     /// The Marble that it is to be.
@@ -122,19 +132,12 @@ impl Member {
 
     /// Attests again for a new certificate, and is admitted again where the coordinator does not know this instance any
     /// more: its manifest was updated since, or the certificate has ended. That counts as an activation. For Marbles that
-    /// are given nothing else when they are admitted.
-    ///
-    /// `root` is SHA-256 of the root of the mesh that it is in: where the host leads to another coordinator, this instance
-    /// does not become a Marble of that one's mesh.
+    /// are given nothing else when they are admitted, and are [`within`](Self::within) one mesh.
     ///
     /// # Errors
     /// See [`MeshError`].
-    pub async fn stay(&self, root: [u8; 32]) -> Result<(Credential, i64), MeshError> {
+    pub async fn stay(&self) -> Result<(Credential, i64), MeshError> {
         let (mut client, peer) = self.connect().await?;
-        let seen = sha256(&coordinator_claims(&peer)?.root);
-        if seen != root {
-            return Err(MeshError::OtherMesh { expected: root, seen });
-        }
         let renewed = client.renew(RenewRequest {}).await.map_err(refused);
         let certificate = match renewed {
             Err(MeshError::Refused { code, .. }) if code == "NOT_ACTIVATED" => {
@@ -180,7 +183,11 @@ impl Member {
         let attested =
             channel::connect(stream, &self.party, self.claims.clone(), &*self.requirements).await?;
         let peer = attested.peer().clone();
-        let epoch = coordinator_claims(&peer)?.epoch;
+        let CoordinatorClaims { epoch, root, .. } = coordinator_claims(&peer)?;
+        let seen = sha256(&root);
+        if let Some(expected) = self.mesh.filter(|expected| *expected != seen) {
+            return Err(MeshError::OtherMesh { expected, seen });
+        }
         self.epoch.send_if_modified(|seen| std::mem::replace(seen, epoch) != epoch);
         // One connection, one use: if it breaks, the peer of a new one would have to attest first (S-08).
         let mut once = Some(TokioIo::new(attested));

@@ -541,17 +541,46 @@ async fn s15_a_marble_that_renews_its_certificate_is_not_led_into_another_mesh()
     let cable = Cable::to(mesh.cable.target).await;
     let (address, clock) = (cable.address.to_string(), clock::fixed(NOW));
     let member = Member::new(Role::Database, tee, &launched, address, clock).unwrap();
-    let member = member.claiming(claims.to_bytes());
+    let member = member.claiming(claims.to_bytes()).within(mesh.root().await);
     member.activate().await.unwrap();
-    let root = mesh.root().await;
     cable.leads_to(other.cable.target);
-    let refused = member.stay(root).await.err().unwrap();
+    let refused = member.stay().await.err().unwrap();
     assert_eq!(refused.codes(), ["MESH_DIFFERS"]);
     assert_eq!(other.instances().await, Vec::<Value>::new());
     cable.leads_to(mesh.cable.target);
     mesh.update(&world).await;
-    let (credential, _) = member.stay(root).await.expect("where it is at home");
+    let (credential, _) = member.stay().await.expect("where it is at home");
     assert_eq!(credential.identity.epoch, 2);
+}
+
+/// Its Evidence names the mesh that remembers its newest record, so that it is remembered in no other.
+#[tokio::test(flavor = "multi_thread")]
+async fn s15_a_database_that_runs_is_anchored_in_no_other_mesh_and_says_cause_and_remedy() {
+    let Some((world, mesh)) = world(|_| {}).await else { return };
+    let served = world.start().await;
+    served.serving().await;
+    let bank = served.session(&world.parties.bank_b).await;
+    bank.batch_execute("INSERT INTO notes VALUES (1, 'x')").await.unwrap();
+    let other = Mesh::start_for(Arc::clone(&mesh.owner)).await;
+    other.set_manifest(&other.manifest(&world)).await;
+    mesh.cut();
+    mesh.cable.leads_to(other.cable.target);
+    let late = bank.batch_execute("INSERT INTO notes VALUES (2, 'x')");
+    tokio::pin!(late);
+    assert!(tokio::time::timeout(Duration::from_secs(1), &mut late).await.is_err(), "it waits");
+    mesh.mend();
+    late.await.expect_err("it is not acknowledged there");
+    let error = ended(served).await;
+    assert_eq!(error.code(), "ANCHOR_UNREACHABLE");
+    let said = format!("{:#}", anyhow::Error::new(error));
+    for words in ["MESH_DIFFERS", "lead it back", "start this Marble again"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert_eq!(other.instances().await, Vec::<Value>::new());
+    mesh.cable.leads_to(mesh.cable.target);
+    let served = world.start().await;
+    served.serving().await;
+    assert!(notes(&served, &world).await.starts_with(&[1]), "where it is at home");
 }
 
 #[tokio::test(flavor = "multi_thread")]

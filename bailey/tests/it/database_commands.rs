@@ -10,6 +10,7 @@ use bailey::up::{DatabasePlan, RunningDatabase};
 use serde_json::Value;
 
 use crate::{
+    database_failover::{printed, psql},
     database_marble::{Silent, programs},
     text,
 };
@@ -112,17 +113,57 @@ fn governed(place: &Place<'_>, sql: &str) {
     let (code, _, error) = place.typed(INSPECTOR, &["reject", digest]);
     assert!(code == 1 && error.contains("PROPOSAL_ACTIVE"), "{error}");
 
+    goes_back(place, sql);
+
     place.good(INSPECTOR, &["audit", "head", "kept.head"]);
     let (code, _, error) = place.typed(ADA, &["audit", "export", "log.jsonl"]);
     assert_eq!(code, 1, "the manifest names who reads it: {error}");
     place.good(INSPECTOR, &["audit", "export", "log.jsonl"]);
     let shown =
         place.good(None, &["audit", "show", "log.jsonl", "--head", "kept.head", "--root", "pinned.pem"]);
-    for word in ["volume", "NOT_AN_APPROVER", "PROPOSAL_ACTIVE"] {
+    for word in ["volume", "NOT_AN_APPROVER", "PROPOSAL_ACTIVE", "record"] {
         assert!(shown.contains(word), "{word}: {shown}");
     }
     let (code, _, error) = place.verify(&["--head", "seen.head", "--in-force", "next.yaml"]);
     assert_eq!(code, 0, "{error}");
+}
+
+/// The whole database to a point in time: proposed, approved by those it takes, done.
+fn goes_back(place: &Place<'_>, sql: &str) {
+    let root = place.path("pinned.pem");
+    let inserts = |day: &str| {
+        let mut psql = psql(place.folder, sql.parse().unwrap(), &root, "banks", ("north", "clerk"));
+        let row = format!("INSERT INTO transfers (payer, payee, amount, day) VALUES ('a', 'b', 1, '{day}')");
+        psql.args(["-c", &row]);
+        assert_eq!(printed(psql).trim(), "INSERT 0 1");
+    };
+    inserts("2026-01-01");
+    let (code, _, error) = place.verify(&["--head", "then.head"]);
+    assert_eq!(code, 0, "{error}");
+    let then: Value = serde_json::from_slice(&std::fs::read(place.path("then.head")).unwrap()).unwrap();
+    let record = then["sequence"].to_string();
+    inserts("2026-01-02");
+    let (code, _, error) = place.typed(CLERK, &["propose", "--restore", "all"]);
+    assert!(code == 2 && error.contains("--at TIME or --record NUMBER"), "{error}");
+    let propose = ["propose", "--restore", "all", "--record", &record, "--json"];
+    let (code, _, error) = place.typed(ADA, &propose);
+    assert!(code == 1 && error.contains("NOT_AN_APPROVER"), "{error}");
+    let proposed: Value = serde_json::from_str(&place.good(CLERK, &propose)).unwrap();
+    let digest = proposed["Proposal"].as_str().unwrap();
+    let shown = place.good(INSPECTOR, &["proposals", digest]);
+    for words in
+        ["the whole database becomes that of record", "transfers: 2 rows when it was proposed, 1 then"]
+    {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
+    place.good(CLERK, &["approve", digest]);
+    assert!(place.good(OTHER, &["approve", digest]).contains("pending"), "the owner has not agreed");
+    assert!(place.good(INSPECTOR, &["approve", digest]).contains("active"));
+    let again: Value = serde_json::from_str(&place.good(CLERK, &propose)).unwrap();
+    let digest = again["Proposal"].as_str().unwrap();
+    let shown = place.good(INSPECTOR, &["proposals", digest]);
+    assert!(shown.contains("transfers: 1 rows when it was proposed, 1 then"), "{shown}");
+    place.good(INSPECTOR, &["reject", digest]);
 }
 
 fn recovered(place: &Place<'_>) {

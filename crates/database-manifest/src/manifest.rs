@@ -43,6 +43,13 @@ pub struct Manifest {
     pub history: u64,
 }
 
+impl Manifest {
+    /// The tables that have rows: all but views.
+    pub fn tables_with_rows(&self) -> impl Iterator<Item = &TableName> {
+        self.tables.iter().filter(|(_, table)| !table.is_view).map(|(name, _)| name)
+    }
+}
+
 /// A statement of the schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Statement {
@@ -87,6 +94,8 @@ pub struct Table {
     pub unit: Option<String>,
     /// The column that gets the name of the party that inserts, whatever the party writes there.
     pub stamp: Option<String>,
+    /// It is a view: it has no rows of its own.
+    pub is_view: bool,
 }
 
 /// Who changes the manifest: `threshold` of the approvers, and one of each party whose table or algorithm is touched.

@@ -113,14 +113,19 @@ impl Plan {
         restoration: &Restoration,
     ) -> Result<Self, InvalidRestoration> {
         let (mut found, mut obstacles) = (Found::default(), Vec::new());
-        for table in restoration.tables()? {
-            let words =
-                format!("the rows of {table} become those of {}: later ones are gone", restoration.to);
-            found.add(Effect::Changes, &table, words);
-            found.touches(manifest, &table);
-            if !manifest.tables.contains_key(&table) {
+        let (tables, to) = (restoration.tables()?, &restoration.to);
+        for table in &tables {
+            let words = format!("the rows of {table} become those of {to}: later ones are gone");
+            found.add(Effect::Changes, table, words);
+            found.touches(manifest, table);
+            if manifest.tables.get(table).is_none_or(|table| table.is_view) {
                 obstacles.push(format!("there is no table {table}"));
             }
+        }
+        if manifest.tables_with_rows().all(|table| tables.contains(table)) {
+            let words =
+                format!("the whole database becomes that of {to}, but for budgets, audit log and rules");
+            found.add(Effect::Changes, "", words);
         }
         restoration.time()?;
         Ok(Self::decided_by(manifest, found, (Some(manifest.digest), manifest.digest), obstacles))

@@ -10,7 +10,7 @@ use aws_lc_rs::digest::{Context, SHA256, digest};
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::TableName;
+use crate::{Manifest, TableName};
 
 /// SHA-256 of a manifest or of a proposal; 64 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -109,6 +109,12 @@ pub enum InvalidRestoration {
 }
 
 impl Restoration {
+    /// The whole database: every table that has rows under this manifest.
+    #[must_use]
+    pub fn of_all(manifest: &Manifest, to: Point) -> Self {
+        Self { tables: manifest.tables_with_rows().map(TableName::to_string).collect(), to }
+    }
+
     /// Its tables.
     ///
     /// # Errors

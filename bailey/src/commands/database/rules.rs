@@ -131,7 +131,7 @@ impl Get {
 #[derive(Args)]
 #[group(id = "past")]
 struct Before {
-    /// Tables whose rows become again what they were
+    /// Tables whose rows become again what they were; `all` is every table of the manifest in force
     #[arg(long, value_name = "TABLE,…", value_delimiter = ',', conflicts_with_all = ["file", "migration", "erase"])]
     restore: Vec<String>,
     /// As of this time by the database's clock, such as 2026-11-22T05:00:00Z
@@ -143,15 +143,19 @@ struct Before {
 }
 
 impl Before {
-    fn proposal(self, base: Digest) -> Outcome<Proposal> {
+    fn proposal(self, base: Digest, old: &Manifest) -> Outcome<Proposal> {
         let to = match (self.at, self.record) {
             (Some(time), _) => Point::Time(time),
             (None, Some(record)) => Point::Record(record),
             (None, None) => return Err(Failure::malformed("--restore needs --at TIME or --record NUMBER")),
         };
         let (manifest, migration) = (String::new(), String::new());
-        let restore = Some(Restoration { tables: self.restore, to });
-        Ok(Proposal { base, manifest, migration, erase: Vec::new(), restore })
+        // No table has this name: SQL has it as a word of its own.
+        let restore = match self.restore.as_slice() {
+            [all] if all == "all" => Restoration::of_all(old, to),
+            _ => Restoration { tables: self.restore, to },
+        };
+        Ok(Proposal { base, manifest, migration, erase: Vec::new(), restore: Some(restore) })
     }
 }
 
@@ -178,7 +182,7 @@ impl Propose {
         let client = self.remote.party()?;
         let (now, old) = in_force(&client).await?;
         let proposal = match &new {
-            None => self.before.proposal(now.digest)?,
+            None => self.before.proposal(now.digest, &old)?,
             Some(new) => Proposal {
                 base: now.digest,
                 manifest: String::from_utf8(new.text.to_vec()).malformed("the manifest is not UTF-8")?,

@@ -60,7 +60,7 @@ fn concern(manifest: &Manifest, name: &str, found: &mut Found) {
 
 /// Whether anything differs.
 fn one(name: &TableName, old: &Table, new: &Table, manifest: Option<&Manifest>, found: &mut Found) -> bool {
-    let Table { owner, writers, readers, unit, stamp } = new;
+    let Table { owner, writers, readers, unit, stamp, is_view: _ } = new;
     let before = found.changes.len();
     for (now, party) in differences(&old.writers, writers) {
         found.add(opens_if(now), party, format!("{party} {} write {name}", may(now, manifest)));

@@ -41,6 +41,7 @@ pub(super) fn resolve(
             readers: names.set(&wire.readers, &here.field("Readers"), faults),
             unit: wire.unit.clone(),
             stamp: wire.stamp.clone(),
+            is_view: matches!(relation, Relation::View(_)),
         };
         if let Some(owner) = wire.owner.as_ref().filter(|owner| !approvers.contains(owner)) {
             let message =

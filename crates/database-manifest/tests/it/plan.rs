@@ -189,4 +189,23 @@ fn bringing_back_rows_needs_the_owners_of_their_tables() {
     assert_eq!(required(&one), ["approver_c"]);
     assert!(one.obstacles.is_empty());
     assert_eq!(plan(&["nowhere"]).obstacles, ["there is no table nowhere"]);
+    assert!(!one.to_string().contains("the whole database"), "{one}");
+}
+
+#[test]
+fn bringing_back_all_is_every_table_and_needs_all_their_owners() {
+    let (_, manifest) = pair(|it| {
+        let schema = it["Schema"].as_str().expect("SQL").to_owned();
+        it["Schema"] = json!(format!("{schema}CREATE VIEW bodies AS SELECT body FROM notes;"));
+        it["Tables"]["bodies"] = json!({"Owner": "approver_d", "Readers": ["auditor"]});
+    });
+    let all = Restoration::of_all(&manifest, Point::Record(7));
+    assert_eq!(all.tables, ["accounts", "notes", "payments"], "a view has no rows of its own");
+    let plan = Plan::of_restoration(&manifest, &all).expect("a restoration");
+    says(&plan, "~ the whole database becomes that of record 7, but for budgets, audit log and rules");
+    assert_eq!(required(&plan), ["approver_c", "approver_d"]);
+    assert!(plan.obstacles.is_empty());
+    let view = Restoration { tables: vec!["bodies".into()], ..all };
+    let plan = Plan::of_restoration(&manifest, &view).expect("a restoration");
+    assert_eq!(plan.obstacles, ["there is no table bodies"]);
 }

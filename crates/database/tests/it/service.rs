@@ -16,6 +16,8 @@ mod recovering;
 mod replicas;
 #[path = "service/restoring.rs"]
 mod restoring;
+#[path = "service/restoring_all.rs"]
+mod restoring_all;
 
 use std::{
     net::SocketAddr,

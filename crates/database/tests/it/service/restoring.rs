@@ -10,7 +10,7 @@ use tokio_postgres::{Client, Config, NoTls};
 use super::{Served, World};
 
 /// A session that only this machine's root has, as the service itself.
-async fn inside(world: &World) -> Client {
+pub(super) async fn inside(world: &World) -> Client {
     let mut places = std::fs::read_dir(world.memory.path()).unwrap().map(|it| it.unwrap().path());
     let place = places.find(|it| it.is_dir()).unwrap();
     let mut config = Config::new();
@@ -20,14 +20,19 @@ async fn inside(world: &World) -> Client {
     client
 }
 
-async fn proposed(served: &Served, party: &Authority, restore: Value) -> (u16, Value) {
+pub(super) async fn proposed(served: &Served, party: &Authority, restore: Value) -> (u16, Value) {
     let person = party.issue("person");
     let (_, now) = served.json(None, "GET /v1/manifest", "").await;
     let body = json!({ "Base": now["Digest"], "Restore": restore }).to_string();
     served.json(Some(&person), "POST /v1/proposals", &body).await
 }
 
-async fn decided(served: &Served, party: &Authority, proposal: &Value, word: &str) -> (u16, Value) {
+pub(super) async fn decided(
+    served: &Served,
+    party: &Authority,
+    proposal: &Value,
+    word: &str,
+) -> (u16, Value) {
     let path = format!("POST /v1/proposals/{}/{word}", proposal.as_str().unwrap());
     served.json(Some(&party.issue("person")), &path, "").await
 }
@@ -37,13 +42,13 @@ async fn shown(served: &Served, party: &Authority, proposal: &Value) -> Value {
     served.json(Some(&party.issue("person")), &path, "").await.1
 }
 
-async fn notes(client: &Client) -> Vec<i64> {
+pub(super) async fn notes(client: &Client) -> Vec<i64> {
     let rows = client.query("SELECT id::bigint FROM notes ORDER BY id", &[]).await.unwrap();
     rows.iter().map(|row| row.get(0)).collect()
 }
 
 /// Codes of what was refused on this path.
-async fn refused(served: &Served, world: &World, path: &str) -> Vec<String> {
+pub(super) async fn refused(served: &Served, world: &World, path: &str) -> Vec<String> {
     let code = |event| match event {
         Event::Denied { what: Refused::Request { path: asked }, code, .. } if asked == path => Some(code),
         _ => None,
@@ -51,7 +56,7 @@ async fn refused(served: &Served, world: &World, path: &str) -> Vec<String> {
     audited(served, world).await.into_iter().filter_map(code).collect()
 }
 
-async fn audited(served: &Served, world: &World) -> Vec<Event> {
+pub(super) async fn audited(served: &Served, world: &World) -> Vec<Event> {
     let person = world.parties.auditor.issue("person");
     let (_, export) = served.json(Some(&person), "GET /v1/audit", "").await;
     let lines: Vec<Line> = serde_json::from_value(export["Lines"].clone()).unwrap();

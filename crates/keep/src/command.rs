@@ -1,6 +1,11 @@
 //! A workload that runs once: its standard streams are the caller's, and how it ended is told in full.
 
-use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{
+    future::{Future, pending},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::time::sleep;
 use wasmtime::{PoolConcurrencyLimitError, Trap};
@@ -11,6 +16,7 @@ use crate::{
     cpu::{CpuExceeded, Metered},
     guest,
     limit::{Alarm, Exceeded},
+    metrics::Of,
     net::Net,
     output::{Output, Stdio as Printed},
     preview1,
@@ -122,12 +128,13 @@ pub async fn run_admitted(
     cancel: impl Future<Output = ()> + Send,
 ) -> Result<Ended, WorldError> {
     admission.config.get_or_insert_default();
-    let output = Output::new(&admission.marble, admission.log);
+    let (marble, log) = (admission.marble.clone(), admission.log);
+    let world = World::admitted(admission, net)?;
+    let output = Output::new(&marble, log, &world.metrics);
     let print = |stream| Box::new(Printed { output: Arc::clone(&output), stream }.lines());
     let (stdout, stderr) = (print("stdout"), print("stderr"));
     let stdio = Stdio { stdin: Box::new(tokio::io::empty()), stdout, stderr };
-    let world = World::admitted(admission, net)?;
-    Ok(run(workload, world, stdio, cancel).await)
+    Ok(run_told(workload, world, stdio, Some(&output), cancel).await)
 }
 
 /// Runs `workload` once in `world`, until it ends, exceeds a limit, or `cancel` is done. What it printed until then
@@ -138,37 +145,69 @@ pub async fn run(
     stdio: Stdio,
     cancel: impl Future<Output = ()> + Send,
 ) -> Ended {
+    run_told(workload, world, stdio, None, cancel).await
+}
+
+/// The same; what it uses is told by `output`, while it runs and at its end.
+pub(crate) async fn run_told(
+    workload: &Workload,
+    world: World,
+    stdio: Stdio,
+    output: Option<&Output>,
+    cancel: impl Future<Output = ()> + Send,
+) -> Ended {
     let alarm = Alarm::default();
     let files = Arc::clone(&world.files);
     let (streams, drivers) = stdio.split(&world.limits, &alarm);
-    let limits = world.limits.clone();
+    let (limits, metrics) = (world.limits.clone(), Arc::clone(&world.metrics));
     Vfs::keep_committing(&files);
     let running = async {
         let _ticking = workload.ticker.run();
-        until(instance(workload, Arc::new(world), &alarm, &streams), &limits, &alarm, cancel).await
+        let cpu = limits.cpu.unwrap_or(Duration::MAX);
+        let instance = instance(workload, Arc::new(world), &alarm, &streams);
+        let cancel = told(output, cancel);
+        until(Metered::new(instance, cpu, metrics), limits.wall, &alarm, cancel).await
     };
     let ended = drivers.during(&streams, running).await;
-    match (files.commit().await, &ended) {
+    let kept = files.commit().await;
+    if let Some(output) = output {
+        output.tell_metrics(Of::Command);
+    }
+    match (kept, &ended) {
         // What it left behind was to stay, and does not.
         (Err(error), Ended::Exit(_)) => Ended::Failed(Failure::Storage(error.to_string())),
         _ => ended,
     }
 }
 
+/// Tells what is used until `over`, in the task of the instance. A command of which nobody is to hear has no timer.
+async fn told(output: Option<&Output>, over: impl Future<Output = ()>) {
+    let telling = async {
+        match output {
+            Some(output) => output.tell_metrics_regularly(Of::Command).await,
+            None => pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        () = over => {}
+        never = telling => match never {},
+    }
+}
+
 /// The instance's life, within its limits.
 async fn until(
-    running: impl Future<Output = wasmtime::Result<u8>>,
-    limits: &keep_config::Limits,
+    running: Metered<impl Future<Output = wasmtime::Result<u8>>>,
+    wall: Option<Duration>,
     alarm: &Alarm,
     cancel: impl Future<Output = ()>,
 ) -> Ended {
     let wall = async {
-        match limits.wall {
+        match wall {
             Some(wall) => sleep(wall).await,
-            None => std::future::pending().await,
+            None => pending().await,
         }
     };
-    let metered = Metered::new(running, limits.cpu.unwrap_or(Duration::MAX));
     let (cancel, wall) = (pin!(cancel), pin!(wall));
     tokio::select! {
         biased;
@@ -176,7 +215,7 @@ async fn until(
         () = cancel => Ended::Cancelled,
         () = wall => Ended::Limit(Which::Wall),
         // What was raised in the last moment is the reason, whatever the instance made of it.
-        ended = metered => match (alarm.exceeded(), ended) {
+        ended = running => match (alarm.exceeded(), ended) {
             (Some(which), _) => Ended::Limit(which),
             (None, Ok(Ok(code))) => Ended::Exit(code),
             (None, Ok(Err(error))) => classify(&error),

@@ -13,6 +13,8 @@ use std::{
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use wasmtime::{Engine, EngineWeak};
 
+use crate::metrics::Metrics;
+
 /// How long WebAssembly runs before it yields to other requests.
 const TICK: Duration = Duration::from_millis(5);
 
@@ -94,21 +96,17 @@ fn tick(shared: &Shared, engine: &EngineWeak) {
 #[error("the request used up its processor time")]
 pub(crate) struct CpuExceeded;
 
-/// A future that may run for `limit` of processor time in all.
+/// A future that may run for `limit` of processor time in all, and is counted.
 pub(crate) struct Metered<F> {
     future: Pin<Box<F>>,
     limit: Duration,
     used: Duration,
+    metrics: Arc<Metrics>,
 }
 
 impl<F> Metered<F> {
-    pub(crate) fn new(future: F, limit: Duration) -> Self {
-        Self { future: Box::pin(future), limit, used: Duration::ZERO }
-    }
-
-    /// The processor time so far.
-    pub(crate) fn used(&self) -> Duration {
-        self.used
+    pub(crate) fn new(future: F, limit: Duration, metrics: Arc<Metrics>) -> Self {
+        Self { future: Box::pin(future), limit, used: Duration::ZERO, metrics }
     }
 }
 
@@ -119,7 +117,9 @@ impl<F: Future> Future for Metered<F> {
         // One poll runs on one thread from beginning to end, so that thread's clock measures it.
         let before = thread_time();
         let polled = self.future.as_mut().poll(cx);
-        self.used += thread_time().saturating_sub(before);
+        let ran = thread_time().saturating_sub(before);
+        self.used += ran;
+        self.metrics.ran(ran);
         match polled {
             Poll::Ready(output) => Poll::Ready(Ok(output)),
             Poll::Pending if self.used > self.limit => Poll::Ready(Err(CpuExceeded)),
@@ -143,7 +143,7 @@ mod tests {
     async fn waiting_is_not_charged_and_running_is() {
         let limit = Duration::from_millis(20);
         let waits = async { tokio::time::sleep(Duration::from_millis(60)).await };
-        assert_eq!(Metered::new(waits, limit).await, Ok(()));
+        assert_eq!(Metered::new(waits, limit, Arc::default()).await, Ok(()));
 
         let runs = async {
             loop {
@@ -152,8 +152,8 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         };
-        let mut metered = Metered::new(runs, limit);
+        let mut metered = Metered::new(runs, limit, Arc::default());
         assert!(matches!((&mut metered).await, Err::<(), _>(CpuExceeded)));
-        assert!(metered.used() > limit);
+        assert!(metered.used > limit);
     }
 }

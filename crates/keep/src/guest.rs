@@ -59,7 +59,7 @@ pub(crate) fn store(
         http: WasiHttpCtx::new(),
         outgoing: Outgoing(Arc::clone(&world.peers)),
         world: Arc::clone(world),
-        memory: MemoryLimit::new(world.limits.memory, alarm.clone()),
+        memory: MemoryLimit::new(world.limits.memory, alarm.clone(), Arc::clone(&world.metrics)),
     };
     let mut store = Store::new(engine, guest);
     store.limiter(|guest| &mut guest.memory);

@@ -16,6 +16,7 @@ use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 use self::answer::Answerer;
 use crate::{
     admission::{Admission, Limits},
+    metrics::Of,
     net::{self, Identity, Listener, Net},
     output::Output,
     vfs::Vfs,
@@ -67,9 +68,9 @@ pub async fn serve(
     listener: Listener,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ServeError> {
-    let (marble, limits) = (admission.marble.clone(), admission.limits);
-    let output = Output::new(&marble, admission.log);
+    let (marble, limits, log) = (admission.marble.clone(), admission.limits, admission.log);
     let world = World::admitted(admission, net)?;
+    let output = Output::new(&marble, log, &world.metrics);
     let digest = hex::encode(workload.digest());
     tracing::info!(code = "SERVING", marble = %marble, workload = %digest, "the workload is served");
     let surroundings = Surroundings { world, marble: marble.clone(), output, limits };
@@ -107,16 +108,17 @@ pub(crate) async fn serve_in(
     let mut renewed = world.net.as_ref().ok_or(ServeError::NoNetwork)?.identity();
     let files = Arc::clone(&world.files);
     Vfs::keep_committing(&files);
-    tokio::spawn(Output::tell_metrics_regularly(Arc::downgrade(&output)));
     let answerer = Answerer::new(workload, marble, world, Arc::clone(&output), limits);
     let answerer = answerer.ok_or(ServeError::NotHttp)?;
     let (ending, end) = watch::channel(());
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
+    let mut telling = pin!(output.tell_metrics_regularly(Of::Service));
     loop {
         tokio::select! {
             biased;
             () = &mut shutdown => break,
+            never = &mut telling => match never {},
             Ok(()) = renewed.changed() => peers.forget_connections(),
             Some(_) = connections.join_next() => {}
             stream = listener.accept() => {
@@ -133,7 +135,7 @@ pub(crate) async fn serve_in(
     connections.shutdown().await;
     // What fails is in the Keep's log, by its code.
     let kept = files.commit().await.is_ok();
-    output.tell_metrics();
+    output.tell_metrics(Of::Service);
     Ok(Served { drained: drained.is_ok(), kept })
 }
 

@@ -10,6 +10,8 @@ use std::{
 use keep_protocol::keep::Limit;
 use wasmtime::ResourceLimiter;
 
+use crate::metrics::Metrics;
+
 /// A limit of [`keep_config::Limits`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Which {
@@ -121,13 +123,15 @@ pub(crate) const MAX_TABLE_ELEMENTS: usize = 1 << 18;
 /// Memory of one instance, over all its linear memories.
 pub(crate) struct MemoryLimit {
     left: usize,
+    used: u64,
     alarm: Alarm,
+    metrics: Arc<Metrics>,
 }
 
 impl MemoryLimit {
     /// At most `bytes`.
-    pub(crate) fn new(bytes: u64, alarm: Alarm) -> Self {
-        Self { left: usize::try_from(bytes).unwrap_or(usize::MAX), alarm }
+    pub(crate) fn new(bytes: u64, alarm: Alarm, metrics: Arc<Metrics>) -> Self {
+        Self { left: usize::try_from(bytes).unwrap_or(usize::MAX), used: 0, alarm, metrics }
     }
 }
 
@@ -145,6 +149,9 @@ impl ResourceLimiter for MemoryLimit {
             Some(_) if maximum.is_some_and(|maximum| desired > maximum) => Ok(false),
             Some(left) => {
                 self.left = left;
+                self.used += more as u64;
+                // It never shrinks.
+                self.metrics.has_memory(self.used);
                 Ok(true)
             }
         }
@@ -175,6 +182,7 @@ impl ResourceLimiter for MemoryLimit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Of;
 
     #[tokio::test]
     async fn the_first_limit_is_the_reason() {
@@ -186,12 +194,15 @@ mod tests {
 
     #[test]
     fn memory_is_counted_over_all_memories() {
-        let mut limit = MemoryLimit::new(3 << 16, Alarm::default());
+        let metrics = Arc::<Metrics>::default();
+        let mut limit = MemoryLimit::new(3 << 16, Alarm::default(), Arc::clone(&metrics));
         assert!(limit.memory_growing(0, 1 << 16, None).unwrap());
         assert!(limit.memory_growing(0, 1 << 16, None).unwrap());
         assert!(!limit.memory_growing(1 << 16, 2 << 16, Some(1 << 16)).unwrap(), "above its own maximum");
         assert!(limit.memory_growing(1 << 16, 2 << 16, None).unwrap());
         let error = limit.memory_growing(0, 1 << 16, None).unwrap_err();
         assert_eq!(error.downcast_ref(), Some(&Exceeded(Which::Memory)));
+        let counted = metrics.counted(Of::Command, 0, 0);
+        assert_eq!(counted.memory_bytes, 3 << 16, "what was not given is not counted");
     }
 }

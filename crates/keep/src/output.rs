@@ -2,13 +2,14 @@
 //! the Keep's log; where the manifest says so, lines go to that log, bounded in length and rate.
 
 use std::{
+    convert::Infallible,
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -21,7 +22,7 @@ use wasmtime_wasi::{
 
 use crate::{
     admission::LogPolicy,
-    metrics::{self, Counted, Metrics},
+    metrics::{self, Counted, Metrics, Of},
 };
 
 /// Longest line written to the log; the rest of it is cut off.
@@ -45,7 +46,10 @@ pub(crate) struct Output {
     caller: Option<mpsc::Sender<Line>>,
     /// Lines that the caller did not take, and has not been told of.
     untold: AtomicU64,
-    metrics: Metrics,
+    /// Of the world that prints here.
+    metrics: Arc<Metrics>,
+    /// How often they are told.
+    every: Duration,
 }
 
 /// A line for the caller, with its end.
@@ -60,17 +64,26 @@ struct Rate {
 }
 
 impl Output {
-    pub(crate) fn new(marble: &str, policy: LogPolicy) -> Arc<Self> {
-        Arc::new(Self::with(marble, policy, None))
+    pub(crate) fn new(marble: &str, policy: LogPolicy, metrics: &Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self::with(marble, policy, metrics, None))
     }
 
     /// The same, and the caller is told each line, as far as it takes them: nobody waits for it.
-    pub(crate) fn for_caller(marble: &str, policy: LogPolicy) -> (Arc<Self>, mpsc::Receiver<Line>) {
+    pub(crate) fn for_caller(
+        marble: &str,
+        policy: LogPolicy,
+        metrics: &Arc<Metrics>,
+    ) -> (Arc<Self>, mpsc::Receiver<Line>) {
         let (caller, lines) = mpsc::channel(LINES_AHEAD);
-        (Arc::new(Self::with(marble, policy, Some(caller))), lines)
+        (Arc::new(Self::with(marble, policy, metrics, Some(caller))), lines)
     }
 
-    fn with(marble: &str, policy: LogPolicy, caller: Option<mpsc::Sender<Line>>) -> Self {
+    fn with(
+        marble: &str,
+        policy: LogPolicy,
+        metrics: &Arc<Metrics>,
+        caller: Option<mpsc::Sender<Line>>,
+    ) -> Self {
         Self {
             marble: marble.to_owned(),
             policy,
@@ -83,31 +96,30 @@ impl Output {
             },
             caller,
             untold: AtomicU64::new(0),
-            metrics: Metrics::default(),
+            metrics: Arc::clone(metrics),
+            every: metrics::EVERY,
         }
     }
 
-    pub(crate) fn metrics(&self) -> &Metrics {
-        &self.metrics
-    }
-
-    fn counted(&self) -> Counted {
+    fn counted(&self, of: Of) -> Counted {
         let load = |number: &AtomicU64| number.load(Ordering::Relaxed);
-        self.metrics.counted(load(&self.bytes), load(&self.dropped))
+        self.metrics.counted(of, load(&self.bytes), load(&self.dropped))
     }
 
     /// Tells what was counted to whom the log is for: to nobody, to the host in the clear, or to its owner alone.
-    pub(crate) fn tell_metrics(&self) {
-        let counted = self.counted();
+    pub(crate) fn tell_metrics(&self, of: Of) {
+        let counted = self.counted(of);
         match self.policy {
             LogPolicy::Discard => {}
             LogPolicy::Host => {
-                let Counted { requests, failed, cpu_ms, output_bytes, lines_dropped } = counted;
+                let Counted { requests, cpu_ms, memory_bytes, output_bytes, lines_dropped } = counted;
                 tracing::info!(
                     target: "workload",
                     code = "WORKLOAD_METRICS",
                     marble = %self.marble,
-                    requests, failed, cpu_ms, output_bytes, lines_dropped,
+                    requests = requests.map(|it| it.answered),
+                    failed = requests.map(|it| it.failed),
+                    cpu_ms, memory_bytes, output_bytes, lines_dropped,
                 );
             }
             LogPolicy::Owner(_) => {
@@ -116,12 +128,14 @@ impl Output {
         }
     }
 
-    /// Each minute, as long as anybody could print.
-    pub(crate) async fn tell_metrics_regularly(output: Weak<Self>) {
+    /// Each minute. Where nobody is told, nothing wakes up.
+    pub(crate) async fn tell_metrics_regularly(&self, of: Of) -> Infallible {
+        if self.policy == LogPolicy::Discard {
+            return std::future::pending().await;
+        }
         loop {
-            tokio::time::sleep(metrics::EVERY).await;
-            let Some(output) = output.upgrade() else { return };
-            output.tell_metrics();
+            tokio::time::sleep(self.every).await;
+            self.tell_metrics(of);
         }
     }
 
@@ -295,113 +309,4 @@ impl AsyncWrite for Lines {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    #[test]
-    fn a_line_without_end_takes_no_more_than_its_bound() {
-        let output = Output::new("m", LogPolicy::Host);
-        let mut lines = Lines { output: Arc::clone(&output), stream: "stdout", partial: Vec::new() };
-        for _ in 0..100 {
-            lines.take(&[b'x'; 1000]);
-        }
-        assert_eq!(lines.partial.len(), MAX_LINE);
-        assert_eq!(output.counted().output_bytes, 100_000);
-    }
-
-    #[test]
-    fn a_flood_of_lines_is_dropped_and_counted() {
-        let output = Output::new("m", LogPolicy::Host);
-        let mut lines = Lines { output: Arc::clone(&output), stream: "stderr", partial: Vec::new() };
-        lines.take(&b"\n".repeat(10_000));
-        assert!(output.counted().lines_dropped > 9_000);
-    }
-
-    #[test]
-    fn discarded_output_is_not_even_kept() {
-        let output = Output::new("m", LogPolicy::Discard);
-        let mut lines = Lines { output: Arc::clone(&output), stream: "stdout", partial: Vec::new() };
-        lines.take(b"secret");
-        assert!(lines.partial.is_empty());
-        assert_eq!((output.counted().output_bytes, output.counted().lines_dropped), (6, 0));
-    }
-
-    #[test]
-    fn the_caller_is_told_each_line_and_how_many_it_missed() {
-        let (output, mut told) = Output::for_caller("m", LogPolicy::Discard);
-        let mut lines = Lines { output: Arc::clone(&output), stream: "stderr", partial: Vec::new() };
-        lines.take(b"one\ntw");
-        lines.take(b"o\n");
-        let mut next =
-            || told.try_recv().ok().map(|line| (line.stream, String::from_utf8(line.bytes).unwrap()));
-        assert_eq!(next(), Some(("stderr", "one\n".into())));
-        assert_eq!(next(), Some(("stderr", "two\n".into())));
-        assert_eq!(next(), None);
-        lines.take(&b"x\n".repeat(LINES_AHEAD + 3));
-        while next().is_some() {}
-        lines.take(b"after\n");
-        let after = told.try_recv().unwrap().bytes;
-        assert_eq!(after, b"-- 3 line(s) were printed faster than they were taken\nafter\n");
-    }
-
-    /// Keeps what is logged.
-    #[derive(Clone, Default)]
-    struct Captured(Arc<Mutex<Vec<u8>>>);
-
-    impl std::io::Write for Captured {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
-    /// The Keep's log of what is done with an output of this policy.
-    fn logged(policy: LogPolicy, with: impl FnOnce(&Arc<Output>)) -> String {
-        let captured = Captured::default();
-        let writer = captured.clone();
-        let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
-        tracing::subscriber::with_default(subscriber, || with(&Output::new("m", policy)));
-        let log = captured.0.lock().unwrap().clone();
-        String::from_utf8(log).unwrap()
-    }
-
-    #[test]
-    fn metrics_go_where_the_log_goes_and_to_nobody_by_default() {
-        let serve = |output: &Arc<Output>| {
-            output.metrics().answered(true);
-            output.metrics().answered(false);
-            output.metrics().ran(Duration::from_millis(1234));
-            output.tell_metrics();
-        };
-        assert_eq!(logged(LogPolicy::Discard, serve), "");
-        let told = logged(LogPolicy::Host, serve);
-        for part in ["WORKLOAD_METRICS", "\"requests\":2", "\"failed\":1", "\"cpu_ms\":1234"] {
-            assert!(told.contains(part), "{told}");
-        }
-        let (private, public) = owner_log::generate().unwrap();
-        let sealed = logged(LogPolicy::Owner(public), serve);
-        assert!(!sealed.contains("requests") && !sealed.contains("1234"), "{sealed}");
-        let line = owner_log::Reader::new(private, "m").open(&sealed).unwrap();
-        let text = r#"{"requests":2,"failed":1,"cpu_ms":1234,"output_bytes":0,"lines_dropped":0}"#;
-        assert_eq!((line.stream, line.text.as_slice()), (Stream::Metrics, text.as_bytes()));
-    }
-
-    #[test]
-    fn what_is_printed_for_the_owner_is_nowhere_in_the_clear() {
-        let (private, public) = owner_log::generate().unwrap();
-        let log = logged(LogPolicy::Owner(public), |output| {
-            let mut lines = Lines { output: Arc::clone(output), stream: "stdout", partial: Vec::new() };
-            lines.take(b"canary one\ncanary two\n");
-        });
-        assert!(!log.contains("canary"), "{log}");
-        let mut reader = owner_log::Reader::new(private, "m");
-        let read: Vec<_> = log.lines().map(|line| reader.open(line).unwrap().text).collect();
-        assert_eq!(read, [b"canary one".to_vec(), b"canary two".to_vec()]);
-    }
-}
+mod tests;

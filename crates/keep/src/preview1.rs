@@ -57,7 +57,7 @@ pub(crate) async fn run(
         args: world.args.clone(),
         env: world.env.iter().map(|(name, value)| format!("{name}={value}")).collect(),
         begun: Instant::now(),
-        memory: MemoryLimit::new(world.limits.memory, alarm.clone()),
+        memory: MemoryLimit::new(world.limits.memory, alarm.clone(), Arc::clone(&world.metrics)),
     };
     let mut store = Store::new(engine, instance);
     store.limiter(|instance| &mut instance.memory);

@@ -12,6 +12,7 @@ use crate::{
     command::Failure,
     http::outgoing::Peers,
     keyvalue::KeyValue,
+    metrics::Metrics,
     net::Net,
     vfs::{BadFile, FileFault, Source, Vfs},
     volumes::Volumes,
@@ -118,6 +119,8 @@ pub struct World {
     pub(crate) peers: Arc<Peers>,
     pub(crate) net: Option<Net>,
     pub(crate) limits: keep_config::Limits,
+    /// What all instances use.
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl World {
@@ -164,6 +167,7 @@ impl World {
             peers: Peers::new(WORKLOAD_NAME.to_owned(), log, net.clone()),
             net,
             limits: config.limits.clone(),
+            metrics: Arc::default(),
         })
     }
 
@@ -209,6 +213,7 @@ impl World {
                 peers,
                 net,
                 limits: config,
+                metrics: Arc::default(),
             });
         };
         if args.is_empty() {
@@ -235,6 +240,7 @@ impl World {
             peers,
             net,
             limits: config_limits,
+            metrics: Arc::default(),
         })
     }
 }

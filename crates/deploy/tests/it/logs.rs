@@ -52,9 +52,13 @@ async fn what_is_printed_is_sealed_to_its_owner_and_to_nobody_else() {
     let text = logged(&log, b"canary one\ncanary two\n").await;
     assert!(!text.contains("canary"), "{text}");
     let mut reader = owner_log::Reader::new(private, "main.wasm");
-    let lines: Vec<_> =
-        text.lines().filter_map(|line| reader.open(line).ok()).map(|line| line.text).collect();
-    assert_eq!(lines, [b"canary one".to_vec(), b"canary two".to_vec()]);
+    let lines: Vec<_> = text.lines().filter_map(|line| reader.open(line).ok()).collect();
+    let [one, two, used] = &lines[..] else { panic!("{} lines", lines.len()) };
+    assert_eq!([&one.text[..], &two.text], [b"canary one", b"canary two"]);
+    // At its end, what it used.
+    let numbers = String::from_utf8_lossy(&used.text);
+    assert_eq!(used.stream, owner_log::Stream::Metrics);
+    assert!(numbers.contains("\"output_bytes\":22,") && numbers.contains("\"memory_bytes\":"), "{numbers}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

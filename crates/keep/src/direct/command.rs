@@ -1,5 +1,7 @@
 //! A workload that runs once: its standard streams are the client's.
 
+use std::sync::Arc;
+
 use keep_config::File;
 use keep_protocol::keep::{Exposed, FromKeep, Outcome, Refused, RefusedCode};
 use tokio::{io::DuplexStream, task::JoinHandle};
@@ -16,6 +18,7 @@ use super::{
 use crate::{
     admission::Limits,
     command::{self, Ended, Stdio},
+    output::Output,
     runtime::Workload,
     world::{Given, World, WorldError},
 };
@@ -30,7 +33,8 @@ pub(super) struct Prepared {
     stdio: Stdio,
     /// Where input goes, if the workload is to find any.
     input: Option<DuplexStream>,
-    output: [JoinHandle<std::io::Result<()>>; 2],
+    moving: [JoinHandle<std::io::Result<()>>; 2],
+    output: Arc<Output>,
 }
 
 impl Prepared {
@@ -50,14 +54,14 @@ impl Prepared {
         let (input, stdin) = tokio::io::duplex(PIECE);
         let (stdout, out) = reply.stream(FromKeep::Stdout);
         let (stderr, err) = reply.stream(FromKeep::Stderr);
-        let [stdout, stderr] = printed(&config.log, stdout, stderr);
+        let ([stdout, stderr], output) = printed(&config.log, &world.metrics, stdout, stderr);
         let stdio = Stdio { stdin: Box::new(stdin), stdout: Box::new(stdout), stderr: Box::new(stderr) };
         let reads = config.files.iter().any(|file| matches!(file, File::Stdin { .. }));
-        Ok(Self { world, exposed, stdio, input: reads.then_some(input), output: [out, err] })
+        Ok(Self { world, exposed, stdio, input: reads.then_some(input), moving: [out, err], output })
     }
 
     pub(super) async fn run(self, workload: &Workload, mut client: Attention, reply: &Reply) -> Outcome {
-        let Self { world, exposed, stdio, input, output } = self;
+        let Self { world, exposed, stdio, input, moving, output } = self;
         for listener in exposed {
             // A client that is gone cancels the run below.
             let _ = reply.tell(&FromKeep::Exposed(listener)).await;
@@ -65,9 +69,9 @@ impl Prepared {
         if let Some(input) = input {
             client.feed(input);
         }
-        let ended = command::run(workload, world, stdio, client.over()).await;
+        let ended = command::run_told(workload, world, stdio, Some(&output), client.over()).await;
         client.fed().await;
-        for stream in output {
+        for stream in moving {
             // It ends with the workload's end of it, which is gone.
             let _ = stream.await;
         }

@@ -11,6 +11,7 @@ use tokio::io::{AsyncWrite, DuplexStream};
 
 use crate::{
     admission::LogPolicy,
+    metrics::Metrics,
     output::{Lines, Output, Stdio},
     world::WORKLOAD_NAME,
 };
@@ -21,13 +22,19 @@ pub(super) struct Printed {
     lines: Lines,
 }
 
-/// Standard output and error, leading to these.
-pub(super) fn printed(log: &keep_config::Log, stdout: DuplexStream, stderr: DuplexStream) -> [Printed; 2] {
-    let output = Output::new(WORKLOAD_NAME, LogPolicy::of(log));
-    [("stdout", stdout), ("stderr", stderr)].map(|(stream, client)| {
+/// Standard output and error, leading to these, and what is told besides.
+pub(super) fn printed(
+    log: &keep_config::Log,
+    metrics: &Arc<Metrics>,
+    stdout: DuplexStream,
+    stderr: DuplexStream,
+) -> ([Printed; 2], Arc<Output>) {
+    let output = Output::new(WORKLOAD_NAME, LogPolicy::of(log), metrics);
+    let streams = [("stdout", stdout), ("stderr", stderr)].map(|(stream, client)| {
         let lines = Stdio { output: Arc::clone(&output), stream }.lines();
         Printed { client, lines }
-    })
+    });
+    (streams, output)
 }
 
 impl AsyncWrite for Printed {

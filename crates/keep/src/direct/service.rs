@@ -62,7 +62,7 @@ impl Prepared {
         let volumes = volumes::open(&config, &volumes, keep.storage.as_ref(), &client.holder()).await?;
         let given = Given { secrets, keyvalue_bytes, net: Some(net), volumes, ..Given::default() };
         let world = World::new(&config, given).map_err(|error| mismatch(&error))?;
-        let (output, printed) = Output::for_caller(WORKLOAD_NAME, LogPolicy::of(&config.log));
+        let (output, printed) = Output::for_caller(WORKLOAD_NAME, LogPolicy::of(&config.log), &world.metrics);
         let surroundings = Surroundings { world, marble: WORKLOAD_NAME.into(), output, limits };
         let telling = tokio::spawn(tell(printed, reply.clone()));
         Ok(Self { surroundings, listener, certificate, telling })

@@ -92,7 +92,7 @@ impl Answerer {
         scheme: Scheme,
     ) -> Result<Outgoing, Infallible> {
         let answered = Arc::clone(&self).try_answer(request, scheme).await;
-        self.output.metrics().answered(answered.is_ok());
+        self.world.metrics.answered(answered.is_ok());
         Ok(answered.unwrap_or_else(|refusal| {
             tracing::warn!(code = refusal.code(), marble = %self.marble, "a request was ended");
             refusal.response()
@@ -146,7 +146,8 @@ impl Answerer {
             let printed = |stream| Stdio { output: Arc::clone(&self.output), stream };
             wasi.stdout(printed("stdout")).stderr(printed("stderr"));
         });
-        let mut handled = Metered::new(self.handle(&mut store, request, scheme, sender), self.limits.cpu());
+        let handled = self.handle(&mut store, request, scheme, sender);
+        let mut handled = Metered::new(handled, self.limits.cpu(), Arc::clone(&self.world.metrics));
         let result = match timeout(self.limits.wall(), &mut handled).await {
             Ok(Ok(Ok(()))) => Ok(()),
             Ok(Ok(Err(error))) => Err(self.classify(&error)),
@@ -157,7 +158,6 @@ impl Answerer {
             failed.raise();
             tracing::debug!(code = refusal.code(), marble = %self.marble, "an instance was ended");
         }
-        self.output.metrics().ran(handled.used());
         drop(handled);
         // In this order: the body's end is read after the flag, and the slot is free before the permit.
         drop(store);

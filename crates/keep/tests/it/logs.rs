@@ -1,15 +1,24 @@
 //! What reaches the Keep's log, which the host reads: codes for an operator, nothing of the workload's.
 
 use std::{
+    collections::BTreeMap,
+    future::pending,
     io::{self, Write},
-    sync::{LazyLock, Mutex, PoisonError},
+    sync::{Arc, LazyLock, Mutex, PoisonError},
 };
 
-use keep::admission::{Admission, Limits, LogPolicy};
+use attested_tls::clock;
+use keep::{
+    admission::{Admission, Limits, LogPolicy},
+    command::{Ended, run_admitted},
+    net::Net,
+};
+use keep_config::KeepConfig;
+use tokio::sync::watch;
 use tracing_subscriber::fmt::MakeWriter;
 use zeroize::Zeroizing;
 
-use crate::{client::Client, pki::Root, poll, running::Running, workloads};
+use crate::{client::Client, pki::Root, poll, run, running::Running, workloads};
 
 static LINES: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 static CAPTURED: LazyLock<()> = LazyLock::new(|| {
@@ -46,7 +55,7 @@ fn lines_of(marble: &str) -> String {
     lines.lines().filter(|line| line.contains(marble)).map(|line| format!("{line}\n")).collect()
 }
 
-async fn run(admission: Admission, paths: &[&str]) -> Running {
+async fn served(admission: Admission, paths: &[&str]) -> Running {
     LazyLock::force(&CAPTURED);
     let root = Root::new();
     let keep = Running::start(workloads::probe(), admission, root.public("probe")).await;
@@ -69,7 +78,7 @@ async fn nothing_of_the_workload_goes_to_the_host_by_default() {
         "/env?canary-query",
         "/read?p=/key",
     ];
-    run(admission, &paths).await.stop().await;
+    served(admission, &paths).await.stop().await;
     let log = lines_of("discreet");
     for code in ["SERVING", "WORKLOAD_TRAPPED", "DESTINATION_NOT_ALLOWED", "SERVED"] {
         assert!(log.contains(&format!("\"code\":\"{code}\"")), "{code} is not in {log}");
@@ -83,7 +92,7 @@ async fn nothing_of_the_workload_goes_to_the_host_by_default() {
 async fn the_workloads_lines_go_to_the_host_where_the_manifest_says_so() {
     let admission = Admission { marble: "talkative".into(), log: LogPolicy::Host, ..Admission::default() };
     let paths = ["/print?p=first%0Aforged%1B[31m", "/fetch?url=http://elsewhere.example/"];
-    run(admission, &paths).await.stop().await;
+    served(admission, &paths).await.stop().await;
     let log = lines_of("talkative");
     assert!(log.contains("\"code\":\"WORKLOAD_OUTPUT\""), "{log}");
     assert!(log.contains("\"line\":\"first\"") && log.contains("forged"), "{log}");
@@ -92,6 +101,26 @@ async fn the_workloads_lines_go_to_the_host_where_the_manifest_says_so() {
     // And what was counted, at the end.
     let metrics = log.lines().find(|line| line.contains("\"code\":\"WORKLOAD_METRICS\"")).expect("metrics");
     assert!(metrics.contains("\"requests\":2") && metrics.contains("\"failed\":0"), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_command_used_is_told_at_its_end_to_whom_the_manifest_names() {
+    LazyLock::force(&CAPTURED);
+    let workload = run::load(&run::module(""));
+    for (marble, log) in [("numbered", LogPolicy::Host), ("unheard", LogPolicy::Discard)] {
+        let admission = Admission { marble: marble.into(), log, ..Admission::default() };
+        let (_identity, current) = watch::channel(Arc::new(Root::new().public(marble)));
+        let net = Net::new(&KeepConfig::default(), BTreeMap::new(), current, clock::system()).unwrap();
+        let ended = run_admitted(&workload, admission, net, pending()).await.unwrap();
+        assert_eq!(ended, Ended::Exit(0));
+    }
+    let log = lines_of("numbered");
+    let [metrics] = log.lines().collect::<Vec<_>>()[..] else { panic!("{log}") };
+    for part in ["WORKLOAD_METRICS", "\"cpu_ms\":", "\"memory_bytes\":65536", "\"output_bytes\":0"] {
+        assert!(metrics.contains(part), "{metrics}");
+    }
+    assert!(!metrics.contains("requests"), "it was asked nothing: {metrics}");
+    assert_eq!(lines_of("unheard"), "");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,7 +155,7 @@ async fn each_failure_towards_a_peer_has_its_code() {
 async fn limits_are_logged_by_code() {
     let limits = Limits { cpu_ms_per_request: 500, memory_bytes: 8 << 20, ..Limits::default() };
     let admission = Admission { marble: "limited".into(), limits, ..Admission::default() };
-    run(admission, &["/spin", "/hog"]).await.stop().await;
+    served(admission, &["/spin", "/hog"]).await.stop().await;
     let log = lines_of("limited");
     for code in ["CPU_LIMIT", "MEMORY_LIMIT"] {
         assert!(log.contains(&format!("\"code\":\"{code}\"")), "{code} is not in {log}");

@@ -27,6 +27,8 @@ mod guest;
 mod host;
 #[path = "it/machine.rs"]
 mod machine;
+#[path = "it/machine_marble.rs"]
+mod machine_marble;
 #[path = "it/marbles.rs"]
 mod marbles;
 #[path = "it/package.rs"]

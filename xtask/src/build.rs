@@ -82,7 +82,7 @@ pub fn soak() -> Result<()> {
     let test =
         ["test", "--locked", "-p", "database", "--test", "it", "--", "soak_", "--ignored", "--nocapture"];
     run(cargo().args(test))?;
-    step("a Keep in a virtual machine outlives its host agent");
+    step("Keeps in virtual machines: for a client, and of Marbles; they outlive their host agent");
     programs()?;
     run(cargo().args(["test", "--locked", "-p", "bailey", "--test", "it", "--", "soak_", "--ignored"]))?;
     if !available("etcd") {

@@ -171,8 +171,10 @@ impl Machine {
             log: LogDestination::File,
             restart,
             volumes: None,
+            workload: None,
+            ports: Vec::new(),
         };
-        self.act(&Action::Launch { process })
+        self.act(&Action::Launch { process: Box::new(process) })
     }
 
     /// Has the host agent end a process.

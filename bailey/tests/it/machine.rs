@@ -16,9 +16,41 @@ const HELLO: &str = r#"(module
         (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"#;
 
 /// The folder, and the agent of now.
-struct Site {
-    folder: tempfile::TempDir,
-    agent: Option<Agent>,
+pub struct Site {
+    pub folder: tempfile::TempDir,
+    pub agent: Option<Agent>,
+}
+
+impl Site {
+    pub fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), agent: None }
+    }
+
+    pub fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+
+    /// The image, of this build's programs.
+    pub fn image(&self) -> String {
+        let programs = Path::new(env!("CARGO_BIN_EXE_bailey")).parent().unwrap();
+        let parts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/vm");
+        for there in [&programs.join("bailey-keep"), &programs.join("bailey-init"), &parts.join("kernel")] {
+            let mend = "cargo xtask tools, cargo build --workspace";
+            assert!(there.is_file(), "{} is missing: {mend}", there.display());
+        }
+        let program = |name: &str| programs.join(name).display().to_string();
+        let (image, parts) = (self.path("keep.image"), parts.display().to_string());
+        let (keep, init) = (program("bailey-keep"), program("bailey-init"));
+        done(&["image", "build", &parts, "--keep", &keep, "--init", &init, "--out", &image]);
+        image
+    }
+}
+
+/// What a command says that succeeds.
+pub fn done(arguments: &[&str]) -> String {
+    let output = bailey(arguments);
+    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", text(&output.stderr));
+    text(&output.stdout)
 }
 
 impl Drop for Site {
@@ -32,28 +64,10 @@ impl Drop for Site {
 #[test]
 #[ignore = "boots a machine, a minute or two: cargo xtask soak"]
 fn soak_a_keep_in_a_machine_outlives_its_agent_and_serves_a_client() {
-    let programs = Path::new(env!("CARGO_BIN_EXE_bailey")).parent().unwrap();
-    let parts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/vm");
-    for there in [&programs.join("bailey-keep"), &programs.join("bailey-init"), &parts.join("kernel")] {
-        assert!(
-            there.is_file(),
-            "{} is missing: cargo xtask tools, cargo build --workspace",
-            there.display()
-        );
-    }
-    let mut site = Site { folder: tempfile::tempdir().unwrap(), agent: None };
+    let mut site = Site::new();
     let folder = site.folder.path().to_owned();
     let path = |name: &str| folder.join(name).display().to_string();
-    let done = |arguments: &[&str]| {
-        let output = bailey(arguments);
-        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", text(&output.stderr));
-        text(&output.stdout)
-    };
-    let program = |name: &str| programs.join(name).display().to_string();
-    let (image, configuration) = (path("keep.image"), path("direct.json"));
-    let (keep, init) = (program("bailey-keep"), program("bailey-init"));
-    let parts = parts.display().to_string();
-    done(&["image", "build", &parts, "--keep", &keep, "--init", &init, "--out", &image]);
+    let (image, configuration) = (site.image(), path("direct.json"));
     std::fs::write(&configuration, r#"{"direct":{"version":1}}"#).unwrap();
     let measured = done(&["image", "measure", &image, "--configuration", &configuration, "--json"]);
     std::fs::write(path("reference.json"), measured).unwrap();

@@ -21,7 +21,7 @@ pub enum Action {
     /// Launch another process, or one again that is stopped, perhaps with another description.
     Launch {
         /// Its description; paths are absolute.
-        process: ProcessSpec,
+        process: Box<ProcessSpec>,
     },
     /// End a process and leave it ended. Answered when it is gone.
     Stop {

@@ -2,11 +2,8 @@
 
 use std::sync::Arc;
 
-use evidence::Platform;
-
 use crate::config::Config;
 use crate::launcher::{About, LaunchError, Launcher};
-use crate::names::BackendName;
 use crate::process::Process;
 
 /// The directory in which it is noted which user ids are taken.
@@ -34,19 +31,12 @@ impl Backends {
 
     /// Which one launches `process`.
     pub(crate) fn launcher(&self, process: &Process) -> Result<&dyn Launcher, LaunchError> {
-        let fits = |about: &About, name: Option<&BackendName>, platform: Platform| {
-            name.is_none_or(|name| *name == about.name) && about.platforms.contains(&platform)
-        };
-        let name = process.backend.as_ref();
-        self.0
-            .iter()
-            .find(|launcher| fits(&launcher.about(), name, process.platform))
-            .map(|launcher| &**launcher)
-            .ok_or_else(|| {
-                LaunchError::NoBackend(match name {
-                    Some(name) => format!("is named {name} and launches {}", process.platform),
-                    None => format!("launches {}", process.platform),
-                })
+        let fits = |about: About| process.is_for(&about.name, &about.platforms);
+        self.0.iter().find(|launcher| fits(launcher.about())).map(|launcher| &**launcher).ok_or_else(|| {
+            LaunchError::NoBackend(match &process.backend {
+                Some(name) => format!("is named {name} and launches {}", process.platform),
+                None => format!("launches {}", process.platform),
             })
+        })
     }
 }

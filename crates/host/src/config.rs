@@ -184,7 +184,15 @@ impl Config {
                 let path = format!("processes[{index}].backend");
                 faults.push(Fault { path, problem: format!("there is no back end {name}") });
             }
+            let launching =
+                backends.iter().find(|backend| process.is_for(&backend.name, backend.platforms()));
+            let unfit = launching.map(|backend| backend.settings.unfit(process)).unwrap_or_default();
+            faults.extend(unfit.into_iter().map(|unfit| {
+                let path = format!("processes[{index}].{}", unfit.field);
+                Fault { path, problem: unfit.problem }
+            }));
         }
+        doubled(&processes, &mut faults);
         let (tenants, keeps) = (wire.tenants, wire.keeps);
         let api = wire.api.map(|api| api.resolve(base, tenants, keeps, &mut faults));
         if api.is_some() && backends.iter().all(|backend| backend.keep.is_none()) {
@@ -209,6 +217,19 @@ impl Config {
     }
 }
 
+/// A port of this host leads to one machine only.
+fn doubled(processes: &[Process], faults: &mut Vec<Fault>) {
+    let mut taken = std::collections::BTreeMap::new();
+    for (index, process) in processes.iter().enumerate() {
+        for (port, forward) in process.ports.iter().enumerate() {
+            let path = format!("processes[{index}].ports[{port}].host");
+            if let Some(first) = taken.insert(forward.host, path.clone()) {
+                faults.push(Fault { path, problem: format!("{} is that of {first} already", forward.host) });
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,7 +245,7 @@ mod tests {
             r#"{"directory": "host", "platform": "/platform", "processes": [
                 {"name": "tally", "platform": "snp", "executable": "bin/keep",
                  "configuration": {"hex": "00ff"}, "arguments": ["--listen"], "restart": "never",
-                 "volumes": "data"}]}"#,
+                 "volumes": "data", "workload": "tally.wasm"}]}"#,
         )
         .unwrap();
         assert_eq!(config.directory, Path::new("/base/host"));
@@ -233,7 +254,10 @@ mod tests {
         let tally = &config.processes[0];
         assert_eq!(tally.executable, Path::new("/base/bin/keep"));
         assert_eq!(tally.configuration, [0, 0xff]);
-        assert_eq!(tally.arguments(), ["--listen", "--volumes", "/base/data"]);
+        assert_eq!(
+            tally.arguments(),
+            ["--listen", "--workload", "/base/tally.wasm", "--volumes", "/base/data"]
+        );
         assert_eq!(config.volumes, Path::new("/base/host/volumes"));
         assert_eq!((tally.log, tally.restart), (LogDestination::File, Restart::Never));
         assert_eq!((config.backoff, config.log_limit), (BackoffPolicy::default(), DEFAULT_LOG_LIMIT));
@@ -282,6 +306,74 @@ mod tests {
         assert_eq!(paths, ["backends[0].vm.capacity", "backends[0].vm.processors"]);
     }
 
+    /// A back end of machines, which reach others or not, and one process in a machine, with these fields.
+    fn in_a_machine(outgoing: bool, fields: &str) -> Result<Config, ConfigError> {
+        parse(&format!(
+            r#"{{"directory": "host", "backends": [{{"vm": {{"name": "vm", "outgoing": {outgoing}}}}}],
+                "processes": [{{"name": "shop", "platform": "tpm", "executable": "keep.image"{fields}}}]}}"#
+        ))
+    }
+
+    #[test]
+    fn a_marble_in_a_machine_is_described_whole() {
+        let fields = r#", "workload": "shop.wasm", "volumes": "data",
+            "arguments": ["--coordinator", "10.0.2.2:4433", "--listen=0.0.0.0:8443", "--peer", "tally=10.0.2.2:1"],
+            "ports": [{"host": "0.0.0.0:443", "guest": 8443}, {"host": "127.0.0.1:9000", "guest": 9000}]"#;
+        let config = in_a_machine(true, fields).unwrap();
+        let shop = &config.processes[0];
+        assert_eq!(shop.workload.as_deref(), Some(Path::new("/base/shop.wasm")));
+        assert_eq!(shop.volumes.as_deref(), Some(Path::new("/base/data")));
+        let ports: Vec<_> = shop.ports.iter().map(|port| (port.host.to_string(), port.guest)).collect();
+        assert_eq!(ports, [("0.0.0.0:443".to_owned(), 8443), ("127.0.0.1:9000".to_owned(), 9000)]);
+        // The next agent has it by its description.
+        let again = shop.spec().resolve(Path::new("/"), "", &mut Vec::new()).unwrap();
+        assert_eq!(again, *shop);
+    }
+
+    #[test]
+    fn what_keeps_a_marble_from_its_machine_is_told_with_what_mends_it() {
+        let fault = |outgoing, fields: &str| {
+            let Err(ConfigError::Faults(faults)) = in_a_machine(outgoing, fields) else { panic!("{fields}") };
+            assert_eq!(faults.len(), 1, "{faults:?}");
+            faults[0].to_string()
+        };
+        for (outgoing, fields, path, mend) in [
+            (
+                false,
+                r#""arguments": ["--coordinator", "mesh:1"]"#,
+                "backend",
+                "`outgoing` of the back end to true",
+            ),
+            (true, r#""arguments": ["--coordinator=127.0.0.1:4433"]"#, "arguments", "10.0.2.2:4433"),
+            (true, r#""arguments": ["--peer", "a=localhost:7"]"#, "arguments", "10.0.2.2:7"),
+            (true, r#""arguments": ["--listen", "0.0.0.0:8443"]"#, "ports", r#""guest": 8443}"#),
+            (true, r#""arguments": ["--listen", "127.0.0.1:8443"]"#, "arguments", "0.0.0.0:8443"),
+            (true, r#""arguments": ["--workload", "x"]"#, "arguments", "the process's field `workload`"),
+            (true, r#""arguments": ["--volumes", "x"]"#, "arguments", "the process's field `volumes`"),
+            (
+                true,
+                r#""workload": "x", "arguments": ["--package", "r/x@sha256:0"]"#,
+                "workload",
+                "one of both",
+            ),
+            (true, r#""ports": [{"host": "127.0.0.1:0", "guest": 1}]"#, "ports[0].host", "1 to 65535"),
+            (true, r#""ports": [{"host": "127.0.0.1:1", "guest": 0}]"#, "ports[0].guest", "1 to 65535"),
+            (
+                true,
+                r#""ports": [{"host": "127.0.0.1:1", "guest": 1}, {"host": "127.0.0.1:1", "guest": 2}]"#,
+                "ports[1].host",
+                "that of processes[0].ports[0].host already",
+            ),
+        ] {
+            let said = fault(outgoing, &format!(", {fields}"));
+            assert!(said.starts_with(&format!("processes[0].{path}: ")) && said.contains(mend), "{said}");
+        }
+        let outside = r#"{"directory": "d", "platform": "p", "processes": [{"name": "a", "platform": "snp",
+            "executable": "x", "ports": [{"host": "127.0.0.1:1", "guest": 1}]}]}"#;
+        let Err(ConfigError::Faults(faults)) = parse(outside) else { panic!("accepted") };
+        assert_eq!(faults[0].path, "processes[0].ports");
+    }
+
     #[test]
     fn unknown_fields_are_refused() {
         for json in [
@@ -290,6 +382,8 @@ mod tests {
                 {"name": "a", "platform": "snp", "executable": "x", "environment": {}}]}"#,
             r#"{"directory": "d", "platform": "p", "processes": [
                 {"name": "../a", "platform": "snp", "executable": "x"}]}"#,
+            r#"{"directory": "d", "platform": "p", "processes": [
+                {"name": "a", "platform": "snp", "executable": "x", "ports": [{"host": "[::1]:1", "guest": 1}]}]}"#,
             r#"{"directory": "d", "platform": "p", "processes": [], "backoff": {"first_ms": 1}}"#,
             r#"{"directory": "d", "backends": [{"process": {"name": "p", "platform": "p", "debug": 1}}]}"#,
             r#"{"directory": "d", "backends": [{"vm": {"name": "p", "debug": 1}}]}"#,

@@ -299,6 +299,8 @@ impl Keeps {
             channel: Channel::Relayed,
             limits: Limits { memory_mib: Some(order.memory_mib), cpu_milli: Some(self.settings.cpu_milli) },
             volumes: order.volumes.as_ref().map(|tenant| self.storage.join(tenant.as_str())),
+            workload: None,
+            ports: Vec::new(),
         })
     }
 

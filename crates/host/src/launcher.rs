@@ -10,6 +10,7 @@
 //! ```
 
 mod emulated;
+mod fit;
 mod site;
 mod users;
 mod vm;
@@ -23,6 +24,7 @@ use evidence::{Measurement, Platform};
 use serde::{Deserialize, Serialize};
 
 pub use emulated::EmulatorLauncher;
+pub use fit::Unfit;
 pub(crate) use site::write_whole;
 pub use site::{Life, Site, SiteError};
 pub use vm::VmLauncher;
@@ -202,6 +204,17 @@ pub enum LaunchError {
     /// Nothing that was launched at this site runs any more.
     #[error("nothing that was launched here runs any more")]
     NothingToAdopt,
+    /// As it is described, the back end never launches it.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    /// The file of its workload cannot be used.
+    #[error("the workload {path} cannot be used: name a file of at most 256 MiB, and no symbolic link")]
+    Workload {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// No back end of this host launches it.
     #[error("no back end of this host {0}")]
     NoBackend(String),

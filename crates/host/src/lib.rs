@@ -51,7 +51,7 @@ pub use emulator::control::{Exit, Stream};
 pub use emulator::socket::Stop as Shutdown;
 pub use launcher::{
     About, BackendKind, EmulatorLauncher, Event, LaunchError, Launcher, Life, Reach, Running, Site,
-    SiteError, Stopper, Storage, VmLauncher,
+    SiteError, Stopper, Storage, Unfit, VmLauncher,
 };
 pub use logs::LogLine;
 pub use names::{BackendName, InvalidName, ProcessName, TenantName};
@@ -59,3 +59,4 @@ pub use overview::{BackendView, KeepView, LaunchFailure, Overview, Places};
 pub use process::{Channel, Configuration, Limits, LogDestination, Process, ProcessSpec, Restart};
 pub use status::{Ending, LastExit, State, Status};
 pub use surface::{AskError, SOCKET_NAME, ask, is_there};
+pub use vm::Forward;

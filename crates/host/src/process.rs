@@ -10,6 +10,7 @@ use emulator::control::MAX_CONFIGURATION;
 use evidence::Platform;
 use rustix::fs::{FileType, Mode, OFlags};
 use serde::{Deserialize, Serialize};
+use vm::Forward;
 
 use crate::config::Fault;
 use crate::names::{BackendName, ProcessName};
@@ -38,8 +39,13 @@ pub struct Process {
     pub channel: Channel,
     /// What it may use of this machine.
     pub limits: Limits,
-    /// Where it keeps volumes: a folder of its own, which it is told by `--volumes`, and which is within its walls.
+    /// Where it keeps volumes: a folder of its own, which it is told by `--volumes`, and which is within its walls. For one
+    /// in a machine the agent answers for its files.
     pub volumes: Option<PathBuf>,
+    /// A Marble's workload: a file, which it is told by `--workload`. One in a machine has a copy, made at each launch.
+    pub workload: Option<PathBuf>,
+    /// Ports of this host that lead to its machine.
+    pub ports: Vec<Forward>,
 }
 
 /// Whether a process listens for clients that the agent connects to it.
@@ -116,9 +122,16 @@ pub struct ProcessSpec {
     /// What it may use of this machine.
     #[serde(default)]
     pub limits: Limits,
-    /// Where it keeps volumes: a folder of its own, which it is told by `--volumes`, and which is within its walls.
+    /// Where it keeps volumes: a folder of its own, which it is told by `--volumes`, and which is within its walls. For one
+    /// in a machine the agent answers for its files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volumes: Option<PathBuf>,
+    /// A Marble's workload: a file, which it is told by `--workload`. One in a machine has a copy, made at each launch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<PathBuf>,
+    /// Ports of this host that lead to its machine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<Forward>,
 }
 
 /// Where the bytes of a launch configuration come from.
@@ -154,14 +167,22 @@ impl Process {
             restart: self.restart,
             limits: self.limits,
             volumes: self.volumes.clone(),
+            workload: self.workload.clone(),
+            ports: self.ports.clone(),
         }
     }
 
-    /// What it is launched with: its own arguments, and where its volumes are.
+    /// What it is launched with beside this host's files: its own arguments, and where workload and volumes are.
     pub(crate) fn arguments(&self) -> Vec<String> {
-        let volumes =
-            self.volumes.iter().flat_map(|path| ["--volumes".to_owned(), path.display().to_string()]);
-        self.arguments.iter().cloned().chain(volumes).collect()
+        let files = [("--workload", &self.workload), ("--volumes", &self.volumes)].into_iter();
+        let files = files.filter_map(|(option, path)| Some((option, path.as_ref()?)));
+        let files = files.flat_map(|(option, path)| [option.to_owned(), path.display().to_string()]);
+        self.arguments.iter().cloned().chain(files).collect()
+    }
+
+    /// Whether it is to be launched by a back end of this name, which launches these kinds of TEE.
+    pub(crate) fn is_for(&self, backend: &BackendName, platforms: &[Platform]) -> bool {
+        self.backend.as_ref().is_none_or(|name| name == backend) && platforms.contains(&self.platform)
     }
 
     /// Makes the folder of its volumes, if it has one and it is not there. Each launch may have another user id, so what
@@ -188,6 +209,11 @@ impl ProcessSpec {
     pub(crate) fn resolve(self, base: &Path, path: &str, faults: &mut Vec<Fault>) -> Option<Process> {
         let mut fault =
             |field: &str, problem: String| faults.push(Fault { path: format!("{path}{field}"), problem });
+        for (index, Forward { host, guest }) in self.ports.iter().enumerate() {
+            for (name, _) in [("host", host.port()), ("guest", *guest)].into_iter().filter(|it| it.1 == 0) {
+                fault(&format!("ports[{index}].{name}"), "a port from 1 to 65535".to_owned());
+            }
+        }
         let executable = base.join(&self.executable);
         if !executable.is_absolute() {
             fault("executable", format!("{} is not an absolute path", executable.display()));
@@ -206,6 +232,8 @@ impl ProcessSpec {
                 channel: Channel::None,
                 limits: self.limits,
                 volumes: self.volumes.map(|path| base.join(path)),
+                workload: self.workload.map(|path| base.join(path)),
+                ports: self.ports,
             }),
             Err(problem) => {
                 fault("configuration", problem);

@@ -69,6 +69,8 @@ fn start_platform(directory: &Path) -> Daemon {
 fn shell(name: &str, script: &str) -> Process {
     Process {
         volumes: None,
+        workload: None,
+        ports: Vec::new(),
         name: name.parse().unwrap(),
         platform: Platform::Snp,
         executable: std::fs::canonicalize("/bin/sh").unwrap(),

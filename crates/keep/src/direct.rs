@@ -13,8 +13,6 @@
 
 use std::{
     io,
-    net::SocketAddr,
-    path::PathBuf,
     pin::pin,
     sync::{
         Arc,
@@ -38,6 +36,7 @@ use tokio::{
 use crate::{
     cache::Cache,
     runtime::{ENGINE_VERSION, Runtime},
+    storage::Storage,
 };
 
 mod attention;
@@ -93,15 +92,6 @@ pub struct Waiting {
     clock: Clock,
     /// The host's, for volumes.
     storage: Option<Storage>,
-}
-
-/// Where the host keeps the files of volumes.
-#[derive(Debug, Clone)]
-pub enum Storage {
-    /// In a folder.
-    Folder(PathBuf),
-    /// Behind a port, where it answers [`volume::remote`]: of machines that share no files with their host.
-    Port(SocketAddr),
 }
 
 impl Waiting {

@@ -42,6 +42,7 @@ pub mod net;
 pub mod packages;
 pub mod runtime;
 pub mod steward;
+pub mod storage;
 pub mod volumes;
 pub mod world;
 

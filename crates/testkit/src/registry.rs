@@ -42,7 +42,9 @@ impl Registry {
 
     fn start(auth: &str) -> Option<Self> {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        // The second is this host to a virtual machine.
+        let names = ["localhost", "10.0.2.2"].map(str::to_owned);
+        let certified = rcgen::generate_simple_self_signed(names).expect("a certificate");
         let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("a file");
         write("cert.pem", &certified.cert.pem());
         write("key.pem", &certified.signing_key.serialize_pem());

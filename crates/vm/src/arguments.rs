@@ -4,9 +4,14 @@
 //! `docs/system/i386/tdx.rst` (`tdx-guest`, since 10.1), `docs/specs/tpm.rst`, `docs/specs/fw_cfg.rst`. The arguments for
 //! SEV-SNP and TDX have **not yet run on hardware**.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::SocketAddrV4,
+    path::{Path, PathBuf},
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+
+use serde::{Deserialize, Serialize};
 
 use crate::files::Guest;
 
@@ -15,6 +20,8 @@ pub const GUEST_ADDRESS: &str = "10.0.2.15";
 /// Where the guest finds the host's storage: on QEMU's user network, and nowhere else. A connection to it ends in the
 /// machine's own folder on the host, also where the guest may connect to nothing.
 pub const STORAGE: (&str, u16) = ("10.0.2.100", 7001);
+/// Where the guest finds the workload that the host supplied; as in `bailey-init`.
+pub const WORKLOAD: &str = "/run/bailey/workload";
 /// How much of the console QEMU keeps for whoever reads it, in bytes.
 pub const CONSOLE: usize = 1 << 20;
 
@@ -83,6 +90,16 @@ impl Protection {
     }
 }
 
+/// A port of this host that leads to one of the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Forward {
+    /// The host's address; QEMU picks the port where it is 0.
+    pub host: SocketAddrV4,
+    /// The guest's port.
+    pub guest: u16,
+}
+
 /// What the host hands to the guest, as files. None of it is trusted there before it is measured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Supplied {
@@ -94,8 +111,8 @@ pub struct Supplied {
     pub endorsements: Option<PathBuf>,
     /// The disk with the workload.
     pub workload: Option<PathBuf>,
-    /// A port of the guest that is opened on the host's loopback address; QEMU picks the host's port.
-    pub port: Option<u16>,
+    /// Ports of the guest that are opened on this host.
+    pub ports: Vec<Forward>,
     /// Whether the guest finds storage at [`STORAGE`]: what it says there comes out of `storage.sock` in the machine's folder.
     pub storage: bool,
     /// Whether the guest may connect to others by itself. Then it can reach the host's loopback services, too, at 10.0.2.2.
@@ -134,8 +151,10 @@ pub fn qemu(
         all.pair("-device", "virtio-blk-pci,drive=workload,serial=workload,addr=3");
     }
     let restrict = if supplied.outgoing { "off" } else { "on" };
-    let forward = supplied.port.map(|port| format!(",hostfwd=tcp:127.0.0.1:0-{GUEST_ADDRESS}:{port}"));
-    let mut network = format!("user,id=net,ipv6=off,restrict={restrict}{}", forward.unwrap_or_default());
+    let mut network = format!("user,id=net,ipv6=off,restrict={restrict}");
+    for Forward { host, guest } in &supplied.ports {
+        network.push_str(&format!(",hostfwd=tcp:{host}-{GUEST_ADDRESS}:{guest}"));
+    }
     if supplied.storage {
         let socket = text(&folder.join(STORAGE_SOCKET));
         all.pair("-chardev", format!("socket,id=storage,path={socket},server=on,wait=off"));

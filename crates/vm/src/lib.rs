@@ -15,9 +15,9 @@ mod machine;
 mod qmp;
 mod tpm;
 
-pub use arguments::{Accelerator, Hardware, Protection, Supplied};
+pub use arguments::{Accelerator, Forward, Hardware, Protection, Supplied};
 pub use files::Guest;
-pub use machine::{Address, Happened, Launch, Machine, Stopper, storage};
+pub use machine::{Address, Happened, Launch, MAX_WORKLOAD, Machine, Stopper, storage};
 
 /// Why a machine cannot be started or followed.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +59,14 @@ pub enum VmError {
         /// The most that is allowed.
         limit: usize,
     },
+    /// A port of this host cannot be opened for the guest.
+    #[error("nobody can listen on {address} of this host; {}", remedy(source.kind()))]
+    Port {
+        /// Which one.
+        address: std::net::SocketAddrV4,
+        /// Why.
+        source: std::io::Error,
+    },
     /// QEMU does not answer as its protocol says, or not in time.
     #[error("QEMU's monitor: {0}")]
     Monitor(String),
@@ -74,6 +82,19 @@ pub enum VmError {
     /// It was let go.
     #[error("the machine was released")]
     Released,
+}
+
+fn remedy(kind: std::io::ErrorKind) -> &'static str {
+    match kind {
+        std::io::ErrorKind::AddrInUse => "end the program that has it, or choose another port",
+        std::io::ErrorKind::AddrNotAvailable => {
+            "choose an address that this host has, or 0.0.0.0 for all of them"
+        }
+        std::io::ErrorKind::PermissionDenied => {
+            "choose a port from 1024 on, or let this program have lower ones"
+        }
+        _ => "choose another one",
+    }
 }
 
 pub(crate) fn file(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> VmError {

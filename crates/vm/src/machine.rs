@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr},
+    net::{SocketAddrV4, TcpListener},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -17,19 +17,20 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use time::OffsetDateTime;
 
 use crate::{
-    Guest, Hardware, Protection, Supplied, VmError, arguments, authority::Authority, console::Console, file,
-    files::workload_disk, qmp::Monitor, tpm,
+    Forward, Guest, Hardware, Protection, Supplied, VmError, arguments, authority::Authority,
+    console::Console, file, files::workload_disk, qmp::Monitor, tpm,
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How often the console is looked at.
 const INTERVAL: Duration = Duration::from_millis(25);
-const MAX_WORKLOAD: usize = 256 * 1024 * 1024;
+/// The largest workload that a guest takes, in bytes.
+pub const MAX_WORKLOAD: usize = 256 * 1024 * 1024;
 const MAX_CONFIGURATION: usize = 256 * 1024;
 const MAX_ARGUMENTS: usize = 64 * 1024;
 
-/// Where the guest's port is on this host.
-pub type Address = SocketAddr;
+/// Where a port of the guest is on this host.
+pub type Address = SocketAddrV4;
 
 /// What is to be launched.
 #[derive(Clone, Debug)]
@@ -44,10 +45,10 @@ pub struct Launch<'a> {
     pub configuration: &'a [u8],
     /// The Keep's arguments: hints.
     pub arguments: &'a [String],
-    /// The workload, where the host supplies one: the guest finds it at `/run/bailey/workload`.
+    /// The workload, where the host supplies one: the guest finds it at [`arguments::WORKLOAD`].
     pub workload: Option<&'a [u8]>,
-    /// A port of the guest to be reached.
-    pub port: Option<u16>,
+    /// Ports of the guest to be reached.
+    pub ports: &'a [Forward],
     /// Whether the guest finds storage at [`arguments::STORAGE`]: [`storage`] is the host's end of it.
     pub storage: bool,
     /// Whether the guest may connect to others by itself.
@@ -72,7 +73,8 @@ pub struct Machine {
     children: Vec<Child>,
     monitor: Monitor,
     console: Console,
-    address: Option<Address>,
+    /// As QEMU says.
+    ports: Vec<Forward>,
     asked: Arc<Asked>,
     ended: bool,
 }
@@ -119,6 +121,7 @@ impl Machine {
         authority: &Authority,
         now: OffsetDateTime,
     ) -> Result<Self, VmError> {
+        launch.ports.iter().try_for_each(|port| can_be_had(port.host))?;
         let mut supplied = supply(launch, folder)?;
         let mut children = Vec::new();
         if launch.protection == Protection::Tpm {
@@ -134,8 +137,13 @@ impl Machine {
         match start(folder, &arguments, &mut children) {
             Ok((pid, monitor)) => {
                 let mut machine = Self::new(folder, pid, monitor, children);
-                machine.address = machine.find_address(launch.port)?;
-                Ok(machine)
+                machine.ports = machine.monitor.forwarded()?;
+                match launch.ports.iter().find(|port| machine.address(port.guest).is_none()) {
+                    Some(port) => {
+                        Err(VmError::Monitor(format!("no port leads to the guest's {}", port.guest)))
+                    }
+                    None => Ok(machine),
+                }
             }
             Err(error) => {
                 end(&mut children);
@@ -144,15 +152,15 @@ impl Machine {
         }
     }
 
-    /// Takes up a machine again that another process started in `folder`.
+    /// Takes up a machine again that another process started in `folder`, with the ports that it was started with.
     ///
     /// # Errors
     /// [`VmError::Gone`] when there is none any more.
-    pub fn adopt(folder: &Path, port: Option<u16>) -> Result<Self, VmError> {
+    pub fn adopt(folder: &Path) -> Result<Self, VmError> {
         let monitor = Monitor::connect(&folder.join("qmp"))?;
         let pid = monitor.process().ok_or(VmError::Gone)?;
         let mut machine = Self::new(folder, pid, monitor, Vec::new());
-        machine.address = machine.find_address(port)?;
+        machine.ports = machine.monitor.forwarded()?;
         Ok(machine)
     }
 
@@ -163,18 +171,10 @@ impl Machine {
             children,
             monitor,
             console: Console::default(),
-            address: None,
+            ports: Vec::new(),
             asked: Arc::default(),
             ended: false,
         }
-    }
-
-    fn find_address(&mut self, port: Option<u16>) -> Result<Option<Address>, VmError> {
-        if port.is_none() {
-            return Ok(None);
-        }
-        let port = self.monitor.forwarded()?.ok_or(VmError::Monitor("no forwarded port".into()))?;
-        Ok(Some((Ipv4Addr::LOCALHOST, port).into()))
     }
 
     /// QEMU's process.
@@ -182,9 +182,9 @@ impl Machine {
         self.pid.as_raw_nonzero().get().unsigned_abs()
     }
 
-    /// Where the guest's port is reached, where one was asked for.
-    pub fn address(&self) -> Option<Address> {
-        self.address
+    /// Where a port of the guest is reached, if it is.
+    pub fn address(&self, guest: u16) -> Option<Address> {
+        self.ports.iter().find(|port| port.guest == guest).map(|port| port.host)
     }
 
     /// Ends it from another thread.
@@ -294,6 +294,11 @@ fn start(folder: &Path, arguments: &[String], children: &mut Vec<Child>) -> Resu
     }
 }
 
+/// QEMU would only say that it could not. Another program may still be faster; then QEMU's words are what is told.
+fn can_be_had(address: SocketAddrV4) -> Result<(), VmError> {
+    TcpListener::bind(address).map(drop).map_err(|source| VmError::Port { address, source })
+}
+
 fn end(children: &mut Vec<Child>) {
     for mut child in children.drain(..) {
         let _ = child.kill();
@@ -310,7 +315,7 @@ fn supply(launch: &Launch<'_>, folder: &Path) -> Result<Supplied, VmError> {
     bounded("the launch configuration", launch.configuration.len(), MAX_CONFIGURATION)?;
     bounded("the arguments", arguments.len(), MAX_ARGUMENTS)?;
     let mut supplied = Supplied {
-        port: launch.port,
+        ports: launch.ports.to_vec(),
         storage: launch.storage,
         outgoing: launch.outgoing,
         ..Supplied::default()

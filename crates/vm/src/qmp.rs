@@ -3,6 +3,7 @@
 
 use std::{
     io::{BufRead, BufReader, ErrorKind, Read, Write},
+    net::{Ipv4Addr, SocketAddrV4},
     os::unix::net::UnixStream,
     path::Path,
     time::Duration,
@@ -13,7 +14,7 @@ use rustix::process::Pid;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::VmError;
+use crate::{Forward, VmError};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Of a line; what is read of the console comes in one.
@@ -109,8 +110,8 @@ impl Monitor {
         STANDARD.decode(text).map_err(|_| VmError::Monitor("no base64 of the console".into()))
     }
 
-    /// The host's port that is forwarded to the guest.
-    pub(crate) fn forwarded(&mut self) -> Result<Option<u16>, VmError> {
+    /// The host's ports that lead to the guest.
+    pub(crate) fn forwarded(&mut self) -> Result<Vec<Forward>, VmError> {
         let text = self.command("human-monitor-command", json!({ "command-line": "info usernet" }))?;
         Ok(forwarded(text.as_str().unwrap_or_default()))
     }
@@ -122,9 +123,22 @@ impl Monitor {
 }
 
 /// Of a table for people: protocol and state, descriptor, address and port of the host, of the guest, queues.
-fn forwarded(text: &str) -> Option<u16> {
-    let line = text.lines().find(|line| line.trim_start().starts_with("TCP[HOST_FORWARD]"))?;
-    line.split_whitespace().nth(3)?.parse().ok()
+fn forwarded(text: &str) -> Vec<Forward> {
+    let forward = |line: &str| {
+        let mut columns = line.split_whitespace();
+        if columns.next()? != "TCP[HOST_FORWARD]" {
+            return None;
+        }
+        let mut columns = columns.skip(1);
+        let address = match columns.next()? {
+            // What people read for all of the host's.
+            "*" => Ipv4Addr::UNSPECIFIED,
+            address => address.parse().ok()?,
+        };
+        let host = SocketAddrV4::new(address, columns.next()?.parse().ok()?);
+        Some(Forward { host, guest: columns.nth(1)?.parse().ok()? })
+    };
+    text.lines().filter_map(forward).collect()
 }
 
 #[cfg(test)]
@@ -132,10 +146,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_forwarded_port_is_that_of_the_host() {
+    fn the_forwarded_ports_are_those_of_the_host() {
         let table = "Hub -1 (net):\r\n  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\r\n  \
-                     TCP[HOST_FORWARD]  12       127.0.0.1 40123       10.0.2.15  7000     0     0\r\n";
-        assert_eq!(forwarded(table), Some(40123));
-        assert_eq!(forwarded("Hub -1 (net):\r\n"), None);
+                     TCP[HOST_FORWARD]  12       127.0.0.1 40123       10.0.2.15  7000     0     0\r\n  \
+                     TCP[ESTABLISHED]   14       127.0.0.1 40123       10.0.2.15  7000     0     0\r\n  \
+                     TCP[HOST_FORWARD]  13               *   443       10.0.2.15  8443     0     0\r\n";
+        let ports = [("127.0.0.1:40123", 7000), ("0.0.0.0:443", 8443)];
+        let ports = ports.map(|(host, guest)| Forward { host: host.parse().unwrap(), guest });
+        assert_eq!(forwarded(table), ports);
+        assert_eq!(forwarded("Hub -1 (net):\r\n"), []);
     }
 }

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use vm::{Accelerator, Guest, Hardware, Protection, Supplied, arguments::qemu};
+use vm::{
+    Accelerator, Forward, Guest, Hardware, Launch, Machine, Protection, Supplied, arguments::qemu,
+    authority::Authority,
+};
 
 fn guest(folder: &Path) -> Guest {
     for name in ["disk.img", "kernel", "initrd", "firmware.fd"] {
@@ -12,13 +15,17 @@ fn guest(folder: &Path) -> Guest {
     Guest::open(folder).unwrap()
 }
 
+fn port(host: &str, guest: u16) -> Forward {
+    Forward { host: host.parse().unwrap(), guest }
+}
+
 /// One option a line.
 fn golden(protection: &Protection, hardware: Hardware) -> String {
     let folder = tempfile::tempdir().unwrap();
     let supplied = Supplied {
         configuration: Some("/keep/configuration".into()),
         arguments: Some("/keep/arguments".into()),
-        port: Some(7000),
+        ports: vec![port("127.0.0.1:0", 7000), port("0.0.0.0:443", 8443)],
         ..Supplied::default()
     };
     let arguments = qemu(&guest(folder.path()), &hardware, protection, &supplied, Path::new("/keep"));
@@ -42,7 +49,8 @@ const COMMON: &str = "-nodefaults
 const SUPPLIED: &str = "
 -fw_cfg name=opt/io.bailey/configuration,file=/keep/configuration
 -fw_cfg name=opt/io.bailey/arguments,file=/keep/arguments
--netdev user,id=net,ipv6=off,restrict=on,hostfwd=tcp:127.0.0.1:0-10.0.2.15:7000
+-netdev user,id=net,ipv6=off,restrict=on,hostfwd=tcp:127.0.0.1:0-10.0.2.15:7000,\
+hostfwd=tcp:0.0.0.0:443-10.0.2.15:8443
 -device virtio-net-pci,netdev=net,addr=4,romfile=";
 
 fn assert_golden(protection: &Protection, hardware: Hardware, own: &str) {
@@ -115,6 +123,37 @@ fn a_machine_with_storage() {
         let storage = "-chardev socket,id=storage,path=/keep/storage.sock,server=on,wait=off -netdev \
             user,id=net,ipv6=off,restrict=on,guestfwd=tcp:10.0.2.100:7001-chardev:storage";
         assert!(text.contains(storage), "{text}");
+    }
+}
+
+/// Before anything of the machine is there.
+#[test]
+fn a_port_that_cannot_be_had_is_refused_with_what_mends_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let guest = guest(folder.path());
+    let now = time::OffsetDateTime::UNIX_EPOCH;
+    let authority = Authority::open(folder.path(), now).unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = listener.local_addr().unwrap().to_string();
+    // Of a network for documentation: RFC 5737.
+    for (host, mend) in
+        [(taken.as_str(), "end the program that has it"), ("192.0.2.1:1", "an address that this host has")]
+    {
+        let launch = Launch {
+            guest: &guest,
+            hardware: Hardware::default(),
+            protection: Protection::Tpm,
+            configuration: &[],
+            arguments: &[],
+            workload: None,
+            ports: &[port("127.0.0.1:0", 7000), port(host, 8443)],
+            storage: false,
+            outgoing: false,
+        };
+        let place = folder.path().join("machine");
+        let refused = Machine::launch(&launch, &place, &authority, now).unwrap_err();
+        assert!(refused.to_string().contains(host) && refused.to_string().contains(mend), "{refused}");
+        assert!(!place.exists());
     }
 }
 

@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use vm::{Guest, Happened, Hardware, Launch, Machine, Protection, authority::Authority};
 use vm_image::Image;
 
-use world::{anchor, parts, stub, value, written};
+use world::{anchor, loopback, parts, stub, value, written};
 
 const PORT: u16 = 7000;
 
@@ -66,13 +66,13 @@ async fn s31_a_virtual_machine_attests_to_what_was_computed_from_its_image_and_o
         configuration: &configuration,
         arguments: &["--channel".into(), format!("0.0.0.0:{PORT}")],
         workload: None,
-        port: Some(PORT),
+        ports: &[loopback(PORT)],
         storage: false,
         outgoing: false,
     };
     let begun = Instant::now();
     let mut machine = Machine::launch(&launch, &keep, &authority, now).expect("a machine");
-    let address = machine.address().expect("an address");
+    let address = machine.address(PORT).expect("an address");
     let mut console = String::new();
     while !console.contains("WAITING") {
         match machine.next_event().expect("the machine is there") {

@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 use vm::{Guest, Happened, Hardware, Launch, Machine, Protection, arguments::STORAGE, authority::Authority};
 use vm_image::Image;
 
-use world::{anchor, parts, value, written};
+use world::{anchor, loopback, parts, value, written};
 
 const PORT: u16 = 7000;
 
@@ -92,7 +92,7 @@ impl Host {
                 format!("{}:{}", STORAGE.0, STORAGE.1),
             ],
             workload: None,
-            port: Some(PORT),
+            ports: &[loopback(PORT)],
             storage: true,
             outgoing: false,
         };
@@ -100,7 +100,7 @@ impl Host {
             Machine::launch(&launch, folder.path(), &self.authority, self.now).expect("a machine");
         let (hosts, place) = (vm::storage(folder.path()).expect("storage"), storage.to_owned());
         let serving = thread::spawn(move || volume::remote::serve(&hosts, &place));
-        let address = machine.address().expect("an address");
+        let address = machine.address(PORT).expect("an address");
         let mut machine = tokio::task::spawn_blocking(move || {
             let mut console = String::new();
             while !console.contains("WAITING") {

@@ -57,10 +57,11 @@ impl Deploy {
     pub async fn run(self) -> Outcome {
         let (directory, name) = (&self.agent.directory, parse(&self.name)?);
         let Inspection { spec, log, .. } = inspect(directory, &name)?;
-        let new = ProcessSpec { arguments: arguments(&spec.arguments, &self.package), ..spec.clone() };
+        let arguments = arguments(&spec.arguments, &self.package);
+        let new = ProcessSpec { arguments, workload: None, ..spec.clone() };
         let log = log.map(Log::at_its_end);
         act(directory, &Action::Stop { name: name.clone() })?;
-        act(directory, &Action::Launch { process: new })?;
+        act(directory, &Action::Launch { process: Box::new(new) })?;
         match self.watched(directory, &name, log).await {
             Ok(()) if self.json => {
                 print_json(&json!({ "process": self.name, "package": self.package.to_string() }))
@@ -71,7 +72,7 @@ impl Deploy {
             }
             Err(failure) => {
                 act(directory, &Action::Stop { name })?;
-                act(directory, &Action::Launch { process: spec })?;
+                act(directory, &Action::Launch { process: Box::new(spec) })?;
                 Err(failure.hint("what ran before is launched again"))
             }
         }

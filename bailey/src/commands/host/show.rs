@@ -194,6 +194,12 @@ pub(super) fn inspection(inspection: &Inspection, now: u64) -> String {
     let memory = limits.memory_mib.map(|memory| format!("{memory} MiB of memory"));
     let bounds: Vec<String> = memory.into_iter().chain(limits.cpu_milli.map(processors)).collect();
     line("limits", &if bounds.is_empty() { "none".to_owned() } else { bounds.join(", ") });
+    if let Some(workload) = &spec.workload {
+        line("workload", &workload.display().to_string());
+    }
+    for host::Forward { host, guest } in &spec.ports {
+        line("port", &format!("{host} leads to {guest} of the machine"));
+    }
     if let Some(volumes) = &spec.volumes {
         line("volumes", &volumes.display().to_string());
     }

@@ -141,6 +141,8 @@ fn an_inspection_tells_all_once() {
         restart: Restart::Never,
         limits: Limits::default(),
         volumes: None,
+        workload: Some("/srv/shop.wasm".into()),
+        ports: vec![host::Forward { host: "0.0.0.0:443".parse().unwrap(), guest: 8443 }],
     };
     let limits = Limits { memory_mib: Some(512), cpu_milli: Some(1500) };
     let mut told = Inspection {
@@ -167,6 +169,8 @@ program        /usr/bin/bailey-keep
 configuration  none
 walls          seccomp, user-200001
 limits         512 MiB of memory, 1.5 processors
+workload       /srv/shop.wasm
+port           0.0.0.0:443 leads to 8443 of the machine
 log            not kept
 "
     );

@@ -14,8 +14,9 @@ use deploy::{DeployError, Deployment, Ran, Silent, Streams, Wanted};
 use evidence::Platform;
 use keep::{
     cache::Cache,
-    direct::{Door, Storage, Waiting},
+    direct::{Door, Waiting},
     runtime::{Pool, Runtime},
+    storage::Storage,
 };
 use testkit::tee::{EmulatedTee, NOW};
 use tokio::{

@@ -230,6 +230,14 @@ impl Backend {
         }
     }
 
+    /// As what kinds of TEE it launches.
+    pub(super) fn platforms(&self) -> &[Platform] {
+        match &self.settings {
+            BackendSettings::Process(settings) => &settings.tees,
+            BackendSettings::Vm(settings) => std::slice::from_ref(&settings.platform),
+        }
+    }
+
     /// Builds it. `users` is where it is noted which user ids are taken.
     pub(crate) fn launcher(&self, users: &Path) -> Arc<dyn Launcher> {
         match &self.settings {

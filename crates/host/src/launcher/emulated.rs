@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use emulator::control::{self, ControlError, Handle, Lasting, Launch, Refusal, RefusalCode};
 use evidence::Measurement;
 
+use super::fit;
 use super::users::{Taken, UserIds};
 use super::{
     About, BackendKind, Event, LaunchError, Launcher, Life, Reach, Running, Site, SiteError, Stopper, Storage,
@@ -74,6 +75,9 @@ impl Launcher for EmulatorLauncher {
     }
 
     fn launch(&self, process: &Process, site: &Site) -> Result<Box<dyn Running>, LaunchError> {
+        if let Some(unfit) = fit::outside(process).into_iter().next() {
+            return Err(unfit.into());
+        }
         process.make_volumes()?;
         let walled = self.settings.isolation.walls != Walls::None;
         let user = match self.users.as_ref().filter(|_| walled) {

@@ -1,7 +1,9 @@
 //! The back ends `vm`, `snp` and `tdx`: virtual machines that hold one Keep each. What a process names as its program is
-//! the folder of a guest's image (`bailey image build`). Those of SEV-SNP and TDX have not yet run on hardware.
+//! the folder of a guest's image (`bailey image build`). A Keep is for clients, who come by a channel, or a Marble's, with
+//! ports of its own. Those of SEV-SNP and TDX have not yet run on hardware.
 
 use std::fs::{self, DirBuilder};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -9,14 +11,15 @@ use emulator::control::{Exit, Stream};
 use evidence::{Measurement, Platform};
 use sha2::{Digest, Sha256, Sha384};
 use time::OffsetDateTime;
+use vm::arguments::{STORAGE, WORKLOAD};
 use vm::authority::Authority;
-use vm::{Guest, Happened, Hardware, Launch, Machine, Protection, VmError, arguments::STORAGE};
+use vm::{Address, Forward, Guest, Happened, Hardware, Launch, MAX_WORKLOAD, Machine, Protection, VmError};
 
 use super::{About, BackendKind, Event, LaunchError, Launcher, Reach, Running, Site, Stopper, Storage};
 use crate::clock::{Clock, SystemClock};
 use crate::config::VmBackend;
 use crate::names::BackendName;
-use crate::process::{Channel, Process, make_folder};
+use crate::process::{Channel, Process, make_folder, read_regular};
 
 /// The guest's port that the agent's channels lead to.
 const PORT: u16 = 7000;
@@ -68,6 +71,10 @@ impl Launcher for VmLauncher {
             let reason = "a machine has whole processors, more than the limit of processor time allows";
             return Err(LaunchError::Backend(reason.into()));
         }
+        if let Some(unfit) = self.settings.unfit(process).into_iter().next() {
+            return Err(unfit.into());
+        }
+        let workload = process.workload.as_deref().map(read_workload).transpose()?;
         let guest = Guest::open(&process.executable).map_err(refused)?;
         let authority = &self.settings.authority;
         DirBuilder::new().recursive(true).mode(0o700).create(authority)?;
@@ -75,14 +82,19 @@ impl Launcher for VmLauncher {
         let now = OffsetDateTime::from_unix_timestamp(now).unwrap_or(OffsetDateTime::UNIX_EPOCH);
         let authority = Authority::open(authority, now).map_err(refused)?;
         let relayed = process.channel == Channel::Relayed;
+        // Of a Keep for clients: whose it is, is known once a tenant has it.
+        let storage = relayed || process.volumes.is_some();
         let mut arguments = process.arguments.clone();
+        let mut ports = process.ports.clone();
         if relayed {
             arguments.extend(["--channel".to_owned(), format!("0.0.0.0:{PORT}")]);
-            // Whose it is, is known once a tenant has the Keep.
+            ports.push(Forward { host: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0), guest: PORT });
+        }
+        if storage {
             arguments.extend(["--storage".to_owned(), format!("{}:{}", STORAGE.0, STORAGE.1)]);
-        } else if process.volumes.is_some() {
-            let reason = "volumes of a process in a machine are those of direct deployments";
-            return Err(LaunchError::Backend(reason.into()));
+        }
+        if workload.is_some() {
+            arguments.extend(["--workload".to_owned(), WORKLOAD.to_owned()]);
         }
         let launch = Launch {
             guest: &guest,
@@ -94,23 +106,22 @@ impl Launcher for VmLauncher {
             protection: self.protection(process),
             configuration: &process.configuration,
             arguments: &arguments,
-            workload: None,
-            port: relayed.then_some(PORT),
-            storage: relayed,
+            workload: workload.as_deref(),
+            ports: &ports,
+            storage,
             outgoing: self.settings.outgoing,
         };
         fs::create_dir_all(site.directory())?;
         let machine = Machine::launch(&launch, site.directory(), &authority, now).map_err(refused)?;
         process.volumes.iter().try_for_each(|folder| self.attach(folder, site))?;
-        Ok(Box::new(Virtual::new(machine, process, site)))
+        Ok(Box::new(Virtual::new(machine, process, site)?))
     }
 
     fn adopt(&self, process: &Process, site: &Site) -> Result<Box<dyn Running>, LaunchError> {
-        let port = (process.channel == Channel::Relayed).then_some(PORT);
-        match Machine::adopt(site.directory(), port) {
+        match Machine::adopt(site.directory()) {
             Ok(machine) => {
                 process.volumes.iter().try_for_each(|folder| self.attach(folder, site))?;
-                Ok(Box::new(Virtual::new(machine, process, site)))
+                Ok(Box::new(Virtual::new(machine, process, site)?))
             }
             Err(VmError::Gone) => Err(LaunchError::NothingToAdopt),
             Err(error) => Err(refused(error)),
@@ -136,6 +147,10 @@ fn refused(error: VmError) -> LaunchError {
     LaunchError::Backend(Box::new(error))
 }
 
+fn read_workload(path: &Path) -> Result<Vec<u8>, LaunchError> {
+    read_regular(path, MAX_WORKLOAD).map_err(|source| LaunchError::Workload { path: path.to_owned(), source })
+}
+
 /// SHA-256 of the image's disk: which image it is. What it measures to, `bailey image measure` says.
 fn expected(process: &Process) -> Measurement {
     let disk = fs::read(process.executable.join("disk.img")).unwrap_or_default();
@@ -150,6 +165,8 @@ const READY: &str = "ready";
 /// A virtual machine.
 struct Virtual {
     machine: Machine,
+    /// Where clients' connections are taken, of a Keep for clients.
+    channel: Option<Address>,
     measurement: Measurement,
     ready: PathBuf,
     is_ready: bool,
@@ -159,10 +176,18 @@ struct Virtual {
 }
 
 impl Virtual {
-    fn new(machine: Machine, process: &Process, site: &Site) -> Self {
+    fn new(machine: Machine, process: &Process, site: &Site) -> Result<Self, LaunchError> {
+        let channel = match process.channel {
+            Channel::None => None,
+            Channel::Relayed => {
+                let lost = || refused(VmError::Monitor("the channel of the machine is not known".into()));
+                Some(machine.address(PORT).ok_or_else(lost)?)
+            }
+        };
         let ready = site.directory().join(READY);
-        let is_ready = ready.exists();
-        Self { machine, measurement: expected(process), ready, is_ready, tail: Vec::new(), next: None }
+        let is_ready = channel.is_none() || ready.exists();
+        let measurement = expected(process);
+        Ok(Self { machine, channel, measurement, ready, is_ready, tail: Vec::new(), next: None })
     }
 
     fn hear(&mut self, bytes: &[u8]) {
@@ -192,7 +217,7 @@ impl Running for Virtual {
     }
 
     fn reach(&self) -> Option<Reach> {
-        self.machine.address().filter(|_| self.is_ready).map(Reach::Tcp)
+        self.channel.filter(|_| self.is_ready).map(|address| Reach::Tcp(address.into()))
     }
 
     fn walls(&self) -> Vec<String> {

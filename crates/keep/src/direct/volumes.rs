@@ -7,26 +7,20 @@
 
 use std::{
     collections::BTreeMap,
-    io,
-    net::{SocketAddr, TcpStream},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use keep_config::KeepConfig;
 use keep_protocol::keep::{self, Refused, RefusedCode};
 use serde_bytes::ByteArray;
 use tokio::runtime::Handle;
-use volume::{
-    Anchor, AnchorError, Folder, Head, Options, Volume,
-    remote::{Link, Remote},
+use volume::{Anchor, AnchorError, Folder, Head, Options, Volume, remote::Remote};
+
+use super::attention::Holder;
+use crate::{
+    storage::{Place, Storage},
+    volumes::Volumes,
 };
-
-use super::{Storage, attention::Holder};
-use crate::volumes::Volumes;
-
-/// How long the host has for each answer where its files are behind a port.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Opens the configuration's volumes in the host's `storage`, with the keys that the client gave.
 pub(super) async fn open(
@@ -55,7 +49,7 @@ pub(super) async fn open(
     }
     let nowhere = |why: &str| refused("VOLUMES_NOWHERE", why);
     let place = match storage {
-        Some(storage) => Place::reach(storage).await.map_err(|error| {
+        Some(storage) => storage.reach().await.map_err(|error| {
             nowhere(&format!("the host's storage for volumes cannot be reached: {}", error.kind()))
         })?,
         None => return Err(nowhere("the host gave this Keep no storage for volumes")),
@@ -68,33 +62,6 @@ pub(super) async fn open(
         volumes.insert(wanted.name.clone(), Arc::new(opened));
     }
     Ok(volumes)
-}
-
-/// [`Storage`], reached.
-enum Place {
-    Folder(std::path::PathBuf),
-    Link(Arc<Link>),
-}
-
-impl Place {
-    async fn reach(storage: &Storage) -> io::Result<Self> {
-        match storage {
-            Storage::Folder(folder) => Ok(Self::Folder(folder.clone())),
-            Storage::Port(address) => {
-                let address = *address;
-                let linked = tokio::task::spawn_blocking(move || link(address)).await;
-                Ok(Self::Link(linked.map_err(io::Error::other)??))
-            }
-        }
-    }
-}
-
-fn link(address: SocketAddr) -> io::Result<Arc<Link>> {
-    let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    Ok(Link::new(stream))
 }
 
 async fn open_one(

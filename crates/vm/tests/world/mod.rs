@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddrV4},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -9,7 +10,7 @@ use std::{
 use appraisal::{AnchorKey, ReferenceValue, TrustAnchor};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use evidence::{CertificateDer, Platform};
-use vm::authority::Authority;
+use vm::{Forward, authority::Authority};
 use vm_image::{Image, MODULES, Parts, disk};
 
 /// The parts that `cargo xtask tools` makes; None, told loudly, where they or the programs are not.
@@ -55,6 +56,11 @@ pub fn written(image: &Image, folder: &Path) -> Vec<u8> {
         std::fs::copy(tools.join(name), folder.join(name)).expect("copied");
     }
     unified
+}
+
+/// A port of the guest, on one of the loopback address.
+pub fn loopback(guest: u16) -> Forward {
+    Forward { host: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0), guest }
 }
 
 pub fn value(registers: BTreeMap<String, String>) -> ReferenceValue {

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use anyhow::{Context, Result};
 use attester::Tee;
 use clap::Parser;
-use keep::{cache::Cache, direct::Storage};
+use keep::{cache::Cache, storage::Storage};
 use zeroize::Zeroizing;
 
 /// The sealing context of the key that authenticates compiled workloads on the host's disk.
@@ -35,8 +35,8 @@ pub struct Hints {
     /// Where volumes are kept, encrypted, in a folder each
     #[arg(long, value_name = "DIR")]
     pub volumes: Option<PathBuf>,
-    /// Where the host answers for the files of volumes, instead of a folder; of a direct deployment
-    #[arg(long, value_name = "IP:PORT", conflicts_with_all = ["volumes", "coordinator"])]
+    /// Where the host answers for the files of volumes, instead of a folder: in a virtual machine
+    #[arg(long, value_name = "IP:PORT", conflicts_with = "volumes")]
     pub storage: Option<SocketAddr>,
     /// Where compiled workloads are kept, authenticated
     #[arg(long, value_name = "DIR")]
@@ -68,4 +68,21 @@ pub fn required<T>(hint: Option<T>, name: &str) -> Result<T> {
 fn peer(text: &str) -> Result<(String, String), String> {
     let (name, address) = text.split_once('=').ok_or("expected NAME=HOST:PORT")?;
     Ok((name.to_owned(), address.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_marble_has_its_volumes_in_a_folder_or_by_its_hosts_answers() {
+        let storage = |more: &[&str]| {
+            let arguments = ["bailey-keep", "--coordinator", "10.0.2.2:1", "--workload", "/w"];
+            Hints::try_parse_from(arguments.iter().chain(more)).map(|hints| hints.storage())
+        };
+        assert!(matches!(storage(&[]), Ok(None)));
+        assert!(matches!(storage(&["--volumes", "/v"]), Ok(Some(Storage::Folder(_)))));
+        assert!(matches!(storage(&["--storage", "10.0.2.100:7001"]), Ok(Some(Storage::Port(_)))));
+        assert!(storage(&["--volumes", "/v", "--storage", "10.0.2.100:7001"]).is_err());
+    }
 }

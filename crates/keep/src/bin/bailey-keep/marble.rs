@@ -36,7 +36,7 @@ const RENEWAL_RETRY: Duration = Duration::from_secs(60);
 /// Becomes a Marble and serves its workload until it is told to stop, or sent away.
 pub async fn run(hints: Hints, tee: Arc<dyn Tee>, configuration: &KeepConfiguration) -> Result<ExitCode> {
     let clock = clock::system();
-    let cache = hints.cache(tee.as_ref())?;
+    let (cache, storage) = (hints.cache(tee.as_ref())?, hints.storage());
     let coordinator = required(hints.coordinator, "coordinator")?;
     let candidate = Candidate::new(tee, configuration, coordinator, clock.clone())?;
     let (component, packaged, claim) = match hints.workload {
@@ -67,7 +67,7 @@ pub async fn run(hints: Hints, tee: Arc<dyn Tee>, configuration: &KeepConfigurat
         activated.admission.config = Some(Arc::new(config));
     }
     if let Some(config) = &activated.admission.config {
-        let opened = volumes::open(&candidate, &config.volumes, hints.volumes.as_deref()).await?;
+        let opened = volumes::open(&candidate, &config.volumes, storage.as_ref()).await?;
         activated.admission.volumes = opened;
     }
     let engine = Runtime::new(activated.admission.limits.pool())?;

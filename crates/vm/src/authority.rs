@@ -47,6 +47,9 @@ impl Authority {
     /// [`VmError`] when its files cannot be read or written, or are none.
     pub fn open(folder: &Path, now: OffsetDateTime) -> Result<Self, VmError> {
         let (key, certificate) = (folder.join(KEY), folder.join(CERTIFICATE));
+        // Machines are launched at the same time, and there is one CA.
+        let alone = fs::File::open(folder).map_err(file(folder))?;
+        alone.lock().map_err(file(folder))?;
         let pair = match fs::read_to_string(&key) {
             Ok(text) => KeyPair::from_pem(&text)?,
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -111,4 +114,25 @@ fn params(now: OffsetDateTime) -> Result<CertificateParams, VmError> {
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     Ok(params)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn machines_that_are_launched_at_once_have_one_authority() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || Authority::open(folder.path(), OffsetDateTime::UNIX_EPOCH).unwrap();
+        let all: Vec<Authority> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let pem = fs::read(all[0].certificate()).unwrap();
+        let certificate = &evidence::pem::certificates(&pem).unwrap()[0].0;
+        for authority in &all {
+            let own = authority.issuer.key().public_key_raw();
+            assert!(certificate.windows(own.len()).any(|bytes| bytes == own));
+        }
+    }
 }

@@ -10,6 +10,8 @@ mod founding;
 mod leaving;
 #[path = "service/mesh.rs"]
 mod mesh;
+#[path = "service/mesh_recovered.rs"]
+mod mesh_recovered;
 #[path = "service/recovering.rs"]
 mod recovering;
 #[path = "service/replicas.rs"]

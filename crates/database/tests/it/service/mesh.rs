@@ -17,6 +17,7 @@ use attested_tls::{
     service::{UserIdentity, unverified_client},
     statement::{Expected, Statement, verifier},
 };
+use attester::Tee as _;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use coordinator::service::{Coordinator, HostHints, Listeners, TelemetryHints};
 use database::service::ServiceError;
@@ -33,6 +34,8 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_util::sync::CancellationToken;
 
 use super::{CODE, Served, World, answered};
+
+const COORDINATOR: &[u8] = b"bailey-coordinator";
 
 /// Between a database and its coordinator, until a test cuts it.
 struct Cable {
@@ -77,7 +80,7 @@ pub(super) struct Mesh {
     cable: Cable,
     owner: Arc<TeeKey>,
     stop: CancellationToken,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Drop for Mesh {
@@ -95,15 +98,20 @@ impl Mesh {
         mesh
     }
 
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         Self::start_for(Arc::new(TeeKey::generate().unwrap())).await
     }
 
     async fn start_for(owner: Arc<TeeKey>) -> Self {
         let configuration =
             CoordinatorConfiguration { owner: *owner.digest(), names: vec!["localhost".into()], tpm: None };
-        let tee = EmulatedTee::launch(Platform::Tdx, b"bailey-coordinator", &configuration.to_json());
-        let directory = tempfile::tempdir().unwrap();
+        let tee = EmulatedTee::launch(Platform::Tdx, COORDINATOR, &configuration.to_json());
+        Self::on(tee, tempfile::tempdir().unwrap(), owner).await
+    }
+
+    /// In this TEE, with what is in this folder.
+    async fn on(tee: Arc<EmulatedTee>, directory: TempDir, owner: Arc<TeeKey>) -> Self {
+        let configuration = CoordinatorConfiguration::from_json(tee.launch_configuration()).unwrap();
         let hints = HostHints {
             state: directory.path().into(),
             endorsements: Vec::new(),
@@ -119,11 +127,32 @@ impl Mesh {
         let stop = CancellationToken::new();
         let listeners = Listeners { client, mesh, marbles: None, metrics: None, broker: None };
         tokio::spawn(coordinator.serve(listeners, stop.clone()));
-        Self { tee, api, cable, owner, stop, _directory: directory }
+        Self { tee, api, cable, owner, stop, directory }
+    }
+
+    /// The same program on a machine of another kind, which cannot open what this one sealed.
+    pub(super) fn elsewhere(&self) -> Arc<EmulatedTee> {
+        EmulatedTee::launch(Platform::Sgx, COORDINATOR, self.tee.launch_configuration())
+    }
+
+    /// Nobody reaches it any more, and what is on its disk now is on the other's. The cable leads there, once it is mended.
+    pub(super) async fn moved(&self, tee: Arc<EmulatedTee>) -> Self {
+        self.cut();
+        self.stop.cancel();
+        let copied = tempfile::tempdir().unwrap();
+        std::fs::copy(self.directory.path().join("state.redb"), copied.path().join("state.redb")).unwrap();
+        let moved = Self::on(tee, copied, Arc::clone(&self.owner)).await;
+        self.cable.leads_to(moved.cable.target);
+        moved
+    }
+
+    /// Where instances connect, wherever it leads.
+    pub(super) fn address(&self) -> String {
+        self.cable.address.to_string()
     }
 
     /// What fixes in a launch configuration that it is this Marble of a mesh with this coordinator.
-    fn launch(&self, marble: &str) -> KeepConfiguration {
+    pub(super) fn launch(&self, marble: &str) -> KeepConfiguration {
         let coordinator =
             CoordinatorRequirements { policy: policy(), measurements: vec![self.tee.reference()] };
         KeepConfiguration { marble: marble.into(), coordinator }
@@ -138,16 +167,16 @@ impl Mesh {
     }
 
     /// What its API answers the owner, who is its user as well.
-    async fn asked(&self, request: &str, body: &Value) -> Value {
+    pub(super) async fn asked(&self, request: &str, body: &Value) -> Value {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let (status, answer) = answered(self.connected().await, request, &body).await;
         assert_eq!(status, 200, "{}", String::from_utf8_lossy(&answer));
         serde_json::from_slice::<Value>(&answer).unwrap()["data"].take()
     }
 
-    async fn set_manifest(&self, manifest: &Value) {
+    pub(super) async fn set_manifest(&self, manifest: &Value) -> Value {
         let body = json!({ "manifest": STANDARD.encode(manifest.to_string()) });
-        self.asked("POST /api/v2/manifest", &body).await;
+        self.asked("POST /api/v2/manifest", &body).await
     }
 
     /// Another manifest comes into force, and with it a new epoch.
@@ -183,7 +212,7 @@ impl Mesh {
     }
 
     /// SHA-256 of the root, of Evidence that was appraised.
-    async fn root(&self) -> [u8; 32] {
+    pub(super) async fn root(&self) -> [u8; 32] {
         let stream = self.connected().await;
         let key = stream.get_ref().1.peer_certificates().unwrap()[0].clone();
         let nonce = [9; 32];
@@ -203,7 +232,7 @@ impl Mesh {
     }
 
     /// A manifest: the world's database, another one, and a user who may do everything.
-    fn manifest(&self, world: &World) -> Value {
+    pub(super) fn manifest(&self, world: &World) -> Value {
         let code = EmulatedTee::launch(Platform::Tdx, CODE, b"");
         let root = evidence::pem::encode(&CertificateDer(machine().roots().intel.0.clone()));
         let user = evidence::pem::encode(&CertificateDer(self.owner.certificate().to_vec()));

@@ -21,9 +21,10 @@ use tokio_util::sync::CancellationToken;
 use volume::{Folder, Host};
 
 use super::{
-    Base, Listeners, ServiceError, State,
+    Base, Listeners, ServiceError,
     membership::Membership,
     opening::{Opened, Opening},
+    starting::State,
 };
 use crate::{
     Rules, attestation,

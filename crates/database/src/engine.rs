@@ -12,6 +12,7 @@
 
 mod files;
 mod process;
+mod segment;
 
 use std::{
     path::{Path, PathBuf},
@@ -29,6 +30,9 @@ pub const SUPERUSER: &str = "bailey";
 
 /// The sealer's `application_name`: the one synchronous standby.
 pub const STANDBY: &str = "bailey";
+
+/// The data directory within an engine's folder.
+const DATA: &str = "data";
 
 /// Between two attempts to reach a server that starts.
 const ATTEMPT: Duration = Duration::from_millis(25);
@@ -63,7 +67,7 @@ impl Settings {
     pub fn within(binaries: PathBuf, folder: &Path, database: &str) -> Self {
         Self {
             binaries,
-            data: folder.join("data"),
+            data: folder.join(DATA),
             socket: folder.join("socket"),
             database: database.into(),
             synchronous: false,
@@ -112,7 +116,10 @@ impl Engine {
             }
         };
         tokio::select! {
-            () = reached => Ok(()),
+            () = reached => {
+                self.postmaster.note_segment();
+                Ok(())
+            }
             _ = exited.wait_for(Option::is_some) => Err(EngineError::Ended { said: self.postmaster.said() }),
             () = tokio::time::sleep(self.settings.patience) => Err(EngineError::Slow { said: self.postmaster.said() }),
         }
@@ -210,6 +217,13 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// Removes what a server within this folder has left in the kernel, if it was killed with whoever started it.
+pub(crate) fn forget(folder: &Path) {
+    if let Some(segment) = segment::Segment::of(&folder.join(DATA)) {
+        segment.remove();
     }
 }
 

@@ -18,7 +18,7 @@ use rustix::{
 };
 use tokio::sync::watch;
 
-use super::{EngineError, Settings, files::User};
+use super::{EngineError, Settings, files::User, segment::Segment};
 
 /// Of util-linux, which every Debian has.
 const SETPRIV: &str = "/usr/bin/setpriv";
@@ -45,6 +45,10 @@ struct Shared {
     exited: watch::Receiver<Option<Ended>>,
     /// Its children, once they were killed.
     killed: Mutex<Vec<OwnedFd>>,
+    /// The folder of its data.
+    data: PathBuf,
+    /// What it would leave in the kernel.
+    segment: Mutex<Option<Segment>>,
 }
 
 /// A program of PostgreSQL, as its user, without our environment, privileges and descriptors; it dies when the thread
@@ -69,6 +73,7 @@ impl Postmaster {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let (started, starting) = mpsc::sync_channel(1);
         let (ending, exited) = watch::channel(None);
+        let data = settings.data.clone();
         thread::spawn(move || {
             let spawned = command.spawn();
             let child = match spawned {
@@ -81,7 +86,8 @@ impl Postmaster {
             let Some(pid) = Pid::from_raw(child.id().cast_signed()) else { return };
             let (speaks, silent) = mpsc::channel();
             let (said, silent, killed) = (Mutex::default(), Mutex::new(silent), Mutex::default());
-            let shared = Arc::new(Shared { pid, said, silent, exited, killed });
+            let segment = Mutex::default();
+            let shared = Arc::new(Shared { pid, said, silent, exited, killed, data, segment });
             let _ = started.send(Ok(Self(Arc::clone(&shared))));
             wait(child, &shared, speaks, &ending);
         });
@@ -103,6 +109,11 @@ impl Postmaster {
         self.0.exited.clone()
     }
 
+    /// It is ready, and has noted what it would leave in the kernel; its folder may go before it does.
+    pub(super) fn note_segment(&self) {
+        let _ = self.0.segment();
+    }
+
     fn runs(&self) -> bool {
         self.0.exited.borrow().is_none()
     }
@@ -121,6 +132,7 @@ impl Postmaster {
             return;
         }
         let _ = kill_process(self.0.pid, Signal::STOP);
+        self.note_segment();
         let children = children(self.0.pid);
         let handles = children.iter().filter_map(|child| pidfd_open(*child, PidfdFlags::empty()).ok());
         self.0.killed.lock().unwrap_or_else(PoisonError::into_inner).extend(handles);
@@ -128,6 +140,14 @@ impl Postmaster {
             let _ = kill_process(child, Signal::KILL);
         }
         let _ = kill_process(self.0.pid, Signal::KILL);
+    }
+}
+
+impl Shared {
+    fn segment(&self) -> Option<Segment> {
+        let mut known = self.segment.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = known.or_else(|| Segment::of(&self.data));
+        *known
     }
 }
 
@@ -154,7 +174,10 @@ fn wait(
     }
     let _ = child.wait();
     std::mem::take(&mut *shared.killed.lock().unwrap_or_else(PoisonError::into_inner)).iter().for_each(gone);
+    let segment = shared.segment();
+    segment.inspect(|segment| segment.remove());
     let _ = ending.send(Some(Ended));
+    segment.inspect(|segment| segment.remove_soon());
 }
 
 /// Keeps the first of what it says and throws away the rest.

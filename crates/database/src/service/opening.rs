@@ -19,7 +19,7 @@ use volume::{Anchor, AnchorError, Folder, Head, MemoryAnchor};
 
 use super::ServiceError;
 use crate::{
-    engine::{Engine, Settings},
+    engine::{self, Engine, Settings},
     keys::MasterKey,
     restore::{RestoreError, Restored, Until, restore},
     tpm_anchor::TpmAnchor,
@@ -52,6 +52,7 @@ impl Place {
         flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| ServiceError::InUse)?;
         let place = Self { folder, _lock: file };
         // What one that was killed has left.
+        engine::forget(&place.folder);
         place.clear().map_err(failed(&place.folder))?;
         fs::create_dir(&place.folder).map_err(failed(&place.folder))?;
         // PostgreSQL's user goes through it.

@@ -50,6 +50,22 @@ async fn killed_means_all_of_it_at_once() {
     }
 }
 
+/// The kernel has room for 4096 of them, so a host on which databases end often would start no more.
+#[tokio::test]
+async fn killed_it_leaves_nothing_in_the_kernel() {
+    let Some(running) = postgres().await else { return };
+    let noted = std::fs::read_to_string(running.data().join("postmaster.pid")).unwrap();
+    let id = noted.lines().nth(6).unwrap().split_whitespace().nth(1).unwrap().to_owned();
+    let there = || {
+        let listed = std::fs::read_to_string("/proc/sysvipc/shm").unwrap();
+        listed.lines().any(|line| line.split_whitespace().nth(1) == Some(id.as_str()))
+    };
+    assert!(there());
+    running.kill();
+    running.exited().await;
+    assert!(!there());
+}
+
 #[tokio::test]
 async fn made_synchronous_no_commit_is_acknowledged_without_the_sealer() {
     let Some((settings, _folder)) = prepared() else { return };

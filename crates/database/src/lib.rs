@@ -24,6 +24,7 @@ pub mod restore;
 pub mod rules;
 pub mod sealer;
 pub mod service;
+mod threads;
 pub mod tpm_anchor;
 
 pub use rules::Rules;

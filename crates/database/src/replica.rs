@@ -29,6 +29,7 @@ use crate::{
     lsn::Lsn,
     restore::{Building, RestoreError, Until, segments::Segments},
     sealer::{Malformed, Seen},
+    threads,
 };
 
 /// Settings of a PostgreSQL that replays what is put before it. It looks into its folder as often as this says, and
@@ -363,7 +364,7 @@ impl Replica {
 
     fn join(&mut self) -> Result<Follower, ReplicaError> {
         self.stopping.store(true, Ordering::SeqCst);
-        let joined = self.thread.take().map(JoinHandle::join);
+        let joined = self.thread.take().map(threads::join);
         joined.and_then(Result::ok).unwrap_or(Err(ReplicaError::Ended))
     }
 }

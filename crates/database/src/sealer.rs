@@ -38,7 +38,10 @@ use tokio::sync::watch;
 use volume::{Anchor, Head, Host};
 use wire::Replication;
 
-use crate::lsn::{Lsn, SealedPosition};
+use crate::{
+    lsn::{Lsn, SealedPosition},
+    threads,
+};
 
 /// How it names itself to PostgreSQL: what `synchronous_standby_names` must be.
 pub const NAME: &str = "bailey";
@@ -318,7 +321,7 @@ impl Drop for Sealer {
         self.shared.fail(SealerError::Ended);
         for thread in self.threads.drain(..) {
             // One that panicked has ended the others.
-            let _ = thread.join();
+            let _ = threads::join(thread);
         }
     }
 }

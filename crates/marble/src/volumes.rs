@@ -2,14 +2,23 @@
 //!
 //! It is asked over an attested connection that stays; when that breaks, or the mesh's manifest was updated, over a new
 //! one. A step whose answer was lost is asked for again: the coordinator grants one that it has taken already.
+//!
+//! These connections have a thread of their own ([`connections`]). Whoever waits for an anchor blocks its thread, and who
+//! waits for that thread may block one of the program's runtime: were the answer carried by the same runtime, it would
+//! never come.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::{
+    future::pending,
+    io,
+    sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError},
+    thread,
+};
 
 use mesh_api::{
     AdvanceVolumeRequest, OpenVolumeRequest, OpenVolumeResponse, ReadVolumeHeadRequest, VolumeHead,
     mesh_client::MeshClient,
 };
-use tokio::runtime::Handle;
+use tokio::runtime::{Builder, Handle};
 use tonic::transport::Channel;
 use volume::{Anchor, AnchorError, Head};
 use zeroize::{Zeroize, Zeroizing};
@@ -56,7 +65,7 @@ pub struct Volume(Arc<Shared>);
 struct Shared {
     member: Member,
     name: String,
-    runtime: Handle,
+    connections: &'static Handle,
     refused: OnceLock<Refused>,
     state: Mutex<State>,
 }
@@ -74,17 +83,34 @@ impl Member {
     /// # Errors
     /// See [`MeshError`].
     pub async fn open_volume(&self, name: &str, wants: Use) -> Result<OpenedVolume, MeshError> {
-        let (mut client, _) = self.connect().await?;
-        let (key, head) = open(&mut client, name, wants).await?;
+        let connections = connections()?;
+        let (member, volume) = (self.clone(), name.to_owned());
+        let opening = connections.spawn(async move {
+            let (mut client, _) = member.connect().await?;
+            let (key, head) = open(&mut client, &volume, wants).await?;
+            Ok::<_, MeshError>((client, key, head))
+        });
+        let (client, key, head) = opening.await.map_err(|error| MeshError::Internal(error.to_string()))??;
         let shared = Shared {
             member: self.clone(),
             name: name.to_owned(),
-            runtime: Handle::current(),
+            connections,
             refused: OnceLock::new(),
             state: Mutex::new(State { client: Some(client), wants, known: head }),
         };
         Ok(OpenedVolume { key, head, volume: Volume(Arc::new(shared)) })
     }
+}
+
+/// The runtime of all volumes' connections, on a thread that does nothing else.
+fn connections() -> Result<&'static Handle, MeshError> {
+    static CONNECTIONS: LazyLock<io::Result<Handle>> = LazyLock::new(|| {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        thread::Builder::new().name("volumes".into()).spawn(move || runtime.block_on(pending::<()>()))?;
+        Ok(handle)
+    });
+    CONNECTIONS.as_ref().map_err(|error| MeshError::Internal(error.to_string()))
 }
 
 async fn open(
@@ -150,7 +176,7 @@ impl Volume {
             let (_, head) = open(&mut client, &self.0.name, Use::Write).await?;
             Ok::<_, MeshError>((client, head))
         };
-        let (client, head) = self.0.runtime.block_on(taking)?;
+        let (client, head) = self.0.connections.block_on(taking)?;
         *state = State { client: Some(client), wants: Use::Write, known: head };
         Ok(head)
     }
@@ -177,7 +203,7 @@ impl Volume {
         let ask = async |client: &mut MeshClient<Channel>| {
             client.advance_volume(request.clone()).await.map(|_| ()).map_err(refused)
         };
-        self.0.runtime.block_on(self.ask(&mut state.client, ask))
+        self.0.connections.block_on(self.ask(&mut state.client, ask))
     }
 
     fn told(&self, moved: Result<(), MeshError>) -> Result<(), AnchorError> {
@@ -220,7 +246,7 @@ impl Anchor for Volume {
             let ask = async |client: &mut MeshClient<Channel>| {
                 head(client.read_volume_head(request.clone()).await.map_err(refused)?.into_inner().head)
             };
-            let asked = self.0.runtime.block_on(self.ask(&mut state.client, ask));
+            let asked = self.0.connections.block_on(self.ask(&mut state.client, ask));
             state.known = asked.map_err(|error| unreachable(&error))?;
         }
         Ok(state.known)

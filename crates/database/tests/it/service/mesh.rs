@@ -28,6 +28,7 @@ use tempfile::TempDir;
 use testkit::tee::{EmulatedTee, NOW, machine, policy};
 use tokio::{
     net::{TcpListener, TcpStream},
+    runtime::Builder,
     sync::watch,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -469,6 +470,7 @@ async fn with_a_lag_that_was_agreed_the_coordinator_remembers_groups_of_records(
     let served = world.start().await;
     served.serving().await;
     assert_eq!(notes(&served, &world).await, (0..60).collect::<Vec<_>>());
+    served.stopped().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -638,4 +640,35 @@ async fn s16_a_database_that_was_evicted_acknowledges_nothing_more_and_says_why(
     // One to which nobody writes hears it from the coordinator.
     mesh.evict(&mesh.counts(1, 1).await[0]).await;
     assert_eq!(ended(served).await.code(), "EVICTED");
+}
+
+/// Whoever ends the database waits for the sealer, which anchors what is not yet: the runtime on one thread must carry the
+/// answer meanwhile.
+#[test]
+fn a_database_that_ends_does_not_hold_up_the_anchor_that_it_waits_for() {
+    let ends = || {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let lag = |manifest: &mut Value| manifest["Freshness"]["MaxLag"] = "60s".into();
+            let Some((world, mesh)) = world(lag).await else { return };
+            let served = world.start().await;
+            served.serving().await;
+            served.stopped().await;
+            let before = world.state.path().join("before");
+            copy(&world.log(), &before);
+            let served = world.start().await;
+            served.serving().await;
+            note(&served, &world, 1).await.unwrap();
+            served.stopped().await;
+            put_back(&before, &world.log());
+            assert_eq!(world.refused().await.code(), "LOG_ROLLED_BACK", "what was acknowledged is anchored");
+            drop(mesh);
+        });
+    };
+    let (ended, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        ends();
+        ended.send(()).unwrap();
+    });
+    told.recv_timeout(Duration::from_secs(120)).expect("it ends");
 }

@@ -152,7 +152,30 @@ function facts(one) {
 
 function choose(kind, files) {
   chosen[kind] = kind === "evidence" ? [...files].slice(0, 1) : [...chosen[kind], ...files];
-  at(`files-${kind}`).replaceChildren(...chosen[kind].map((file) => element("li", "", `${file.name} · ${file.size} bytes`)));
+  at(`files-${kind}`).replaceChildren(...chosen[kind].map((file) => line(kind, file)));
+  changed();
+}
+
+function line(kind, file) {
+  const item = element("li", "", `${file.name} · ${file.size} bytes`);
+  const remove = element("button", "remove", "×");
+  remove.setAttribute("aria-label", `remove ${file.name}`);
+  // What it lies on opens the dialog for files.
+  remove.addEventListener("keydown", (event) => event.stopPropagation());
+  remove.addEventListener("click", (event) => {
+    event.stopPropagation();
+    chosen[kind] = chosen[kind].filter((other) => other !== file);
+    item.remove();
+    changed();
+  });
+  item.append(remove);
+  return item;
+}
+
+// A verdict is of what was asked; what is asked now is something else.
+function changed() {
+  at("result").hidden = true;
+  delete at("result").dataset.kind;
   ready();
 }
 
@@ -175,6 +198,7 @@ for (const zone of document.querySelectorAll(".drop")) {
     choose(kind, event.dataTransfer.files);
   });
 }
+document.addEventListener("input", changed);
 at("policy").addEventListener("change", () => { at("policy-label").hidden = at("policy").value !== "file"; });
 at("verify").addEventListener("click", verify);
 load();

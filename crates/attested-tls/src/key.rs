@@ -16,12 +16,18 @@ impl SpkiDigest {
 
     /// The digest of the key in a DER certificate.
     pub fn of_certificate(certificate: &[u8]) -> Result<Self, KeyError> {
-        let (rest, parsed) = X509Certificate::from_der(certificate).map_err(|_| KeyError::Certificate)?;
-        if !rest.is_empty() {
-            return Err(KeyError::Certificate);
-        }
-        Ok(Self::of_spki(parsed.tbs_certificate.subject_pki.raw))
+        spki(certificate).map(Self::of_spki)
     }
+}
+
+/// The key in a DER certificate: its subjectPublicKeyInfo. What proves the key in a handshake and what names it must not
+/// read a certificate differently.
+pub(crate) fn spki(certificate: &[u8]) -> Result<&[u8], KeyError> {
+    let (rest, parsed) = X509Certificate::from_der(certificate).map_err(|_| KeyError::Certificate)?;
+    if !rest.is_empty() {
+        return Err(KeyError::Certificate);
+    }
+    Ok(parsed.tbs_certificate.subject_pki.raw)
 }
 
 impl std::fmt::Display for SpkiDigest {

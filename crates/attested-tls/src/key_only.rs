@@ -1,17 +1,18 @@
 //! A rustls verifier that takes any certificate as the container of a key, and requires that this key signed
-//! the handshake. Whoever uses it decides afterwards, by Evidence or by an exact known key, whom it belongs to.
+//! the handshake. Whoever uses it decides afterwards, by Evidence, an exact known key, or trust anchors of its own, whom
+//! it belongs to: so a certificate of any version and shape is taken, and its holder can be told what is wrong with it.
 
 use std::sync::Arc;
 
 use rustls::{
-    DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{CryptoProvider, verify_tls13_signature},
+    crypto::{CryptoProvider, verify_tls13_signature_with_raw_key},
     server::danger::{ClientCertVerified, ClientCertVerifier},
 };
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 
-use crate::config;
+use crate::{config, key};
 
 /// Whether a TLS client must present a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +38,9 @@ impl KeyOnly {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+        let spki = key::spki(cert).map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature_with_raw_key(message, &SubjectPublicKeyInfoDer::from(spki), dss, algorithms)
     }
 
     fn schemes(&self) -> Vec<SignatureScheme> {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rustls::{
     ClientConfig, ConfigBuilder, Error, RootCertStore, ServerConfig,
     client::WantsClientCert,
-    server::{ResolvesServerCert, danger::ClientCertVerifier},
+    server::ResolvesServerCert,
     sign::{CertifiedKey, SingleCertAndKey},
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -43,16 +43,16 @@ pub fn server(
     Ok(Arc::new(config))
 }
 
-/// The listening side of a service that decides by itself which client certificates it takes, with a certificate that it
-/// may renew. `protocols` are the ALPN names that it takes; a client may name none.
-pub fn server_of(
-    clients: Arc<dyn ClientCertVerifier>,
+/// As [`server`], with a certificate that may be renewed. `protocols` are the ALPN names that it takes; a client may name
+/// none.
+pub fn renewable_server(
     certificate: Arc<dyn ResolvesServerCert>,
     protocols: &[&[u8]],
     clock: Clock,
 ) -> Result<ServerConfig, Error> {
-    let mut config =
-        config::server(clock)?.with_client_cert_verifier(clients).with_cert_resolver(certificate);
+    let mut config = config::server(clock)?
+        .with_client_cert_verifier(KeyOnly::new(ClientCertificate::Optional))
+        .with_cert_resolver(certificate);
     config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     config::harden_server(&mut config);
     Ok(config)

@@ -25,7 +25,7 @@ mod upstream;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use attested_tls::clock::Clock;
+use attested_tls::{clock::Clock, service};
 use database_manifest::AlgorithmName;
 use rustls::server::ResolvesServerCert;
 use tokio::{
@@ -39,7 +39,7 @@ use crate::{
     Rules,
     algorithms::{Algorithms, Answer, Denied},
     audit::Audit,
-    identity::{Caller, server_config},
+    identity::Caller,
     lsn::SealedPosition,
 };
 
@@ -187,7 +187,8 @@ impl Gateway {
         listener: TcpListener,
         mut ending: watch::Receiver<Option<String>>,
     ) -> Result<(), rustls::Error> {
-        let config = server_config(Arc::clone(&self.certificate), self.clock.clone(), &[PROTOCOL])?;
+        let config =
+            service::renewable_server(Arc::clone(&self.certificate), &[PROTOCOL], self.clock.clone())?;
         let places = Arc::new(Semaphore::new(self.limits.connections));
         let shared = Arc::new(Shared {
             tls: TlsAcceptor::from(Arc::new(config)),

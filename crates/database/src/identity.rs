@@ -1,22 +1,21 @@
 //! Who calls: the party whose trust anchor verified the chain, and never a name in it.
 //!
-//! TLS itself takes every certificate whose key the peer has, and none at all; who that is gets decided after the
-//! handshake, against the rules of that moment, so that a refusal reaches the client as a sentence in its own protocol
-//! instead of a TLS alert, and so that a change of the rules needs no new listener.
+//! TLS itself ([`attested_tls::service::renewable_server`]) takes every certificate whose key the peer has, and none at
+//! all; who that is gets decided after the handshake, against the rules of that moment, so that a refusal reaches the
+//! client as a sentence in its own protocol instead of a TLS alert, and so that a change of the rules needs no new
+//! listener.
 //!
 //! ```text
-//! ClientHello ─ proof of the key (tls) ─▶ chain ─ Anchors::caller(chain, now) ─▶ Caller │ NotAParty
+//! ClientHello ─ proof of the key ─▶ chain ─ Anchors::caller(chain, now) ─▶ Caller │ NotAParty
 //! ```
 
 mod anchors;
 mod fuzzing;
-mod tls;
 
 use database_manifest::PartyName;
 
 pub use anchors::{Anchors, NotAParty, UnusableAnchor};
 pub use fuzzing::lets_in;
-pub use tls::server_config;
 
 /// Someone whose certificate a party's anchor verified. `Anchors::caller` is its only origin.
 #[derive(Debug, Clone, PartialEq, Eq)]

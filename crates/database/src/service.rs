@@ -33,6 +33,7 @@ use attested_tls::{
     clock::Clock,
     key::TeeKey,
     launch::{DatabaseConfiguration, RequiredTpm},
+    service,
 };
 use attester::Tee;
 use axum::{Json, Router, middleware::from_fn_with_state, response::IntoResponse, routing::get};
@@ -60,7 +61,7 @@ use crate::{
     gateway::{Gateway, Limits},
     heads,
     https::{self, Identify},
-    identity::{Anchors, NotAParty, server_config},
+    identity::{Anchors, NotAParty},
     keys::{Keys, KeysError, MasterKey},
     reads::{Peers, Replicas},
     restore::History,
@@ -230,7 +231,7 @@ impl Base {
 
     fn tls(&self, protocols: &[&[u8]]) -> Result<Arc<rustls::ServerConfig>, ServiceError> {
         let certificate = Arc::new(self.current.clone());
-        Ok(Arc::new(server_config(certificate, Arc::clone(&self.clock), protocols)?))
+        Ok(Arc::new(service::renewable_server(certificate, protocols, Arc::clone(&self.clock))?))
     }
 
     async fn run(&self, running: Running, listeners: Listeners, place: Place) -> Result<(), ServiceError> {

@@ -20,7 +20,7 @@ mod witness;
 mod wrap;
 mod writes;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -35,7 +35,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::{
     net::TcpListener,
-    sync::{Semaphore, watch},
+    sync::{Semaphore, SemaphorePermit, watch},
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -244,6 +245,17 @@ async fn costly<T: Send + 'static>(
     blocking(work).await
 }
 
+/// How long people wait for their turn at what is done for few at once: holders of shares may well come together.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// A place among the few; whoever waits too long for one is told to come back.
+async fn turn(places: &Semaphore, patience: Duration) -> Result<SemaphorePermit<'_>, Refusal> {
+    match timeout(patience, places.acquire()).await {
+        Ok(Ok(place)) => Ok(place),
+        _ => Err(Refusal::Busy),
+    }
+}
+
 fn base64(text: &str, field: &str) -> Result<Vec<u8>, Box<Response>> {
     use base64::{Engine, engine::general_purpose::STANDARD};
     STANDARD.decode(text).map_err(|_| Box::new(malformed(&format!("`{field}` is not base64"))))
@@ -261,5 +273,21 @@ async fn answer(work: impl Future<Output = Result<Value, Refusal>>) -> Response 
     match work.await {
         Ok(data) => success(data),
         Err(refusal) => refusal.into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_comes_together_takes_turns_and_a_crowd_is_told_to_come_back() {
+        let places = Semaphore::new(1);
+        let taken = turn(&places, PATIENCE).await.unwrap();
+        let mut waiting = std::pin::pin!(turn(&places, PATIENCE));
+        assert!(timeout(Duration::from_millis(50), &mut waiting).await.is_err());
+        assert!(matches!(turn(&places, Duration::ZERO).await, Err(Refusal::Busy)));
+        drop(taken);
+        assert!(waiting.await.is_ok());
     }
 }

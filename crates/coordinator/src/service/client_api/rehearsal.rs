@@ -10,7 +10,7 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use super::{Shared, answer, blocking, recovery::uploaded};
+use super::{PATIENCE, Shared, answer, blocking, recovery::uploaded, turn};
 use crate::core::{Refusal, Standing};
 
 /// RSA at 4096 bits, for anyone who asks: never so much of it that Evidence has to wait.
@@ -20,7 +20,7 @@ async fn rarely<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
 ) -> Result<T, Refusal> {
     static PLACES: Semaphore = Semaphore::const_new(MAX_AT_ONCE);
-    let _place = PLACES.try_acquire().map_err(|_| Refusal::Busy)?;
+    let _place = turn(&PLACES, PATIENCE).await?;
     blocking(work).await
 }
 

@@ -7,7 +7,7 @@ use secret_store::StoreError;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use super::{Shared, answer};
+use super::{PATIENCE, Shared, answer, turn};
 use crate::{
     core::{self, Caller, Mesh, Refusal},
     service::stores::Look,
@@ -21,7 +21,7 @@ pub(super) async fn check(State(coordinator): Shared, Extension(caller): Extensi
     answer(async {
         let state = coordinator.snapshot()?.state;
         let names = core::visible_stores(&state, &caller)?;
-        let _place = PLACES.try_acquire().map_err(|_| Refusal::Busy)?;
+        let _place = turn(&PLACES, PATIENCE).await?;
         let mesh = state.mesh().ok_or(Refusal::NoManifest)?;
         let mut stores = Vec::new();
         for name in names {

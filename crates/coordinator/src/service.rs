@@ -24,6 +24,7 @@ mod replica;
 mod revocation;
 mod rollback;
 mod standing;
+mod starting;
 mod stores;
 mod telemetry;
 mod witness;
@@ -31,6 +32,7 @@ mod witness;
 pub use decision::stream::{DecisionSink, NotASink};
 pub use outward::{Destination, NotADestination, OutwardError};
 pub use replica::EtcdHints;
+pub use starting::StartError;
 
 use std::{
     borrow::Cow,
@@ -44,7 +46,7 @@ use appraisal::Verifier;
 use attested_tls::{
     claims::{CoordinatorClaims, CoordinatorMode, TransparencyHead},
     clock::Clock,
-    key::{KeyError, TeeKey},
+    key::TeeKey,
     launch::CoordinatorConfiguration,
 };
 use attester::Tee;
@@ -64,13 +66,14 @@ use self::{
     recorded::Recordings,
     replica::Replicas,
     standing::Standing,
+    starting::{Begun, Resumed},
     stores::Stores,
     telemetry::Telemetry,
 };
 use crate::{
     authority::Authority,
     core::{self, Event, Refusal, State, recovery::Descriptor},
-    store::{Head, Opened, Opening, Shares, Store, StoreError},
+    store::Head,
 };
 
 const BETWEEN_LAPSES: Duration = Duration::from_secs(30);
@@ -189,17 +192,13 @@ impl Coordinator {
         hints: &HostHints,
         clock: Clock,
     ) -> Result<Arc<Self>, StartError> {
-        std::fs::create_dir_all(&hints.state).map_err(StartError::Directory)?;
         if configuration.tpm.is_some() && hints.etcd.is_some() {
             return Err(StartError::TpmShared);
         }
         std::fs::create_dir_all(&hints.state).map_err(StartError::Directory)?;
         let replicas = hints.etcd.as_ref().map(|etcd| Replicas::new(etcd, &hints.state)).transpose()?;
-        let opening = match &replicas {
-            None => open_file(tee.as_ref(), &configuration, hints, &clock)?,
-            Some(replicas) => open_shared(replicas, tee.as_ref(), &configuration, hints, &clock)?,
-        };
-        let (committer, locked, mode) = match opening {
+        let begun = starting::begin(replicas.as_ref(), tee.as_ref(), &configuration, hints, &clock)?;
+        let (committer, locked, mode) = match begun {
             Begun::Open(resumed) => {
                 let Resumed { store, snapshot, tether, unfit } = *resumed;
                 let committer = Committer::new(store, snapshot.clone(), SNAPSHOT_EVERY);
@@ -520,116 +519,6 @@ fn heads_of(replicas: Option<&Replicas>) -> core::anchor::Heads {
     replicas.map_or_else(core::anchor::Heads::default, |_| core::anchor::Heads::among_replicas())
 }
 
-/// A log that was opened, or that waits for its keys.
-enum Begun {
-    Open(Box<Resumed>),
-    Locked(crate::store::Locked),
-}
-
-fn open_file(
-    tee: &dyn Tee,
-    configuration: &CoordinatorConfiguration,
-    hints: &HostHints,
-    clock: &Clock,
-) -> Result<Begun, StartError> {
-    match Store::open(&hints.state.join("state.redb"), tee)? {
-        Opening::Open(opened) => {
-            begin(opened, tee, configuration, hints, clock).map(Box::new).map(Begun::Open)
-        }
-        Opening::Locked(locked) => Ok(Begun::Locked(locked)),
-    }
-}
-
-/// Of several that begin at once one founds the mesh, and the others are locked until it gives them the keys.
-fn open_shared(
-    replicas: &Replicas,
-    tee: &dyn Tee,
-    configuration: &CoordinatorConfiguration,
-    hints: &HostHints,
-    clock: &Clock,
-) -> Result<Begun, StartError> {
-    loop {
-        let opened = match replicas.open(tee)? {
-            Opening::Locked(locked) => return Ok(Begun::Locked(locked)),
-            Opening::Open(opened) => opened,
-        };
-        match begin(opened, tee, configuration, hints, clock) {
-            Err(StartError::Store(StoreError::Conflict)) => {}
-            Err(error) => return Err(error),
-            // Recovered by others while this one was away: they have the CA keys.
-            Ok(resumed) if resumed.snapshot.state.root().key().is_err() => {
-                return Ok(Begun::Locked(resumed.store.lock()?));
-            }
-            Ok(resumed) => return Ok(Begun::Open(Box::new(resumed))),
-        }
-    }
-}
-
-/// A log that was opened, and its state.
-struct Resumed {
-    store: Store,
-    snapshot: Snapshot,
-    tether: Option<anchor::Tether>,
-    /// Why nothing is to be served from it.
-    unfit: Option<core::anchor::Unfit>,
-}
-
-/// The state of a log that was opened, and whether an anchor knows a newer one; a new mesh, where it is empty.
-fn begin(
-    opened: Opened,
-    tee: &dyn Tee,
-    configuration: &CoordinatorConfiguration,
-    hints: &HostHints,
-    clock: &Clock,
-) -> Result<Resumed, StartError> {
-    let Opened { mut store, snapshot, records, identity } = opened;
-    let first = store.length() - store.since_snapshot();
-    let resumed = State::resume(snapshot.as_deref().map(Vec::as_slice), first, &records, &identity)?;
-    let required = configuration.tpm.as_ref();
-    let (state, tether) = match resumed {
-        Some(state) => {
-            let tether = match (required, state.chain()) {
-                (None, None) => Ok(None),
-                (Some(_), Some(chain)) => {
-                    let position = (store.length(), &store.head());
-                    anchor::Tether::resume(chain, position, hints.tpm.as_ref())?.map(Some)
-                }
-                (Some(_), None) | (None, Some(_)) => return Err(StartError::AnchorChanged),
-            };
-            (state, tether)
-        }
-        None => {
-            let mut tether =
-                required.map(|tpm| anchor::Tether::found(tpm, hints.tpm.as_ref())).transpose()?;
-            let event = core::found(tee.emulated(), &identity, clock())?;
-            let record = event.to_record();
-            let (mut state, entry) = State::begin_logged(event, identity).map_err(StartError::Founding)?;
-            let (mut records, mut entries) = (vec![record], vec![entry]);
-            if let Some(tether) = &tether {
-                let anchored = tether.announcement();
-                records.push(anchored.to_record());
-                let (then, entry) = state.step_logged(anchored).map_err(StartError::Founding)?;
-                entries.push(entry);
-                state = then;
-            }
-            store.append_with(&records, &entries, Shares::Keep)?;
-            if let Some(tether) = &mut tether {
-                tether.advance(&store.head()).map_err(|fault| match fault {
-                    anchor::AnchorFault::Moved => StartError::ChainMoved,
-                    anchor::AnchorFault::Tpm(error) => error.into(),
-                })?;
-            }
-            (state, Ok(tether))
-        }
-    };
-    let snapshot = Snapshot { state: Arc::new(state), head: store.head(), length: store.length() };
-    let (tether, unfit) = match tether {
-        Ok(tether) => (tether, None),
-        Err(unfit) => (None, Some(unfit)),
-    };
-    Ok(Resumed { store, snapshot, tether, unfit })
-}
-
 /// Where the coordinator listens.
 pub struct Listeners {
     /// The client API.
@@ -642,69 +531,4 @@ pub struct Listeners {
     pub metrics: Option<TcpListener>,
     /// The key broker, for guests that are no Marbles.
     pub broker: Option<TcpListener>,
-}
-
-/// Why the coordinator cannot start or go on.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The state directory.
-    #[error("the state directory cannot be made")]
-    Directory(#[source] std::io::Error),
-    /// The sealed state.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A key could not be made.
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    /// The mesh could not be founded.
-    #[error("the mesh could not be founded: {0}")]
-    Founding(String),
-    /// The core refused.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// A certificate of our own.
-    #[error(transparent)]
-    Authority(#[from] crate::authority::AuthorityError),
-    /// The listener for metrics.
-    #[error("metrics cannot be served")]
-    Metrics(#[source] std::io::Error),
-    /// The file of decisions.
-    #[error("the file for decisions cannot be opened")]
-    Decisions(#[source] std::io::Error),
-    /// The way to telemetry's listeners.
-    #[error("telemetry cannot be sent")]
-    Outward(#[from] OutwardError),
-    /// The exporters. Their own words have the URL, whose path may be a token (S-44).
-    #[error("the OpenTelemetry exporter cannot be set up")]
-    Telemetry,
-    /// TLS settings.
-    #[error("the TLS configuration is refused")]
-    Tls(#[from] rustls::Error),
-    /// The way to etcd.
-    #[error(transparent)]
-    Etcd(etcd::EtcdError),
-    /// A listener that cannot say where it listens.
-    #[error("a listener has no address")]
-    Listener(#[source] std::io::Error),
-    /// Replicas, and a TPM that is one machine's.
-    #[error(
-        "the measured launch configuration requires a TPM as anchor, and the state is to be shared in etcd: a TPM is one \
-         machine's and its chain is one writer's. Leave out one of the two"
-    )]
-    TpmShared,
-    /// The TPM that is required was not named.
-    #[error(
-        "the measured launch configuration requires a TPM as anchor (`tpm-nv`), and the host names none: give \
-         --tpm /dev/tpmrm0"
-    )]
-    NoTpm,
-    /// The TPM that is required does not do its part.
-    #[error("the TPM that the measured launch configuration requires as anchor cannot be used")]
-    Tpm(#[from] tpm_anchor::TpmError),
-    /// The chain moved while the mesh was founded.
-    #[error("the chain in the TPM was moved by somebody else while the mesh was founded")]
-    ChainMoved,
-    /// A log that is tied to a TPM, and a configuration that knows of none, or the other way round.
-    #[error("the state and the measured launch configuration disagree about a TPM as anchor: one has one")]
-    AnchorChanged,
 }

@@ -90,7 +90,7 @@ impl Run {
     }
 
     pub async fn ended(self) -> Ended {
-        self.finish().await.ended
+        self.bytes().await.0
     }
 
     pub async fn finish(self) -> Finished {

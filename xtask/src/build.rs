@@ -1,6 +1,6 @@
 //! What has to be built, in which order, for demo, tests and benchmarks.
 
-use std::{fs, num::NonZero, path::Path, process::Command, thread::available_parallelism};
+use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context, Result, bail};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -134,12 +134,8 @@ pub fn test() -> Result<()> {
     examples::build(None)?;
     page()?;
     step("running the tests");
-    // They wait for processes and clocks for half of their time.
-    let at_once = 2 * available_parallelism().map_or(1, NonZero::get);
-    let mut tests = cargo();
-    tests.args(["test", "--workspace", "--locked"]).env("RUST_TEST_THREADS", at_once.to_string());
     // Property tests draw the same each time: what fails was broken by a change. `cargo test` and `soak` draw anew.
-    run(tests.env("PROPTEST_RNG_SEED", "1"))?;
+    run(cargo().args(["test", "--workspace", "--locked"]).env("PROPTEST_RNG_SEED", "1"))?;
     for (_, package, what) in TESTED_WITH.iter().filter(|(program, ..)| !available(program)) {
         eprintln!("\nNOT RUN: the tests of {what}.\n  mend: sudo apt-get install {package}");
     }

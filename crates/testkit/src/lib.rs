@@ -3,6 +3,7 @@
 pub mod copying;
 pub mod oci;
 pub mod parties;
+pub mod port;
 mod programs;
 pub mod registry;
 pub mod swtpm;

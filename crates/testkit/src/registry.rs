@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::TcpStream,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -49,9 +49,7 @@ impl Registry {
         write("cert.pem", &certified.cert.pem());
         write("key.pem", &certified.signing_key.serialize_pem());
         write("htpasswd", HTPASSWD);
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-        let port = free.local_addr().expect("its number").port();
-        drop(free);
+        let port = crate::port::free();
         let configuration = format!(
             "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: data}}}}\n{auth}http: {{addr: \
              'localhost:{port}', tls: {{certificate: cert.pem, key: key.pem}}}}\n"

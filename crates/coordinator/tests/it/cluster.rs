@@ -41,7 +41,7 @@ impl Drop for Etcd {
 }
 
 fn free() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    (std::net::Ipv4Addr::LOCALHOST, testkit::port::free()).into()
 }
 
 impl Member {

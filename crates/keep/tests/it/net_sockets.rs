@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use keep::admission::Admission;
+use testkit::port::free;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -28,10 +29,6 @@ pub async fn echo(root: &Root, cut: bool) -> SocketAddr {
         }
     });
     address
-}
-
-pub fn free() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 async fn probe(root: &Root, config: &str) -> Running {

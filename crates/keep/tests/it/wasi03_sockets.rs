@@ -8,6 +8,7 @@ use keep::{
     world::{Given, World},
 };
 use keep_config::KeepConfig;
+use testkit::port::free;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream, Lines, duplex},
     net::TcpStream,
@@ -17,7 +18,7 @@ use tokio::{
 use crate::{
     client::handshake,
     net::within,
-    net_sockets::{echo, free},
+    net_sockets::echo,
     pki::Root,
     preview1,
     run::Finished,

@@ -1,16 +1,7 @@
 //! Runs the fuzz targets of `fuzz/` with the stable toolchain: libFuzzer's runtime comes as a crate, and the
 //! coverage instrumentation is a set of code generation options.
 
-use std::{
-    num::NonZero,
-    path::Path,
-    process::Command,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-    thread::{self, available_parallelism},
-};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
@@ -47,50 +38,31 @@ pub fn run(seconds: u32, filter: Option<&str>) -> Result<()> {
     if names.is_empty() {
         bail!("no fuzz target matches");
     }
-    // One for each processor at a time: a target has a single thread.
-    let (at_once, next) = (available_parallelism().map_or(1, NonZero::get), AtomicUsize::new(0));
-    let found = Mutex::new(Vec::new());
-    thread::scope(|threads| {
-        for _ in 0..at_once {
-            threads.spawn(|| {
-                while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    match target(&folder, &host, name, seconds) {
-                        Ok(()) => eprintln!("fuzzed {name} for {seconds} s: nothing found"),
-                        Err(error) => found.lock().unwrap_or_else(PoisonError::into_inner).push(error),
-                    }
-                }
-            });
+    for name in &names {
+        let corpus = folder.join("corpus").join(name);
+        let artifacts = folder.join("artifacts").join(name);
+        std::fs::create_dir_all(&corpus)?;
+        std::fs::create_dir_all(&artifacts)?;
+        let mut command = Command::new(folder.join("target").join(&host).join("release").join(name));
+        command
+            .arg(format!("-max_total_time={seconds}"))
+            .args([
+                "-max_len=65536",
+                "-rss_limit_mb=2048",
+                "-timeout=10",
+                "-print_final_stats=0",
+                "-verbosity=0",
+            ])
+            .arg(format!("-artifact_prefix={}/", artifacts.display()))
+            .arg(&corpus);
+        command.args(seeds(name).map(|seeds| root().join(seeds)));
+        // libFuzzer says much; it matters only when something was found.
+        let output = command.output().with_context(|| format!("fuzz target {name} cannot be started"))?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            bail!("fuzz target {name} found something, see {}:\n{said}", artifacts.display());
         }
-    });
-    let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
-    found.iter().for_each(|error| eprintln!("{error:#}"));
-    if !found.is_empty() {
-        bail!("{} of {} fuzz targets found something", found.len(), names.len());
-    }
-    Ok(())
-}
-
-fn target(folder: &Path, host: &str, name: &str, seconds: u32) -> Result<()> {
-    let corpus = folder.join("corpus").join(name);
-    let artifacts = folder.join("artifacts").join(name);
-    std::fs::create_dir_all(&corpus)?;
-    std::fs::create_dir_all(&artifacts)?;
-    let mut command = Command::new(folder.join("target").join(host).join("release").join(name));
-    command
-        .arg(format!("-max_total_time={seconds}"))
-        .args(["-max_len=65536", "-rss_limit_mb=2048", "-timeout=10", "-print_final_stats=0", "-verbosity=0"])
-        .arg(format!("-artifact_prefix={}/", artifacts.display()))
-        .arg(&corpus);
-    if seconds < LONG {
-        // What is found in so short a time was broken by a change; a longer run draws anew.
-        command.arg("-seed=1");
-    }
-    command.args(seeds(name).map(|seeds| root().join(seeds)));
-    // libFuzzer says much; it matters only when something was found.
-    let output = command.output().with_context(|| format!("fuzz target {name} cannot be started"))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("fuzz target {name} found something, see {}:\n{said}", artifacts.display());
+        eprintln!("fuzzed {name} for {seconds} s: nothing found");
     }
     Ok(())
 }
